@@ -1,0 +1,301 @@
+#include "base/log.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LOG_LINE_MAX = 16384,    /* bytes, with the newline */
+    LOG_VALUE_MAX = 4096,    /* bytes of one escaped string */
+    LOG_TAIL_SIZE = 64,      /* kept free for what every line ends with */
+    LOG_STALL_MAX_MS = 1000, /* how long a non-blocking stderr may be full before a line is lost */
+};
+
+/* A line is made on the stack: logging never allocates, so it never fails for lack of memory. */
+struct line {
+    char text[LOG_LINE_MAX];
+    size_t size;
+    bool is_full;
+};
+
+static struct {
+    bool is_dev;
+    enum log_level level;
+    int fd;
+    const char *common_name;
+    const char *common_value;
+    atomic_uint_fast64_t lost; /* lines that could not be written since the last one that could */
+} logger = {.level = LOG_LEVEL_INFO, .fd = STDERR_FILENO};
+
+void log_init(bool is_dev, enum log_level level)
+{
+    logger.is_dev = is_dev;
+    logger.level = level;
+}
+
+void log_set_fd(int fd)
+{
+    logger.fd = fd;
+}
+
+void log_set_common(const char *name, const char *value)
+{
+    logger.common_name = name;
+    logger.common_value = value;
+}
+
+static void put(struct line *line, const char *text, size_t size)
+{
+    if (line->is_full || size > sizeof line->text - LOG_TAIL_SIZE - line->size) {
+        line->is_full = true;
+        return;
+    }
+    memcpy(line->text + line->size, text, size);
+    line->size += size;
+}
+
+static void put_text(struct line *line, const char *text)
+{
+    put(line, text, strlen(text));
+}
+
+/* Writes `out` as the escaped form of the character at the beginning of `in`; returns how many
+ * bytes of `in` it stands for. A byte that is not UTF-8 becomes U+FFFD. */
+static size_t escape_character(struct bytes in, char out[static 8])
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    uint8_t first = *(const uint8_t *)in.data;
+    size_t length = bytes_utf8_character(in);
+    if (length == 0) {
+        strcpy(out, replacement);
+        return 1;
+    }
+    if (first == '"' || first == '\\') {
+        snprintf(out, 8, "\\%c", first);
+    } else if (first == '\n') {
+        strcpy(out, "\\n");
+    } else if (first == '\t') {
+        strcpy(out, "\\t");
+    } else if (first < 0x20 || first == 0x7f) {
+        snprintf(out, 8, "\\u%04x", first);
+    } else {
+        memcpy(out, in.data, length);
+        out[length] = '\0';
+    }
+    return length;
+}
+
+/* A string's contents, escaped as in JSON; an over-long one is cut and ends with an ellipsis. */
+static void put_escaped(struct line *line, const char *text)
+{
+    size_t left = strnlen(text, LOG_VALUE_MAX + 4);
+    size_t written = 0;
+    while (left > 0) {
+        char escaped[8];
+        size_t used = escape_character((struct bytes){.data = text, .size = left}, escaped);
+        written += strlen(escaped);
+        if (written > LOG_VALUE_MAX) {
+            put_text(line, "\xe2\x80\xa6");
+            return;
+        }
+        put_text(line, escaped);
+        text += used;
+        left -= used;
+    }
+}
+
+static void put_quoted(struct line *line, const char *text)
+{
+    put_text(line, "\"");
+    put_escaped(line, text);
+    put_text(line, "\"");
+}
+
+/* True if people can tell where the value ends without quotes. */
+static bool is_plain_word(const char *text)
+{
+    if (*text == '\0') {
+        return false;
+    }
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text <= ' ' || strchr("\"\\=\x7f", *text) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void put_string(struct line *line, const char *text)
+{
+    if (text == NULL) {
+        put_text(line, "null");
+    } else if (logger.is_dev && is_plain_word(text)) {
+        put_escaped(line, text);
+    } else {
+        put_quoted(line, text);
+    }
+}
+
+static void put_value(struct line *line, const struct log_field *field)
+{
+    char number[24];
+    switch (field->kind) {
+    case LOG_FIELD_STR:
+        put_string(line, field->value.str);
+        break;
+    case LOG_FIELD_U64:
+        snprintf(number, sizeof number, "%" PRIu64, field->value.u64);
+        put_text(line, number);
+        break;
+    case LOG_FIELD_I64:
+        snprintf(number, sizeof number, "%" PRId64, field->value.i64);
+        put_text(line, number);
+        break;
+    case LOG_FIELD_BOOL:
+        put_text(line, field->value.boolean ? "true" : "false");
+        break;
+    }
+}
+
+/* Whole or not at all, so that a line that grows too long stays a JSON object. */
+static void put_field(struct line *line, const struct log_field *field)
+{
+    size_t size_before = line->size;
+    if (logger.is_dev) {
+        put_text(line, " ");
+        put_escaped(line, field->name);
+        put_text(line, "=");
+    } else {
+        put_text(line, ",");
+        put_quoted(line, field->name);
+        put_text(line, ":");
+    }
+    put_value(line, field);
+    if (line->is_full) {
+        line->size = size_before;
+    }
+}
+
+static const char *level_text(enum log_level level)
+{
+    switch (level) {
+    case LOG_LEVEL_DEBUG:
+        return "debug";
+    case LOG_LEVEL_INFO:
+        return "info";
+    case LOG_LEVEL_WARN:
+        return "warn";
+    case LOG_LEVEL_ERROR:
+        break;
+    }
+    return "error";
+}
+
+static void put_head_json(struct line *line, int64_t wall_ms, enum log_level level,
+                          const char *room, const char *message)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm utc;
+    char date[40] = "1970-01-01T00:00:00";
+    if (gmtime_r(&seconds, &utc) != NULL) {
+        strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+    }
+    char head[96];
+    snprintf(head, sizeof head, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"room\":", date,
+             (int)(wall_ms % 1000), level_text(level));
+    put_text(line, head);
+    put_quoted(line, room);
+    put_text(line, ",\"msg\":");
+    put_quoted(line, message);
+}
+
+static void put_head_dev(struct line *line, int64_t wall_ms, enum log_level level, const char *room,
+                         const char *message)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm local;
+    char date[16] = "00:00:00";
+    if (localtime_r(&seconds, &local) != NULL) {
+        strftime(date, sizeof date, "%H:%M:%S", &local);
+    }
+    char head[48];
+    snprintf(head, sizeof head, "%s.%03d %-5s ", date, (int)(wall_ms % 1000), level_text(level));
+    put_text(line, head);
+    put_escaped(line, room);
+    put_text(line, ": ");
+    put_escaped(line, message);
+}
+
+/* Uses the room that put() keeps free. */
+static void finish_line(struct line *line)
+{
+    const char *tail = "}\n";
+    if (logger.is_dev) {
+        tail = line->is_full ? " truncated=true\n" : "\n";
+    } else if (line->is_full) {
+        tail = ",\"truncated\":true}\n";
+    }
+    memcpy(line->text + line->size, tail, strlen(tail));
+    line->size += strlen(tail);
+}
+
+/* One write(2), unless the file takes less than it was offered (a pipe that is nearly full). */
+static bool write_line(const struct line *line)
+{
+    size_t done = 0;
+    while (done < line->size) {
+        ssize_t written = write(logger.fd, line->text + done, line->size - done);
+        if (written >= 0) {
+            done += (size_t)written;
+        } else if (errno == EAGAIN) {
+            struct pollfd pollfd = {.fd = logger.fd, .events = POLLOUT};
+            if (poll(&pollfd, 1, LOG_STALL_MAX_MS) == 0) {
+                return false;
+            }
+        } else if (errno != EINTR) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void log_write(enum log_level level, const char *room, const char *message,
+               const struct log_field *fields, size_t count)
+{
+    if (level < logger.level) {
+        return;
+    }
+    int saved_errno = errno;
+    struct line line;
+    line.size = 0;
+    line.is_full = false;
+    int64_t wall_ms = clock_wall_ms(clock_system());
+    if (logger.is_dev) {
+        put_head_dev(&line, wall_ms, level, room, message);
+    } else {
+        put_head_json(&line, wall_ms, level, room, message);
+    }
+    if (logger.common_name != NULL) {
+        put_field(&line, &LOG_STR(logger.common_name, logger.common_value));
+    }
+    for (size_t i = 0; i < count; i++) {
+        put_field(&line, &fields[i]);
+    }
+    uint64_t lost = atomic_exchange(&logger.lost, 0);
+    if (lost > 0) {
+        put_field(&line, &LOG_U64("lost_lines", lost));
+    }
+    finish_line(&line);
+    if (!write_line(&line)) {
+        atomic_fetch_add(&logger.lost, lost + 1);
+    }
+    errno = saved_errno;
+}

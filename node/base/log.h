@@ -1,0 +1,64 @@
+/* Structured logs on stderr: JSON, one object a line, or for people (`-dev`). Any thread.
+ *
+ *   log_info("node", "became leader", LOG_U64("term", term), LOG_STR("leader", id));
+ *
+ * A line is written by one write(2). `room` is the module's name. Names of fields are snake_case.
+ * The JSON keys are time (RFC 3339, UTC, milliseconds), level, room, msg, then the common field,
+ * then the fields. Nothing is allocated and errno is kept. An over-long string is cut and ends with
+ * an ellipsis; fields beyond the longest line (16 KiB) give way to "truncated":true. Lines that
+ * could not be written are counted and told by the next one that can: "lost_lines":N. */
+#ifndef RAFTOGRAM_BASE_LOG_H
+#define RAFTOGRAM_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
+
+enum log_field_kind { LOG_FIELD_STR, LOG_FIELD_U64, LOG_FIELD_I64, LOG_FIELD_BOOL };
+
+struct log_field {
+    const char *name;
+    enum log_field_kind kind;
+    union {
+        const char *str; /* NULL is written as null; need not be UTF-8 (bad bytes are replaced) */
+        uint64_t u64;
+        int64_t i64;
+        bool boolean;
+    } value;
+};
+
+#define LOG_STR(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_STR, .value.str = (v)})
+#define LOG_U64(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_U64, .value.u64 = (v)})
+#define LOG_I64(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_I64, .value.i64 = (v)})
+#define LOG_BOOL(n, v) \
+    ((struct log_field){.name = (n), .kind = LOG_FIELD_BOOL, .value.boolean = (v)})
+
+/* Before any thread starts. The default is JSON at LOG_LEVEL_INFO, to file descriptor 2. */
+void log_init(bool is_dev, enum log_level level);
+/* Tests: where lines go. */
+void log_set_fd(int fd);
+/* Before any thread starts: a field that every later line bears (the node id); both strings must
+ * outlive all logging. NULL takes it away. */
+void log_set_common(const char *name, const char *value);
+
+void log_write(enum log_level level, const char *room, const char *message,
+               const struct log_field *fields, size_t count);
+
+/* The leading dummy keeps the array non-empty when no fields are given. */
+#define LOG_AT(level, room, message, ...)                            \
+    do {                                                             \
+        const struct log_field log_fields_[] = {{0}, __VA_ARGS__};   \
+        log_write((level), (room), (message), log_fields_ + 1,       \
+                  sizeof(log_fields_) / sizeof(log_fields_[0]) - 1); \
+    } while (0)
+
+#define log_debug(room, ...) LOG_CALL(LOG_LEVEL_DEBUG, room, __VA_ARGS__, )
+#define log_info(room, ...) LOG_CALL(LOG_LEVEL_INFO, room, __VA_ARGS__, )
+#define log_warn(room, ...) LOG_CALL(LOG_LEVEL_WARN, room, __VA_ARGS__, )
+#define log_error(room, ...) LOG_CALL(LOG_LEVEL_ERROR, room, __VA_ARGS__, )
+/* `message` is split off here, so that a line without fields is still one call. */
+#define LOG_CALL(level, room, message, ...) LOG_AT(level, room, message, __VA_ARGS__)
+
+#endif
