@@ -75,7 +75,8 @@ static inline void list_splice_back(struct list *to, struct list *from)
     list_init(from);
 }
 
-#define LIST_FOR_EACH(link, list) \
-    for (struct list *link = (list)->next; link != (list); link = link->next)
+/* The body must not remove `link` from the list. */
+#define LIST_FOR_EACH(link, head) \
+    for (struct list *link = (head)->next; link != (head); link = link->next)
 
 #endif

@@ -1,0 +1,50 @@
+#include "base/check.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void test_true_condition_passes(void **state)
+{
+    CHECK(1 + 1 == 2);
+}
+
+static void test_false_condition_prints_itself_and_its_place_and_aborts(void **state)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        signal(SIGABRT, SIG_DFL);
+        CHECK(child == 42);
+        _exit(0);
+    }
+    close(ends[1]);
+    char text[256] = "";
+    assert_true(read(ends[0], text, sizeof text - 1) > 0);
+    close(ends[0]);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+    assert_non_null(strstr(text, "check failed: child == 42 (tests/unit/base/check_test.c:"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_true_condition_passes),
+        cmocka_unit_test(test_false_condition_prints_itself_and_its_place_and_aborts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

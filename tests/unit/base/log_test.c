@@ -1,0 +1,287 @@
+#include "base/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { THREADS = 4, LINES_EACH = 200 };
+
+/* What the log wrote goes to a pipe with room for a few of the longest lines. */
+static int ends[2];
+static char text[1 << 17];
+
+static int set_up(void **state)
+{
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    fcntl(ends[1], F_SETPIPE_SZ, (int)sizeof text);
+    log_set_fd(ends[1]);
+    log_set_common(NULL, NULL);
+    log_init(false, LOG_LEVEL_INFO);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    close(ends[0]);
+    close(ends[1]);
+    return 0;
+}
+
+static const char *written(void)
+{
+    size_t size = 0;
+    ssize_t got;
+    while ((got = read(ends[0], text + size, sizeof text - 1 - size)) > 0) {
+        size += (size_t)got;
+    }
+    text[size] = '\0';
+    return text;
+}
+
+/* The one line that was written, as JSON. */
+static json_t *written_object(void)
+{
+    const char *line = written();
+    size_t size = strlen(line);
+    assert_true(size > 0);
+    assert_ptr_equal(strchr(line, '\n'), line + size - 1);
+    json_error_t error;
+    json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+    assert_non_null(object);
+    return object;
+}
+
+static const char *member(const json_t *object, const char *name)
+{
+    const char *value = json_string_value(json_object_get(object, name));
+    assert_non_null(value);
+    return value;
+}
+
+static void test_line_is_json_with_its_keys_in_order(void **state)
+{
+    log_set_common("node_id", "node1");
+    log_info("node", "became leader", LOG_U64("term", UINT64_MAX), LOG_I64("delta", INT64_MIN),
+             LOG_STR("leader", "node1"), LOG_STR("nothing", NULL), LOG_BOOL("is_new", true),
+             LOG_BOOL("is_old", false));
+    const char *line = written();
+    assert_memory_equal(line, "{\"time\":\"", 9);
+    const char *after_time = strstr(line, "\",\"level\"");
+    assert_non_null(after_time);
+    assert_string_equal(after_time,
+                        "\",\"level\":\"info\",\"room\":\"node\",\"msg\":\"became leader\","
+                        "\"node_id\":\"node1\",\"term\":18446744073709551615,"
+                        "\"delta\":-9223372036854775808,\"leader\":\"node1\",\"nothing\":null,"
+                        "\"is_new\":true,\"is_old\":false}\n");
+}
+
+static void test_time_is_rfc3339_utc_with_milliseconds(void **state)
+{
+    log_info("node", "hello");
+    json_t *object = written_object();
+    const char *time = member(object, "time");
+    static const char shape[] = "dddd-dd-ddTdd:dd:dd.dddZ";
+    assert_int_equal(strlen(time), strlen(shape));
+    for (size_t i = 0; shape[i] != '\0'; i++) {
+        if (shape[i] == 'd') {
+            assert_in_range(time[i], '0', '9');
+        } else {
+            assert_int_equal(time[i], shape[i]);
+        }
+    }
+    json_decref(object);
+}
+
+static void test_strings_survive_escaping(void **state)
+{
+    static const char nasty[] = "quote \" backslash \\ newline \n tab \t bell \a del \x7f "
+                                "gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80";
+    log_warn("node", nasty, LOG_STR("value", nasty), LOG_STR("odd \"name\"", "x"));
+    json_t *object = written_object();
+    assert_string_equal(member(object, "level"), "warn");
+    assert_string_equal(member(object, "msg"), nasty);
+    assert_string_equal(member(object, "value"), nasty);
+    assert_string_equal(member(object, "odd \"name\""), "x");
+    json_decref(object);
+}
+
+static void test_bad_utf8_is_replaced(void **state)
+{
+    log_error("node",
+              "a\xff"
+              "b",
+              LOG_STR("cut", "\xe2\x82"));
+    json_t *object = written_object();
+    assert_string_equal(member(object, "msg"), "a\xef\xbf\xbd"
+                                               "b");
+    assert_string_equal(member(object, "cut"), "\xef\xbf\xbd\xef\xbf\xbd");
+    json_decref(object);
+}
+
+static void test_levels_below_the_limit_are_not_written(void **state)
+{
+    log_debug("node", "not now");
+    assert_string_equal(written(), "");
+    log_init(false, LOG_LEVEL_DEBUG);
+    log_debug("node", "now");
+    json_t *object = written_object();
+    assert_string_equal(member(object, "level"), "debug");
+    json_decref(object);
+}
+
+static void test_over_long_string_is_cut_visibly_at_a_character(void **state)
+{
+    char *value = malloc(30001);
+    for (size_t i = 0; i < 30000; i += 3) {
+        memcpy(value + i, "\xe2\x82\xac", 3);
+    }
+    value[30000] = '\0';
+    log_info("node", "long", LOG_STR("value", value), LOG_STR("next", "still there"));
+    json_t *object = written_object();
+    const char *cut = member(object, "value");
+    assert_in_range(strlen(cut), 4000, 4200);
+    assert_string_equal(cut + strlen(cut) - 3, "\xe2\x80\xa6");
+    assert_memory_equal(cut, value, strlen(cut) - 3);
+    assert_string_equal(member(object, "next"), "still there");
+    json_decref(object);
+    free(value);
+}
+
+static void test_over_long_line_stays_json_and_says_so(void **state)
+{
+    char value[4001];
+    memset(value, '\x01', sizeof value - 1);
+    value[sizeof value - 1] = '\0';
+    struct log_field fields[20];
+    char names[20][8];
+    for (int i = 0; i < 20; i++) {
+        snprintf(names[i], sizeof names[i], "f%d", i);
+        fields[i] = LOG_STR(names[i], value);
+    }
+    log_write(LOG_LEVEL_INFO, "node", value, fields, 20);
+    json_t *object = written_object();
+    assert_true(json_is_true(json_object_get(object, "truncated")));
+    assert_non_null(json_object_get(object, "f0"));
+    assert_null(json_object_get(object, "f19"));
+    json_decref(object);
+}
+
+static void test_dev_line_is_for_people(void **state)
+{
+    log_init(true, LOG_LEVEL_INFO);
+    log_set_common("node_id", "node1");
+    log_info("raft", "became \"leader\"", LOG_U64("term", 3), LOG_STR("leader", "node1"),
+             LOG_STR("why", "two words"), LOG_STR("empty", ""));
+    const char *line = written();
+    assert_string_equal(line + strlen("12:34:56.789 "),
+                        "info  raft: became \\\"leader\\\" node_id=node1 term=3 leader=node1 "
+                        "why=\"two words\" empty=\"\"\n");
+}
+
+static void test_dev_line_cannot_be_forged_by_its_values(void **state)
+{
+    log_init(true, LOG_LEVEL_INFO);
+    log_info("raft", "a\nb", LOG_STR("value", "x\n12:00:00.000 error forged"));
+    const char *line = written();
+    assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
+}
+
+static void test_lost_lines_are_told_by_the_next(void **state)
+{
+    int closed = dup(ends[1]);
+    close(closed);
+    log_set_fd(closed);
+    log_info("node", "lost");
+    log_info("node", "lost too");
+    log_set_fd(ends[1]);
+    log_info("node", "back");
+    json_t *object = written_object();
+    assert_int_equal(json_integer_value(json_object_get(object, "lost_lines")), 2);
+    json_decref(object);
+    log_info("node", "again");
+    object = written_object();
+    assert_null(json_object_get(object, "lost_lines"));
+    json_decref(object);
+}
+
+static void test_errno_is_kept(void **state)
+{
+    int closed = dup(ends[1]);
+    close(closed);
+    log_set_fd(closed);
+    errno = ENOENT;
+    log_info("node", "lost");
+    assert_int_equal(errno, ENOENT);
+    log_set_fd(ends[1]);
+    log_info("node", "clears the count");
+    assert_int_equal(errno, ENOENT);
+}
+
+static void *log_lines(void *arg)
+{
+    for (int i = 0; i < LINES_EACH; i++) {
+        log_info("thread", "line", LOG_STR("poster", arg), LOG_I64("number", i));
+    }
+    return NULL;
+}
+
+static void test_lines_of_threads_do_not_mix(void **state)
+{
+    static char names[THREADS][2] = {"a", "b", "c", "d"};
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, log_lines, names[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    int lines = 0;
+    char *rest = NULL;
+    written();
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(object);
+        json_decref(object);
+        lines++;
+    }
+    assert_int_equal(lines, THREADS * LINES_EACH);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_line_is_json_with_its_keys_in_order, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_time_is_rfc3339_utc_with_milliseconds, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_strings_survive_escaping, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bad_utf8_is_replaced, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_levels_below_the_limit_are_not_written, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_over_long_string_is_cut_visibly_at_a_character, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_over_long_line_stays_json_and_says_so, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_dev_line_is_for_people, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_dev_line_cannot_be_forged_by_its_values, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_lost_lines_are_told_by_the_next, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_errno_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lines_of_threads_do_not_mix, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
