@@ -1,0 +1,114 @@
+/* The state machine: channels, messages, dedupe and the key-value map, as an in-memory overlay on a
+ * store. Apply is deterministic: its results depend on the log alone.
+ *
+ * An entry counts as applied when it is in the overlay. The store thread freezes the overlay from
+ * time to time (a generation), writes it in one durable transaction and drops it. Invariants:
+ * durable_applied <= applied, and the overlay covers exactly (durable_applied, applied].
+ *
+ * Threads: apply calls from one thread (the node's). Reads from any thread. chat_flush() from one
+ * thread (the store's). */
+#ifndef RAFTOGRAM_CHAT_CHAT_H
+#define RAFTOGRAM_CHAT_CHAT_H
+
+#include "chat/command.h"
+#include "chat/hub.h"
+#include "chat/message.h"
+#include "chat/store.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CHAT_GENERATION_BYTES (1u << 20) /* when the active overlay is due for a flush: */
+#define CHAT_GENERATION_ENTRIES 8192     /*   bytes, entries, */
+#define CHAT_GENERATION_AGE_NS (UINT64_C(1000000000)) /* or age */
+#define CHAT_OVERLAY_BYTES_MAX (64u << 20)            /* both generations; then apply pauses */
+#define CHAT_TAIL_MESSAGES 256         /* newest messages of a channel kept for live readers, */
+#define CHAT_TAIL_BYTES_MAX (8u << 20) /*   and their bytes over all channels */
+
+struct chat;
+
+/* Takes the store's contents as the starting point. The store stays the caller's and must outlive
+ * the chat. Errors: ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
+int chat_create(struct store *store, struct chat **out);
+/* No thread may be inside any call. What is not flushed is dropped: the log has it. Accepts NULL.
+ */
+void chat_destroy(struct chat *chat);
+
+/* ---- apply: node thread ---- */
+
+/* A batch of applies; readers see all of it or, at chat_apply_end(), none of it before. */
+void chat_apply_begin(struct chat *chat);
+/* `index` must be applied + 1 (CHECKed). Empty data is a no-op: *out is zeroed with COMMAND_OK.
+ * Errors: ERR_CORRUPT, ERR_IO (the store cannot be read: nothing was applied; the node must stop
+ * applying), ERR_NOMEM. A command that is no good is no error: COMMAND_REFUSED. */
+int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes data,
+               struct command_result *out);
+/* A config change: the membership as of `index`, opaque; and the cluster's id. */
+int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct bytes config,
+                      const uint8_t cluster_id[STORE_CLUSTER_ID_BYTES]);
+/* Publishes, and wakes the subscriptions of the channels that changed. */
+void chat_apply_end(struct chat *chat);
+/* The overlay is at its bound: stop applying until a flush has made room. */
+bool chat_is_full(const struct chat *chat);
+
+/* ---- positions: any thread ---- */
+
+uint64_t chat_applied(const struct chat *chat);
+uint64_t chat_durable_applied(const struct chat *chat);
+/* As of the last chat_apply_end(); all fields. */
+void chat_get_meta(const struct chat *chat, struct store_meta *out);
+/* What the store had durably when chat_durable_applied() last moved. */
+void chat_get_durable_meta(const struct chat *chat, struct store_meta *out);
+
+/* ---- flush: store thread ---- */
+
+enum chat_flush_reason { CHAT_FLUSH_IF_DUE, CHAT_FLUSH_NOW };
+/* Writes one generation if there is one to write. `now_ns` is monotonic. On ERR_NO_SPACE and
+ * ERR_NOMEM the generation is kept for the next call. Errors: those of store commit. */
+int chat_flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns);
+/* When CHAT_FLUSH_IF_DUE will have something to do if nothing more is applied; UINT64_MAX: never.
+ */
+uint64_t chat_flush_deadline_ns(const struct chat *chat, uint64_t now_ns);
+/* Called on the node thread when the active overlay becomes due by size; may be NULL. */
+void chat_set_flush_wanted(struct chat *chat, void (*fn)(void *context), void *context);
+
+/* ---- queries: any thread; each is consistent in itself and as of chat_applied() or later ---- */
+
+struct channel_info {
+    uint64_t number;
+    uint64_t last_sequence;
+    uint64_t first_sequence; /* 1, or 0 while the channel is empty */
+    char id[COMMAND_ID_BYTES_MAX + 1];
+    char name[COMMAND_NAME_BYTES_MAX + 1];
+};
+
+/* Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
+int chat_find_channel(struct chat *chat, struct bytes id, struct channel_info *out);
+/* Messages with sequence > after_sequence, at most `limit` and PAGE_BYTES_MAX (always at least one
+ * if there is one). The page is a new reference. Errors: as above. */
+int chat_read_page(struct chat *chat, uint64_t channel_number, uint64_t after_sequence,
+                   size_t limit, struct message_page **out);
+/* Up to `limit` channels with id > after and the prefix, ascending, into `out` (room for limit);
+ * `has_more` tells. */
+int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefix, size_t limit,
+                       struct channel_info *out, size_t *out_count, bool *has_more);
+/* Appends the value to `out`. Errors: ERR_NOT_FOUND … */
+int chat_get_value(struct chat *chat, struct bytes key, struct buf *out);
+/* Walks the map in key order, starting after `after`; `each` returns 0 to go on. Called without any
+ * lock of ours held. */
+typedef int (*chat_value_fn)(void *context, struct bytes key, struct bytes value);
+int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_value_fn each,
+                     void *context);
+
+struct chat_stats {
+    uint64_t overlay_bytes;
+    uint64_t generations_flushed;
+    uint64_t dedupe_hits;
+    uint64_t messages_applied; /* since start */
+    uint64_t tail_hits;        /* pages served from memory alone */
+    uint64_t tail_misses;
+};
+void chat_get_stats(const struct chat *chat, struct chat_stats *out);
+struct hub *chat_hub(struct chat *chat);
+
+#endif

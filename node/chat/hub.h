@@ -1,0 +1,58 @@
+/* Subscriptions as cursors: (channel, position), never queues. Commits only wake them; a reader
+ * then reads forward with chat_read_page() and asks to be woken again. So memory is bounded, apply
+ * never waits for a reader, and there is no seam between stored and live messages.
+ *
+ * A listener is a consumer thread (dispatch has one per reader thread); ready subscriptions of a
+ * listener are handed over in one list. Any thread may call; callbacks run on the waking thread. */
+#ifndef RAFTOGRAM_CHAT_HUB_H
+#define RAFTOGRAM_CHAT_HUB_H
+
+#include "base/list.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hub;
+
+struct hub_listener {
+    struct hub *hub;
+    struct list ready; /* of hub_subscription.ready_link; under the hub's lock */
+    /* Something became ready, at most once until hub_take_ready(). Must only signal. */
+    void (*notify)(struct hub_listener *listener);
+};
+
+struct hub_subscription {
+    struct hub_listener *listener;
+    struct list channel_link;
+    struct list ready_link;
+    uint64_t channel_number;
+    uint64_t after_sequence; /* the cursor; the owner moves it while it is not waiting */
+    bool is_waiting;
+    bool is_ready;
+};
+
+void hub_listener_init(struct hub *hub, struct hub_listener *listener,
+                       void (*notify)(struct hub_listener *listener));
+/* Registers. Not waiting yet. Errors: ERR_NOMEM. */
+int hub_add(struct hub_listener *listener, struct hub_subscription *subscription,
+            uint64_t channel_number, uint64_t after_sequence);
+/* Unregisters from wherever it is; afterwards the hub does not touch it. */
+void hub_remove(struct hub_subscription *subscription);
+/* Asks to become ready as soon as the channel's last sequence is beyond the cursor; at once if it
+ * is. */
+void hub_wait(struct hub_subscription *subscription);
+/* Makes it ready now, whatever the channel holds (first read, more to read). */
+void hub_make_ready(struct hub_subscription *subscription);
+/* Moves at most `count_max` ready subscriptions to `out` (by ready_link); returns how many. */
+size_t hub_take_ready(struct hub_listener *listener, struct list *out, size_t count_max);
+/* Subscriptions registered. */
+size_t hub_count(const struct hub *hub);
+
+/* For chat.c alone. */
+int hub_create(struct hub **out);
+void hub_destroy(struct hub *hub);
+/* The channel now ends at last_sequence, visible to readers. */
+void hub_publish(struct hub *hub, uint64_t channel_number, uint64_t last_sequence);
+
+#endif

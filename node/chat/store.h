@@ -1,0 +1,104 @@
+/* The durable state behind the overlay as a vtable: LMDB (store_lmdb.h) or memory
+ * (tests/lib/store_memory.h). Rows carry checksums where they can rot.
+ *
+ * Threads: commit and snapshot calls from one thread only (the store thread). A read transaction is
+ * used by one thread at a time; many may be open. Views that a read returns are valid until the
+ * next call on the same read transaction.
+ *
+ * Errors of reads: ERR_NOT_FOUND, ERR_CORRUPT (checksum), ERR_NOMEM, ERR_IO. */
+#ifndef RAFTOGRAM_CHAT_STORE_H
+#define RAFTOGRAM_CHAT_STORE_H
+
+#include "base/buf.h"
+#include "chat/message.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STORE_CONFIG_BYTES_MAX 1024
+#define STORE_CLUSTER_ID_BYTES 16
+
+/* The state as of one log index. All zero in a new store. */
+struct store_meta {
+    uint64_t applied_index;
+    uint64_t applied_term;
+    uint64_t result_hash; /* rolling hash over all applied results: the same on every node */
+    uint8_t cluster_id[STORE_CLUSTER_ID_BYTES];
+    uint64_t channel_count;
+    uint64_t message_count;
+    uint64_t value_count;
+    uint32_t config_size; /* membership as the driver encoded it: opaque here */
+    uint8_t config[STORE_CONFIG_BYTES_MAX];
+};
+
+struct store_channel {
+    uint64_t number; /* the log index that created it; orders messages in the store */
+    struct bytes id;
+    struct bytes name;
+    uint64_t last_sequence; /* 0: empty */
+    int64_t last_timestamp_ms;
+};
+
+struct store_message {
+    uint64_t channel_number;
+    struct message *message;
+};
+
+struct store_value {
+    struct bytes key;
+    struct bytes value;
+    bool is_deleted;
+};
+
+/* One generation of changes. Arrays are sorted: channels by id, messages by (channel number,
+ * sequence), values by key (bytewise). A message with a client id adds its dedupe row by itself. */
+struct store_batch {
+    const struct store_channel *channels; /* new or changed, whole rows */
+    size_t channel_count;
+    const struct store_message *messages; /* new */
+    size_t message_count;
+    const struct store_value *values; /* new, changed or deleted */
+    size_t value_count;
+    const struct store_meta *meta; /* the counts in it are those after the batch */
+};
+
+struct store_stats {
+    uint64_t bytes_used;
+    uint64_t bytes_max;
+    uint64_t last_commit_ns;
+    uint64_t commits;
+};
+
+struct store;
+struct store_read;
+
+struct store_ops {
+    void (*close)(struct store *store);
+    int (*read_begin)(struct store *store, struct store_read **out);
+    void (*read_end)(struct store_read *read);
+    int (*read_meta)(struct store_read *read, struct store_meta *out);
+    int (*get_channel)(struct store_read *read, struct bytes id, struct store_channel *out);
+    /* The first channel with an id >= `from`, or > `from` when is_exclusive. */
+    int (*seek_channel)(struct store_read *read, struct bytes from, bool is_exclusive,
+                        struct store_channel *out);
+    /* The message after `after_sequence`; a new reference. */
+    int (*next_message)(struct store_read *read, uint64_t channel_number, uint64_t after_sequence,
+                        struct message **out);
+    /* The sequence of the message in the channel that bears this client id: verified against the
+     * message itself, hash collisions resolved. */
+    int (*get_dedupe)(struct store_read *read, uint64_t channel_number, struct bytes client_id,
+                      uint64_t *out_sequence);
+    int (*get_value)(struct store_read *read, struct bytes key, struct bytes *out);
+    int (*seek_value)(struct store_read *read, struct bytes from, bool is_exclusive,
+                      struct bytes *out_key, struct bytes *out_value);
+    /* All or nothing, durable on return. Errors: ERR_NO_SPACE (disk or map full: nothing changed,
+     * try again later), ERR_NOMEM (the same), ERR_IO (the process must end). */
+    int (*commit)(struct store *store, const struct store_batch *batch);
+    void (*get_stats)(struct store *store, struct store_stats *out);
+};
+
+struct store {
+    const struct store_ops *ops;
+};
+
+#endif

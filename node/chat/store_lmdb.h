@@ -1,0 +1,29 @@
+/* The store in LMDB. Only this room includes lmdb.h. */
+#ifndef RAFTOGRAM_CHAT_STORE_LMDB_H
+#define RAFTOGRAM_CHAT_STORE_LMDB_H
+
+#include "chat/store.h"
+
+struct store_lmdb_options {
+    const char *dir;        /* made when absent */
+    uint64_t map_bytes_max; /* address space, and the most that the store may grow to */
+    uint32_t readers_max;   /* 0: 126 */
+};
+
+/* Opens with LMDB's default sync (never NOSYNC, NOMETASYNC, WRITEMAP), MDB_NOTLS, and checks the
+ * format version and the file's size before anything is read.
+ * Errors: ERR_VERSION, ERR_CORRUPT (with a line in `error`), ERR_IO, ERR_ACCESS, ERR_NO_SPACE,
+ * ERR_NOMEM. `error` gets one line that names the file and the reason. */
+int store_lmdb_open(const struct store_lmdb_options *options, struct store **out, char *error,
+                    size_t error_size);
+
+/* Verifies up to `rows_max` rows from where the last call stopped; true in `is_done` after the last
+ * row of a pass, when counts and the additive hash have been compared with the meta row.
+ * Errors: ERR_CORRUPT, ERR_IO. Store thread only. */
+int store_lmdb_scrub(struct store *store, uint64_t rows_max, bool *is_done);
+
+/* A compacted copy of the last durable commit at `path` (mdb_env_copyfd2, MDB_CP_COMPACT), synced.
+ * `meta` is that of the copy. Store thread only. Errors: ERR_NO_SPACE, ERR_IO. */
+int store_lmdb_copy(struct store *store, const char *path, struct store_meta *meta);
+
+#endif

@@ -1,0 +1,274 @@
+/* The one API that frontends see. A frontend decodes a request message, submits it here and gets
+ * the answer message or a status: who serves, forwards or refuses is decided here, the same for
+ * every protocol.
+ *
+ * Threads: submit, subscribe and the like from any thread; callbacks run on the node's or a
+ * reader's thread, must not block, and may submit again. */
+#ifndef RAFTOGRAM_DISPATCH_H
+#define RAFTOGRAM_DISPATCH_H
+
+#include "base/buf.h"
+#include "base/list.h"
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct dispatch;
+
+/* ---- methods ---- */
+
+enum dispatch_method_id {
+    DISPATCH_CREATE_CHANNEL,
+    DISPATCH_SEND_MESSAGE,
+    DISPATCH_READ_HISTORY,
+    DISPATCH_LIST_CHANNELS,
+    DISPATCH_SUBSCRIBE, /* streaming: dispatch_subscribe() */
+    DISPATCH_PROPOSE,
+    DISPATCH_READ,
+    DISPATCH_STATUS,
+    DISPATCH_TRANSFER_LEADERSHIP,
+    DISPATCH_METHOD_COUNT,
+};
+
+/* Made from the service descriptors of proto/. */
+struct dispatch_method {
+    enum dispatch_method_id id;
+    const char *name;    /* "SendMessage": unique over all services */
+    const char *path;    /* "/raftogram.v1.Messenger/SendMessage" */
+    const char *service; /* "raftogram.v1.Messenger" */
+    const ProtobufCMessageDescriptor *input;
+    const ProtobufCMessageDescriptor *output;
+    bool is_streaming;
+    bool is_mutation;   /* a follower may forward it */
+    bool is_snake_case; /* JSON names over gRPC (phalanx.*) */
+};
+
+/* NULL when unknown. Static objects. */
+const struct dispatch_method *dispatch_method_by_path(const char *path);
+const struct dispatch_method *dispatch_method_by_name(const char *name);
+const struct dispatch_method *dispatch_method(enum dispatch_method_id id);
+
+/* ---- status of a call ---- */
+
+/* Numbers of gRPC status codes. */
+enum dispatch_code {
+    DISPATCH_OK = 0,
+    DISPATCH_INVALID_ARGUMENT = 3,
+    DISPATCH_DEADLINE_EXCEEDED = 4,
+    DISPATCH_NOT_FOUND = 5,
+    DISPATCH_RESOURCE_EXHAUSTED = 8,
+    DISPATCH_FAILED_PRECONDITION = 9,
+    DISPATCH_ABORTED = 10,
+    DISPATCH_OUT_OF_RANGE = 11,
+    DISPATCH_UNIMPLEMENTED = 12,
+    DISPATCH_INTERNAL = 13,
+    DISPATCH_UNAVAILABLE = 14,
+    DISPATCH_DATA_LOSS = 15,
+};
+
+/* The name, such as "NOT_FOUND"; a static string. */
+const char *dispatch_code_name(int code);
+
+#define DISPATCH_ERROR_DOMAIN "raftogram"
+
+struct dispatch_status {
+    int code;           /* enum dispatch_code */
+    const char *reason; /* ErrorInfo.reason, such as "CHANNEL_NOT_FOUND"; NULL: no ErrorInfo */
+    char message[256];
+    bool is_not_leader; /* a NotLeader detail goes with it; its fields are empty while no leader is
+                           known */
+    const char *leader_grpc_target; /* static for the life of dispatch; "" unknown */
+    const char *leader_id;
+};
+
+/* A status of the frontends' own making, such as INVALID_FIELD for a body that does not decode. */
+void dispatch_status_set(struct dispatch_status *status, int code, const char *reason,
+                         const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Appends the encoded google.rpc.Status with its details: for grpc-status-details-bin. Nothing when
+ * there are none. */
+void dispatch_status_encode(const struct dispatch_status *status, struct buf *out);
+
+/* ---- unary calls ---- */
+
+#define DISPATCH_DEADLINE_MAX_MS 10000
+
+/* The caller's memory, usually part of a larger object; untouched until done(). */
+struct dispatch_call {
+    /* In. */
+    const struct dispatch_method *method;
+    ProtobufCMessage *request; /* of method->input, unpacked; freed by dispatch in every case */
+    uint64_t deadline_ns;      /* monotonic; UINT64_MAX: DISPATCH_DEADLINE_MAX_MS from now */
+    bool may_forward;          /* a follower sends mutations on to the leader */
+    /* Exactly once; may run before dispatch_submit() returns. The call is the caller's again. */
+    void (*done)(struct dispatch_call *call);
+    /* Out, valid during done(). */
+    struct dispatch_status status;
+    const ProtobufCMessage *response; /* of method->output when status.code is 0, else NULL */
+};
+
+/* Calls submitted from one thread one after the other are proposed in that order. */
+void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call);
+
+/* ---- subscriptions ---- */
+
+struct dispatch_subscription;
+struct message_page; /* messages, shared between readers; see dispatch_page_*() */
+
+struct dispatch_subscription_events {
+    /* First, once: OK and in place, or refused (then `closed` follows). `cluster_id` is hex. */
+    void (*opened)(void *context, const struct dispatch_status *status, uint64_t last_sequence,
+                   const char *cluster_id);
+    /* The page that dispatch_subscription_next() asked for: at least one message. Valid during the
+     * call; take a reference with dispatch_page_ref() to keep it. */
+    void (*page)(void *context, struct message_page *page);
+    /* It ended by itself (no leader for 10 s, damage, shutting down); `closed` follows. */
+    void (*ended)(void *context, const struct dispatch_status *status);
+    /* Always, once, last, also after dispatch_subscription_close(): the context may be freed. */
+    void (*closed)(void *context);
+    void *context;
+};
+
+/* Takes `request` (a Raftogram__V1__SubscribeRequest; freed in every case). `*out` is set before
+ * any callback runs, and is valid until `closed`. The deadline is that of the opening. Errors:
+ * ERR_NOMEM (no callback). */
+int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uint64_t deadline_ns,
+                       const struct dispatch_subscription_events *events,
+                       struct dispatch_subscription **out);
+/* Asks for one page; it comes as soon as there are messages behind the cursor. Once after `opened`,
+ * and once after each page that has been dealt with: this is the backpressure. */
+void dispatch_subscription_next(struct dispatch_subscription *subscription);
+void dispatch_subscription_close(struct dispatch_subscription *subscription);
+
+enum dispatch_page_format {
+    DISPATCH_PAGE_PROTOBUF,  /* an encoded SubscribeChunk */
+    DISPATCH_PAGE_JSON,      /* {"messages":[…]} */
+    DISPATCH_PAGE_JSON_TEXT, /* the same, `text` in place of `payload` where it is UTF-8 */
+};
+/* The page in that format, made once and shared by all readers. Valid as long as a reference is
+ * held. data NULL when there is no memory. */
+struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page_format format);
+size_t dispatch_page_count(const struct message_page *page);
+uint64_t dispatch_page_last_sequence(const struct message_page *page);
+struct message_page *dispatch_page_ref(struct message_page *page);
+void dispatch_page_unref(struct message_page *page);
+
+/* ---- state of this node ---- */
+
+#define DISPATCH_MEMBERS_MAX 9
+
+struct dispatch_member {
+    const char *node_id; /* static for the life of dispatch, as the addresses */
+    const char *raft_addr;
+    const char *grpc_addr;
+    const char *http_addr; /* "" when not configured */
+    bool is_self;
+    bool is_leader;
+    bool is_connected;
+    bool is_whole;
+    uint64_t match_index;     /* on the leader */
+    uint64_t last_contact_ms; /* on the leader: since it was heard; UINT64_MAX: never */
+};
+
+struct dispatch_node_status {
+    const char *node_id;
+    const char *role;  /* "leader", "follower", "candidate" */
+    const char *state; /* "LEADER", "FOLLOWER", "CANDIDATE" */
+    bool is_leader;
+    bool has_leader;
+    const char *leader_id; /* "" when unknown, as the addresses */
+    const char *leader_raft_addr;
+    const char *leader_grpc_addr;
+    bool has_quorum;
+    bool is_ready; /* a leader is known, caught up, not draining */
+    bool is_caught_up;
+    bool is_draining;
+    uint64_t term;
+    uint64_t commit_index;
+    uint64_t applied_index;
+    uint64_t first_index;
+    uint64_t last_index;
+    uint64_t snapshot_index;
+    char cluster_id[33]; /* hex; "" until founded */
+    uint64_t uptime_seconds;
+    size_t member_count;
+    struct dispatch_member members[DISPATCH_MEMBERS_MAX];
+};
+void dispatch_get_status(struct dispatch *dispatch, struct dispatch_node_status *out);
+
+/* Told whenever role, leader, quorum or readiness changed. The callback runs on the node's thread
+ * and must only signal. */
+struct dispatch_watcher {
+    struct list link;
+    void (*changed)(struct dispatch_watcher *watcher);
+};
+void dispatch_watch(struct dispatch *dispatch, struct dispatch_watcher *watcher);
+/* After it returns the callback does not run any more. */
+void dispatch_unwatch(struct dispatch *dispatch, struct dispatch_watcher *watcher);
+
+/* Walks the key-value map for the status document: at most `limit` keys. `each` returns 0 to go on.
+ */
+int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
+                         int (*each)(void *context, struct bytes key, struct bytes value),
+                         void *context);
+
+/* Counters and gauges for /status and /metrics. */
+struct dispatch_metrics {
+    uint64_t messages_sent_total; /* raft messages to peers */
+    uint64_t election_count;
+    uint64_t last_commit_index;
+    uint64_t proposals_total;
+    uint64_t proposals_failed_total;
+    uint64_t reads_total;
+    uint64_t applied_index;
+    uint64_t leader_changes_total;
+    uint64_t forwards_total;
+    uint64_t requests_pending;
+    uint64_t subscriptions;
+    uint64_t dedupe_hits_total;
+    uint64_t log_entries;
+    uint64_t log_bytes;
+    uint64_t store_bytes;
+    uint64_t channel_count;
+    uint64_t message_count;
+    uint64_t value_count;
+    uint64_t log_commits_total;
+    uint64_t overlay_bytes;
+};
+void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out);
+
+/* ---- for main.c alone ---- */
+
+struct node;
+struct chat;
+struct store;
+struct dispatch_address {
+    const char *node_id; /* sorted by node id bytewise: index = raft_member; strings must outlive
+                            dispatch */
+    const char *raft_addr;
+    const char *grpc_addr;
+    const char *http_addr;
+};
+struct dispatch_options {
+    struct chat *chat;
+    const struct dispatch_address *members;
+    size_t member_count;
+    size_t self;
+    uint32_t max_payload_bytes;
+    uint32_t reader_count;
+    uint64_t (*messages_sent)(void *context); /* the peers' counter */
+    uint64_t (*store_bytes)(void *context);
+    void *context;
+};
+/* Starts the reader threads. Errors: ERR_NOMEM, ERR_IO. */
+int dispatch_create(const struct dispatch_options *options, struct dispatch **out);
+/* Before the first submit: the node that it works with. */
+void dispatch_attach(struct dispatch *dispatch, struct node *node);
+/* For node_options.on_change; context is the dispatch. */
+void dispatch_on_change(void *dispatch);
+/* Ends all subscriptions with UNAVAILABLE, DRAINING. */
+void dispatch_end_subscriptions(struct dispatch *dispatch);
+/* Subscriptions and unary calls must be over. Stops the readers. Accepts NULL. */
+void dispatch_destroy(struct dispatch *dispatch);
+
+#endif

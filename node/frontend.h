@@ -1,0 +1,44 @@
+/* What a frontend is to main.c: a guest that knows dispatch and the messages, and can be left out.
+ */
+#ifndef RAFTOGRAM_FRONTEND_H
+#define RAFTOGRAM_FRONTEND_H
+
+#include "dispatch.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* From the configuration; valid as long as the frontend runs. */
+struct frontend_options {
+    struct dispatch *dispatch;
+    const char *grpc_bind_addr;
+    const char *http_bind_addr;
+    const char *web_root; /* "": the embedded page */
+    bool has_reflection;
+    uint32_t max_payload_bytes;
+    uint32_t max_frame_bytes;
+    uint32_t max_connections;
+    uint32_t max_subscriptions; /* per connection */
+    uint32_t max_calls;         /* unary calls in flight, over all connections */
+    uint32_t heartbeat_ms;      /* WebSocket heartbeat notifications */
+    const char *const *allowed_origins;
+    size_t allowed_origin_count;
+};
+
+struct frontend {
+    const char *name;
+    /* Listens and serves. On error one line without a newline goes to `error`, which names the
+     * address, the reason and the remedy. Errors: ERR_BUSY, ERR_NOMEM, ERR_IO. */
+    int (*start)(const struct frontend_options *options, void **out, char *error,
+                 size_t error_size);
+    /* Takes no new connections and calls; what runs goes on. Returns at once. */
+    void (*close)(void *instance);
+    /* Waits up to grace_ms for what runs, ends the rest, frees all. */
+    void (*stop)(void *instance, uint32_t grace_ms);
+};
+
+extern const struct frontend frontend_grpc;
+extern const struct frontend frontend_http;
+
+#endif

@@ -1,0 +1,69 @@
+/* The JSON mapping of protobuf for any protobuf-c message, by its descriptor (protobuf.dev,
+ * "ProtoJSON"). One codec for every frontend, the peers and raftogramctl.
+ *
+ * Out: lowerCamelCase or snake_case names; every field is written, defaults and empty lists
+ * included; 64-bit integers are strings; bytes are standard base64 with padding; enums are names;
+ * of a oneof only the member that is set; an unset message field is null.
+ * In: both spellings of names; 64-bit integers as strings or numbers (integral ones such as 1e3 or
+ * 1.0 too); bytes in standard or URL-safe base64, padded or not; unknown fields are ignored; null
+ * is the default; the last of a repeated key wins, but a field given in both spellings is an error,
+ * as are two members of one oneof. A string field cannot hold NUL (protobuf-c ends strings with
+ * it). Numbers are exact: one that its integer field cannot hold is an error, never rounded into
+ * it.
+ *
+ * Reading order: json_text.c, json_number.c, json_parse.c, json_encode.c, json_decode.c. */
+#ifndef RAFTOGRAM_JSON_JSON_H
+#define RAFTOGRAM_JSON_JSON_H
+
+#include "base/buf.h"
+
+#include <jansson.h>
+#include <protobuf-c/protobuf-c.h>
+
+enum json_names { JSON_NAMES_CAMEL, JSON_NAMES_SNAKE };
+
+#define JSON_DEPTH_MAX 32         /* nesting of messages that is accepted */
+#define JSON_VALUES_MAX (1 << 17) /* values in one text; jansson makes up to 250 bytes of each */
+#define JSON_MAP_KEY_SHOWN_MAX 64 /* longer keys of maps are left out of error texts */
+
+/* Where and why decoding failed: "messages[2].sequence: not an unsigned 64-bit integer". Names are
+ * spelt as the text spells them. Always printable ASCII. */
+struct json_error {
+    char text[256];
+};
+
+/* Appends the message as compact JSON. Strings must be UTF-8 (bad ones are written with U+FFFD).
+ * Failure is buf_failed(). Written straight into the buffer: no tree is built. */
+void json_encode(const ProtobufCMessage *message, enum json_names names, struct buf *out);
+
+/* Decodes an object. The message is freed by protobuf_c_message_free_unpacked(out, NULL).
+ * Errors: ERR_INVALID (not JSON, not an object, a wrong type, not UTF-8, too deep), ERR_NOMEM. */
+int json_decode(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
+                ProtobufCMessage **out, struct json_error *error);
+/* The same from a parsed value, which stays the caller's. Parse it by json_parse(): jansson alone
+ * refuses integers beyond int64 and rounds what it reads as reals. `error` may be NULL. */
+int json_decode_value(const ProtobufCMessageDescriptor *descriptor, const json_t *value,
+                      ProtobufCMessage **out, struct json_error *error);
+
+/* Parses any JSON text. Of jansson's values it differs in one thing: a number that is not a plain
+ * integer of at most 18 digits (1e3, 1.5, 18446744073709551615) becomes a string of NUL and the
+ * number as it was written, so that json_decode_value() and json_append_scalar() have it exactly.
+ * json_is_written_number() tells. `out` belongs to the caller (json_decref()).
+ * Errors: ERR_INVALID (not JSON, not UTF-8, over JSON_VALUES_MAX values), ERR_NOMEM. */
+int json_parse(struct bytes text, json_t **out, struct json_error *error);
+bool json_is_written_number(const json_t *value);
+/* Appends a string, number, boolean or null, as for the `id` that JSON-RPC echoes. */
+void json_append_scalar(struct buf *out, const json_t *value);
+
+/* Pieces that frontends need by themselves. */
+
+/* Appends `text` as a JSON string with its quotes. */
+void json_append_string(struct buf *out, struct bytes text);
+/* Appends base64 without quotes. */
+void json_append_base64(struct buf *out, struct bytes data);
+/* Standard or URL-safe, padded or not. Errors: ERR_INVALID. `out` is appended to. */
+int json_parse_base64(struct bytes text, struct buf *out);
+/* "after_sequence" -> "afterSequence". `out` has at least strlen(name) + 1 bytes. */
+void json_camel_name(const char *name, char *out);
+
+#endif

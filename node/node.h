@@ -1,0 +1,156 @@
+/* The driver: turns events into raft_step() calls and does their effects on the log, the peers and
+ * the state machine. It has no thread of its own: whoever owns it calls node_turn() whenever
+ * node_fd() is readable or the deadline that the last turn gave has come. Everything outside is a
+ * vtable, so the simulator runs the same code.
+ *
+ * The path of a write: node_submit() -> mailbox -> propose -> log (staged) -> peers, then
+ * wal_commit() -> commit index -> chat_apply() -> request->done(). */
+#ifndef RAFTOGRAM_NODE_H
+#define RAFTOGRAM_NODE_H
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "chat/chat.h"
+#include "chat/command.h"
+#include "peer/transport.h"
+#include "raft/raft.h"
+#include "storage/fs.h"
+#include "storage/wal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NODE_LEADER_WAIT_NS (5 * NS_PER_S)  /* how long a forwarded request waits for a leader */
+#define NODE_REQUEST_MAX_NS (10 * NS_PER_S) /* no request waits longer */
+
+enum node_request_kind {
+    NODE_REQUEST_COMMAND,  /* propose `command`; done when applied */
+    NODE_REQUEST_READ,     /* ReadIndex barrier; done when chat_applied() has reached it */
+    NODE_REQUEST_TRANSFER, /* give leadership to transfer_target */
+};
+
+/* How a request ended. Numbers are on the wire (ForwardResponse.code): never reused. */
+enum node_outcome {
+    NODE_OK = 0,
+    NODE_NOT_LEADER = 1,     /* certainly not proposed or not applied */
+    NODE_NO_QUORUM = 2,      /* no leader, or none that a quorum confirms; nothing was proposed */
+    NODE_COMMIT_UNKNOWN = 3, /* proposed; whether it will be applied is not known */
+    NODE_OVERLOADED = 4,     /* a bound was reached; nothing was proposed */
+    NODE_DISK_FULL = 5,      /* nothing was proposed */
+    NODE_DEADLINE = 6,       /* the caller's deadline passed */
+    NODE_DRAINING = 7,       /* shutting down and nobody to forward to; nothing was proposed */
+    NODE_CORRUPT = 8,        /* stored data fails its checksum */
+    NODE_BAD_TARGET = 9,     /* TRANSFER: no such member, or not fit to lead */
+};
+
+/* The caller's memory, untouched by the caller from node_submit() until done(). */
+struct node_request {
+    /* In. */
+    enum node_request_kind kind;
+    uint64_t deadline_ns; /* monotonic; UINT64_MAX: NODE_REQUEST_MAX_NS from now */
+    bool may_forward;     /* COMMAND: a follower sends it to the leader */
+    bool may_repeat;      /* COMMAND: applying it twice is harmless (it has a client message id) */
+    bool is_leader_only;  /* READ: NODE_NOT_LEADER elsewhere, NODE_NO_QUORUM at once on failure */
+    uint8_t *command;     /* COMMAND: encoded; stamped in place; must outlive the request */
+    uint32_t command_size;
+    raft_member transfer_target;
+    /* Exactly once, on the node's thread (or in node_submit's, never). The views in `result` are
+     * valid during the call. */
+    void (*done)(struct node_request *request);
+    /* Out. */
+    enum node_outcome outcome;
+    struct command_result result;
+    raft_member leader; /* NOT_LEADER: who leads now, as far as is known */
+
+    /* The node's own. */
+    struct list link;
+    uint64_t submitted_ns;
+    uint64_t expires_ns;
+    raft_index index;
+    raft_term term;
+    struct buf result_text; /* keeps the views of `result` */
+    bool has_caller_deadline;
+    bool was_sent; /* forwarded at least once */
+};
+
+struct node_member {
+    const char *node_id;
+};
+
+struct node_options {
+    const struct node_member *members; /* sorted by node id bytewise; copied */
+    int member_count;
+    raft_member self;
+    uint64_t election_timeout_ns;
+    uint64_t heartbeat_interval_ns;
+    uint32_t requests_max; /* waiting and pending together; more are OVERLOADED */
+    uint64_t seed;
+    const struct clock *clock;
+    struct wal *wal;   /* open and clean; the caller's */
+    bool is_new;       /* the data_dir was empty before this start */
+    struct chat *chat; /* the caller's; chat_durable_applied() within the log */
+    struct transport *transport;
+    uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
+    /* Called on the node's thread when role, leader, quorum or readiness changed; may be NULL. */
+    void (*on_change)(void *context);
+    void *on_change_context;
+};
+
+struct node;
+
+/* Errors: ERR_NOMEM, ERR_IO (no eventfd), ERR_CORRUPT (log and store do not fit together),
+ * ERR_FOREIGN (the log belongs to another membership). `error` gets one line. */
+int node_create(const struct node_options *options, struct node **out, char *error,
+                size_t error_size);
+/* All requests must be done (node_fail_all()). Accepts NULL. */
+void node_destroy(struct node *node);
+
+/* One turn. Returns when to call again at the latest (monotonic ns; UINT64_MAX: only when
+ * readable). After a fatal error (a failed log write or sync, an unreadable store) node_fatal()
+ * tells, and the process must end without another turn. */
+uint64_t node_turn(struct node *node, uint64_t now_ns);
+int node_fd(const struct node *node);
+/* NULL while all is well, else one line. */
+const char *node_fatal(const struct node *node);
+
+/* Any thread. Errors: ERR_FULL (requests_max), ERR_CLOSED: then done() is not called. */
+int node_submit(struct node *node, struct node_request *request);
+/* Any thread: for struct peer_receiver. Takes the event. */
+void node_post_event(struct node *node, struct peer_event *event);
+/* Any thread: makes node_fd() readable. */
+void node_wake(struct node *node);
+
+/* Any thread. Hands leadership over; what was accepted before completes; later writes get
+ * NODE_NOT_LEADER (or NODE_DRAINING with nobody to lead). */
+void node_drain(struct node *node);
+/* Any thread: draining, not the leader any more (or nobody can take over), nothing pending. */
+bool node_is_drained(const struct node *node);
+/* Node thread: ends every request (NODE_COMMIT_UNKNOWN if proposed, else NODE_DRAINING). */
+void node_fail_all(struct node *node);
+/* Node thread: whether this node may campaign (no: its disk is full). */
+void node_set_eligible(struct node *node, bool is_eligible);
+
+/* A copy of the node's state as of its last turn. Any thread. */
+struct node_status {
+    struct raft_status raft;
+    uint64_t taken_ns;
+    raft_index first_index;
+    raft_index applied_index;
+    raft_index durable_applied_index;
+    raft_index snapshot_index;    /* the log before it is gone; 0: nothing is */
+    uint64_t leaderless_since_ns; /* no leader known since then; 0 while one is */
+    bool is_ready; /* a leader is known, this node has caught up with it, and it is not draining */
+    bool is_caught_up;
+    bool is_draining;
+    uint64_t requests_pending;
+    uint64_t proposals_total;
+    uint64_t proposals_failed;
+    uint64_t reads_total;
+    uint64_t leader_changes;
+    uint64_t forwards_total;
+    uint64_t log_bytes;
+    struct wal_stats wal;
+};
+void node_get_status(const struct node *node, struct node_status *out);
+
+#endif

@@ -1,0 +1,108 @@
+/* What the driver says to other nodes and hears from them, as a vtable: gRPC (peer.h) or simulated.
+ *
+ * Each node dials every other one and sends on the stream that it dialled; the answers come on the
+ * stream that the other dialled. Messages of one stream keep their order; a stream that ends may
+ * lose what was on it. Nothing is queued for a peer that is not connected. */
+#ifndef RAFTOGRAM_PEER_TRANSPORT_H
+#define RAFTOGRAM_PEER_TRANSPORT_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "raft/raft.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PEER_BATCH_MESSAGES_MAX 8192
+#define PEER_BATCH_BYTES_MAX (16u << 20)  /* what is accepted in one batch */
+#define PEER_QUEUE_BYTES_MAX (8u << 20)   /* outgoing, per peer; beyond it messages are dropped */
+#define PEER_UNHANDLED_BATCHES_MAX 64     /* incoming, per stream; beyond it reading pauses */
+#define PEER_COMMAND_BYTES_MAX (4u << 20) /* a forwarded command or its result */
+
+enum peer_message_kind {
+    PEER_MESSAGE_RAFT,
+    PEER_MESSAGE_FORWARD_REQUEST,
+    PEER_MESSAGE_FORWARD_RESPONSE,
+    PEER_MESSAGE_APPLY_HASH,
+};
+
+struct peer_message {
+    enum peer_message_kind kind;
+    union {
+        /* Outgoing append requests have their entries filled in (data and term; `change` is not
+         * looked at). Incoming ones have `change` NULL: the driver decodes it from data. */
+        struct raft_message raft;
+        struct {
+            uint64_t id;
+            struct bytes command;
+            uint32_t timeout_ms;
+        } forward_request;
+        struct {
+            uint64_t id;
+            int32_t code; /* enum node_outcome */
+            struct bytes result;
+        } forward_response;
+        struct {
+            uint64_t index;
+            uint64_t hash;
+        } apply_hash;
+    };
+};
+
+enum peer_event_kind {
+    PEER_EVENT_MESSAGES,     /* arrived on the stream `epoch` */
+    PEER_EVENT_HELLO,        /* a stream from the peer began */
+    PEER_EVENT_STREAM_LOST,  /* it ended */
+    PEER_EVENT_DIAL_UP,      /* our stream to the peer stands: its server answered */
+    PEER_EVENT_DIAL_LOST,    /* our stream ended after it stood */
+    PEER_EVENT_DIAL_REFUSED, /* nobody listens there */
+    PEER_EVENT_QUERY,        /* a bare RPC of the reference document: answer and change nothing */
+};
+
+/* The answer to a QUERY. */
+struct peer_answer {
+    raft_term term;
+    bool granted_or_success;
+    raft_index last_log_index;
+};
+
+/* Owned by whoever holds it; ended by peer_event->release(). */
+struct peer_event {
+    struct list link;
+    enum peer_event_kind kind;
+    raft_member peer;
+    uint64_t epoch;                /* MESSAGES, HELLO, STREAM_LOST: increasing per peer */
+    uint64_t incarnation;          /* HELLO */
+    bool is_fresh;                 /* HELLO */
+    struct peer_message *messages; /* MESSAGES; QUERY: one append or vote request */
+    size_t message_count;
+    /* QUERY: exactly once, before release. */
+    void (*answer)(struct peer_event *event, const struct peer_answer *answer);
+    void (*release)(struct peer_event *event); /* frees; lets the stream read on. Any thread. */
+};
+
+struct transport;
+
+struct transport_ops {
+    /* Adds to what goes to `to` at the next flush. Copies all. Node thread.
+     * Errors: ERR_CLOSED (not connected), ERR_FULL (dropped). */
+    int (*send)(struct transport *transport, raft_member to, const struct peer_message *message);
+    /* Sends all that was added since, one batch a peer. Node thread. */
+    void (*flush)(struct transport *transport);
+    /* From now on this is our cluster (16 bytes), and the data_dir is not fresh any more. */
+    void (*set_cluster_id)(struct transport *transport, const uint8_t *cluster_id);
+    void (*set_not_fresh)(struct transport *transport);
+};
+
+struct transport {
+    const struct transport_ops *ops;
+};
+
+/* Where events go: any thread; must take the event (ownership passes). Never blocks. */
+struct peer_receiver {
+    void (*post)(void *context, struct peer_event *event);
+    void *context;
+};
+
+#endif
