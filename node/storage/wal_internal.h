@@ -1,0 +1,282 @@
+/* What the files of the log share; nobody else includes this. In reading order:
+ *
+ *   wal_frame.c    bytes: sectors, frame headers, records
+ *   wal_index.c    memory: where each entry is, and the newest payloads
+ *   wal_segment.c  files: names, spare, roll, link, removal
+ *   wal_recover.c  start-up: replay, torn or damaged
+ *   wal.c          the public functions
+ *   wal_dump.c     for a person's eyes
+ *
+ * The format, version 1. All integers are little-endian.
+ *
+ * Segment: sector 0 is the segment header; frames follow, each beginning at a sector; then zeros.
+ * Frame: its first sector has the frame header, then the body begins. Each further sector is a mark
+ * byte, derived from the frame's sequence and never zero, and 511 bytes of body. Zeros pad the
+ * last. Body: records (wal_record_next()).
+ *
+ * A segment's first frame is a START: it has the floor and the whole hard state, and whatever the
+ * commit that needed the new segment has staged. A full segment ends with a LINK, one sector that
+ * names its successor.
+ *
+ * How a segment comes to be, so that every crash between leaves a clean log:
+ *   1. `spare` is written full of zeros and synced. A spare that is not whole is thrown away.
+ *   2. header and START frame are written into it and synced, under that name still. So a file
+ *      named log-… always has a whole first frame; without it, it is damaged, never torn.
+ *   3. it is renamed to log-<sequence>; the directory is synced.
+ *   4. the LINK is written into the old segment and synced. From now on a missing successor shows.
+ *      A crash before this leaves a log without LINK, and wal_open() adds it.
+ *   5. only now is the commit acknowledged.
+ *
+ * Likewise for the other end: a FLOOR record, durable before any segment is removed, says which
+ * segment is the first; so a missing first segment shows too. And the file `begun` says that there
+ * ever was a segment. */
+#ifndef RAFTOGRAM_STORAGE_WAL_INTERNAL_H
+#define RAFTOGRAM_STORAGE_WAL_INTERNAL_H
+
+#include "storage/wal.h"
+
+#define SECTOR_BYTES 512u
+#define WAL_FORMAT_VERSION 1u
+#define FRAME_HEADER_BYTES 80u
+#define BODY_BYTES_IN_FIRST_SECTOR (SECTOR_BYTES - FRAME_HEADER_BYTES)
+#define BODY_BYTES_PER_SECTOR (SECTOR_BYTES - 1)
+#define WAL_BODY_BYTES_MAX (512u << 20)
+#define WAL_SEGMENT_BYTES_MAX (1u << 30)
+#define WAL_SEGMENT_BYTES_MIN (8 * SECTOR_BYTES)
+#define WAL_SEGMENTS_MAX 65536u
+#define WAL_PATH_BYTES_MAX 4096u
+/* Indexes and sequences on disk are below this, so that adding to them cannot overflow. */
+#define WAL_NUMBER_MAX (UINT64_C(1) << 62)
+
+/* ---- wal_frame.c ---- */
+
+enum frame_kind { FRAME_BATCH = 1, FRAME_LINK = 2 };
+enum frame_flags { FRAME_HAS_HARD_STATE = 1, FRAME_IS_START = 2 };
+
+/* Says enough of the frames before it that, when those are lost, we know what was lost. */
+struct frame_header {
+    uint8_t kind;
+    uint16_t flags;
+    uint32_t body_bytes;
+    uint64_t sequence; /* of a LINK: the successor's first sequence */
+    uint64_t body_checksum;
+    uint64_t entry_first;         /* the suffix that this frame replaces or appends; 0: none */
+    uint64_t entry_last;          /* the log's last index after this frame */
+    uint64_t previous_last;       /* the log's last index before it */
+    uint64_t replaced_low;        /* the lowest index replaced by frames in [low_since, this) */
+    uint64_t low_since;           /*   UINT64_MAX: none was */
+    uint64_t hard_state_sequence; /* of the newest frame before this that has a hard state */
+};
+
+enum frame_verdict {
+    FRAME_OK,
+    FRAME_STAINED,   /* body whole, but marks or padding are wrong */
+    FRAME_UNWRITTEN, /* body not whole, and some sector is all zeros */
+    FRAME_BAD,       /* body not whole, all sectors written */
+};
+
+struct segment_header {
+    uint32_t version;
+    uint64_t sequence;
+    uint64_t size;
+};
+
+/* Where the log begins. */
+struct wal_floor {
+    uint64_t segment; /* first sequence of the first segment that counts */
+    uint64_t index;   /* the base: the index before the first entry, and its term */
+    uint64_t term;
+};
+
+enum wal_record_kind { RECORD_ENTRY = 1, RECORD_HARD_STATE = 2, RECORD_FLOOR = 3 };
+
+#define RECORD_HEAD_BYTES 8u
+#define RECORD_ENTRY_HEAD_BYTES (RECORD_HEAD_BYTES + 24u)
+#define RECORD_FLOOR_BYTES (RECORD_HEAD_BYTES + 24u)
+#define RECORD_HARD_STATE_BYTES_MAX \
+    (RECORD_HEAD_BYTES + 17u + WAL_CLUSTER_ID_BYTES + WAL_NODE_ID_BYTES_MAX)
+
+struct wal_record {
+    enum wal_record_kind kind;
+    uint32_t offset; /* in the body */
+    struct wal_entry entry;
+    struct wal_hard_state hard_state;
+    struct wal_floor floor;
+};
+
+bool wal_sector_is_zero(const uint8_t *sector);
+uint64_t wal_frame_bytes(uint64_t body_bytes);
+/* Appends the frame's sectors; fills in the header's body_bytes and body_checksum. A failure shows
+ * in buf_failed(). */
+void wal_frame_encode(struct frame_header *header, struct bytes body, struct buf *out);
+/* True if `sector` is a valid first sector of a frame. */
+bool wal_frame_header_decode(const uint8_t *sector, struct frame_header *out);
+/* `frame` has wal_frame_bytes() bytes; `body` gets header->body_bytes. */
+enum frame_verdict wal_frame_body_decode(const struct frame_header *header, const uint8_t *frame,
+                                         uint8_t *body);
+/* The file's bytes [from, from + size) that hold the body's bytes [offset, offset + length). */
+void wal_frame_span(uint64_t offset, uint64_t length, uint64_t *from, uint64_t *size);
+/* Copies body bytes [offset, offset + length) out of that span. */
+void wal_frame_gather(const uint8_t *span, uint64_t offset, uint64_t length, uint8_t *out);
+
+void wal_segment_header_encode(const struct segment_header *header, uint8_t *sector);
+bool wal_segment_header_decode(const uint8_t *sector, struct segment_header *out);
+
+void wal_record_append_entry(struct buf *out, const struct wal_entry *entry);
+void wal_record_append_hard_state(struct buf *out, const struct wal_hard_state *state);
+void wal_record_append_floor(struct buf *out, const struct wal_floor *floor);
+/* Reads the record at *offset and moves it on. 1: one record; 0: the end; ERR_CORRUPT. Views into
+ * `body`. Does not check an entry's own checksum: wal_record_entry_is_sound() does. */
+int wal_record_next(struct bytes body, uint32_t *offset, struct wal_record *out);
+bool wal_record_entry_is_sound(const uint8_t *record, const struct wal_entry *entry);
+
+/* ---- wal_index.c ---- */
+
+enum wal_slot_state { SLOT_DURABLE, SLOT_STAGED, SLOT_LOST };
+
+struct wal_slot {
+    uint64_t term;
+    uint64_t segment; /* its first sequence */
+    uint8_t *cached;  /* the payload, or NULL */
+    uint32_t sector;  /* where the frame begins in the file */
+    uint32_t offset;  /* of the record in the body; while staged: in `staged` */
+    uint32_t length;  /* of the payload */
+    uint8_t type;
+    uint8_t state;
+};
+
+struct wal_index {
+    struct wal_slot *slots; /* slots[head + i] is entry base + 1 + i */
+    size_t head;
+    size_t count;
+    size_t capacity;
+    uint64_t base;
+    uint64_t base_term;
+    uint64_t cached_first; /* entries from here on have their payload in memory */
+    uint64_t cached_bytes;
+};
+
+uint64_t wal_index_last(const struct wal_index *index);
+/* NULL when out of range. */
+struct wal_slot *wal_index_at(const struct wal_index *index, uint64_t entry_index);
+/* Makes room for one more; then wal_index_push() cannot fail. */
+int wal_index_reserve(struct wal_index *index);
+/* Takes ownership of slot->cached. */
+void wal_index_push(struct wal_index *index, const struct wal_slot *slot);
+void wal_index_truncate(struct wal_index *index, uint64_t last);
+/* Forgets the entries up to `base`, all of them if base is beyond the last. */
+void wal_index_trim(struct wal_index *index, uint64_t base, uint64_t base_term);
+/* Frees the oldest durable payloads until `bytes_max` suffices. */
+void wal_index_evict(struct wal_index *index, uint64_t bytes_max);
+void wal_index_finish(struct wal_index *index);
+
+/* ---- wal_segment.c ---- */
+
+struct wal_segment {
+    uint64_t sequence;
+    uint64_t size;
+    uint64_t end; /* where the next frame goes */
+    bool is_linked;
+};
+
+/* What the next frame's header must say about those before it. */
+struct wal_chain {
+    uint64_t next_sequence;
+    uint64_t replaced_low;
+    uint64_t low_since;
+    uint64_t hard_state_sequence;
+};
+
+struct wal {
+    struct fs *fs;
+    char *dir;
+    uint32_t segment_bytes;
+    uint32_t cache_bytes;
+
+    struct wal_segment *segments; /* oldest first; the last is being written */
+    size_t segment_count;
+    struct fs_file *current_file; /* NULL until there is a segment, and when damaged */
+    struct fs_file *reader_file;  /* the segment last read from, or NULL */
+    uint64_t reader_sequence;
+    uint64_t spare_bytes; /* 0: no spare */
+    bool has_begun;       /* the file `begun` is there */
+
+    struct wal_floor floor;
+    struct wal_chain chain;
+    struct wal_index index;
+    uint64_t committed_last; /* the last index on disk; staged entries may have replaced it */
+    uint64_t durable_last;
+
+    struct wal_hard_state hard_state;
+    bool is_hard_state_staged;
+    struct buf staged; /* entry records */
+    uint64_t staged_first;
+
+    struct buf body;
+    struct buf frame;
+    struct buf read;
+
+    bool is_damaged;
+    bool has_failed;
+    struct wal_report report;
+    struct wal_stats stats;
+};
+
+/* What a frame shall hold. */
+struct wal_batch {
+    bool has_floor;
+    bool has_hard_state;
+    struct bytes entries; /* records */
+    uint64_t entry_first; /* 0: none */
+    uint64_t entry_last;
+};
+
+/* Where a frame went. */
+struct wal_place {
+    uint64_t segment;
+    uint32_t sector;
+    uint32_t entries_offset; /* where batch.entries begin in its body */
+};
+
+/* Keeps the chain in step after `header` was written or replayed. */
+void wal_chain_follow(struct wal_chain *chain, const struct frame_header *header);
+/* -1 if `name` is not that of a segment. */
+int wal_segment_parse_name(const char *name, uint64_t *sequence);
+/* ERR_INVALID when it does not fit. */
+int wal_segment_path(const struct wal *wal, uint64_t sequence, char *out);
+int wal_path(const struct wal *wal, const char *name, char *out);
+int wal_segment_list(const struct wal *wal, uint64_t **sequences, size_t *count);
+int wal_segment_add(struct wal *wal, const struct wal_segment *segment);
+/* Removes the files of all segments below `sequence`; syncs the directory. */
+int wal_segment_remove_below(struct wal *wal, uint64_t sequence);
+/* Writes the LINK of `segment` to `successor` and syncs. */
+int wal_segment_link(struct wal *wal, struct wal_segment *segment, struct fs_file *file,
+                     uint64_t successor);
+/* Writes and syncs the batch, into the current segment or into a new one. */
+int wal_segment_append(struct wal *wal, const struct wal_batch *batch, struct wal_place *place);
+/* The same, always into a new one that begins with wal->floor, of which the segment is set here
+ * when `is_afresh`: then the older segments no longer count, and the caller removes them. */
+int wal_segment_roll(struct wal *wal, const struct wal_batch *batch, bool is_afresh,
+                     struct wal_place *place);
+/* The file to read segment `sequence` from. */
+int wal_segment_reader(struct wal *wal, uint64_t sequence, struct fs_file **out);
+void wal_segment_close_files(struct wal *wal);
+
+int wal_spare_make(struct wal *wal);
+/* Finds out whether a spare left by an earlier run is whole; removes it if not. */
+int wal_spare_adopt(struct wal *wal);
+int wal_begun_make(struct wal *wal);
+
+/* ---- wal_recover.c ---- */
+
+/* Reads the directory into `wal`, which is zeroed but for its options; writes nothing. */
+struct wal_torn {
+    bool is_torn;
+    uint64_t from; /* in the last segment: unfinished bytes to zero */
+    uint64_t to;
+};
+int wal_recover_scan(struct wal *wal, struct wal_report *report, struct wal_torn *torn);
+/* Completes what a crash has interrupted and makes all that was found durable. Not when damaged. */
+int wal_recover_finish(struct wal *wal, const struct wal_torn *torn);
+
+#endif
