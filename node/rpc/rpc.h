@@ -22,7 +22,7 @@ struct rpc_loop;
 /* Starts a thread named `name` (15 characters at most). The first loop calls grpc_init().
  * Errors: ERR_NOMEM, ERR_IO. */
 int rpc_loop_create(const char *name, struct rpc_loop **out);
-/* Waits for the thread. Servers and channels of the loop must be gone. Accepts NULL. */
+/* Waits for the thread. Servers, channels and references to calls must be gone. Accepts NULL. */
 void rpc_loop_destroy(struct rpc_loop *loop);
 /* Runs `fn(context)` on the loop's thread, once, at `deadline_ns` of the monotonic clock (0: as
  * soon as possible). Errors: ERR_NOMEM. */
@@ -64,8 +64,8 @@ struct rpc_server_options {
     uint32_t ping_interval_min_ms; /* clients may ping this often, with or without calls */
 };
 
-/* Listens. Address reuse is off, so that a taken port is an error.
- * Errors: ERR_BUSY (cannot listen), ERR_NOMEM. */
+/* Listens. Address reuse is off, so that a taken port is an error. Calls may arrive before it
+ * returns. Errors: ERR_BUSY (cannot listen), ERR_NOMEM. */
 int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *options,
                       const struct rpc_server_handler *handler, struct rpc_server **out);
 int rpc_server_port(const struct rpc_server *server);
@@ -92,17 +92,19 @@ struct rpc_call_events {
     void *context;
 };
 
-/* Valid until on_closed or as long as a reference is held. */
+/* These are valid until on_closed or as long as a reference is held. */
 const char *rpc_call_path(const struct rpc_call *call);
+/* Empty when first asked for after the end. */
 const char *rpc_call_peer(struct rpc_call *call);
 /* Monotonic; UINT64_MAX when the client set none. */
 uint64_t rpc_call_deadline_ns(const struct rpc_call *call);
 /* The first value of `key`; data NULL when absent. */
 struct bytes rpc_call_metadata(const struct rpc_call *call, const char *key);
 
-/* Events begin to flow. No message is read before rpc_call_receive(). */
+/* Events begin to flow. In on_call only (CHECKed). No message is read before rpc_call_receive(). */
 void rpc_call_accept(struct rpc_call *call, const struct rpc_call_events *events);
-/* Reads one more message. At most one receive is outstanding (CHECKed). */
+/* Reads one more message. At most one receive is outstanding (CHECKed). Does nothing after the
+ * half-close. */
 void rpc_call_receive(struct rpc_call *call);
 /* Sends initial metadata now, if not sent yet: the client sees the stream as established. */
 void rpc_call_send_headers(struct rpc_call *call);
@@ -111,7 +113,8 @@ void rpc_call_send_headers(struct rpc_call *call);
 int rpc_call_send(struct rpc_call *call, struct bytes message);
 /* As rpc_call_send() with a shared slice: takes a reference of its own. */
 int rpc_call_send_slice(struct rpc_call *call, grpc_slice slice);
-/* Ends the call; later calls do nothing. With `message` (may be NULL) as the unary answer, in one
+/* Ends the call: later calls do nothing, and of the events only on_closed is still to come. When
+ * several threads finish, the first wins. With `message` (may be NULL) as the unary answer, in one
  * batch. If a send is outstanding the status follows it. Any thread. Copies everything. */
 void rpc_call_finish(struct rpc_call *call, const struct bytes *message,
                      const struct rpc_status *status);
@@ -144,11 +147,13 @@ struct rpc_result {
     int code; /* GRPC_STATUS_* */
     const char *message;
     struct bytes details;  /* grpc-status-details-bin, raw; empty when absent */
-    struct bytes response; /* unary: the message; empty data NULL when there is none */
+    struct bytes response; /* unary and OK: the message, data not NULL (OK without one is
+                              reported as INTERNAL); otherwise data NULL */
 };
 
 struct rpc_client_events {
-    /* Streams: initial metadata arrived. May be NULL. */
+    /* Streams: the server said by rpc_call_send_headers() that it stands, or sent its first
+     * message. Never for a stream that was refused. May be NULL. */
     void (*on_headers)(void *context);
     /* Streams: one message; the next is read when this returns. */
     void (*on_message)(void *context, struct bytes message);
@@ -158,6 +163,8 @@ struct rpc_client_events {
     void (*on_closed)(void *context, const struct rpc_result *result);
     void *context;
 };
+
+#define RPC_CLIENT_METADATA_MAX 16
 
 struct rpc_client_call; /* one outgoing call; lives until on_closed returned and
                            rpc_client_release() */
@@ -170,17 +177,20 @@ struct rpc_client_options {
     bool is_wait_for_ready; /* false: a refused dial fails at once */
 };
 
-/* One request, one answer. Errors: ERR_NOMEM (no callback then). */
+/* One request, one answer. `out` is set before the first callback.
+ * Errors (no callback then): ERR_NOMEM; ERR_INVALID (metadata that HTTP/2 cannot carry, or too
+ * much). */
 int rpc_unary(struct rpc_channel *channel, const struct rpc_client_options *options,
               struct bytes request, const struct rpc_client_events *events,
               struct rpc_client_call **out);
-/* A stream in both directions (client streaming and server streaming are special cases). */
+/* A stream in both directions (client streaming and server streaming are special cases). Otherwise
+ * as rpc_unary(). */
 int rpc_stream_open(struct rpc_channel *channel, const struct rpc_client_options *options,
                     const struct rpc_client_events *events, struct rpc_client_call **out);
 /* At most one outstanding: wait for on_sent (CHECKed). `is_more_coming` lets the transport wait for
  * the next message (GRPC_WRITE_BUFFER_HINT). Errors: ERR_CLOSED. */
 int rpc_stream_send(struct rpc_client_call *call, struct bytes message, bool is_more_coming);
-/* Half-close. After the last on_sent. */
+/* Half-close; follows an outstanding send. Later sends are ERR_CLOSED. */
 void rpc_stream_close_send(struct rpc_client_call *call);
 /* on_closed follows with GRPC_STATUS_CANCELLED unless it was over already. */
 void rpc_client_cancel(struct rpc_client_call *call);

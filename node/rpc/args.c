@@ -1,0 +1,26 @@
+#include "base/check.h"
+#include "rpc/rpc_internal.h"
+
+/* Between a ping of ours and the verdict that the peer is gone. */
+#define KEEPALIVE_TIMEOUT_MS_MIN 500
+
+void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value)
+{
+    CHECK(args->count < RPC_ARGS_MAX);
+    grpc_arg *arg = &args->list[args->count++];
+    arg->type = GRPC_ARG_INTEGER;
+    arg->key = (char *)(uintptr_t)key; /* gRPC only reads it */
+    arg->value.integer = value > INT32_MAX ? INT32_MAX : (int)value;
+}
+
+void rpc_args_add_keepalive(struct rpc_args *args, uint32_t keepalive_ms)
+{
+    rpc_args_add(args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    if (keepalive_ms == 0) {
+        return;
+    }
+    rpc_args_add(args, GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms);
+    rpc_args_add(args, GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                 keepalive_ms < KEEPALIVE_TIMEOUT_MS_MIN ? KEEPALIVE_TIMEOUT_MS_MIN : keepalive_ms);
+    rpc_args_add(args, GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+}

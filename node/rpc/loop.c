@@ -1,0 +1,315 @@
+/* The loop: one completion queue and the thread that empties it, plus posted functions in a heap by
+ * deadline. The C core has no public way to put an event into a queue except an empty batch on a
+ * call, so that the loop keeps a call on a lame channel to wake itself with. */
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "rpc/rpc_internal.h"
+
+#include <errno.h>
+#include <grpc/support/log.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define THREAD_NAME_MAX 15
+#define POSTS_CAPACITY_FIRST 16
+/* Posted functions wait for queued events, but not for more than this many. */
+#define EVENTS_BEFORE_POSTS_MAX 64
+
+struct post {
+    uint64_t deadline_ns;
+    uint64_t sequence; /* keeps posts of one deadline in order */
+    void (*fn)(void *context);
+    void *context;
+};
+
+struct rpc_loop {
+    grpc_completion_queue *queue;
+    grpc_channel *wake_channel;
+    grpc_call *wake_call;
+    struct rpc_tag wake;
+    pthread_t thread;
+    pthread_mutex_t lock; /* all below */
+    struct post *posts;   /* a binary heap */
+    size_t post_count;
+    size_t post_capacity;
+    uint64_t post_sequence;
+    uint64_t planned_until_ns; /* when the thread looks at the posts again if nothing wakes it */
+    bool is_waking;
+    bool is_stopping;
+};
+
+static __thread const struct rpc_loop *current_loop;
+
+gpr_timespec rpc_timespec(uint64_t monotonic_ns)
+{
+    if (monotonic_ns >= INT64_MAX) {
+        return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    }
+    return gpr_time_from_nanos((int64_t)monotonic_ns, GPR_CLOCK_MONOTONIC);
+}
+
+uint64_t rpc_timespec_ns(gpr_timespec time)
+{
+    if (gpr_time_cmp(time, gpr_inf_future(time.clock_type)) == 0) {
+        return UINT64_MAX;
+    }
+    gpr_timespec monotonic = gpr_convert_clock_type(time, GPR_CLOCK_MONOTONIC);
+    if (monotonic.tv_sec < 0) {
+        return 0;
+    }
+    if ((uint64_t)monotonic.tv_sec >= INT64_MAX / NS_PER_S) {
+        return UINT64_MAX;
+    }
+    return (uint64_t)monotonic.tv_sec * NS_PER_S + (uint64_t)monotonic.tv_nsec;
+}
+
+grpc_completion_queue *rpc_loop_queue(struct rpc_loop *loop)
+{
+    return loop->queue;
+}
+
+bool rpc_loop_is_current(const struct rpc_loop *loop)
+{
+    return current_loop == loop;
+}
+
+/* ---- the heap of posts ---- */
+
+static bool is_before(const struct post *a, const struct post *b)
+{
+    if (a->deadline_ns != b->deadline_ns) {
+        return a->deadline_ns < b->deadline_ns;
+    }
+    return a->sequence < b->sequence;
+}
+
+static void heap_swap(struct post *a, struct post *b)
+{
+    struct post held = *a;
+    *a = *b;
+    *b = held;
+}
+
+static int heap_push(struct rpc_loop *loop, struct post post)
+{
+    if (loop->post_count == loop->post_capacity) {
+        size_t capacity = loop->post_capacity == 0 ? POSTS_CAPACITY_FIRST : loop->post_capacity * 2;
+        struct post *posts = realloc(loop->posts, capacity * sizeof(*posts));
+        if (posts == NULL) {
+            return ERR_NOMEM;
+        }
+        loop->posts = posts;
+        loop->post_capacity = capacity;
+    }
+    size_t at = loop->post_count++;
+    loop->posts[at] = post;
+    while (at > 0 && is_before(&loop->posts[at], &loop->posts[(at - 1) / 2])) {
+        heap_swap(&loop->posts[at], &loop->posts[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    return 0;
+}
+
+static struct post heap_pop(struct rpc_loop *loop)
+{
+    struct post first = loop->posts[0];
+    loop->posts[0] = loop->posts[--loop->post_count];
+    size_t at = 0;
+    for (;;) {
+        size_t least = at;
+        for (size_t child = 2 * at + 1; child <= 2 * at + 2; child++) {
+            if (child < loop->post_count && is_before(&loop->posts[child], &loop->posts[least])) {
+                least = child;
+            }
+        }
+        if (least == at) {
+            return first;
+        }
+        heap_swap(&loop->posts[at], &loop->posts[least]);
+        at = least;
+    }
+}
+
+/* ---- the thread ---- */
+
+/* With the lock held. */
+static void wake(struct rpc_loop *loop)
+{
+    if (loop->is_waking) {
+        return;
+    }
+    loop->is_waking = true;
+    grpc_call_error error = grpc_call_start_batch(loop->wake_call, NULL, 0, &loop->wake, NULL);
+    CHECK(error == GRPC_CALL_OK);
+}
+
+static void on_wake(struct rpc_tag *tag, bool is_ok)
+{
+    struct rpc_loop *loop = LIST_ENTRY(tag, struct rpc_loop, wake);
+    pthread_mutex_lock(&loop->lock);
+    loop->is_waking = false;
+    pthread_mutex_unlock(&loop->lock);
+}
+
+/* Runs what was due when it began, so that functions which post again cannot hold the thread. */
+static void run_posts(struct rpc_loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    uint64_t sequence_end = loop->post_sequence;
+    uint64_t now_ns = loop->is_stopping ? UINT64_MAX : clock_monotonic_ns(clock_system());
+    while (loop->post_count > 0 && loop->posts[0].deadline_ns <= now_ns &&
+           loop->posts[0].sequence < sequence_end) {
+        struct post post = heap_pop(loop);
+        pthread_mutex_unlock(&loop->lock);
+        post.fn(post.context);
+        pthread_mutex_lock(&loop->lock);
+    }
+    pthread_mutex_unlock(&loop->lock);
+}
+
+/* Until when the thread may wait for events; false when the loop is to end. */
+static bool plan_sleep(struct rpc_loop *loop, uint64_t *until_ns)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool is_running = !loop->is_stopping || loop->post_count > 0 || loop->is_waking;
+    *until_ns = UINT64_MAX;
+    if (loop->is_stopping) {
+        *until_ns = loop->post_count > 0 ? 0 : UINT64_MAX;
+    } else if (loop->post_count > 0) {
+        *until_ns = loop->posts[0].deadline_ns;
+    }
+    loop->planned_until_ns = *until_ns;
+    pthread_mutex_unlock(&loop->lock);
+    return is_running;
+}
+
+static void *run(void *argument)
+{
+    struct rpc_loop *loop = argument;
+    current_loop = loop;
+    unsigned events = 0;
+    uint64_t until_ns;
+    while (plan_sleep(loop, &until_ns)) {
+        grpc_event event = grpc_completion_queue_next(loop->queue, rpc_timespec(until_ns), NULL);
+        CHECK(event.type != GRPC_QUEUE_SHUTDOWN);
+        if (event.type == GRPC_OP_COMPLETE) {
+            struct rpc_tag *tag = event.tag;
+            tag->fn(tag, event.success != 0);
+            events++;
+        }
+        if (event.type == GRPC_QUEUE_TIMEOUT || events >= EVENTS_BEFORE_POSTS_MAX) {
+            events = 0;
+            run_posts(loop);
+        }
+    }
+    grpc_completion_queue_shutdown(loop->queue);
+    /* Servers and channels are gone, so nothing of theirs can be left here. */
+    grpc_event event =
+        grpc_completion_queue_next(loop->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    CHECK(event.type == GRPC_QUEUE_SHUTDOWN);
+    return NULL;
+}
+
+/* ---- public ---- */
+
+/* gRPC writes plain text to stderr, where only our JSON lines belong. */
+static void log_for_grpc(gpr_log_func_args *args)
+{
+    log_debug("rpc", "grpc", LOG_STR("text", args->message), LOG_STR("file", args->file),
+              LOG_I64("line", args->line));
+}
+
+static void take_over_log(void)
+{
+    const char *verbosity = getenv("GRPC_VERBOSITY");
+    if (verbosity == NULL || verbosity[0] == '\0') {
+        gpr_set_log_function(log_for_grpc);
+    }
+}
+
+static bool open_queue(struct rpc_loop *loop)
+{
+    loop->queue = grpc_completion_queue_create_for_next(NULL);
+    loop->wake_channel =
+        grpc_lame_client_channel_create("lame:wake", GRPC_STATUS_UNAVAILABLE, "never connects");
+    loop->wake_call = grpc_channel_create_call(loop->wake_channel, NULL, GRPC_PROPAGATE_DEFAULTS,
+                                               loop->queue, grpc_slice_from_static_string("/wake"),
+                                               NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    return loop->wake_call != NULL;
+}
+
+static void close_queue(struct rpc_loop *loop)
+{
+    grpc_call_unref(loop->wake_call);
+    grpc_channel_destroy(loop->wake_channel);
+    grpc_completion_queue_destroy(loop->queue);
+}
+
+int rpc_loop_create(const char *name, struct rpc_loop **out)
+{
+    static pthread_once_t log_once = PTHREAD_ONCE_INIT;
+    CHECK(strlen(name) <= THREAD_NAME_MAX);
+    struct rpc_loop *loop = calloc(1, sizeof(*loop));
+    if (loop == NULL) {
+        return ERR_NOMEM;
+    }
+    pthread_once(&log_once, take_over_log);
+    grpc_init();
+    pthread_mutex_init(&loop->lock, NULL);
+    loop->wake.fn = on_wake;
+    bool is_open = open_queue(loop);
+    CHECK(is_open);
+    int error = pthread_create(&loop->thread, NULL, run, loop);
+    if (error != 0) {
+        grpc_completion_queue_shutdown(loop->queue);
+        close_queue(loop);
+        grpc_shutdown();
+        pthread_mutex_destroy(&loop->lock);
+        free(loop);
+        return error == ENOMEM ? ERR_NOMEM : ERR_IO;
+    }
+    pthread_setname_np(loop->thread, name);
+    *out = loop;
+    return 0;
+}
+
+void rpc_loop_destroy(struct rpc_loop *loop)
+{
+    if (loop == NULL) {
+        return;
+    }
+    CHECK(!rpc_loop_is_current(loop));
+    pthread_mutex_lock(&loop->lock);
+    loop->is_stopping = true;
+    wake(loop);
+    pthread_mutex_unlock(&loop->lock);
+    int error = pthread_join(loop->thread, NULL);
+    CHECK(error == 0);
+    CHECK(loop->post_count == 0);
+    close_queue(loop);
+    grpc_shutdown();
+    pthread_mutex_destroy(&loop->lock);
+    free(loop->posts);
+    free(loop);
+}
+
+int rpc_loop_post(struct rpc_loop *loop, uint64_t deadline_ns, void (*fn)(void *context),
+                  void *context)
+{
+    pthread_mutex_lock(&loop->lock);
+    int rc = ERR_CLOSED;
+    if (!loop->is_stopping) {
+        rc = heap_push(loop, (struct post){deadline_ns, loop->post_sequence, fn, context});
+    }
+    if (rc == 0) {
+        loop->post_sequence++;
+        if (deadline_ns < loop->planned_until_ns && !rpc_loop_is_current(loop)) {
+            wake(loop);
+        }
+    }
+    pthread_mutex_unlock(&loop->lock);
+    return rc;
+}

@@ -1,0 +1,259 @@
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "rpc/rpc_internal.h"
+
+#include <grpc/grpc_security.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Requests for calls that wait in gRPC: a burst is taken without a round through our thread. */
+#define SLOTS_MAX 64
+/* Streams per connection beyond calls_max, so that a client is told RESOURCE_EXHAUSTED and not left
+ * to queue, while one connection still cannot open calls without end. */
+#define STREAMS_OVER_CALLS_MAX 64
+/* When no call is left, connections get this long to say goodbye before they are cut. */
+#define GOODBYE_MS_MAX 100
+
+struct rpc_server {
+    struct rpc_loop *loop;
+    grpc_server *grpc;
+    struct rpc_server_handler handler;
+    uint32_t calls_max;
+    uint32_t receive_bytes_max;
+    int port;
+    struct rpc_tag shutdown;
+    pthread_mutex_t lock; /* all below */
+    pthread_cond_t changed;
+    uint32_t slots;
+    uint32_t calls;
+    bool is_closing;
+    bool is_shut_down; /* gRPC's own work for the server is over */
+};
+
+grpc_server *rpc_server_grpc(struct rpc_server *server)
+{
+    return server->grpc;
+}
+
+struct rpc_loop *rpc_server_loop(struct rpc_server *server)
+{
+    return server->loop;
+}
+
+uint32_t rpc_server_receive_bytes_max(const struct rpc_server *server)
+{
+    return server->receive_bytes_max;
+}
+
+/* ---- slots and counts ---- */
+
+static void fill_slots(struct rpc_server *server)
+{
+    for (;;) {
+        pthread_mutex_lock(&server->lock);
+        bool is_wanted = !server->is_closing && server->slots < SLOTS_MAX;
+        server->slots += is_wanted;
+        pthread_mutex_unlock(&server->lock);
+        if (!is_wanted) {
+            return;
+        }
+        if (rpc_call_request(server) != 0) {
+            /* The next call that comes or ends tries again. */
+            log_error("rpc", "no memory to take more calls");
+            pthread_mutex_lock(&server->lock);
+            server->slots--;
+            pthread_cond_broadcast(&server->changed);
+            pthread_mutex_unlock(&server->lock);
+            return;
+        }
+    }
+}
+
+bool rpc_server_slot_taken(struct rpc_server *server, bool has_call)
+{
+    pthread_mutex_lock(&server->lock);
+    server->calls += has_call;
+    bool is_welcome = server->calls <= server->calls_max;
+    server->slots--;
+    /* With the last slot of a server that ends, it may be freed as soon as the lock is. */
+    bool is_closing = server->is_closing;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+    if (has_call && !is_closing) {
+        fill_slots(server);
+    }
+    return is_welcome;
+}
+
+void rpc_server_handle(struct rpc_server *server, struct rpc_call *call)
+{
+    server->handler.on_call(server->handler.context, call);
+}
+
+void rpc_server_call_over(struct rpc_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    bool is_short_of_slots = !server->is_closing && server->slots < SLOTS_MAX;
+    pthread_mutex_unlock(&server->lock);
+    if (is_short_of_slots) {
+        fill_slots(server);
+    }
+    pthread_mutex_lock(&server->lock);
+    CHECK(server->calls > 0);
+    server->calls--;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+static void on_shutdown(struct rpc_tag *tag, bool is_ok)
+{
+    struct rpc_server *server = LIST_ENTRY(tag, struct rpc_server, shutdown);
+    pthread_mutex_lock(&server->lock);
+    server->is_shut_down = true;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* ---- start ---- */
+
+static grpc_server *create_grpc_server(const struct rpc_server_options *options)
+{
+    struct rpc_args args = {.count = 0};
+    rpc_args_add(&args, GRPC_ARG_ALLOW_REUSEPORT, 0);
+    rpc_args_add(&args, GRPC_ARG_ENABLE_CHANNELZ, 0);
+    rpc_args_add(&args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, options->receive_bytes_max);
+    rpc_args_add(&args, GRPC_ARG_MAX_METADATA_SIZE, options->metadata_bytes_max);
+    uint64_t streams_max = (uint64_t)options->calls_max + STREAMS_OVER_CALLS_MAX;
+    rpc_args_add(&args, GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                 streams_max > INT32_MAX ? INT32_MAX : (uint32_t)streams_max);
+    rpc_args_add_keepalive(&args, options->keepalive_ms);
+    /* Half of what we allow: the network moves pings together, and three too early ones cost a
+     * client its connection. */
+    rpc_args_add(&args, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                 options->ping_interval_min_ms / 2);
+    const grpc_channel_args grpc_args = {args.count, args.list};
+    return grpc_server_create(&grpc_args, NULL);
+}
+
+static void init_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static void free_server(struct rpc_server *server)
+{
+    grpc_server_destroy(server->grpc);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+}
+
+int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *options,
+                      const struct rpc_server_handler *handler, struct rpc_server **out)
+{
+    struct rpc_server *server = calloc(1, sizeof(*server));
+    if (server == NULL) {
+        return ERR_NOMEM;
+    }
+    server->loop = loop;
+    server->handler = *handler;
+    server->calls_max = options->calls_max;
+    server->receive_bytes_max = options->receive_bytes_max;
+    server->shutdown.fn = on_shutdown;
+    pthread_mutex_init(&server->lock, NULL);
+    init_condition(&server->changed);
+    server->grpc = create_grpc_server(options);
+    grpc_server_register_completion_queue(server->grpc, rpc_loop_queue(loop), NULL);
+    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
+    server->port = grpc_server_add_http2_port(server->grpc, options->address, credentials);
+    grpc_server_credentials_release(credentials);
+    if (server->port == 0) {
+        free_server(server);
+        return ERR_BUSY;
+    }
+    grpc_server_start(server->grpc);
+    /* Before the first call: the handler may ask for the server. */
+    *out = server;
+    fill_slots(server);
+    return 0;
+}
+
+int rpc_server_port(const struct rpc_server *server)
+{
+    return server->port;
+}
+
+/* ---- stop ---- */
+
+void rpc_server_close(struct rpc_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    bool is_first = !server->is_closing;
+    server->is_closing = true;
+    pthread_mutex_unlock(&server->lock);
+    if (is_first) {
+        grpc_server_shutdown_and_notify(server->grpc, rpc_loop_queue(server->loop),
+                                        &server->shutdown);
+    }
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Waits for the end of the calls until `deadline_ns`, then for that of the connections, at most
+ * GOODBYE_MS_MAX and not beyond `deadline_ns` either. With the lock held. */
+static void wait_gently(struct rpc_server *server, uint64_t deadline_ns)
+{
+    uint64_t goodbye_ns = 0;
+    for (;;) {
+        uint64_t now_ns = clock_monotonic_ns(clock_system());
+        if (server->calls == 0 && goodbye_ns == 0) {
+            goodbye_ns = earlier(deadline_ns, now_ns + GOODBYE_MS_MAX * NS_PER_MS);
+        }
+        uint64_t until_ns = server->calls == 0 ? goodbye_ns : deadline_ns;
+        if (server->is_shut_down || now_ns >= until_ns) {
+            return;
+        }
+        const struct timespec until = {(time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S)};
+        pthread_cond_timedwait(&server->changed, &server->lock, &until);
+    }
+}
+
+void rpc_server_stop(struct rpc_server *server, uint32_t grace_ms)
+{
+    CHECK(!rpc_loop_is_current(server->loop));
+    uint64_t deadline_ns = clock_monotonic_ns(clock_system()) + grace_ms * NS_PER_MS;
+    rpc_server_close(server);
+    pthread_mutex_lock(&server->lock);
+    wait_gently(server, deadline_ns);
+    bool is_shut_down = server->is_shut_down;
+    pthread_mutex_unlock(&server->lock);
+    if (!is_shut_down) {
+        grpc_server_cancel_all_calls(server->grpc);
+    }
+    pthread_mutex_lock(&server->lock);
+    while (!server->is_shut_down || server->slots > 0 || server->calls > 0) {
+        pthread_cond_wait(&server->changed, &server->lock);
+    }
+    pthread_mutex_unlock(&server->lock);
+}
+
+void rpc_server_destroy(struct rpc_server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    CHECK(server->is_shut_down);
+    CHECK(server->slots == 0);
+    CHECK(server->calls == 0);
+    free_server(server);
+}

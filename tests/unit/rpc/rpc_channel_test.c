@@ -1,0 +1,191 @@
+#include "unit/rpc/rpc_testing.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void stop_server(struct fixture *fixture)
+{
+    rpc_server_stop(fixture->server, 0);
+    rpc_server_destroy(fixture->server);
+    fixture->server = NULL;
+}
+
+static void test_refused_dial_fails_at_once(void **state)
+{
+    struct fixture fixture;
+    struct run run;
+    fixture_init(&fixture, &default_server);
+    stop_server(&fixture);
+    uint64_t start_ns = now_ns();
+    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
+    run_start_stream(&run, &fixture, "/chat");
+    run_wait(&run);
+    assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
+    assert_int_equal(run.headers, 0);
+    assert_true(now_ns() - start_ns < 5 * NS_PER_S);
+    fixture_finish(&fixture);
+}
+
+static void test_lost_server_ends_a_stream_as_unavailable(void **state)
+{
+    struct fixture fixture;
+    struct run run;
+    fixture_init(&fixture, &default_server);
+    run_start_stream(&run, &fixture, "/chat");
+    stream_send(&run, bytes_of_text("x"));
+    AWAIT(run.messages == 1);
+    stop_server(&fixture);
+    run_wait(&run);
+    assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
+    fixture_finish(&fixture);
+}
+
+/* The server comes back on its old port. */
+static void listen_again(struct fixture *fixture)
+{
+    struct rpc_server_options options = default_server;
+    char address[64];
+    memcpy(address, fixture->address, sizeof(address));
+    options.address = address;
+    fixture_listen(fixture, &options);
+}
+
+static void test_channel_reconnects_when_the_server_returns(void **state)
+{
+    struct fixture fixture;
+    struct run run;
+    fixture_init(&fixture, &default_server);
+    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    assert_int_equal(run.code, GRPC_STATUS_OK);
+    stop_server(&fixture);
+    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
+    listen_again(&fixture);
+    uint64_t start_ns = now_ns();
+    do {
+        run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    } while (run.code == GRPC_STATUS_UNAVAILABLE && now_ns() - start_ns < 10 * NS_PER_S);
+    assert_int_equal(run.code, GRPC_STATUS_OK);
+    uint64_t took_ms = (now_ns() - start_ns) / NS_PER_MS;
+    print_message("reconnected after %d ms\n", (int)took_ms);
+    assert_true(took_ms < 2000);
+    fixture_finish(&fixture);
+}
+
+static void test_waiting_call_goes_through_when_the_server_returns(void **state)
+{
+    struct fixture fixture;
+    struct run run = {0};
+    fixture_init(&fixture, &default_server);
+    stop_server(&fixture);
+    struct rpc_client_options options = plain_options("/echo");
+    options.is_wait_for_ready = true;
+    const struct rpc_client_events events = run_events(&run);
+    assert_int_equal(rpc_unary(fixture.channel, &options, bytes_of_text("x"), &events, &run.call),
+                     0);
+    listen_again(&fixture);
+    run_wait(&run);
+    assert_int_equal(run.code, GRPC_STATUS_OK);
+    fixture_finish(&fixture);
+}
+
+static void test_reset_backoff_dials_again_at_once(void **state)
+{
+    struct fixture fixture;
+    struct run run = {0};
+    fixture_init(&fixture, &default_server);
+    stop_server(&fixture);
+    /* A channel that would not try again within this test. */
+    rpc_channel_destroy(fixture.channel);
+    const struct rpc_channel_options slow = {.address = fixture.address,
+                                             .backoff_min_ms = 100000,
+                                             .backoff_max_ms = 100000,
+                                             .receive_bytes_max = MESSAGE_MAX};
+    assert_int_equal(rpc_channel_create(fixture.client_loop, &slow, &fixture.channel), 0);
+    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
+    listen_again(&fixture);
+    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
+    uint64_t start_ns = now_ns();
+    rpc_channel_reset_backoff(fixture.channel);
+    do {
+        run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    } while (run.code == GRPC_STATUS_UNAVAILABLE && now_ns() - start_ns < 10 * NS_PER_S);
+    assert_int_equal(run.code, GRPC_STATUS_OK);
+    print_message("reconnected after %d us\n", (int)((now_ns() - start_ns) / 1000));
+    fixture_finish(&fixture);
+}
+
+static int listen_silently(char *address, size_t size)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in name = {.sin_family = AF_INET};
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(name);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&name, length), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+    snprintf(address, size, "127.0.0.1:%d", ntohs(name.sin_port));
+    return fd;
+}
+
+static void test_peer_that_never_speaks_is_given_up(void **state)
+{
+    struct fixture fixture;
+    struct run run = {0};
+    fixture_init(&fixture, &default_server);
+    rpc_channel_destroy(fixture.channel);
+    char address[64];
+    int fd = listen_silently(address, sizeof(address));
+    const struct rpc_channel_options options = {.address = address,
+                                                .receive_bytes_max = MESSAGE_MAX};
+    assert_int_equal(rpc_channel_create(fixture.client_loop, &options, &fixture.channel), 0);
+    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
+    fixture_finish(&fixture);
+    close(fd);
+}
+
+static void test_frequent_pings_without_calls_are_tolerated(void **state)
+{
+    struct fixture fixture;
+    struct run run = {0};
+    struct rpc_server_options server = default_server;
+    server.ping_interval_min_ms = 100;
+    server.keepalive_ms = 100;
+    fixture_init(&fixture, &server);
+    rpc_channel_destroy(fixture.channel);
+    const struct rpc_channel_options options = {
+        .address = fixture.address, .keepalive_ms = 100, .receive_bytes_max = MESSAGE_MAX};
+    assert_int_equal(rpc_channel_create(fixture.client_loop, &options, &fixture.channel), 0);
+    run_start_stream(&run, &fixture, "/hold");
+    AWAIT(run.headers == 1);
+    /* Time for some ten pings of each side. */
+    uint64_t until_ns = now_ns() + NS_PER_S;
+    pthread_mutex_lock(&watch_lock);
+    while (run.closed == 0 && watch_wait(until_ns)) {
+    }
+    pthread_mutex_unlock(&watch_lock);
+    assert_int_equal(run.closed, 0);
+    finish_with(fixture.held, GRPC_STATUS_OK, NULL);
+    run_wait(&run);
+    assert_int_equal(run.code, GRPC_STATUS_OK);
+    fixture_finish(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refused_dial_fails_at_once),
+        cmocka_unit_test(test_lost_server_ends_a_stream_as_unavailable),
+        cmocka_unit_test(test_channel_reconnects_when_the_server_returns),
+        cmocka_unit_test(test_waiting_call_goes_through_when_the_server_returns),
+        cmocka_unit_test(test_reset_backoff_dials_again_at_once),
+        cmocka_unit_test(test_peer_that_never_speaks_is_given_up),
+        cmocka_unit_test(test_frequent_pings_without_calls_are_tolerated),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
