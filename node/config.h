@@ -1,0 +1,85 @@
+/* The configuration: a YAML file, checked in full, in one immutable structure.
+ *
+ * conf/config.yaml.dist explains every key to people; the defaults and ranges stand in config.c. */
+#ifndef RAFTOGRAM_CONFIG_H
+#define RAFTOGRAM_CONFIG_H
+
+#include "base/address.h"
+#include "base/buf.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_PEERS_MAX 9
+#define CONFIG_ID_BYTES_MAX 256
+#define CONFIG_ORIGINS_MAX 64
+#define CONFIG_ORIGIN_BYTES_MAX 256
+#define CONFIG_PATH_BYTES_MAX (PATH_MAX - 256) /* room for the names of our own files behind it */
+#define CONFIG_FILE_BYTES_MAX (1u << 20)
+#define CONFIG_ERROR_BYTES_MAX (PATH_MAX + 1024) /* enough for every error text */
+
+struct config_peer {
+    char node_id[CONFIG_ID_BYTES_MAX + 1];
+    char raft_addr[ADDRESS_BYTES_MAX + 1];
+    char grpc_addr[ADDRESS_BYTES_MAX + 1];
+    char http_addr[ADDRESS_BYTES_MAX + 1]; /* "" when not given */
+};
+
+struct config_cluster {
+    char node_id[CONFIG_ID_BYTES_MAX + 1];
+    char raft_bind_addr[ADDRESS_BYTES_MAX + 1];
+    char grpc_bind_addr[ADDRESS_BYTES_MAX + 1];
+    char health_bind_addr[ADDRESS_BYTES_MAX + 1];
+    char data_dir[CONFIG_PATH_BYTES_MAX + 1];
+    struct config_peer peers[CONFIG_PEERS_MAX]; /* in the file's order */
+    size_t peer_count;                          /* odd */
+    size_t self;                                /* index of node_id in peers */
+};
+
+struct config_raft {
+    uint64_t election_timeout_ns;
+    uint64_t heartbeat_interval_ns; /* shorter than election_timeout_ns */
+    uint64_t snapshot_interval_ns;
+    uint64_t snapshot_threshold; /* entries */
+    uint64_t trailing_logs;      /* entries */
+};
+
+struct config_limits {
+    uint64_t max_payload_bytes; /* at most 3 MiB */
+    uint64_t max_frame_bytes;   /* at least 6 * max_payload_bytes + 16 KiB */
+    uint64_t max_in_flight;
+    uint64_t max_calls;
+    uint64_t max_connections;
+    uint64_t max_subscriptions_per_connection;
+    uint64_t store_size_bytes;
+};
+
+struct config_websocket {
+    char allowed_origins[CONFIG_ORIGINS_MAX][CONFIG_ORIGIN_BYTES_MAX + 1];
+    size_t allowed_origin_count;
+};
+
+struct config {
+    struct config_cluster cluster;
+    struct config_raft raft;
+    struct config_limits limits;
+    bool grpc_reflection;
+    char http_web_root[CONFIG_PATH_BYTES_MAX + 1]; /* "" for the embedded page */
+    struct config_websocket websocket;
+};
+
+/* Reads and checks the file. `*out` is the caller's, for config_destroy(). On error `error` is one
+ * line without a newline: `FILE:LINE: KEY: reason`, or `FILE: reason` if the file cannot be read.
+ * Errors: ERR_INVALID (what it says), ERR_NOT_FOUND, ERR_ACCESS, ERR_IO (the file), ERR_NOMEM. */
+int config_load(const char *path, struct config **out, char *error, size_t error_size);
+
+/* The same for a text in memory; `name` stands for the file in errors. */
+int config_parse(const char *name, struct bytes text, struct config **out, char *error,
+                 size_t error_size);
+
+/* Accepts NULL. */
+void config_destroy(struct config *config);
+
+#endif
