@@ -1,0 +1,553 @@
+/* Parsed JSON to messages. A message under construction is always one that
+ * protobuf_c_message_free_unpacked() may free: lists count only finished elements, and a oneof's
+ * case is set last. */
+#include "json/json_internal.h"
+
+#include "base/check.h"
+#include "base/errors.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DOUBLE_EXACT_MAX 9007199254740992.0 /* 2^53: integers up to here are exact in a double */
+
+/* Where in the text the decoder is: a chain of names and indices up to the outermost object. */
+struct place {
+    const struct place *parent;
+    const char *name; /* NULL: an element of a list, or an entry of a map */
+    size_t index;
+    const char *key; /* of a map's entry, else NULL */
+    unsigned depth;  /* of messages */
+};
+
+struct decoder {
+    struct json_error *error;
+};
+
+static int decode_message(const struct decoder *decoder, const struct place *place,
+                          const ProtobufCMessageDescriptor *descriptor, const json_t *object,
+                          ProtobufCMessage **out);
+
+/* Errors */
+
+static void append_place(struct buf *text, const struct place *place)
+{
+    if (place->parent == NULL) {
+        return;
+    }
+    append_place(text, place->parent);
+    if (place->name != NULL) {
+        buf_append_text(text, text->size > 0 ? "." : "");
+        buf_append_text(text, place->name);
+    } else if (place->key == NULL) {
+        buf_printf(text, "[%zu]", place->index);
+    } else {
+        bool is_long = strlen(place->key) > JSON_MAP_KEY_SHOWN_MAX;
+        buf_printf(text, "[\"%s\"]", is_long ? "..." : place->key);
+    }
+}
+
+static int refuse(const struct decoder *decoder, const struct place *place, const char *reason)
+{
+    struct buf text;
+    buf_init(&text, sizeof(decoder->error->text) * 2);
+    append_place(&text, place);
+    buf_append_text(&text, text.size > 0 ? ": " : "");
+    buf_append_text(&text, reason);
+    json_refuse(decoder->error, buf_failed(&text) ? reason : buf_text(&text));
+    buf_finish(&text);
+    return ERR_INVALID;
+}
+
+/* Numbers */
+
+static struct bytes string_bytes(const json_t *value)
+{
+    return (struct bytes){json_string_value(value), json_string_length(value)};
+}
+
+/* The number's text, where the value has one: written numbers and strings. */
+static struct bytes number_text(const json_t *value)
+{
+    return json_is_written_number(value) ? json_written_number(value) : string_bytes(value);
+}
+
+static bool read_integer(const json_t *value, bool *is_negative, uint64_t *magnitude)
+{
+    if (json_is_integer(value)) {
+        json_int_t integer = json_integer_value(value);
+        *is_negative = integer < 0;
+        *magnitude = integer < 0 ? 0 - (uint64_t)integer : (uint64_t)integer;
+        return true;
+    }
+    if (json_is_real(value)) {
+        double real = json_real_value(value);
+        if (fabs(real) > DOUBLE_EXACT_MAX || real != trunc(real)) {
+            return false;
+        }
+        *is_negative = real < 0;
+        *magnitude = (uint64_t)fabs(real);
+        return true;
+    }
+    return json_is_string(value) && json_number_integer(number_text(value), is_negative, magnitude);
+}
+
+/* `max` is the largest value of the type; the smallest is -max - 1. */
+static bool read_signed(const json_t *value, int64_t max, int64_t *out)
+{
+    bool is_negative = false;
+    uint64_t magnitude = 0;
+    if (!read_integer(value, &is_negative, &magnitude) ||
+        magnitude > (uint64_t)max + (is_negative ? 1 : 0)) {
+        return false;
+    }
+    *out = is_negative ? (int64_t)(0 - magnitude) : (int64_t)magnitude;
+    return true;
+}
+
+static bool read_unsigned(const json_t *value, uint64_t max, uint64_t *out)
+{
+    bool is_negative = false;
+    uint64_t magnitude = 0;
+    if (!read_integer(value, &is_negative, &magnitude) || magnitude > max ||
+        (is_negative && magnitude > 0)) {
+        return false;
+    }
+    *out = magnitude;
+    return true;
+}
+
+static bool read_real(const json_t *value, double *out)
+{
+    if (json_is_number(value)) {
+        *out = json_number_value(value);
+        return true;
+    }
+    if (!json_is_string(value)) {
+        return false;
+    }
+    struct bytes text = number_text(value);
+    if (bytes_equal(text, bytes_of_text("NaN"))) {
+        *out = NAN;
+    } else if (bytes_equal(text, bytes_of_text("Infinity"))) {
+        *out = INFINITY;
+    } else if (bytes_equal(text, bytes_of_text("-Infinity"))) {
+        *out = -INFINITY;
+    } else if (json_is_number_text(text)) {
+        *out = strtod(text.data, NULL);
+        return isfinite(*out);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool read_float(const json_t *value, float *out)
+{
+    double real = 0;
+    if (!read_real(value, &real)) {
+        return false;
+    }
+    if (isfinite(real) && fabs(real) > (double)FLT_MAX) {
+        return false;
+    }
+    *out = (float)real;
+    return true;
+}
+
+/* Scalars */
+
+static int decode_signed(const struct decoder *decoder, const struct place *place,
+                         const json_t *value, size_t size, void *out)
+{
+    int64_t integer = 0;
+    if (size == sizeof(int32_t)) {
+        if (!read_signed(value, INT32_MAX, &integer)) {
+            return refuse(decoder, place, "not a signed 32-bit integer");
+        }
+        *(int32_t *)out = (int32_t)integer;
+        return 0;
+    }
+    if (!read_signed(value, INT64_MAX, &integer)) {
+        return refuse(decoder, place, "not a signed 64-bit integer");
+    }
+    *(int64_t *)out = integer;
+    return 0;
+}
+
+static int decode_unsigned(const struct decoder *decoder, const struct place *place,
+                           const json_t *value, size_t size, void *out)
+{
+    uint64_t integer = 0;
+    if (size == sizeof(uint32_t)) {
+        if (!read_unsigned(value, UINT32_MAX, &integer)) {
+            return refuse(decoder, place, "not an unsigned 32-bit integer");
+        }
+        *(uint32_t *)out = (uint32_t)integer;
+        return 0;
+    }
+    if (!read_unsigned(value, UINT64_MAX, &integer)) {
+        return refuse(decoder, place, "not an unsigned 64-bit integer");
+    }
+    *(uint64_t *)out = integer;
+    return 0;
+}
+
+/* Any name of the enum, or any number: an unknown number is a value of a newer version. */
+static int decode_enum(const struct decoder *decoder, const struct place *place,
+                       const ProtobufCEnumDescriptor *descriptor, const json_t *value, int *out)
+{
+    char reason[128];
+    if (json_is_string(value) && !json_is_written_number(value)) {
+        struct bytes text = string_bytes(value);
+        for (unsigned i = 0; i < descriptor->n_value_names; i++) {
+            const ProtobufCEnumValueIndex *known = &descriptor->values_by_name[i];
+            if (bytes_equal(text, bytes_of_text(known->name))) {
+                *out = descriptor->values[known->index].value;
+                return 0;
+            }
+        }
+        snprintf(reason, sizeof(reason), "not a name of %s", descriptor->short_name);
+        return refuse(decoder, place, reason);
+    }
+    int64_t integer = 0;
+    if (!read_signed(value, INT32_MAX, &integer)) {
+        snprintf(reason, sizeof(reason), "not a name or number of %s", descriptor->short_name);
+        return refuse(decoder, place, reason);
+    }
+    *out = (int)integer;
+    return 0;
+}
+
+static int decode_string(const struct decoder *decoder, const struct place *place,
+                         const json_t *value, char **out)
+{
+    if (!json_is_string(value) || json_is_written_number(value)) {
+        return refuse(decoder, place, "not a string");
+    }
+    struct bytes text = string_bytes(value);
+    if (memchr(text.data, 0, text.size) != NULL) {
+        return refuse(decoder, place, "contains NUL");
+    }
+    char *copy = malloc(text.size + 1);
+    if (copy == NULL) {
+        return ERR_NOMEM;
+    }
+    memcpy(copy, text.data, text.size);
+    copy[text.size] = 0;
+    *out = copy;
+    return 0;
+}
+
+static int decode_bytes(const struct decoder *decoder, const struct place *place,
+                        const json_t *value, ProtobufCBinaryData *out)
+{
+    if (!json_is_string(value) || json_is_written_number(value)) {
+        return refuse(decoder, place, "not a string");
+    }
+    struct bytes text = string_bytes(value);
+    if (text.size == 0) {
+        *out = (ProtobufCBinaryData){0};
+        return 0;
+    }
+    size_t size = json_base64_decoded_size(text);
+    uint8_t *data = malloc(size + 1);
+    if (data == NULL) {
+        return ERR_NOMEM;
+    }
+    if (!json_base64_decode(text, data)) {
+        free(data);
+        return refuse(decoder, place, "not base64");
+    }
+    *out = (ProtobufCBinaryData){.len = size, .data = data};
+    return 0;
+}
+
+/* One value into `out`, which is written only on success. */
+static int decode_value(const struct decoder *decoder, const struct place *place,
+                        const ProtobufCFieldDescriptor *field, const json_t *value, void *out)
+{
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_INT32:
+    case PROTOBUF_C_TYPE_SINT32:
+    case PROTOBUF_C_TYPE_SFIXED32:
+    case PROTOBUF_C_TYPE_INT64:
+    case PROTOBUF_C_TYPE_SINT64:
+    case PROTOBUF_C_TYPE_SFIXED64:
+        return decode_signed(decoder, place, value, json_value_size(field), out);
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_FIXED32:
+    case PROTOBUF_C_TYPE_UINT64:
+    case PROTOBUF_C_TYPE_FIXED64:
+        return decode_unsigned(decoder, place, value, json_value_size(field), out);
+    case PROTOBUF_C_TYPE_FLOAT:
+        return read_float(value, out) ? 0 : refuse(decoder, place, "not a 32-bit float");
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return read_real(value, out) ? 0 : refuse(decoder, place, "not a 64-bit float");
+    case PROTOBUF_C_TYPE_BOOL:
+        if (!json_is_boolean(value)) {
+            return refuse(decoder, place, "not true or false");
+        }
+        *(protobuf_c_boolean *)out = json_is_true(value);
+        return 0;
+    case PROTOBUF_C_TYPE_ENUM:
+        return decode_enum(decoder, place, field->descriptor, value, out);
+    case PROTOBUF_C_TYPE_STRING:
+        return decode_string(decoder, place, value, out);
+    case PROTOBUF_C_TYPE_BYTES:
+        return decode_bytes(decoder, place, value, out);
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return decode_message(decoder, place, field->descriptor, value, out);
+    }
+    CHECK(field->type <= PROTOBUF_C_TYPE_MESSAGE);
+    return ERR_INVALID;
+}
+
+/* Lists and maps */
+
+static int decode_list(const struct decoder *decoder, const struct place *place,
+                       const ProtobufCFieldDescriptor *field, const json_t *list,
+                       ProtobufCMessage *message)
+{
+    if (!json_is_array(list)) {
+        return refuse(decoder, place, "not a list");
+    }
+    size_t total = json_array_size(list);
+    if (total == 0) {
+        return 0;
+    }
+    size_t size = json_value_size(field);
+    char *values = calloc(total, size);
+    if (values == NULL) {
+        return ERR_NOMEM;
+    }
+    *(void **)json_member_of(message, field->offset) = values;
+    size_t *count = json_member_of(message, field->quantifier_offset);
+    for (size_t i = 0; i < total; i++) {
+        struct place element = {.parent = place, .index = i, .depth = place->depth};
+        int rc = decode_value(decoder, &element, field, json_array_get(list, i), values + i * size);
+        if (rc != 0) {
+            return rc;
+        }
+        *count = i + 1;
+    }
+    return 0;
+}
+
+/* A key is a JSON string, whatever its type. */
+static int decode_map_key(const struct decoder *decoder, const struct place *place,
+                          const ProtobufCFieldDescriptor *field, const char *key, void *out)
+{
+    if (field->type == PROTOBUF_C_TYPE_BOOL) {
+        bool is_true = strcmp(key, "true") == 0;
+        if (!is_true && strcmp(key, "false") != 0) {
+            return refuse(decoder, place, "not a boolean key");
+        }
+        *(protobuf_c_boolean *)out = is_true;
+        return 0;
+    }
+    json_t *value = json_string(key);
+    if (value == NULL) {
+        return ERR_NOMEM;
+    }
+    int rc = decode_value(decoder, place, field, value, out);
+    json_decref(value);
+    return rc;
+}
+
+static int decode_map_entry(const struct decoder *decoder, const struct place *place,
+                            const ProtobufCMessageDescriptor *descriptor, const json_t *value,
+                            ProtobufCMessage **out)
+{
+    ProtobufCMessage *entry = malloc(descriptor->sizeof_message);
+    if (entry == NULL) {
+        return ERR_NOMEM;
+    }
+    protobuf_c_message_init(descriptor, entry);
+    const ProtobufCFieldDescriptor *fields = descriptor->fields;
+    int rc = decode_map_key(decoder, place, &fields[0], place->key,
+                            json_member_of(entry, fields[0].offset));
+    if (rc == 0) {
+        rc = decode_value(decoder, place, &fields[1], value,
+                          json_member_of(entry, fields[1].offset));
+    }
+    if (rc != 0) {
+        protobuf_c_message_free_unpacked(entry, NULL);
+        return rc;
+    }
+    *out = entry;
+    return 0;
+}
+
+static int decode_map(const struct decoder *decoder, const struct place *place,
+                      const ProtobufCFieldDescriptor *field, const json_t *object,
+                      ProtobufCMessage *message)
+{
+    if (!json_is_object(object)) {
+        return refuse(decoder, place, "not an object");
+    }
+    size_t total = json_object_size(object);
+    if (total == 0) {
+        return 0;
+    }
+    ProtobufCMessage **entries = calloc(total, sizeof(*entries));
+    if (entries == NULL) {
+        return ERR_NOMEM;
+    }
+    *(void **)json_member_of(message, field->offset) = entries;
+    size_t *count = json_member_of(message, field->quantifier_offset);
+    /* jansson's iterator wants a pointer to mutable, and changes nothing. */
+    json_t *map = (json_t *)(uintptr_t)object;
+    for (void *at = json_object_iter(map); at != NULL; at = json_object_iter_next(map, at)) {
+        struct place entry = {
+            .parent = place, .key = json_object_iter_key(at), .depth = place->depth};
+        int rc = decode_map_entry(decoder, &entry, field->descriptor, json_object_iter_value(at),
+                                  &entries[*count]);
+        if (rc != 0) {
+            return rc;
+        }
+        (*count)++;
+    }
+    return 0;
+}
+
+/* Messages */
+
+/* True if `key` is the lowerCamelCase form of `name`. */
+static bool is_camel_name(const char *name, const char *key)
+{
+    bool is_upper = false;
+    for (; *name != 0; name++) {
+        if (*name == '_') {
+            is_upper = true;
+            continue;
+        }
+        bool is_letter = *name >= 'a' && *name <= 'z';
+        char expected = is_upper && is_letter ? (char)(*name - 'a' + 'A') : *name;
+        if (*key != expected) {
+            return false;
+        }
+        key++;
+        is_upper = false;
+    }
+    return *key == 0;
+}
+
+/* NULL when the message has no such field. */
+static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *descriptor,
+                                                  const char *key)
+{
+    for (unsigned i = 0; i < descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
+        if (strcmp(field->name, key) == 0 || is_camel_name(field->name, key)) {
+            return field;
+        }
+    }
+    return NULL;
+}
+
+/* Tells the message that the member is set, where it keeps that apart from the member. */
+static void mark_present(const ProtobufCFieldDescriptor *field, ProtobufCMessage *message)
+{
+    if (json_is_oneof(field)) {
+        *(uint32_t *)json_member_of(message, field->quantifier_offset) = field->id;
+    } else if (field->label == PROTOBUF_C_LABEL_OPTIONAL && field->type != PROTOBUF_C_TYPE_STRING &&
+               field->type != PROTOBUF_C_TYPE_MESSAGE) {
+        *(protobuf_c_boolean *)json_member_of(message, field->quantifier_offset) = true;
+    }
+}
+
+static int decode_field(const struct decoder *decoder, const struct place *place,
+                        const ProtobufCFieldDescriptor *field, const json_t *value,
+                        ProtobufCMessage *message)
+{
+    if (json_is_null(value)) {
+        return 0;
+    }
+    if (json_is_map(field)) {
+        return decode_map(decoder, place, field, value, message);
+    }
+    if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        return decode_list(decoder, place, field, value, message);
+    }
+    if (json_is_oneof(field) &&
+        *(const uint32_t *)json_member(message, field->quantifier_offset) != 0) {
+        return refuse(decoder, place, "another member of the same oneof is set too");
+    }
+    int rc = decode_value(decoder, place, field, value, json_member_of(message, field->offset));
+    if (rc == 0) {
+        mark_present(field, message);
+    }
+    return rc;
+}
+
+static int decode_fields(const struct decoder *decoder, const struct place *place, json_t *object,
+                         ProtobufCMessage *message)
+{
+    for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
+        const char *key = json_object_iter_key(at);
+        const ProtobufCFieldDescriptor *field = find_field(message->descriptor, key);
+        if (field == NULL) {
+            continue;
+        }
+        struct place member = {.parent = place, .name = key, .depth = place->depth};
+        if (strcmp(key, field->name) != 0 && json_object_get(object, field->name) != NULL) {
+            return refuse(decoder, &member, "given in both spellings");
+        }
+        int rc = decode_field(decoder, &member, field, json_object_iter_value(at), message);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int decode_message(const struct decoder *decoder, const struct place *place,
+                          const ProtobufCMessageDescriptor *descriptor, const json_t *object,
+                          ProtobufCMessage **out)
+{
+    if (!json_is_object(object)) {
+        return refuse(decoder, place, "not an object");
+    }
+    struct place inside = *place;
+    inside.depth++;
+    if (inside.depth > JSON_DEPTH_MAX) {
+        return refuse(decoder, place, "nested too deeply");
+    }
+    ProtobufCMessage *message = malloc(descriptor->sizeof_message);
+    if (message == NULL) {
+        return ERR_NOMEM;
+    }
+    protobuf_c_message_init(descriptor, message);
+    int rc = decode_fields(decoder, &inside, (json_t *)(uintptr_t)object, message);
+    if (rc != 0) {
+        protobuf_c_message_free_unpacked(message, NULL);
+        return rc;
+    }
+    *out = message;
+    return 0;
+}
+
+int json_decode_value(const ProtobufCMessageDescriptor *descriptor, const json_t *value,
+                      ProtobufCMessage **out, struct json_error *error)
+{
+    struct decoder decoder = {.error = error};
+    struct place outermost = {0};
+    return decode_message(&decoder, &outermost, descriptor, value, out);
+}
+
+int json_decode(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
+                ProtobufCMessage **out, struct json_error *error)
+{
+    json_t *value = NULL;
+    int rc = json_parse(text, &value, error);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = json_decode_value(descriptor, value, out, error);
+    json_decref(value);
+    return rc;
+}
