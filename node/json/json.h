@@ -49,6 +49,7 @@ int json_decode_value(const ProtobufCMessageDescriptor *descriptor, const json_t
  * integer of at most 18 digits (1e3, 1.5, 18446744073709551615) becomes a string of NUL and the
  * number as it was written, so that json_decode_value() and json_append_scalar() have it exactly.
  * json_is_written_number() tells. `out` belongs to the caller (json_decref()).
+ * Linking this room gives jansson an allocator that tells json_parse() when it failed.
  * Errors: ERR_INVALID (not JSON, not UTF-8, over JSON_VALUES_MAX values), ERR_NOMEM. */
 int json_parse(struct bytes text, json_t **out, struct json_error *error);
 bool json_is_written_number(const json_t *value);
@@ -61,7 +62,8 @@ void json_append_scalar(struct buf *out, const json_t *value);
 void json_append_string(struct buf *out, struct bytes text);
 /* Appends base64 without quotes. */
 void json_append_base64(struct buf *out, struct bytes data);
-/* Standard or URL-safe, padded or not. Errors: ERR_INVALID. `out` is appended to. */
+/* Standard or URL-safe, padded or not. `out` is appended to, on success only.
+ * Errors: ERR_INVALID, ERR_NOMEM (see buf_failed()). */
 int json_parse_base64(struct bytes text, struct buf *out);
 /* "after_sequence" -> "afterSequence". `out` has at least strlen(name) + 1 bytes. */
 void json_camel_name(const char *name, char *out);
