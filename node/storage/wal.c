@@ -293,7 +293,7 @@ int wal_commit(struct wal *wal)
 bool wal_has_room(const struct wal *wal, uint64_t bytes)
 {
     uint64_t body = bytes + RECORD_FLOOR_BYTES + RECORD_HARD_STATE_BYTES_MAX;
-    uint64_t needed = wal_frame_bytes(body) + SECTOR_BYTES;
+    uint64_t needed = wal_frame_bytes(body) + FLOOR_RESERVE_BYTES + LINK_RESERVE_BYTES;
     if (wal->segment_count > 0) {
         const struct wal_segment *current = &wal->segments[wal->segment_count - 1];
         if (current->end + needed <= current->size) {
@@ -414,14 +414,18 @@ int wal_compact(struct wal *wal, uint64_t index)
     if (keep == 0) {
         return 0;
     }
+    struct wal_batch batch = {.has_floor = true};
+    int rc = wal_segment_fits(wal, &batch) ? 0 : wal_maintain(wal);
+    if (rc != 0) {
+        return rc;
+    }
     wal->floor = (struct wal_floor){
         .segment = wal->segments[keep].sequence,
         .index = base,
         .term = wal_term(wal, base),
     };
-    struct wal_batch batch = {.has_floor = true};
     struct wal_place place;
-    int rc = wal_segment_append(wal, &batch, &place);
+    rc = wal_segment_append(wal, &batch, &place);
     if (rc != 0) {
         wal->has_failed = true;
         return rc;
@@ -451,6 +455,10 @@ int wal_reset(struct wal *wal, uint64_t index, uint64_t term)
 {
     CHECK(!wal->is_damaged);
     CHECK(!wal->has_failed);
+    int rc = wal_maintain(wal);
+    if (rc != 0) {
+        return rc;
+    }
     buf_reset(&wal->staged);
     wal->staged_first = 0;
     wal_index_truncate(&wal->index, wal->index.base);

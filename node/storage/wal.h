@@ -41,7 +41,7 @@ struct wal_entry {
 
 struct wal_options {
     struct fs *fs;          /* must outlive the wal */
-    const char *dir;        /* made when absent; copied */
+    const char *dir;        /* the log's alone; made when absent; copied */
     uint32_t segment_bytes; /* 0: 4 MiB; grows for a frame that would not fit */
     uint32_t cache_bytes;   /* 0: 8 MiB; payloads of the newest entries kept in memory */
 };
@@ -73,8 +73,11 @@ int wal_open(const struct wal_options *options, struct wal **out, struct wal_rep
 void wal_close(struct wal *wal);
 
 /* The damage lies at or below `durable_applied`, which the store has: makes the log begin at
- * durable_applied + 1 (base term `base_term`) and writable again. Errors: ERR_INVALID when the
- * damage is not confined so; ERR_IO. */
+ * durable_applied + 1 (base term `base_term`) and writable again. What is above is copied into a
+ * new segment, the old ones are removed: atomic in a crash. Damage that has lost nothing (a stained
+ * header, say) is confined wherever the log reaches. Errors: ERR_INVALID when the damage is not
+ * confined so, or the hard state not known for certain: nothing has changed; ERR_IO, ERR_NO_SPACE,
+ * ERR_NOMEM: as wal_commit(). */
 int wal_drop_damaged_prefix(struct wal *wal, uint64_t durable_applied, uint64_t base_term);
 
 /* Views. The hard state includes what is staged; valid until the next stage call. */
@@ -105,16 +108,18 @@ uint64_t wal_staged_bytes(const struct wal *wal);
  * Errors: ERR_IO, ERR_NO_SPACE (cannot happen while wal_has_room()), ERR_NOMEM. */
 int wal_commit(struct wal *wal);
 
-/* True if the next frames of up to `bytes` fit into the pre-zeroed space that is there already (the
- * current segment and the spare). The spare is made in wal_maintain(). */
+/* True if the next frame of up to `bytes`, counted as wal_staged_bytes() does (payload and
+ * WAL_ENTRY_OVERHEAD_BYTES for each entry), fits into the pre-zeroed space that is there already
+ * (the current segment or the spare). The spare is made in wal_open() and wal_maintain(). */
 bool wal_has_room(const struct wal *wal, uint64_t bytes);
 /* Makes the spare segment when it is missing, off the path of a commit: call when idle or after
  * replies have gone. Errors: ERR_NO_SPACE (try again later), ERR_IO. */
 int wal_maintain(struct wal *wal);
 
 /* The entry at `index`, staged ones included; its checksum is verified when it comes from the disk.
- * `out->data` is valid until the next call of any function of this wal.
- * Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO. */
+ * `out->data` is valid until the next call of any function of this wal. In a damaged log the
+ * entries known to be lost are ERR_CORRUPT (and wal_term() is 0), though first and last index span
+ * them. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
 int wal_read(struct wal *wal, uint64_t index, struct wal_entry *out);
 
 /* Removes whole segments whose entries all lie at or below `index`. */

@@ -109,6 +109,7 @@ bool wal_frame_header_decode(const uint8_t *sector, struct frame_header *out)
         .hard_state_sequence = load_u64(sector + 64),
     };
     if ((header.kind != FRAME_BATCH && header.kind != FRAME_LINK) ||
+        (header.kind == FRAME_LINK && header.body_bytes != 0) ||
         header.body_bytes > WAL_BODY_BYTES_MAX || header.sequence == 0 ||
         header.sequence > WAL_NUMBER_MAX || header.entry_last > WAL_NUMBER_MAX ||
         header.previous_last > WAL_NUMBER_MAX) {
@@ -146,9 +147,11 @@ enum frame_verdict wal_frame_body_decode(const struct frame_header *header, cons
             is_stained = true;
             has_unwritten |= wal_sector_is_zero(sector);
         }
-        memcpy(to, sector + head, part);
-        to += part;
-        left -= part;
+        if (part > 0) {
+            memcpy(to, sector + head, part);
+            to += part;
+            left -= part;
+        }
         is_stained |= !is_all_zero(sector + head + part, room - part);
     }
     if (checksum64(body, header->body_bytes) != header->body_checksum) {

@@ -43,6 +43,9 @@
 #define WAL_BODY_BYTES_MAX (512u << 20)
 #define WAL_SEGMENT_BYTES_MAX (1u << 30)
 #define WAL_SEGMENT_BYTES_MIN (8 * SECTOR_BYTES)
+/* Kept at a segment's end; see wal_segment_fits(). */
+#define FLOOR_RESERVE_BYTES SECTOR_BYTES
+#define LINK_RESERVE_BYTES SECTOR_BYTES
 #define WAL_SEGMENTS_MAX 65536u
 #define WAL_PATH_BYTES_MAX 4096u
 /* Indexes and sequences on disk are below this, so that adding to them cannot overflow. */
@@ -252,6 +255,10 @@ int wal_segment_remove_below(struct wal *wal, uint64_t sequence);
 /* Writes the LINK of `segment` to `successor` and syncs. */
 int wal_segment_link(struct wal *wal, struct wal_segment *segment, struct fs_file *file,
                      uint64_t successor);
+/* True if the batch fits into the current segment, behind which two sectors are kept: one for a
+ * FLOOR, so that a full disk can still be compacted; one for the LINK. A batch of a floor alone may
+ * use the first of them. */
+bool wal_segment_fits(const struct wal *wal, const struct wal_batch *batch);
 /* Writes and syncs the batch, into the current segment or into a new one. */
 int wal_segment_append(struct wal *wal, const struct wal_batch *batch, struct wal_place *place);
 /* The same, always into a new one that begins with wal->floor, of which the segment is set here

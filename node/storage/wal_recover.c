@@ -380,11 +380,13 @@ static void cut(struct recovery *recovery, const struct replay *replay)
 static int replay_at_header(struct recovery *recovery, struct replay *replay,
                             const struct frame_header *header, bool *is_end)
 {
+    const uint8_t *sector = recovery->data + replay->offset;
     if (header->kind == FRAME_LINK) {
         replay->is_linked = true;
         replay->successor = header->sequence;
         replay->offset += SECTOR_BYTES;
-        if (find_written(recovery, replay->offset) < recovery->size) {
+        if (wal_frame_body_decode(header, sector, NULL) != FRAME_OK ||
+            find_written(recovery, replay->offset) < recovery->size) {
             note_damage(recovery, replay->sequence, replay->offset, "data after the end");
         }
         *is_end = true;

@@ -398,15 +398,25 @@ static uint32_t build_body(struct wal *wal, const struct wal_batch *batch)
     return entries_offset;
 }
 
+bool wal_segment_fits(const struct wal *wal, const struct wal_batch *batch)
+{
+    if (wal->segment_count == 0) {
+        return false;
+    }
+    const struct wal_segment *current = &wal->segments[wal->segment_count - 1];
+    bool is_floor_alone = batch->has_floor && !batch->has_hard_state && batch->entries.size == 0;
+    uint64_t needed = LINK_RESERVE_BYTES;
+    needed += is_floor_alone ? wal_frame_bytes(RECORD_FLOOR_BYTES)
+                             : wal_frame_bytes(body_bytes_max(batch)) + FLOOR_RESERVE_BYTES;
+    return current->end + needed <= current->size;
+}
+
 int wal_segment_append(struct wal *wal, const struct wal_batch *batch, struct wal_place *place)
 {
-    struct wal_segment *current =
-        wal->segment_count > 0 ? &wal->segments[wal->segment_count - 1] : NULL;
-    /* One sector is kept for the LINK. */
-    if (current == NULL ||
-        current->end + wal_frame_bytes(body_bytes_max(batch)) + SECTOR_BYTES > current->size) {
+    if (!wal_segment_fits(wal, batch)) {
         return wal_segment_roll(wal, batch, false, place);
     }
+    struct wal_segment *current = &wal->segments[wal->segment_count - 1];
     uint32_t entries_offset = build_body(wal, batch);
     if (buf_failed(&wal->body)) {
         return ERR_NOMEM;
@@ -520,7 +530,8 @@ int wal_segment_roll(struct wal *wal, const struct wal_batch *batch, bool is_afr
     if (is_afresh || wal->segment_count == 0) {
         wal->floor.segment = wal->chain.next_sequence;
     }
-    uint64_t needed = SECTOR_BYTES + wal_frame_bytes(body_bytes_max(&start)) + SECTOR_BYTES;
+    uint64_t needed = SECTOR_BYTES + wal_frame_bytes(body_bytes_max(&start)) + FLOOR_RESERVE_BYTES +
+                      LINK_RESERVE_BYTES;
     if (needed > WAL_SEGMENT_BYTES_MAX) {
         return ERR_NOMEM;
     }

@@ -1,0 +1,173 @@
+#include "storage/data_dir.h"
+
+#include "base/buf.h"
+#include "base/errors.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define IDENTITY_BYTES_MAX 1024
+
+static int read_identity(struct data_dir *dir, const char *path, char *text, size_t text_size)
+{
+    struct fs *fs = dir->fs;
+    struct fs_file *file;
+    int rc = fs->ops->open(fs, path, FS_OPEN_READ, &file);
+    if (rc != 0) {
+        return rc;
+    }
+    uint64_t size = 0;
+    rc = fs->ops->size(fs, file, &size);
+    if (rc == 0 && size >= text_size) {
+        rc = ERR_CORRUPT;
+    }
+    if (rc == 0) {
+        rc = fs->ops->read_at(fs, file, 0, text, size);
+        text[size] = '\0';
+    }
+    fs->ops->close(fs, file);
+    return rc;
+}
+
+/* Through a temporary file, so that it is there whole or not at all. */
+static int write_identity(struct data_dir *dir, const char *path, const char *text)
+{
+    struct fs *fs = dir->fs;
+    char temporary[PATH_MAX];
+    snprintf(temporary, sizeof(temporary), "%s/identity.new", dir->path);
+    (void)fs->ops->remove(fs, temporary);
+    struct fs_file *file;
+    int rc = fs->ops->open(fs, temporary, FS_OPEN_CREATE, &file);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = fs->ops->write_at(fs, file, 0, text, strlen(text));
+    if (rc == 0) {
+        rc = fs->ops->sync(fs, file);
+    }
+    fs->ops->close(fs, file);
+    if (rc == 0) {
+        rc = fs->ops->rename(fs, temporary, path);
+    }
+    return rc == 0 ? fs->ops->sync_dir(fs, dir->path) : rc;
+}
+
+static int check_identity(struct data_dir *dir, const char *node_id, char *error,
+                          size_t error_size)
+{
+    char path[PATH_MAX];
+    char wanted[IDENTITY_BYTES_MAX];
+    char found[IDENTITY_BYTES_MAX];
+    snprintf(path, sizeof(path), "%s/identity", dir->path);
+    snprintf(wanted, sizeof(wanted), "raftogram data_dir %d\nnode_id: %s\n",
+             DATA_DIR_FORMAT_VERSION, node_id);
+    int rc = read_identity(dir, path, found, sizeof(found));
+    if (rc == ERR_NOT_FOUND) {
+        rc = write_identity(dir, path, wanted);
+        if (rc != 0) {
+            snprintf(error, error_size, "%s: cannot be written: %s; make it writable for this user",
+                     path, error_text(rc));
+        }
+        return rc;
+    }
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: cannot be read: %s", path, error_text(rc));
+        return rc;
+    }
+    if (strcmp(found, wanted) == 0) {
+        return 0;
+    }
+    int version = 0;
+    if (sscanf(found, "raftogram data_dir %d", &version) != 1) {
+        snprintf(error, error_size,
+                 "%s: not written by raftogram; give this node another data_dir, or restore the "
+                 "file", path);
+        return ERR_CORRUPT;
+    }
+    if (version > DATA_DIR_FORMAT_VERSION) {
+        snprintf(error, error_size,
+                 "%s: written by a newer raftogram (format %d, this one knows %d); upgrade this "
+                 "node", path, version, DATA_DIR_FORMAT_VERSION);
+        return ERR_VERSION;
+    }
+    const char *owner = strstr(found, "node_id: ");
+    int length = owner == NULL ? 0 : (int)strcspn(owner + 9, "\n");
+    snprintf(error, error_size,
+             "%s: belongs to node \"%.*s\", not to \"%s\"; give this node its own data_dir",
+             dir->path, length, owner == NULL ? "" : owner + 9, node_id);
+    return ERR_FOREIGN;
+}
+
+int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const char *node_id,
+                  char *error, size_t error_size)
+{
+    *dir = (struct data_dir){.fs = fs};
+    if (strlen(path) >= sizeof(dir->path)) {
+        snprintf(error, error_size, "data_dir is too long");
+        return ERR_INVALID;
+    }
+    strcpy(dir->path, path);
+    snprintf(dir->log_path, sizeof(dir->log_path), "%s/log", dir->path);
+    snprintf(dir->store_path, sizeof(dir->store_path), "%s/store", dir->path);
+    int rc = fs->ops->make_dir(fs, path);
+    if (rc != 0) {
+        snprintf(error, error_size,
+                 "%s: cannot be made: %s; make its parent writable for this user, or change "
+                 "cluster.data_dir", path, error_text(rc));
+        return rc;
+    }
+    char lock_path[PATH_MAX];
+    snprintf(lock_path, sizeof(lock_path), "%s/LOCK", dir->path);
+    rc = fs->ops->lock(fs, lock_path, &dir->lock);
+    if (rc == ERR_LOCKED) {
+        snprintf(error, error_size,
+                 "%s: in use by another raftogram process; stop that one, or give this node its "
+                 "own data_dir", path);
+        return rc;
+    }
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: cannot be locked: %s; make it writable for this user",
+                 path, error_text(rc));
+        return rc;
+    }
+    rc = check_identity(dir, node_id, error, error_size);
+    if (rc != 0) {
+        data_dir_close(dir);
+    }
+    return rc;
+}
+
+void data_dir_close(struct data_dir *dir)
+{
+    if (dir->lock != NULL) {
+        dir->fs->ops->unlock(dir->fs, dir->lock);
+        dir->lock = NULL;
+    }
+}
+
+static int move_into(struct data_dir *dir, const char *from, const char *aside, const char *name)
+{
+    char to[PATH_MAX + 16];
+    snprintf(to, sizeof(to), "%s/%s", aside, name);
+    int rc = dir->fs->ops->rename(dir->fs, from, to);
+    return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+int data_dir_set_aside(struct data_dir *dir, int64_t wall_ms, bool is_log_kept, bool is_store_kept)
+{
+    struct fs *fs = dir->fs;
+    char aside[PATH_MAX];
+    snprintf(aside, sizeof(aside), "%s/damaged-%lld", dir->path, (long long)wall_ms);
+    int rc = fs->ops->make_dir(fs, aside);
+    if (rc == 0 && !is_store_kept) {
+        rc = move_into(dir, dir->store_path, aside, "store");
+    }
+    /* The log goes last: it holds the votes, and as long as it is there the damage is found again. */
+    if (rc == 0 && !is_log_kept) {
+        rc = move_into(dir, dir->log_path, aside, "log");
+    }
+    if (rc == 0) {
+        rc = fs->ops->sync_dir(fs, aside);
+    }
+    return rc == 0 ? fs->ops->sync_dir(fs, dir->path) : rc;
+}

@@ -1,0 +1,499 @@
+/* Damage on the disk: it is noticed, named as tightly as is certain, and never cut off. */
+#include "base/checksum.h"
+#include "unit/storage/wal_model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define DIR "data/log"
+#define SEGMENTS_MAX 64
+
+struct disk {
+    struct fs_memory *memory;
+    struct wal_options options;
+    char paths[SEGMENTS_MAX][64];
+    size_t count;
+    struct wal *wal;
+    struct wal_report report;
+};
+
+static int add_path(void *context, const char *name)
+{
+    struct disk *disk = context;
+    if (strncmp(name, "log-", 4) == 0) {
+        CHECK(disk->count < SEGMENTS_MAX);
+        snprintf(disk->paths[disk->count++], sizeof(disk->paths[0]), DIR "/%s", name);
+    }
+    return 0;
+}
+
+static int compare_paths(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* A copy of the bench's disk, to damage. */
+static struct disk *disk_create(struct bench *bench)
+{
+    struct disk *disk = calloc(1, sizeof(*disk));
+    CHECK(disk != NULL);
+    disk->memory = fs_memory_clone(bench->memory);
+    disk->options = bench->options;
+    disk->options.fs = fs_memory_fs(disk->memory);
+    struct fs *fs = disk->options.fs;
+    assert_int_equal(fs->ops->list_dir(fs, DIR, add_path, disk), 0);
+    qsort(disk->paths, disk->count, sizeof(disk->paths[0]), compare_paths);
+    return disk;
+}
+
+static void disk_destroy(struct disk *disk)
+{
+    wal_close(disk->wal);
+    fs_memory_destroy(disk->memory);
+    free(disk);
+}
+
+static uint64_t file_size(struct disk *disk, size_t i)
+{
+    const uint8_t *data;
+    uint64_t size;
+    assert_int_equal(fs_memory_peek(disk->memory, disk->paths[i], &data, &size), 0);
+    return size;
+}
+
+static bool sector_is_written(struct disk *disk, size_t i, uint64_t offset)
+{
+    const uint8_t *data;
+    uint64_t size;
+    assert_int_equal(fs_memory_peek(disk->memory, disk->paths[i], &data, &size), 0);
+    return data[offset] != 0;
+}
+
+static void disk_open(struct disk *disk)
+{
+    wal_close(disk->wal);
+    disk->wal = NULL;
+    assert_int_equal(wal_open(&disk->options, &disk->wal, &disk->report), 0);
+}
+
+/* A log with a life behind it: several segments, replaced suffixes, votes; perhaps compacted. */
+static struct bench *sample(uint64_t seed, bool is_compacted)
+{
+    struct bench *bench = bench_create(seed, 8192);
+    assert_int_equal(bench_open(bench), 0);
+    for (unsigned i = 0; i < 90; i++) {
+        if (i % 9 == 0) {
+            assert_int_equal(bench_stage_hard_state(bench), 0);
+        }
+        for (uint64_t k = below(bench, 3); k > 0; k--) {
+            assert_int_equal(bench_stage_entry(bench, i % 8 == 5), 0);
+        }
+        assert_int_equal(bench_commit(bench), 0);
+        if (is_compacted && i == 60) {
+            assert_int_equal(bench_compact(bench, model_last(&bench->acked)), 0);
+        }
+    }
+    return bench;
+}
+
+/* What a damaged log says of itself is true: all outside the named range is as it was. */
+static const char *lie_of(struct disk *disk, struct model *model)
+{
+    const struct wal_report *report = &disk->report;
+    uint64_t first = wal_first_index(disk->wal);
+    if (report->has_hard_state && !model_hard_state_is(disk->wal, model)) {
+        return "an old hard state";
+    }
+    if (report->damage_last != UINT64_MAX && wal_last_index(disk->wal) != model_last(model)) {
+        return "a wrong last index";
+    }
+    if (first > model->compacted + 1 && first > model->base + 1) {
+        return "a wrong first index";
+    }
+    for (uint64_t i = first; i <= wal_last_index(disk->wal); i++) {
+        struct wal_entry entry;
+        bool is_in_range = i >= report->damage_first && i <= report->damage_last;
+        int rc = wal_read(disk->wal, i, &entry);
+        if (rc != 0 && rc != ERR_CORRUPT) {
+            return "a read error";
+        }
+        if (rc == 0 && !is_in_range && !model_entry_is(disk->wal, model, i)) {
+            return "a wrong entry outside the range";
+        }
+        if (rc != 0 && !is_in_range) {
+            return "a lost entry outside the range";
+        }
+    }
+    return NULL;
+}
+
+static void check(struct disk *disk, struct model *model, bool must_be_damaged, const char *what,
+                  uint64_t where)
+{
+    const char *lie = NULL;
+    if (disk->report.condition == WAL_DAMAGED) {
+        lie = lie_of(disk, model);
+    } else if (must_be_damaged) {
+        lie = "no damage";
+    } else {
+        lie = model_difference(disk->wal, model);
+    }
+    if (lie != NULL) {
+        print_error("%s at %" PRIu64 ": it shows %s; condition %d, %" PRIu64 "..%" PRIu64
+                    ", hard state %d: %s\n",
+                    what, where, lie, disk->report.condition, disk->report.damage_first,
+                    disk->report.damage_last, disk->report.has_hard_state,
+                    disk->report.description);
+        fail();
+    }
+}
+
+/* Where the damage is behind what the store has, the log can be made whole again. */
+static void check_drop(struct disk *disk, struct model *model)
+{
+    const struct wal_report report = disk->report;
+    uint64_t applied = model_last(model);
+    if (report.condition != WAL_DAMAGED || applied == model->base) {
+        return;
+    }
+    uint64_t first = wal_first_index(disk->wal);
+    if (report.damage_last < applied) {
+        /* Any index from damage_last on will do. */
+        uint64_t low = report.damage_last < first ? first : report.damage_last;
+        applied = low + (applied - low) / 2;
+    }
+    uint64_t term = model_at(model, applied)->term;
+    int rc = wal_drop_damaged_prefix(disk->wal, applied, term);
+    if (!report.has_hard_state || report.damage_last > applied) {
+        assert_int_equal(rc, ERR_INVALID);
+        return;
+    }
+    assert_int_equal(rc, 0);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(wal_first_index(disk->wal), applied + 1);
+        assert_int_equal(wal_last_index(disk->wal), model_last(model));
+        assert_int_equal(wal_term(disk->wal, applied), term);
+        assert_true(model_hard_state_is(disk->wal, model));
+        for (uint64_t i = applied + 1; i <= model_last(model); i++) {
+            assert_true(model_entry_is(disk->wal, model, i));
+        }
+        disk_open(disk);
+        assert_int_equal(disk->report.condition, WAL_CLEAN);
+    }
+}
+
+static void test_a_flipped_bit_in_any_written_sector_is_damage(void **state)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct bench *bench = sample(seed, seed % 2 == 0);
+        struct random random;
+        random_seed(&random, seed);
+        struct disk *probe = disk_create(bench);
+        for (size_t i = 0; i < probe->count; i++) {
+            for (uint64_t at = 0; at < file_size(probe, i); at += 512) {
+                struct disk *disk = disk_create(bench);
+                bool is_written = sector_is_written(probe, i, at);
+                uint64_t byte = at + random_below(&random, 3) * random_below(&random, 256);
+                assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[i], byte,
+                                                    (unsigned)random_below(&random, 8)),
+                                 0);
+                struct fs_memory *before = fs_memory_clone(disk->memory);
+                disk_open(disk);
+                check(disk, &bench->acked, is_written, disk->paths[i], byte);
+                if (disk->report.condition == WAL_DAMAGED) {
+                    /* Opening has not touched it. */
+                    const uint8_t *x;
+                    const uint8_t *y;
+                    uint64_t size;
+                    fs_memory_peek(before, disk->paths[i], &x, &size);
+                    fs_memory_peek(disk->memory, disk->paths[i], &y, &size);
+                    assert_memory_equal(x, y, size);
+                }
+                check_drop(disk, &bench->acked);
+                fs_memory_destroy(before);
+                disk_destroy(disk);
+            }
+        }
+        disk_destroy(probe);
+        bench_destroy(bench);
+    }
+}
+
+static void test_every_bit_of_the_last_frame_is_guarded(void **state)
+{
+    struct bench *bench = bench_create(1, 8192);
+    assert_int_equal(bench_open(bench), 0);
+    assert_int_equal(bench_stage_hard_state(bench), 0);
+    assert_int_equal(bench_commit(bench), 0);
+    struct model_entry entry = {.term = 1, .seed = 4, .size = 900}; /* zeros */
+    assert_int_equal(model_stage(bench->wal, 1, &entry), 0);
+    model_put(&bench->attempted, 1, &entry);
+    assert_int_equal(bench_commit(bench), 0);
+    for (uint64_t byte = 1024; byte < 1024 + 3 * 512; byte++) {
+        for (unsigned bit = 0; bit < 8; bit++) {
+            struct disk *disk = disk_create(bench);
+            assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[0], byte, bit), 0);
+            disk_open(disk);
+            check(disk, &bench->acked, true, "bit of byte", byte);
+            disk_destroy(disk);
+        }
+    }
+    bench_destroy(bench);
+}
+
+static void test_a_missing_segment_is_damage(void **state)
+{
+    int compacted = 0;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct bench *bench = sample(seed, seed % 2 == 0);
+        struct disk *probe = disk_create(bench);
+        size_t count = probe->count;
+        compacted += wal_first_index(bench->wal) > 1;
+        disk_destroy(probe);
+        for (size_t i = 0; i < count; i++) {
+            for (size_t k = i; k < count; k++) {
+                struct disk *disk = disk_create(bench);
+                assert_int_equal(fs_memory_delete(disk->memory, disk->paths[i]), 0);
+                if (k != i) {
+                    assert_int_equal(fs_memory_delete(disk->memory, disk->paths[k]), 0);
+                }
+                disk_open(disk);
+                check(disk, &bench->acked, true, "missing", i * 100 + k);
+                bool is_last_missing = k == count - 1;
+                assert_int_equal(disk->report.has_hard_state, !is_last_missing);
+                assert_int_equal(disk->report.damage_last == UINT64_MAX, is_last_missing);
+                check_drop(disk, &bench->acked);
+                disk_destroy(disk);
+            }
+        }
+        bench_destroy(bench);
+    }
+    assert_true(compacted > 0);
+}
+
+static void test_the_loss_of_every_segment_is_damage_and_not_a_new_log(void **state)
+{
+    struct bench *bench = sample(1, false);
+    struct disk *disk = disk_create(bench);
+    for (size_t i = 0; i < disk->count; i++) {
+        assert_int_equal(fs_memory_delete(disk->memory, disk->paths[i]), 0);
+    }
+    disk_open(disk);
+    assert_int_equal(disk->report.condition, WAL_DAMAGED);
+    assert_int_equal(disk->report.damage_first, 1);
+    assert_true(disk->report.damage_last == UINT64_MAX);
+    assert_false(disk->report.has_hard_state);
+    disk_destroy(disk);
+    bench_destroy(bench);
+}
+
+static void test_a_truncated_segment_is_damage(void **state)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct bench *bench = sample(seed, seed % 2 == 0);
+        struct disk *probe = disk_create(bench);
+        for (size_t i = 0; i < probe->count; i++) {
+            for (uint64_t size = 0; size < file_size(probe, i); size += 256) {
+                struct disk *disk = disk_create(bench);
+                assert_int_equal(fs_memory_truncate(disk->memory, disk->paths[i], size), 0);
+                disk_open(disk);
+                check(disk, &bench->acked, true, disk->paths[i], size);
+                if (i + 1 == probe->count) {
+                    assert_false(disk->report.has_hard_state);
+                }
+                check_drop(disk, &bench->acked);
+                disk_destroy(disk);
+            }
+        }
+        disk_destroy(probe);
+        bench_destroy(bench);
+    }
+}
+
+static void test_the_damage_of_one_middle_frame_names_its_entries_only(void **state)
+{
+    struct bench *bench = bench_create(3, 64 * 1024);
+    assert_int_equal(bench_open(bench), 0);
+    assert_int_equal(bench_stage_hard_state(bench), 0);
+    assert_int_equal(bench_commit(bench), 0);
+    for (uint64_t i = 1; i <= 30; i++) {
+        struct model_entry entry = {.term = 1, .seed = i, .size = 300};
+        assert_int_equal(model_stage(bench->wal, i, &entry), 0);
+        model_put(&bench->attempted, i, &entry);
+        if (i % 3 == 0) {
+            assert_int_equal(bench_commit(bench), 0);
+        }
+    }
+    /* Frames of three entries have three sectors: the first begins at sector 2. Entries 4 to 6: */
+    static const uint64_t bytes[] = {5 * 512 + 3, 5 * 512 + 200, 6 * 512, 7 * 512 + 9};
+    for (size_t i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++) {
+        struct disk *disk = disk_create(bench);
+        assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[0], bytes[i], 2), 0);
+        disk_open(disk);
+        check(disk, &bench->acked, true, "byte", bytes[i]);
+        bool is_mark = bytes[i] == 6 * 512;
+        assert_int_equal(disk->report.damage_first, is_mark ? 0 : 4);
+        assert_int_equal(disk->report.damage_last, is_mark ? 0 : 6);
+        assert_true(disk->report.has_hard_state);
+        check_drop(disk, &bench->acked);
+        disk_destroy(disk);
+    }
+    bench_destroy(bench);
+}
+
+static void test_a_lost_vote_is_said_to_be_lost(void **state)
+{
+    struct bench *bench = bench_create(3, 64 * 1024);
+    assert_int_equal(bench_open(bench), 0);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(bench_stage_entry(bench, false), 0);
+        if (i == 2 || i == 3) {
+            assert_int_equal(bench_stage_hard_state(bench), 0);
+        }
+        assert_int_equal(bench_commit(bench), 0);
+    }
+    /* Only a lost frame behind which no hard state follows makes it uncertain. */
+    struct disk *probe = disk_create(bench);
+    int uncertain = 0;
+    for (uint64_t at = 512; sector_is_written(probe, 0, at); at += 512) {
+        struct disk *disk = disk_create(bench);
+        assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[0], at + 90, 0), 0);
+        disk_open(disk);
+        check(disk, &bench->acked, true, "sector", at);
+        uncertain += !disk->report.has_hard_state;
+        disk_destroy(disk);
+    }
+    assert_in_range(uncertain, 1, 7);
+    disk_destroy(probe);
+    bench_destroy(bench);
+}
+
+static void test_any_mixture_of_damage_is_reported_truly(void **state)
+{
+    struct random random;
+    random_seed(&random, 7);
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct bench *bench = sample(seed, seed % 2 == 0);
+        for (unsigned round = 0; round < 150; round++) {
+            struct disk *disk = disk_create(bench);
+            for (uint64_t k = 2 + random_below(&random, 3); k > 0; k--) {
+                size_t i = (size_t)random_below(&random, disk->count);
+                const char *path = disk->paths[i];
+                uint64_t dice = random_below(&random, 10);
+                if (dice == 0) {
+                    (void)fs_memory_delete(disk->memory, path);
+                } else if (dice == 1) {
+                    (void)fs_memory_truncate(disk->memory, path, random_below(&random, 16) * 512);
+                } else {
+                    (void)fs_memory_flip_bit(disk->memory, path, random_below(&random, 8192),
+                                             (unsigned)random_below(&random, 8));
+                }
+            }
+            disk_open(disk);
+            check(disk, &bench->acked, false, "round", round);
+            check_drop(disk, &bench->acked);
+            disk_destroy(disk);
+        }
+        bench_destroy(bench);
+    }
+}
+
+static void test_damage_found_by_a_later_read_is_an_error(void **state)
+{
+    struct bench *bench = bench_create(1, 64 * 1024);
+    bench->options.cache_bytes = 1;
+    assert_int_equal(bench_open(bench), 0);
+    struct model_entry entry = {.term = 1, .seed = 1, .size = 900};
+    assert_int_equal(model_stage(bench->wal, 1, &entry), 0);
+    assert_int_equal(wal_commit(bench->wal), 0);
+    struct wal_entry out;
+    assert_int_equal(wal_read(bench->wal, 1, &out), 0);
+    assert_int_equal(fs_memory_flip_bit(bench->memory, DIR "/log-0000000000000001", 3 * 512 - 9, 1),
+                     0);
+    assert_int_equal(wal_read(bench->wal, 1, &out), ERR_CORRUPT);
+    bench_destroy(bench);
+}
+
+static void test_a_newer_format_is_refused_and_not_called_damage(void **state)
+{
+    struct bench *bench = sample(1, false);
+    struct disk *disk = disk_create(bench);
+    struct fs *fs = disk->options.fs;
+    const char *path = disk->paths[disk->count - 1];
+    struct fs_file *file;
+    uint8_t sector[512];
+    assert_int_equal(fs->ops->open(fs, path, FS_OPEN_READ_WRITE, &file), 0);
+    assert_int_equal(fs->ops->read_at(fs, file, 0, sector, 512), 0);
+    store_u32(sector + 8, 2);
+    store_u64(sector + 504, checksum64(sector, 504));
+    assert_int_equal(fs->ops->write_at(fs, file, 0, sector, 512), 0);
+    fs->ops->close(fs, file);
+    assert_int_equal(wal_open(&disk->options, &disk->wal, &disk->report), ERR_VERSION);
+    disk_destroy(disk);
+    bench_destroy(bench);
+}
+
+static void test_a_crash_while_dropping_a_prefix_changes_nothing_or_all(void **state)
+{
+    struct bench *bench = bench_create(3, 8192);
+    assert_int_equal(bench_open(bench), 0);
+    assert_int_equal(bench_stage_hard_state(bench), 0);
+    for (unsigned i = 0; i < 60; i++) {
+        assert_int_equal(bench_stage_entry(bench, false), 0);
+        assert_int_equal(bench_commit(bench), 0);
+    }
+    uint64_t applied = model_last(&bench->acked) - 10;
+    uint64_t term = model_at(&bench->acked, applied)->term;
+    bench->acked.compacted = applied;
+    bool is_done = false;
+    for (uint64_t n = 1; !is_done; n++) {
+        struct disk *disk = disk_create(bench);
+        assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[0], 1300, 1), 0);
+        struct fs_faulty faulty;
+        fs_faulty_init(&faulty, fs_memory_fs(disk->memory));
+        disk->options.fs = &faulty.fs;
+        disk_open(disk);
+        assert_int_equal(disk->report.condition, WAL_DAMAGED);
+        fs_faulty_arm(&faulty, n, ERR_IO, (enum fs_faulty_effect)(n % 3), true);
+        int rc = wal_drop_damaged_prefix(disk->wal, applied, term);
+        is_done = !faulty.has_failed;
+        assert_int_equal(rc == 0, is_done);
+        fs_faulty_arm(&faulty, 0, ERR_IO, FS_FAULTY_NOTHING, false);
+        wal_close(disk->wal);
+        disk->wal = NULL;
+        fs_memory_power_cut(disk->memory, &bench->random);
+        disk_open(disk);
+        check(disk, &bench->acked, false, "fault", n);
+        if (disk->report.condition == WAL_DAMAGED) {
+            assert_int_equal(wal_drop_damaged_prefix(disk->wal, applied, term), 0);
+        }
+        assert_int_equal(wal_first_index(disk->wal), applied + 1);
+        for (uint64_t i = applied + 1; i <= model_last(&bench->acked); i++) {
+            assert_true(model_entry_is(disk->wal, &bench->acked, i));
+        }
+        disk_destroy(disk);
+    }
+    bench_destroy(bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_flipped_bit_in_any_written_sector_is_damage),
+        cmocka_unit_test(test_every_bit_of_the_last_frame_is_guarded),
+        cmocka_unit_test(test_a_missing_segment_is_damage),
+        cmocka_unit_test(test_the_loss_of_every_segment_is_damage_and_not_a_new_log),
+        cmocka_unit_test(test_a_truncated_segment_is_damage),
+        cmocka_unit_test(test_the_damage_of_one_middle_frame_names_its_entries_only),
+        cmocka_unit_test(test_a_lost_vote_is_said_to_be_lost),
+        cmocka_unit_test(test_any_mixture_of_damage_is_reported_truly),
+        cmocka_unit_test(test_damage_found_by_a_later_read_is_an_error),
+        cmocka_unit_test(test_a_newer_format_is_refused_and_not_called_damage),
+        cmocka_unit_test(test_a_crash_while_dropping_a_prefix_changes_nothing_or_all),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
