@@ -7,7 +7,8 @@
 struct store_lmdb_options {
     const char *dir;        /* made when absent */
     uint64_t map_bytes_max; /* address space, and the most that the store may grow to */
-    uint32_t readers_max;   /* 0: 126 */
+    uint32_t readers_max;   /* 0: 126; more reads at once get ERR_FULL */
+    bool is_untrusted;      /* a received file: walk all its pages before LMDB follows them */
 };
 
 /* Opens with LMDB's default sync (never NOSYNC, NOMETASYNC, WRITEMAP), MDB_NOTLS, and checks the
@@ -25,5 +26,11 @@ int store_lmdb_scrub(struct store *store, uint64_t rows_max, bool *is_done);
 /* A compacted copy of the last durable commit at `path` (mdb_env_copyfd2, MDB_CP_COMPACT), synced.
  * `meta` is that of the copy. Store thread only. Errors: ERR_NO_SPACE, ERR_IO. */
 int store_lmdb_copy(struct store *store, const char *path, struct store_meta *meta);
+
+/* Ends the process with one line on stderr and exit code 1 when a page in the map of an open store
+ * cannot be read, and leaves a file `suspect` in its directory: the next store_lmdb_open() then
+ * checks every page and row, and removes it when all is well. Other SIGBUS end it as ever. */
+void store_lmdb_install_sigbus_handler(void);
+bool store_lmdb_owns_address(const void *address);
 
 #endif

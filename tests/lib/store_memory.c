@@ -304,9 +304,8 @@ static void add_dedupe(struct memory_store *store, uint64_t number, struct bytes
 static void add_message(struct memory_store *store, const struct store_message *row)
 {
     struct channel_log *log = find_or_add_log(store, row->channel_number);
-    if (log->count > 0) {
-        CHECK(row->message->sequence > log->slots[log->count - 1].message->sequence);
-    }
+    uint64_t last = log->count > 0 ? log->slots[log->count - 1].message->sequence : 0;
+    CHECK(row->message->sequence == last + 1);
     if (log->count == log->capacity) {
         log->capacity = log->capacity != 0 ? log->capacity * 2 : 16;
         log->slots = must(realloc(log->slots, log->capacity * sizeof *log->slots));

@@ -2,7 +2,7 @@
  *
  * Deterministic, many instances. A commit is atomic and counts as durable. A read transaction sees
  * the state of its beginning, whatever is committed later. CHECKs what store.h asks of a batch:
- * sorted arrays, new messages at the ends of their channels, new client ids, and right counts. */
+ * sorted arrays, sequences without gaps, new client ids, and right counts. */
 #ifndef RAFTOGRAM_TESTS_STORE_MEMORY_H
 #define RAFTOGRAM_TESTS_STORE_MEMORY_H
 

@@ -1,0 +1,413 @@
+/* One commit: every change sorted, in one write transaction with LMDB's default sync.
+ *
+ * Client ids are what makes a commit expensive: their hashes are spread evenly, so each batch would
+ * touch most pages of a large index, write them all anew, and keep two generations of freed pages
+ * in the file. So new ids go to the small database `recent`, and as many rows leave it for `dedupe`
+ * as came, a run of neighbours at a time, going round. They then share the pages that they touch.
+ */
+#include "chat/store_lmdb_internal.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/errors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The commit's own copies of what it changes in memory: taken over when it has succeeded. */
+struct writer {
+    struct lmdb_store *store;
+    MDB_txn *txn;
+    struct store_state state;
+    struct store_scrub scrub;
+    struct row_key recent_position;
+};
+
+static struct bytes bytes_of_key(const struct row_key *key)
+{
+    return (struct bytes){.data = key->data, .size = key->size};
+}
+
+static void account(struct writer *writer, enum row_database database, struct bytes key,
+                    const uint8_t *item, int rows, uint64_t hash)
+{
+    struct store_totals *totals = &writer->state.totals[database];
+    totals->rows += (uint64_t)(int64_t)rows;
+    totals->hash += rows > 0 ? hash : 0 - hash;
+    store_scrub_account(&writer->scrub, database, key, item, rows, hash);
+}
+
+static int open_cursor(struct writer *writer, enum row_database database, MDB_cursor **out)
+{
+    return store_error_of(mdb_cursor_open(writer->txn, writer->store->databases[database], out));
+}
+
+/* A page that this transaction has written need not lie in the map; one that lies there may be
+ * damaged, and its views must end there too. */
+static bool is_sane(const struct writer *writer, const MDB_val *value)
+{
+    uintptr_t at = (uintptr_t)value->mv_data;
+    const struct store_mapping *map = &writer->store->map;
+    return at < map->begin || at >= map->end || store_map_holds(writer->store, value);
+}
+
+/* Room for a row's value in its page, the checksum's included. */
+static int reserve(MDB_cursor *cursor, struct bytes key, size_t size, unsigned flags, uint8_t **out)
+{
+    MDB_val mdb_key = store_val(key);
+    MDB_val value = {.mv_size = size};
+    int rc = store_error_of(mdb_cursor_put(cursor, &mdb_key, &value, flags | MDB_RESERVE));
+    if (rc == 0) {
+        *out = value.mv_data;
+    }
+    return rc;
+}
+
+/* Takes the row that the key has out of the sums, if there is one; it stays where it is, and the
+ * cursor on it. Errors: ERR_NOT_FOUND, ERR_CORRUPT: never overwrite damage, it would be hidden. */
+static int discount_row(struct writer *writer, MDB_cursor *cursor, enum row_database database,
+                        struct bytes key)
+{
+    MDB_val mdb_key = store_val(key);
+    MDB_val value = {0};
+    struct bytes body;
+    uint64_t hash;
+    int rc = store_error_of(mdb_cursor_get(cursor, &mdb_key, &value, MDB_SET));
+    if (rc == 0 && !is_sane(writer, &value)) {
+        rc = ERR_CORRUPT;
+    }
+    if (rc == 0) {
+        rc = row_open(database, key, (struct bytes){value.mv_data, value.mv_size}, &body, &hash);
+    }
+    if (rc == 0) {
+        account(writer, database, key, NULL, -1, hash);
+    }
+    return rc;
+}
+
+/* ---- channels and values ---- */
+
+static int put_channel(struct writer *writer, MDB_cursor *cursor,
+                       const struct store_channel *channel)
+{
+    CHECK(channel->id.size > 0);
+    CHECK(channel->id.size <= ROW_KEY_BYTES_MAX);
+    int rc = discount_row(writer, cursor, ROW_CHANNELS, channel->id);
+    if (rc != 0 && rc != ERR_NOT_FOUND) {
+        return rc;
+    }
+    size_t size = ROW_CHECKSUM_BYTES + row_channel_body_size(channel);
+    uint8_t *value;
+    rc = reserve(cursor, channel->id, size, 0, &value);
+    if (rc == 0) {
+        row_channel_encode(channel, value + ROW_CHECKSUM_BYTES);
+        account(writer, ROW_CHANNELS, channel->id, NULL, 1,
+                row_seal(ROW_CHANNELS, channel->id, value, size));
+    }
+    return rc;
+}
+
+static int put_channels(struct writer *writer, const struct store_batch *batch)
+{
+    MDB_cursor *cursor;
+    int rc = open_cursor(writer, ROW_CHANNELS, &cursor);
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < batch->channel_count && rc == 0; i++) {
+        rc = put_channel(writer, cursor, &batch->channels[i]);
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+static int put_value(struct writer *writer, MDB_cursor *cursor, const struct store_value *row)
+{
+    CHECK(row->key.size > 0);
+    CHECK(row->key.size <= ROW_KEY_BYTES_MAX);
+    int rc = discount_row(writer, cursor, ROW_VALUES, row->key);
+    if (rc != 0 && rc != ERR_NOT_FOUND) {
+        return rc;
+    }
+    if (row->is_deleted) {
+        return rc == 0 ? store_error_of(mdb_cursor_del(cursor, 0)) : 0;
+    }
+    size_t size = ROW_CHECKSUM_BYTES + row->value.size;
+    uint8_t *value;
+    rc = reserve(cursor, row->key, size, 0, &value);
+    if (rc != 0) {
+        return rc;
+    }
+    if (row->value.size != 0) {
+        memcpy(value + ROW_CHECKSUM_BYTES, row->value.data, row->value.size);
+    }
+    account(writer, ROW_VALUES, row->key, NULL, 1, row_seal(ROW_VALUES, row->key, value, size));
+    return 0;
+}
+
+static int put_values(struct writer *writer, const struct store_batch *batch)
+{
+    MDB_cursor *cursor;
+    int rc = open_cursor(writer, ROW_VALUES, &cursor);
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < batch->value_count && rc == 0; i++) {
+        rc = put_value(writer, cursor, &batch->values[i]);
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+/* ---- messages ---- */
+
+static int compare_keys(struct bytes a, struct bytes b)
+{
+    size_t size = a.size < b.size ? a.size : b.size;
+    int order = memcmp(a.data, b.data, size);
+    return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+static int put_message(struct writer *writer, MDB_cursor *cursor, const struct store_message *row,
+                       struct bytes last)
+{
+    struct row_key key = row_message_key(row->channel_number, row->message->sequence);
+    /* Behind the last row LMDB need not search, and leaves full pages full. */
+    bool is_behind = last.size == 0 || compare_keys(bytes_of_key(&key), last) > 0;
+    size_t size = ROW_CHECKSUM_BYTES + row_message_body_size(row->message);
+    uint8_t *value;
+    int rc =
+        reserve(cursor, bytes_of_key(&key), size, is_behind ? MDB_APPEND : MDB_NOOVERWRITE, &value);
+    if (rc == 0) {
+        row_message_encode(row->message, value + ROW_CHECKSUM_BYTES);
+        account(writer, ROW_MESSAGES, bytes_of_key(&key), NULL, 1,
+                row_seal(ROW_MESSAGES, bytes_of_key(&key), value, size));
+    }
+    return rc;
+}
+
+static int put_messages(struct writer *writer, const struct store_batch *batch)
+{
+    MDB_cursor *cursor;
+    int rc = open_cursor(writer, ROW_MESSAGES, &cursor);
+    if (rc != 0) {
+        return rc;
+    }
+    MDB_val key = {0}, value = {0};
+    struct row_key last = {0};
+    rc = store_error_of(mdb_cursor_get(cursor, &key, &value, MDB_LAST));
+    if (rc == 0) {
+        if (key.mv_size > sizeof last.data) {
+            rc = ERR_CORRUPT;
+        } else {
+            last.size = key.mv_size;
+            memcpy(last.data, key.mv_data, last.size);
+        }
+    } else if (rc == ERR_NOT_FOUND) {
+        rc = 0;
+    }
+    for (size_t i = 0; i < batch->message_count && rc == 0; i++) {
+        rc = put_message(writer, cursor, &batch->messages[i], bytes_of_key(&last));
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+/* ---- client ids ---- */
+
+static int compare_dedupes(const void *left, const void *right)
+{
+    const struct row_dedupe *a = left;
+    const struct row_dedupe *b = right;
+    if (a->channel_number != b->channel_number) {
+        return a->channel_number < b->channel_number ? -1 : 1;
+    }
+    if (a->hash != b->hash) {
+        return a->hash < b->hash ? -1 : 1;
+    }
+    return (a->sequence > b->sequence) - (a->sequence < b->sequence);
+}
+
+static int put_recent(struct writer *writer, MDB_cursor *cursor, const struct row_dedupe *dedupe)
+{
+    struct row_key key = row_dedupe_key(dedupe);
+    uint8_t *value;
+    int rc = reserve(cursor, bytes_of_key(&key), ROW_CHECKSUM_BYTES, MDB_NOOVERWRITE, &value);
+    if (rc == 0) {
+        account(writer, ROW_RECENT, bytes_of_key(&key), NULL, 1,
+                row_seal(ROW_DEDUPE, bytes_of_key(&key), value, ROW_CHECKSUM_BYTES));
+    }
+    return rc;
+}
+
+static int put_client_ids(struct writer *writer, const struct store_batch *batch)
+{
+    struct row_dedupe *dedupes = calloc(batch->message_count + 1, sizeof *dedupes);
+    if (dedupes == NULL) {
+        return ERR_NOMEM;
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < batch->message_count; i++) {
+        const struct store_message *row = &batch->messages[i];
+        struct bytes client_id = message_client_id(row->message);
+        if (client_id.size > 0) {
+            dedupes[count++] =
+                (struct row_dedupe){.channel_number = row->channel_number,
+                                    .hash = store_client_id_hash(writer->store, client_id),
+                                    .sequence = row->message->sequence};
+        }
+    }
+    qsort(dedupes, count, sizeof *dedupes, compare_dedupes);
+    MDB_cursor *cursor;
+    int rc = open_cursor(writer, ROW_RECENT, &cursor);
+    if (rc == 0) {
+        for (size_t i = 0; i < count && rc == 0; i++) {
+            rc = put_recent(writer, cursor, &dedupes[i]);
+        }
+        mdb_cursor_close(cursor);
+    }
+    free(dedupes);
+    return rc;
+}
+
+/* The row that the cursor stands on, out of `recent` and into `dedupe`. */
+static int move_row(struct writer *writer, MDB_cursor *recent, MDB_cursor *dedupe, MDB_val key,
+                    MDB_val value)
+{
+    struct row_dedupe row;
+    struct bytes view = {.data = key.mv_data, .size = key.mv_size};
+    struct bytes body;
+    uint64_t hash;
+    if (!is_sane(writer, &key) || !is_sane(writer, &value)) {
+        return ERR_CORRUPT;
+    }
+    int rc = row_open(ROW_DEDUPE, view, (struct bytes){value.mv_data, value.mv_size}, &body, &hash);
+    if (rc == 0) {
+        rc = row_dedupe_key_decode(view, &row);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    struct row_key moved = row_dedupe_key(&row);
+    rc = store_error_of(mdb_cursor_del(recent, 0));
+    if (rc != 0) {
+        return rc;
+    }
+    account(writer, ROW_RECENT, bytes_of_key(&moved), NULL, -1, hash);
+
+    struct bytes channel = {.data = moved.data, .size = moved.size - ROW_DEDUPE_BYTES};
+    uint8_t item[ROW_DEDUPE_ITEM_BYTES];
+    memcpy(item, moved.data + channel.size, ROW_DEDUPE_BYTES);
+    store_u32(item + ROW_DEDUPE_BYTES, (uint32_t)hash);
+    MDB_val mdb_channel = store_val(channel);
+    MDB_val mdb_item = {.mv_size = sizeof item, .mv_data = item};
+    rc = store_error_of(mdb_cursor_put(dedupe, &mdb_channel, &mdb_item, MDB_NODUPDATA));
+    if (rc == 0) {
+        account(writer, ROW_DEDUPE, channel, item, 1, hash);
+        writer->recent_position = moved;
+    }
+    return rc;
+}
+
+/* The first row behind the position, or the very first one. */
+static int find_slice(struct writer *writer, MDB_cursor *recent, MDB_val *key, MDB_val *value)
+{
+    struct row_key *position = &writer->recent_position;
+    int rc = ERR_NOT_FOUND;
+    if (position->size > 0) {
+        *key = (MDB_val){.mv_size = position->size, .mv_data = position->data};
+        rc = store_error_of(mdb_cursor_get(recent, key, value, MDB_SET_RANGE));
+    }
+    return rc == ERR_NOT_FOUND ? store_error_of(mdb_cursor_get(recent, key, value, MDB_FIRST)) : rc;
+}
+
+static int move_slice(struct writer *writer)
+{
+    uint64_t rows = writer->state.totals[ROW_RECENT].rows;
+    if (rows <= writer->store->recent_rows) {
+        return 0;
+    }
+    MDB_cursor *recent, *dedupe;
+    int rc = open_cursor(writer, ROW_RECENT, &recent);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = open_cursor(writer, ROW_DEDUPE, &dedupe);
+    if (rc != 0) {
+        goto close_recent;
+    }
+    MDB_val key = {0}, value = {0};
+    rc = find_slice(writer, recent, &key, &value);
+    for (uint64_t left = rows - writer->store->recent_rows; left > 0 && rc == 0; left--) {
+        rc = move_row(writer, recent, dedupe, key, value);
+        if (rc == 0 && left > 1) {
+            /* A cursor whose row was deleted stands before the next one. */
+            rc = store_error_of(mdb_cursor_get(recent, &key, &value, MDB_NEXT));
+            if (rc == ERR_NOT_FOUND) {
+                rc = store_error_of(mdb_cursor_get(recent, &key, &value, MDB_FIRST));
+            }
+        }
+    }
+    rc = rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc; /* fewer rows than counted */
+    mdb_cursor_close(dedupe);
+close_recent:
+    mdb_cursor_close(recent);
+    return rc;
+}
+
+/* ---- the commit ---- */
+
+static int write_batch(struct writer *writer, const struct store_batch *batch)
+{
+    int rc = put_channels(writer, batch);
+    if (rc == 0) {
+        rc = put_messages(writer, batch);
+    }
+    if (rc == 0) {
+        rc = put_client_ids(writer, batch);
+    }
+    if (rc == 0) {
+        rc = move_slice(writer);
+    }
+    if (rc == 0) {
+        rc = put_values(writer, batch);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    writer->state.meta = *batch->meta;
+    CHECK(batch->meta->config_size <= STORE_CONFIG_BYTES_MAX);
+    CHECK(batch->meta->channel_count == writer->state.totals[ROW_CHANNELS].rows);
+    CHECK(batch->meta->message_count == writer->state.totals[ROW_MESSAGES].rows);
+    CHECK(batch->meta->value_count == writer->state.totals[ROW_VALUES].rows);
+    return store_state_write(writer->store, writer->txn, &writer->state);
+}
+
+int store_commit(struct store *base, const struct store_batch *batch)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    uint64_t begin = clock_monotonic_ns(clock_system());
+    struct writer writer = {.store = store,
+                            .state = store->state,
+                            .scrub = store->scrub,
+                            .recent_position = store->recent_position};
+    int rc = store_error_of(mdb_txn_begin(store->env, NULL, 0, &writer.txn));
+    if (rc != 0) {
+        return rc;
+    }
+    rc = write_batch(&writer, batch);
+    if (rc != 0) {
+        mdb_txn_abort(writer.txn);
+        return rc;
+    }
+    rc = store_error_of(mdb_txn_commit(writer.txn));
+    if (rc != 0) {
+        return rc;
+    }
+    store->state = writer.state;
+    store->scrub = writer.scrub;
+    store->recent_position = writer.recent_position;
+    atomic_store(&store->last_commit_ns, clock_monotonic_ns(clock_system()) - begin);
+    atomic_fetch_add(&store->commits, 1);
+    return 0;
+}

@@ -1,0 +1,43 @@
+/* The checks of its data file that LMDB leaves out, made with plain reads before LMDB sees the
+ * file: it trusts its meta pages, follows any offset that stands in a page, and takes SIGBUS for a
+ * page behind the file's end. */
+#ifndef RAFTOGRAM_CHAT_STORE_FILE_H
+#define RAFTOGRAM_CHAT_STORE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum store_file_kind {
+    STORE_FILE_NEW, /* absent, empty, or an initialisation that never reached the disk */
+    STORE_FILE_SOUND,
+};
+
+/* Looks at the meta pages and the file's size. If the file is shorter than its meta page says
+ * (LMDB need not write a page that was freed before its commit), or with `is_deep`, walks every
+ * page that the newest meta page leads to, checks all that LMDB would trust, and lets a file pass
+ * that lacks unused pages only.
+ * Errors: ERR_CORRUPT, ERR_VERSION, ERR_ACCESS, ERR_IO, ERR_NOMEM; `error` says why, without the
+ * file's name. */
+int store_file_check(const char *path, bool is_deep, enum store_file_kind *kind, char *error,
+                     size_t error_size);
+
+/* Where LMDB has mapped the file. */
+struct store_mapping {
+    uintptr_t begin;
+    uintptr_t end;
+};
+
+/* Looks it up in /proc/self/maps. Errors: ERR_IO, ERR_NOT_FOUND. */
+int store_file_find_mapping(int fd, struct store_mapping *out);
+
+/* Registers a map for the handler of store_lmdb_install_sigbus_handler(); `dir_fd` is where the
+ * mark is left, `path` what the line names; both must live until forgotten. Errors: ERR_FULL. */
+int store_fault_watch(struct store_mapping map, int dir_fd, const char *path);
+void store_fault_forget(struct store_mapping map);
+/* Leaves the mark and ends the process with one line. Async-signal-safe. */
+_Noreturn void store_fault_exit(int dir_fd, const char *path, const char *reason);
+
+#define STORE_SUSPECT_FILE "suspect"
+
+#endif

@@ -1,0 +1,540 @@
+#include "chat/store_lmdb_internal.h"
+
+#include "base/check.h"
+#include "base/checksum.h"
+#include "base/errors.h"
+#include "base/random.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { READERS_DEFAULT = 126, PATH_BYTES_MAX = 4096, FORMAT_BODY_BYTES = 12 };
+
+static const struct {
+    const char *name;
+    unsigned flags;
+} databases[ROW_DATABASES] = {
+    [ROW_META] = {"meta", 0},         [ROW_CHANNELS] = {"channels", 0},
+    [ROW_MESSAGES] = {"messages", 0}, [ROW_VALUES] = {"values", 0},
+    [ROW_RECENT] = {"recent", 0},     [ROW_DEDUPE] = {"dedupe", MDB_DUPSORT | MDB_DUPFIXED},
+};
+
+int store_error_of(int rc)
+{
+    switch (rc) {
+    case 0:
+        return 0;
+    case MDB_NOTFOUND:
+        return ERR_NOT_FOUND;
+    case MDB_MAP_FULL:
+    case ENOSPC:
+    case EDQUOT:
+        return ERR_NO_SPACE;
+    case ENOMEM:
+        return ERR_NOMEM;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return ERR_ACCESS;
+    case MDB_READERS_FULL:
+        return ERR_FULL;
+    case MDB_VERSION_MISMATCH:
+        return ERR_VERSION;
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_CURSOR_FULL:
+    case MDB_PAGE_FULL:
+    case MDB_INCOMPATIBLE:
+    case MDB_BAD_VALSIZE:
+    case MDB_BAD_TXN: /* what a transaction says after it has met damage */
+    case MDB_KEYEXIST:
+        return ERR_CORRUPT;
+    default:
+        return ERR_IO;
+    }
+}
+
+MDB_val store_val(struct bytes bytes)
+{
+    return (MDB_val){.mv_size = bytes.size, .mv_data = (void *)(uintptr_t)bytes.data};
+}
+
+bool store_map_holds(const struct lmdb_store *store, const MDB_val *value)
+{
+    uintptr_t at = (uintptr_t)value->mv_data;
+    return at >= store->map.begin && at <= store->map.end && value->mv_size <= store->map.end - at;
+}
+
+uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes client_id)
+{
+    return checksum64_seed(store->hash_seed, client_id.data, client_id.size) & store->hash_mask;
+}
+
+/* ---- the rows of `meta` ---- */
+
+static int meta_row_read(const struct lmdb_store *store, MDB_txn *txn, const char *name,
+                         struct bytes *body)
+{
+    struct bytes key = bytes_of_text(name);
+    MDB_val mdb_key = store_val(key);
+    MDB_val value;
+    int rc = store_error_of(mdb_get(txn, store->databases[ROW_META], &mdb_key, &value));
+    if (rc != 0) {
+        return rc;
+    }
+    uint64_t hash;
+    return store_map_holds(store, &value)
+               ? row_open(ROW_META, key, (struct bytes){value.mv_data, value.mv_size}, body, &hash)
+               : ERR_CORRUPT;
+}
+
+/* `value` has room for the checksum at its front. */
+static int meta_row_write(struct lmdb_store *store, MDB_txn *txn, const char *name, uint8_t *value,
+                          size_t size)
+{
+    struct bytes key = bytes_of_text(name);
+    row_seal(ROW_META, key, value, size);
+    MDB_val mdb_key = store_val(key);
+    MDB_val mdb_value = {.mv_size = size, .mv_data = value};
+    return store_error_of(mdb_put(txn, store->databases[ROW_META], &mdb_key, &mdb_value, 0));
+}
+
+/* The version comes first in every version; what follows is that version's own. */
+int store_format_read(struct lmdb_store *store, MDB_txn *txn)
+{
+    struct bytes body;
+    int rc = meta_row_read(store, txn, "format", &body);
+    if (rc != 0) {
+        return rc;
+    }
+    if (body.size < sizeof(uint32_t)) {
+        return ERR_CORRUPT;
+    }
+    if (load_u32(body.data) != STORE_FORMAT_VERSION) {
+        return ERR_VERSION;
+    }
+    if (body.size != FORMAT_BODY_BYTES) {
+        return ERR_CORRUPT;
+    }
+    store->hash_seed = load_u64((const uint8_t *)body.data + 4);
+    return 0;
+}
+
+int store_format_write(struct lmdb_store *store, MDB_txn *txn)
+{
+    /* A seed of its own for each store: nobody can prepare client ids that collide. */
+    random_bytes(&store->hash_seed, sizeof store->hash_seed);
+    uint8_t value[ROW_CHECKSUM_BYTES + FORMAT_BODY_BYTES];
+    store_u32(value + ROW_CHECKSUM_BYTES, STORE_FORMAT_VERSION);
+    store_u64(value + ROW_CHECKSUM_BYTES + 4, store->hash_seed);
+    return meta_row_write(store, txn, "format", value, sizeof value);
+}
+
+/* applied index and term, result hash, three counts, totals; then cluster id, config. */
+enum {
+    STATE_NUMBERS = 6 + 2 * ROW_DATABASES,
+    STATE_FIXED_BYTES = STATE_NUMBERS * 8 + STORE_CLUSTER_ID_BYTES,
+    STATE_BYTES_MAX = STATE_FIXED_BYTES + STORE_CONFIG_BYTES_MAX,
+};
+
+static void state_numbers(struct store_state *state, uint64_t *numbers[STATE_NUMBERS])
+{
+    struct store_meta *meta = &state->meta;
+    size_t n = 0;
+    numbers[n++] = &meta->applied_index;
+    numbers[n++] = &meta->applied_term;
+    numbers[n++] = &meta->result_hash;
+    numbers[n++] = &meta->channel_count;
+    numbers[n++] = &meta->message_count;
+    numbers[n++] = &meta->value_count;
+    for (size_t i = 0; i < ROW_DATABASES; i++) {
+        numbers[n++] = &state->totals[i].rows;
+        numbers[n++] = &state->totals[i].hash;
+    }
+    CHECK(n == STATE_NUMBERS);
+}
+
+int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_state *out)
+{
+    struct bytes body;
+    int rc = meta_row_read(store, txn, "state", &body);
+    if (rc != 0) {
+        return rc;
+    }
+    if (body.size < STATE_FIXED_BYTES || body.size > STATE_BYTES_MAX) {
+        return ERR_CORRUPT;
+    }
+    *out = (struct store_state){0};
+    uint64_t *numbers[STATE_NUMBERS];
+    state_numbers(out, numbers);
+    const uint8_t *next = body.data;
+    for (size_t i = 0; i < STATE_NUMBERS; i++, next += sizeof(uint64_t)) {
+        *numbers[i] = load_u64(next);
+    }
+    memcpy(out->meta.cluster_id, next, STORE_CLUSTER_ID_BYTES);
+    out->meta.config_size = (uint32_t)(body.size - STATE_FIXED_BYTES);
+    memcpy(out->meta.config, next + STORE_CLUSTER_ID_BYTES, out->meta.config_size);
+    return 0;
+}
+
+int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store_state *state)
+{
+    uint8_t value[ROW_CHECKSUM_BYTES + STATE_BYTES_MAX];
+    struct store_state copy = *state;
+    uint64_t *numbers[STATE_NUMBERS];
+    state_numbers(&copy, numbers);
+    uint8_t *next = value + ROW_CHECKSUM_BYTES;
+    for (size_t i = 0; i < STATE_NUMBERS; i++, next += sizeof(uint64_t)) {
+        store_u64(next, *numbers[i]);
+    }
+    memcpy(next, copy.meta.cluster_id, STORE_CLUSTER_ID_BYTES);
+    memcpy(next + STORE_CLUSTER_ID_BYTES, copy.meta.config, copy.meta.config_size);
+    return meta_row_write(store, txn, "state", value,
+                          ROW_CHECKSUM_BYTES + STATE_FIXED_BYTES + copy.meta.config_size);
+}
+
+/* ---- open ---- */
+
+static int open_databases(struct lmdb_store *store, MDB_txn *txn, unsigned create)
+{
+    for (size_t i = 0; i < ROW_DATABASES; i++) {
+        MDB_dbi database;
+        int rc = mdb_dbi_open(txn, databases[i].name, databases[i].flags | create, &database);
+        if (rc != 0) {
+            return rc == MDB_NOTFOUND ? ERR_CORRUPT : store_error_of(rc);
+        }
+        unsigned flags;
+        rc = mdb_dbi_flags(txn, database, &flags);
+        if (rc != 0 || flags != databases[i].flags) {
+            return ERR_CORRUPT;
+        }
+        store->databases[i] = database;
+    }
+    return 0;
+}
+
+static int initialise(struct lmdb_store *store)
+{
+    MDB_txn *txn;
+    int rc = store_error_of(mdb_txn_begin(store->env, NULL, 0, &txn));
+    if (rc != 0) {
+        return rc;
+    }
+    rc = open_databases(store, txn, MDB_CREATE);
+    if (rc == 0) {
+        rc = store_format_write(store, txn);
+    }
+    if (rc == 0) {
+        rc = store_state_write(store, txn, &store->state);
+    }
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return store_error_of(mdb_txn_commit(txn));
+}
+
+/* LMDB's own counts cost nothing to compare; the scrub counts the rows themselves. */
+static int compare_counts(struct lmdb_store *store, MDB_txn *txn)
+{
+    for (size_t i = ROW_META + 1; i < ROW_DATABASES; i++) {
+        MDB_stat stat;
+        int rc = store_error_of(mdb_stat(txn, store->databases[i], &stat));
+        if (rc != 0) {
+            return rc;
+        }
+        if (stat.ms_entries != store->state.totals[i].rows) {
+            return ERR_CORRUPT;
+        }
+    }
+    return 0;
+}
+
+static int load(struct lmdb_store *store)
+{
+    MDB_txn *txn;
+    int rc = store_error_of(mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn));
+    if (rc != 0) {
+        return rc;
+    }
+    rc = open_databases(store, txn, 0);
+    if (rc == 0) {
+        rc = store_format_read(store, txn);
+    }
+    if (rc == 0) {
+        rc = store_state_read(store, txn, &store->state);
+    }
+    if (rc == 0) {
+        rc = compare_counts(store, txn);
+    }
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc;
+    }
+    return store_error_of(mdb_txn_commit(txn)); /* keeps the database handles */
+}
+
+/* True in `is_empty` when nothing was ever committed. */
+static int look_for_databases(struct lmdb_store *store, bool *is_empty)
+{
+    MDB_stat stat;
+    int rc = store_error_of(mdb_env_stat(store->env, &stat));
+    *is_empty = rc == 0 && stat.ms_entries == 0;
+    return rc;
+}
+
+static void on_lmdb_assertion(MDB_env *env, const char *message)
+{
+    const struct lmdb_store *store = mdb_env_get_userctx(env);
+    store_fault_exit(store->dir_fd, store->path, message);
+}
+
+static int open_environment(struct lmdb_store *store, const struct store_lmdb_options *options)
+{
+    int rc = mdb_env_create(&store->env);
+    if (rc != 0) {
+        store->env = NULL;
+        return store_error_of(rc);
+    }
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    unsigned readers = options->readers_max != 0 ? options->readers_max : READERS_DEFAULT;
+    mdb_env_set_userctx(store->env, store);
+    mdb_env_set_assert(store->env, on_lmdb_assertion);
+    rc = mdb_env_set_mapsize(store->env, (options->map_bytes_max + page - 1) / page * page);
+    if (rc == 0) {
+        rc = mdb_env_set_maxdbs(store->env, ROW_DATABASES);
+    }
+    if (rc == 0) {
+        rc = mdb_env_set_maxreaders(store->env, readers);
+    }
+    if (rc == 0) {
+        rc = mdb_env_open(store->env, options->dir, MDB_NOTLS, 0600);
+    }
+    if (rc != 0) {
+        return store_error_of(rc);
+    }
+    int fd;
+    rc = mdb_env_get_fd(store->env, &fd);
+    if (rc != 0) {
+        return store_error_of(rc);
+    }
+    struct store_mapping map;
+    rc = store_file_find_mapping(fd, &map);
+    if (rc == 0) {
+        rc = store_fault_watch(map, store->dir_fd, store->path);
+    }
+    if (rc == 0) {
+        store->map = map;
+    }
+    return rc;
+}
+
+static void note_bytes(struct lmdb_store *store)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    CHECK(mdb_env_info(store->env, &info) == 0);
+    CHECK(mdb_env_stat(store->env, &stat) == 0);
+    store->bytes_max = info.me_mapsize;
+    atomic_store(&store->bytes_used, (info.me_last_pgno + 1) * stat.ms_psize);
+}
+
+static bool is_suspect(const struct lmdb_store *store)
+{
+    return faccessat(store->dir_fd, STORE_SUSPECT_FILE, F_OK, 0) == 0;
+}
+
+/* After a fault every row is looked at, once, before the store is trusted again. */
+static int acquit(struct lmdb_store *store)
+{
+    bool is_done = false;
+    int rc = 0;
+    while (rc == 0 && !is_done) {
+        rc = store_lmdb_scrub(&store->store, 100000, &is_done);
+    }
+    if (rc == 0 && unlinkat(store->dir_fd, STORE_SUSPECT_FILE, 0) != 0) {
+        rc = ERR_IO;
+    }
+    return rc;
+}
+
+static int sync_directories(const struct lmdb_store *store)
+{
+    int parent = openat(store->dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fsync(store->dir_fd) == 0 ? 0 : ERR_IO;
+    if (parent >= 0) {
+        if (fsync(parent) != 0) {
+            rc = ERR_IO;
+        }
+        close(parent);
+    }
+    return rc;
+}
+
+static int open_dir(struct lmdb_store *store, const char *dir)
+{
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        return store_error_of(errno);
+    }
+    store->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return store->dir_fd >= 0 ? 0 : store_error_of(errno);
+}
+
+/* Everything between the directory and the first read. */
+static int open_file(struct lmdb_store *store, const struct store_lmdb_options *options,
+                     char *reason, size_t reason_size)
+{
+    enum store_file_kind kind;
+    bool suspect = is_suspect(store);
+    int rc =
+        store_file_check(store->path, suspect || options->is_untrusted, &kind, reason, reason_size);
+    if (rc != 0) {
+        return rc;
+    }
+    if (kind == STORE_FILE_NEW && (suspect || options->is_untrusted)) {
+        snprintf(reason, reason_size, "the file is missing or blank");
+        return ERR_CORRUPT;
+    }
+    if (kind == STORE_FILE_NEW && unlink(store->path) != 0 && errno != ENOENT) {
+        return store_error_of(errno);
+    }
+    rc = open_environment(store, options);
+    bool is_empty = false;
+    if (rc == 0) {
+        rc = look_for_databases(store, &is_empty);
+    }
+    if (rc == 0) {
+        rc = is_empty ? initialise(store) : load(store);
+    }
+    if (rc == 0 && suspect) {
+        rc = acquit(store);
+    }
+    return rc == 0 ? sync_directories(store) : rc;
+}
+
+static void lmdb_close(struct store *base)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    if (store == NULL) {
+        return;
+    }
+    CHECK(store->open_reads == 0);
+    for (struct list *link; (link = list_pop_front(&store->idle_reads)) != NULL;) {
+        struct store_read *read = LIST_ENTRY(link, struct store_read, link);
+        for (size_t i = 0; i < ROW_DATABASES; i++) {
+            if (read->cursors[i] != NULL) {
+                mdb_cursor_close(read->cursors[i]);
+            }
+        }
+        mdb_txn_abort(read->txn);
+        free(read);
+    }
+    if (store->map.end != 0) {
+        store_fault_forget(store->map);
+    }
+    if (store->env != NULL) {
+        mdb_env_close(store->env);
+    }
+    if (store->dir_fd >= 0) {
+        close(store->dir_fd);
+    }
+    pthread_mutex_destroy(&store->lock);
+    free(store->path);
+    free(store);
+}
+
+static void lmdb_get_stats(struct store *base, struct store_stats *out)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    *out = (struct store_stats){.bytes_used = atomic_load(&store->bytes_used),
+                                .bytes_max = store->bytes_max,
+                                .last_commit_ns = atomic_load(&store->last_commit_ns),
+                                .commits = atomic_load(&store->commits)};
+}
+
+static int lmdb_commit(struct store *base, const struct store_batch *batch)
+{
+    int rc = store_commit(base, batch);
+    if (rc == 0) {
+        note_bytes((struct lmdb_store *)base);
+    }
+    return rc;
+}
+
+static const struct store_ops lmdb_ops = {
+    .close = lmdb_close,
+    .read_begin = store_read_begin,
+    .read_end = store_read_end,
+    .read_meta = store_read_meta,
+    .get_channel = store_get_channel,
+    .seek_channel = store_seek_channel,
+    .next_message = store_next_message,
+    .get_dedupe = store_get_dedupe,
+    .get_value = store_get_value,
+    .seek_value = store_seek_value,
+    .commit = lmdb_commit,
+    .get_stats = lmdb_get_stats,
+};
+
+int store_lmdb_open(const struct store_lmdb_options *options, struct store **out, char *error,
+                    size_t error_size)
+{
+    char path[PATH_BYTES_MAX];
+    int length = snprintf(path, sizeof path, "%s/data.mdb", options->dir);
+    struct lmdb_store *store = calloc(1, sizeof *store);
+    if (store == NULL || length < 0 || (size_t)length >= sizeof path) {
+        free(store);
+        snprintf(error, error_size, "%.200s: out of memory or name too long", options->dir);
+        return ERR_NOMEM;
+    }
+    store->store.ops = &lmdb_ops;
+    store->dir_fd = -1;
+    store->hash_mask = UINT64_MAX;
+    store->recent_rows = STORE_RECENT_ROWS;
+    list_init(&store->idle_reads);
+    pthread_mutex_init(&store->lock, NULL);
+    store->path = strdup(path);
+
+    char reason[256] = "";
+    int rc = store->path != NULL ? open_dir(store, options->dir) : ERR_NOMEM;
+    if (rc == 0) {
+        rc = open_file(store, options, reason, sizeof reason);
+    }
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: %s", path, reason[0] != '\0' ? reason : error_text(rc));
+        lmdb_close(&store->store);
+        return rc;
+    }
+    note_bytes(store);
+    *out = &store->store;
+    return 0;
+}
+
+int store_lmdb_copy(struct store *base, const char *path, struct store_meta *meta)
+{
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return store_error_of(errno);
+    }
+    /* Nobody else commits, so the copy's transaction sees the state that we know. */
+    int rc = store_error_of(mdb_env_copyfd2(store->env, fd, MDB_CP_COMPACT));
+    if (rc == 0 && fsync(fd) != 0) {
+        rc = store_error_of(errno);
+    }
+    if (close(fd) != 0 && rc == 0) {
+        rc = store_error_of(errno);
+    }
+    if (rc != 0) {
+        unlink(path);
+        return rc;
+    }
+    *meta = store->state.meta;
+    return 0;
+}

@@ -1,0 +1,124 @@
+/* What the files of the LMDB store share. Only they and their tests include this. */
+#ifndef RAFTOGRAM_CHAT_STORE_LMDB_INTERNAL_H
+#define RAFTOGRAM_CHAT_STORE_LMDB_INTERNAL_H
+
+#include "base/list.h"
+#include "chat/store_file.h"
+#include "chat/store_lmdb.h"
+#include "chat/store_row.h"
+
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define STORE_FORMAT_VERSION 1
+/* Client ids wait in `recent` until there are this many, and then move to `dedupe` a slice at a
+ * time (store_commit.c). */
+#define STORE_RECENT_ROWS 65536
+
+/* How many rows a database has, and the sum of their hashes (modulo 2^64). */
+struct store_totals {
+    uint64_t rows;
+    uint64_t hash;
+};
+
+/* The meta row: rewritten by each commit. */
+struct store_state {
+    struct store_meta meta;
+    struct store_totals totals[ROW_DATABASES]; /* that of ROW_META stays zero */
+};
+
+/* A pass over all rows, in slices. Where it stands is the last row that it has seen. */
+struct store_scrub {
+    bool is_running;
+    enum row_database database;
+    bool has_key; /* false: at the beginning of `database` */
+    size_t key_size;
+    uint8_t key[ROW_KEY_BYTES_MAX];
+    uint8_t item[ROW_DEDUPE_ITEM_BYTES]; /* in `dedupe`, the duplicate below the key */
+    struct store_totals seen[ROW_DATABASES];
+};
+
+struct lmdb_store {
+    struct store store;
+    MDB_env *env;
+    MDB_dbi databases[ROW_DATABASES];
+    int dir_fd;
+    char *path; /* of the data file, for error messages */
+    struct store_mapping map;
+    uint64_t hash_seed;
+    uint64_t hash_mask;   /* all ones; tests weaken it */
+    uint64_t recent_rows; /* STORE_RECENT_ROWS; tests lower it */
+
+    /* Store thread only. */
+    struct store_state state;
+    struct store_scrub scrub;
+    struct row_key recent_position; /* the next slice of `recent` begins after it */
+
+    pthread_mutex_t lock; /* over the lists */
+    struct list idle_reads;
+    size_t open_reads;
+
+    atomic_uint_least64_t bytes_used;
+    atomic_uint_least64_t last_commit_ns;
+    atomic_uint_least64_t commits;
+    uint64_t bytes_max;
+};
+
+struct store_read {
+    struct lmdb_store *store;
+    MDB_txn *txn;
+    struct list link;
+    MDB_cursor *cursors[ROW_DATABASES]; /* opened when first used, and then kept for ever */
+    bool is_renewed[ROW_DATABASES];
+    /* Where the cursor of `messages` stands, so that the next message costs no search. */
+    bool has_position;
+    uint64_t position_channel;
+    uint64_t position_sequence;
+};
+
+/* Our code for one of LMDB's or errno. */
+int store_error_of(int rc);
+MDB_val store_val(struct bytes bytes);
+
+/* For pointers that come from a damaged page. */
+bool store_map_holds(const struct lmdb_store *store, const MDB_val *value);
+/* A cursor's step: MDB_NOTFOUND is ERR_NOT_FOUND, a view outside the map ERR_CORRUPT. */
+int store_cursor_get(const struct lmdb_store *store, MDB_cursor *cursor, MDB_val *key,
+                     MDB_val *value, MDB_cursor_op op);
+uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes client_id);
+/* In `dedupe`: the whole key of the row, as in `recent`, from the key and one of its duplicates;
+ * checks sizes and checksum. Errors: ERR_CORRUPT. */
+int store_dedupe_open(struct bytes key, struct bytes item, struct row_key *out, uint64_t *hash);
+
+/* The two rows of `meta`. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION. */
+int store_format_read(struct lmdb_store *store, MDB_txn *txn);
+int store_format_write(struct lmdb_store *store, MDB_txn *txn);
+int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_state *out);
+int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store_state *state);
+
+int store_commit(struct store *store, const struct store_batch *batch);
+
+/* A row came (+1) or went (-1): keeps a running pass right about the rows behind it. `item` only
+ * in `dedupe`. */
+void store_scrub_account(struct store_scrub *scrub, enum row_database database, struct bytes key,
+                         const uint8_t *item, int rows, uint64_t hash);
+
+/* The read half of the vtable, in store_read.c. */
+int store_read_begin(struct store *store, struct store_read **out);
+void store_read_end(struct store_read *read);
+/* The read's cursor on a database; it stands nowhere in particular. */
+int store_read_cursor(struct store_read *read, enum row_database database, MDB_cursor **out);
+int store_read_meta(struct store_read *read, struct store_meta *out);
+int store_get_channel(struct store_read *read, struct bytes id, struct store_channel *out);
+int store_seek_channel(struct store_read *read, struct bytes from, bool is_exclusive,
+                       struct store_channel *out);
+int store_next_message(struct store_read *read, uint64_t channel_number, uint64_t after_sequence,
+                       struct message **out);
+int store_get_dedupe(struct store_read *read, uint64_t channel_number, struct bytes client_id,
+                     uint64_t *out_sequence);
+int store_get_value(struct store_read *read, struct bytes key, struct bytes *out);
+int store_seek_value(struct store_read *read, struct bytes from, bool is_exclusive,
+                     struct bytes *out_key, struct bytes *out_value);
+
+#endif

@@ -1,0 +1,265 @@
+#include "chat/store_row.h"
+
+#include "base/check.h"
+#include "base/checksum.h"
+#include "base/errors.h"
+#include "chat/command.h"
+
+#include <string.h>
+
+/* The number of leading ones in the first byte says how many bytes follow, so longer encodings sort
+ * behind shorter ones, and big-endian does the rest. */
+size_t row_put_ordered(uint8_t *out, uint64_t value)
+{
+    size_t extra = 0;
+    while (extra < 8 && (value >> (7 * (extra + 1))) != 0) {
+        extra++;
+    }
+    uint8_t marks = (uint8_t)(0xff00u >> extra);
+    for (size_t i = extra; i > 0; i--) {
+        out[i] = (uint8_t)value;
+        value >>= 8;
+    }
+    out[0] = (uint8_t)(marks | value);
+    return extra + 1;
+}
+
+size_t row_get_ordered(const uint8_t *data, size_t size, uint64_t *out)
+{
+    if (size == 0) {
+        return 0;
+    }
+    size_t extra = 0;
+    while (extra < 8 && (data[0] & (0x80u >> extra)) != 0) {
+        extra++;
+    }
+    if (size < extra + 1) {
+        return 0;
+    }
+    uint64_t value = data[0] & (0x7fu >> extra);
+    for (size_t i = 1; i <= extra; i++) {
+        value = value << 8 | data[i];
+    }
+    if (extra > 0 && value >> (7 * extra) == 0) {
+        return 0;
+    }
+    *out = value;
+    return extra + 1;
+}
+
+/* Small magnitudes of either sign become small numbers. */
+static uint64_t zigzag(int64_t value)
+{
+    return (uint64_t)value << 1 ^ (value < 0 ? UINT64_MAX : 0);
+}
+
+static int64_t unzigzag(uint64_t value)
+{
+    return (int64_t)(value >> 1 ^ ((value & 1) != 0 ? UINT64_MAX : 0));
+}
+
+static size_t ordered_size(uint64_t value)
+{
+    uint8_t scratch[ROW_ORDERED_BYTES_MAX];
+    return row_put_ordered(scratch, value);
+}
+
+/* ---- checksums ---- */
+
+uint64_t row_hash(enum row_database database, struct bytes key, struct bytes body)
+{
+    uint64_t hash = checksum64_seed((uint64_t)database, key.data, key.size);
+    return checksum64_seed(hash, body.data, body.size);
+}
+
+int row_open(enum row_database database, struct bytes key, struct bytes value, struct bytes *body,
+             uint64_t *hash)
+{
+    if (value.size < ROW_CHECKSUM_BYTES) {
+        return ERR_CORRUPT;
+    }
+    struct bytes rest = {.data = (const uint8_t *)value.data + ROW_CHECKSUM_BYTES,
+                         .size = value.size - ROW_CHECKSUM_BYTES};
+    uint64_t computed = row_hash(database, key, rest);
+    if (load_u32(value.data) != (uint32_t)computed) {
+        return ERR_CORRUPT;
+    }
+    *body = rest;
+    *hash = computed;
+    return 0;
+}
+
+uint64_t row_seal(enum row_database database, struct bytes key, uint8_t *value, size_t size)
+{
+    struct bytes body = {.data = value + ROW_CHECKSUM_BYTES, .size = size - ROW_CHECKSUM_BYTES};
+    uint64_t hash = row_hash(database, key, body);
+    store_u32(value, (uint32_t)hash);
+    return hash;
+}
+
+/* ---- reading within bounds ---- */
+
+struct reader {
+    const uint8_t *next;
+    size_t left;
+    bool failed;
+};
+
+static uint64_t read_ordered(struct reader *reader)
+{
+    uint64_t value = 0;
+    size_t size = reader->failed ? 0 : row_get_ordered(reader->next, reader->left, &value);
+    reader->failed = size == 0;
+    reader->next += size;
+    reader->left -= size;
+    return value;
+}
+
+static struct bytes read_bytes(struct reader *reader, uint64_t size)
+{
+    if (reader->failed || size > reader->left) {
+        reader->failed = true;
+        return (struct bytes){0};
+    }
+    struct bytes bytes = {.data = reader->next, .size = (size_t)size};
+    reader->next += size;
+    reader->left -= (size_t)size;
+    return bytes;
+}
+
+static struct reader reader_of(struct bytes bytes)
+{
+    return (struct reader){.next = bytes.data, .left = bytes.size};
+}
+
+static void write_bytes(uint8_t *out, struct bytes bytes)
+{
+    if (bytes.size != 0) {
+        memcpy(out, bytes.data, bytes.size);
+    }
+}
+
+/* ---- channels ---- */
+
+size_t row_channel_body_size(const struct store_channel *channel)
+{
+    return ordered_size(channel->number) + ordered_size(channel->last_sequence) +
+           ordered_size(zigzag(channel->last_timestamp_ms)) + channel->name.size;
+}
+
+void row_channel_encode(const struct store_channel *channel, uint8_t *body)
+{
+    body += row_put_ordered(body, channel->number);
+    body += row_put_ordered(body, channel->last_sequence);
+    body += row_put_ordered(body, zigzag(channel->last_timestamp_ms));
+    write_bytes(body, channel->name);
+}
+
+int row_channel_decode(struct bytes id, struct bytes body, struct store_channel *out)
+{
+    struct reader reader = reader_of(body);
+    struct store_channel channel = {.id = id};
+    channel.number = read_ordered(&reader);
+    channel.last_sequence = read_ordered(&reader);
+    channel.last_timestamp_ms = unzigzag(read_ordered(&reader));
+    channel.name = read_bytes(&reader, reader.left);
+    if (reader.failed || channel.name.size > COMMAND_NAME_BYTES_MAX) {
+        return ERR_CORRUPT;
+    }
+    *out = channel;
+    return 0;
+}
+
+/* ---- messages ---- */
+
+struct row_key row_message_key(uint64_t channel_number, uint64_t sequence)
+{
+    struct row_key key;
+    key.size = row_put_ordered(key.data, channel_number);
+    key.size += row_put_ordered(key.data + key.size, sequence);
+    return key;
+}
+
+int row_message_key_decode(struct bytes key, uint64_t *channel_number, uint64_t *sequence)
+{
+    struct reader reader = reader_of(key);
+    uint64_t number = read_ordered(&reader);
+    uint64_t second = read_ordered(&reader);
+    if (reader.failed || reader.left != 0) {
+        return ERR_CORRUPT;
+    }
+    *channel_number = number;
+    *sequence = second;
+    return 0;
+}
+
+size_t row_message_body_size(const struct message *message)
+{
+    return ordered_size(zigzag(message->timestamp_ms)) + ordered_size(message->author_size) +
+           ordered_size(message->client_id_size) + message->author_size + message->client_id_size +
+           message->payload_size;
+}
+
+void row_message_encode(const struct message *message, uint8_t *body)
+{
+    body += row_put_ordered(body, zigzag(message->timestamp_ms));
+    body += row_put_ordered(body, message->author_size);
+    body += row_put_ordered(body, message->client_id_size);
+    struct bytes data = {.data = message->data,
+                         .size = (size_t)message->author_size + message->client_id_size +
+                                 message->payload_size};
+    write_bytes(body, data);
+}
+
+int row_message_decode(struct bytes body, struct row_message *out)
+{
+    struct reader reader = reader_of(body);
+    struct row_message message;
+    message.timestamp_ms = unzigzag(read_ordered(&reader));
+    uint64_t author_size = read_ordered(&reader);
+    uint64_t client_id_size = read_ordered(&reader);
+    message.author_id = read_bytes(&reader, author_size);
+    message.client_id = read_bytes(&reader, client_id_size);
+    message.payload = read_bytes(&reader, reader.left);
+    if (reader.failed || author_size > COMMAND_ID_BYTES_MAX ||
+        client_id_size > COMMAND_ID_BYTES_MAX || message.payload.size > COMMAND_PAYLOAD_BYTES_MAX) {
+        return ERR_CORRUPT;
+    }
+    *out = message;
+    return 0;
+}
+
+/* ---- dedupe ---- */
+
+struct row_key row_dedupe_key(const struct row_dedupe *dedupe)
+{
+    CHECK(dedupe->sequence <= ROW_SEQUENCE_MAX);
+    struct row_key key;
+    key.size = row_put_ordered(key.data, dedupe->channel_number);
+    store_u64_be(key.data + key.size, dedupe->hash);
+    key.size += ROW_HASH_BYTES;
+    uint8_t sequence[sizeof(uint64_t)];
+    store_u64_be(sequence, dedupe->sequence);
+    memcpy(key.data + key.size, sequence + sizeof sequence - ROW_SEQUENCE_BYTES,
+           ROW_SEQUENCE_BYTES);
+    key.size += ROW_SEQUENCE_BYTES;
+    return key;
+}
+
+int row_dedupe_key_decode(struct bytes key, struct row_dedupe *out)
+{
+    struct reader reader = reader_of(key);
+    struct row_dedupe dedupe;
+    dedupe.channel_number = read_ordered(&reader);
+    struct bytes rest = read_bytes(&reader, ROW_DEDUPE_BYTES);
+    if (reader.failed || reader.left != 0) {
+        return ERR_CORRUPT;
+    }
+    dedupe.hash = load_u64_be(rest.data);
+    uint8_t sequence[sizeof(uint64_t)] = {0};
+    memcpy(sequence + sizeof sequence - ROW_SEQUENCE_BYTES,
+           (const uint8_t *)rest.data + ROW_HASH_BYTES, ROW_SEQUENCE_BYTES);
+    dedupe.sequence = load_u64_be(sequence);
+    *out = dedupe;
+    return 0;
+}
