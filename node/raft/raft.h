@@ -60,7 +60,8 @@ struct raft_change {
 /* Who is admitted. A member is whole if its data_dir's incarnation is the admitted one: then its
  * votes and acknowledgements count. Otherwise it is recovering: it stores what it is sent, but it
  * neither votes nor campaigns, and its acknowledgements count for nothing; a quorum is still a
- * majority of all members. A wiped or damaged node thus cannot un-acknowledge what it had. */
+ * majority of all members. A wiped or damaged node thus cannot un-acknowledge what it had.
+ * An ADMIT counts once it is known to be committed, GENESIS at once (membership.c says why). */
 struct raft_config {
     bool is_founded;
     uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES];
@@ -149,11 +150,13 @@ struct raft_message {
 enum raft_event_kind {
     RAFT_EVENT_TICK,          /* time passed; nothing else */
     RAFT_EVENT_MESSAGE,       /* from a peer */
-    RAFT_EVENT_PROPOSE,       /* entries to append, if raft_can_propose() says RAFT_PROPOSE_NOW */
+    RAFT_EVENT_PROPOSE,       /* commands to append, only if raft_can_propose() says NOW */
     RAFT_EVENT_READ,          /* wants a read index; answered by an effect, exactly once */
     RAFT_EVENT_REPLICATE,     /* end of a turn's input: make AppendEntries, open a read round */
     RAFT_EVENT_PERSISTED,     /* everything up to save_seq is durable */
-    RAFT_EVENT_PEER_HELLO,    /* a stream from the peer began: who it is now */
+    /* A stream from the peer began: who it is now. No message of an older stream of this peer may
+     * be stepped after it: an acknowledgement of the old incarnation would count for the new. */
+    RAFT_EVENT_PEER_HELLO,
     RAFT_EVENT_STREAM_LOST,   /* the stream that the peer dialled to us ended */
     RAFT_EVENT_DIAL_REFUSED,  /* our dial to the peer was refused: nobody listens there */
     RAFT_EVENT_DIAL_LOST,     /* the stream that we dialled ended: what was on it may be lost */
@@ -163,7 +166,8 @@ enum raft_event_kind {
     RAFT_EVENT_SNAPSHOT_SENT, /* leader: the peer installed a snapshot, or the transfer failed */
     RAFT_EVENT_SNAPSHOT_INSTALLING, /* follower: began (no campaign until it ends) or was given up
                                      */
-    RAFT_EVENT_SNAPSHOT_INSTALLED,  /* follower: log and state machine now begin at (index, term) */
+    RAFT_EVENT_SNAPSHOT_INSTALLED,  /* follower: log and state machine now begin at (index, term);
+                                     * what followed in the log: see raft_can_install() */
 };
 
 struct raft_event {
@@ -185,9 +189,9 @@ struct raft_event {
         } persisted;
         struct {
             raft_member peer;
-            uint64_t epoch; /* numbers the streams of one peer, increasing; HELLO, STREAM_LOST */
+            uint64_t epoch; /* numbers a peer's streams, from 1, increasing; HELLO, STREAM_LOST */
             uint64_t incarnation; /* HELLO */
-            bool is_fresh;        /* HELLO: its data_dir is empty */
+            bool is_fresh;        /* HELLO: its raft_status.is_fresh as of the hello */
         } stream;
         struct {
             raft_member target; /* RAFT_NO_MEMBER: the best follower */
@@ -273,7 +277,9 @@ struct raft_options {
     size_t change_count;
 
     uint64_t incarnation; /* of this data_dir; not 0 */
-    bool is_fresh;        /* the data_dir was empty: may take part in founding a cluster */
+    /* The data_dir never held an entry nor a snapshot (hard state it may hold, so that a restart
+     * before the founding changes nothing): may take part in founding a cluster. */
+    bool is_fresh;
     bool is_eligible;     /* may campaign */
     uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES]; /* used if this node founds the cluster */
     uint64_t now_ns;
@@ -318,6 +324,7 @@ struct raft_status {
     raft_index last_index;
     bool has_quorum; /* leader: a majority heard within an election timeout; else: the leader was */
     bool is_whole;   /* this node */
+    bool is_fresh;   /* this node has never held an entry: to be said in our hello */
     bool is_ready;   /* leader: an entry of its own term is committed */
     bool is_transferring;
     raft_member transfer_target;
@@ -326,6 +333,16 @@ struct raft_status {
     struct raft_member_status members[RAFT_MEMBERS_MAX];
 };
 void raft_get_status(const struct raft *raft, uint64_t now_ns, struct raft_status *out);
+
+enum raft_install_answer {
+    RAFT_INSTALL_REFUSE,    /* it is older than the log's beginning: of no use */
+    RAFT_INSTALL_KEEP_LOG,  /* the log has that entry: keep what follows, it may be acknowledged */
+    RAFT_INSTALL_RESET_LOG, /* the log ends before it or disagrees: drop all of the log */
+};
+/* What installing a snapshot that ends at (index, term) must do to the log. With KEEP_LOG it is
+ * needed only if the state machine itself is damaged: the log has everything already. */
+enum raft_install_answer raft_can_install(const struct raft *raft, raft_index index,
+                                          raft_term term);
 
 /* Whether a (pre-)vote request would be granted now, changing nothing: for the unary RPC of the
  * reference document. */

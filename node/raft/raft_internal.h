@@ -1,0 +1,234 @@
+/* The core's state, shared by its files. raft.c owns the steps and effects; each other file is one
+ * subject: election, replication, reads, snapshot, transfer, membership. */
+#ifndef RAFTOGRAM_RAFT_RAFT_INTERNAL_H
+#define RAFTOGRAM_RAFT_RAFT_INTERNAL_H
+
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/random.h"
+#include "raft/raft.h"
+
+#define RAFT_INDEX_MAX (UINT64_C(1) << 62) /* indexes and terms beyond it are nonsense */
+#define RAFT_NEVER UINT64_MAX
+
+/* What the leader knows of a follower's log (thesis 10.2.1). */
+enum progress_state {
+    PROGRESS_PROBE,     /* where its log agrees is unknown: one message in flight */
+    PROGRESS_REPLICATE, /* it agrees: messages are pipelined, next_index is optimistic */
+    PROGRESS_SNAPSHOT,  /* what it needs is compacted away: waits for a snapshot */
+};
+
+struct member {
+    /* As its newest stream and our own dials said. */
+    uint64_t epoch;
+    uint64_t incarnation; /* 0: no hello yet */
+    bool is_fresh;
+    bool is_connected;
+    bool is_dial_down; /* our stream to it ended and has not come up since */
+    bool is_dial_refused;
+    uint64_t heard_ns;
+
+    /* Leader only, of this term. */
+    enum progress_state progress;
+    raft_index match_index;
+    raft_index next_index;
+    raft_index inflight[RAFT_INFLIGHT_MAX]; /* a ring: the last index of each message */
+    uint32_t inflight_first;
+    uint32_t inflight_count;
+    bool is_probe_sent;
+    bool must_send;          /* a heartbeat, a read round or a new connection wants a message */
+    raft_index sent_commit;  /* the newest commit index that it was told */
+    uint64_t acked_round;    /* the newest read round that it answered */
+    uint64_t contact_ns;     /* its last answer in this term */
+};
+
+/* A config change in the log behind the commit index. */
+struct pending_change {
+    raft_index index;
+    struct raft_change change;
+};
+
+struct read {
+    uint64_t id;
+    raft_member from;     /* self: asked here; else by a peer, on the leader */
+    bool is_forwarded;    /* follower: the leader was asked */
+    uint64_t deadline_ns; /* forwarded: given up then */
+    uint64_t round;       /* leader: 0 while it waits for a round */
+    raft_index index;     /* leader: the commit index when the round was opened */
+};
+
+struct raft {
+    raft_member self;
+    int member_count;
+    uint64_t election_timeout_ns;
+    uint64_t heartbeat_interval_ns;
+    struct raft_log_view log;
+    uint64_t incarnation;
+    uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
+    struct random random;
+    uint64_t now_ns;
+
+    raft_term term;
+    raft_member voted_for;
+    enum raft_role role;
+    raft_member leader;
+    struct member members[RAFT_MEMBERS_MAX];
+
+    /* The log. What is staged counts as present; messages that depend on it are held back. */
+    raft_index last_index;
+    raft_term last_term;
+    raft_index commit_index;
+    raft_index persisted_index; /* the durable prefix of the present log */
+    uint64_t save_seq;
+    uint64_t persisted_seq;
+
+    /* Membership. */
+    struct raft_config config; /* as of commit_index */
+    struct pending_change changes[RAFT_CONFIGS_MAX];
+    size_t change_count;
+    bool is_fresh;
+
+    /* Elections. */
+    bool is_eligible;
+    bool is_installing;
+    bool is_contact_lost; /* the stream from the leader ended; nobody leads since */
+    bool has_overslept;   /* one late timer was forgiven already */
+    int fast_campaigns;   /* since contact was lost */
+    uint64_t contact_ns;  /* when the leader was heard */
+    uint64_t campaign_ns; /* when to campaign, if nothing changes */
+    bool is_transfer_campaign;
+    uint32_t granted; /* a bit per member that answered our campaign */
+    uint32_t refused;
+    uint64_t elections;
+
+    /* Leader. */
+    raft_index term_start; /* our term's first entry; RAFT_NEVER while there is none */
+    bool is_quorum_stale;  /* contact was lost: steps down at the next TICK */
+    uint64_t heartbeat_ns;
+
+    /* Leadership transfer. */
+    bool is_transferring;    /* leader: no proposals, no read answers */
+    bool is_transfer_open;   /* its end was not reported yet */
+    bool is_transfer_sent;   /* TimeoutNow went out */
+    raft_member transfer_target;
+    uint64_t transfer_deadline_ns;
+
+    /* Reads, oldest first. */
+    struct read reads[RAFT_READS_MAX];
+    size_t read_count;
+    uint64_t last_read_id;
+    uint64_t round_newest; /* never reused, also not in a later term */
+    uint64_t round_confirmed;
+
+    /* The effects of this step. */
+    bool has_saved;
+    enum raft_role role_before;
+    raft_term term_before;
+    raft_member leader_before;
+    bool was_contact_lost;
+    struct raft_effects effects;
+    struct raft_outgoing messages[RAFT_MESSAGES_MAX];
+    struct raft_ready_read ready[RAFT_READS_MAX + 1];
+    struct raft_entry own_entry;
+    struct raft_change own_change;
+};
+
+static inline bool is_leader(const struct raft *raft)
+{
+    return raft->role == RAFT_LEADER;
+}
+
+/* ---- raft.c: what a step collects ---- */
+
+/* A message to `peer` in the current term. It may go at once, or, `hold`, once everything that is
+ * staged up to the end of this step is durable. */
+struct raft_message *raft_emit(struct raft *raft, enum raft_message_kind kind, raft_member peer,
+                               bool hold);
+void raft_emit_read(struct raft *raft, uint64_t id, bool confirmed, raft_index index);
+void raft_save_hard_state(struct raft *raft);
+/* At most once a step. `term` 0: each entry has its own. */
+void raft_stage_entries(struct raft *raft, raft_index first, const struct raft_entry *entries,
+                        uint32_t count, raft_term term);
+/* One entry of the core's own in the leader's term; `change` NULL: a no-op. */
+void raft_stage_own(struct raft *raft, const struct raft_change *change);
+/* Of the staged log too; 0 when compacted away or behind the end. */
+raft_term raft_term_at(const struct raft *raft, raft_index index);
+/* Uniform in [low, high) from now on. */
+uint64_t raft_random_time(struct raft *raft, uint64_t low_ns, uint64_t high_ns);
+/* The largest value that a majority of the members reaches. Reorders `values`. */
+uint64_t raft_majority_value(const struct raft *raft, uint64_t *values);
+
+/* ---- election.c ---- */
+
+void election_tick(struct raft *raft);
+int election_on_vote_request(struct raft *raft, const struct raft_message *message);
+int election_on_vote_response(struct raft *raft, const struct raft_message *message);
+void election_on_timeout_now(struct raft *raft, const struct raft_message *message);
+void election_on_stream_lost(struct raft *raft, raft_member peer);
+void election_on_dial_refused(struct raft *raft, raft_member peer);
+/* Everybody has now said that he is fresh: do not wait for the timer's full time. */
+void election_hasten_founding(struct raft *raft);
+/* Fails the reads, adopts the term if it is newer. `leader` may be RAFT_NO_MEMBER. */
+void election_become_follower(struct raft *raft, raft_term term, raft_member leader);
+/* AppendEntries of the current term came from `leader`. */
+void election_on_leader_contact(struct raft *raft, raft_member leader);
+bool election_has_quorum_contact(const struct raft *raft, uint64_t now_ns);
+/* When the leader's contact with a majority runs out. */
+uint64_t election_quorum_deadline(const struct raft *raft);
+
+/* ---- replication.c ---- */
+
+void replication_start(struct raft *raft); /* became leader */
+void replication_tick(struct raft *raft);
+void replication_send(struct raft *raft); /* RAFT_EVENT_REPLICATE */
+/* Messages could be made at once: the next turn should not wait. */
+bool replication_has_work(const struct raft *raft);
+int replication_on_append_request(struct raft *raft, const struct raft_message *message);
+int replication_on_append_response(struct raft *raft, const struct raft_message *message);
+void replication_reset(struct raft *raft, raft_member peer); /* back to probing, nothing in flight */
+void replication_forget(struct raft *raft, raft_member peer); /* it is another incarnation now */
+void replication_commit(struct raft *raft);                   /* Raft 5.4.2 */
+void replication_open_term(struct raft *raft); /* appends the term's first entry if it may */
+
+/* ---- reads.c ---- */
+
+int reads_on_read(struct raft *raft, uint64_t id);
+void reads_on_request(struct raft *raft, const struct raft_message *message);
+void reads_on_response(struct raft *raft, const struct raft_message *message);
+void reads_open_round(struct raft *raft);
+void reads_confirm(struct raft *raft);
+void reads_fail_all(struct raft *raft);
+void reads_expire(struct raft *raft);
+void reads_forget_peer(struct raft *raft, raft_member peer); /* it restarted: its ids begin anew */
+uint64_t reads_deadline(const struct raft *raft);
+
+/* ---- transfer.c ---- */
+
+void transfer_start(struct raft *raft, raft_member target);
+void transfer_advance(struct raft *raft); /* the target's log grew */
+void transfer_tick(struct raft *raft);
+void transfer_on_role_change(struct raft *raft); /* stepped down, or a leader became known */
+
+/* ---- snapshot.c ---- */
+
+void snapshot_on_sent(struct raft *raft, raft_member peer, bool success);
+void snapshot_on_installing(struct raft *raft, bool is_active);
+int snapshot_on_installed(struct raft *raft, raft_index index, raft_term term,
+                          const struct raft_config *config);
+
+/* ---- membership.c ---- */
+
+bool member_counts(const struct raft *raft, raft_member member);
+bool membership_is_whole(const struct raft *raft); /* may this node vote */
+bool membership_can_found(const struct raft *raft);
+void membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoch, uint64_t incarnation,
+                         bool is_fresh);
+bool membership_is_change_valid(const struct raft *raft, const struct raft_change *change,
+                                raft_index index);
+void membership_append(struct raft *raft, raft_index index, const struct raft_change *change);
+void membership_truncate(struct raft *raft, raft_index first); /* drops changes from `first` on */
+void membership_commit(struct raft *raft);                     /* folds those up to commit_index */
+void membership_found(struct raft *raft);                      /* appends GENESIS */
+void membership_admit(struct raft *raft);                      /* appends an ADMIT if one is due */
+
+#endif
