@@ -56,6 +56,7 @@ struct rpc_call {
 static void start(struct rpc_call *call, const grpc_op *ops, size_t count, struct rpc_tag *tag)
 {
     call->pending++;
+    RPC_TSAN_RELEASE(tag);
     grpc_call_error error = grpc_call_start_batch(call->grpc, ops, count, tag, NULL);
     CHECK(error == GRPC_CALL_OK);
 }
@@ -306,6 +307,7 @@ int rpc_call_request(struct rpc_server *server)
     grpc_call_details_init(&call->details);
     grpc_metadata_array_init(&call->metadata);
     grpc_completion_queue *queue = rpc_loop_queue(rpc_server_loop(server));
+    RPC_TSAN_RELEASE(&call->arrived);
     grpc_call_error error =
         grpc_server_request_call(rpc_server_grpc(server), &call->grpc, &call->details,
                                  &call->metadata, queue, queue, &call->arrived);

@@ -44,6 +44,7 @@ static void start(struct rpc_client_call *call, const grpc_op *ops, size_t count
                   struct rpc_tag *tag)
 {
     call->pending++;
+    RPC_TSAN_RELEASE(tag);
     grpc_call_error error = grpc_call_start_batch(call->grpc, ops, count, tag, NULL);
     CHECK(error == GRPC_CALL_OK);
 }

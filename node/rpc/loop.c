@@ -142,6 +142,7 @@ static void wake(struct rpc_loop *loop)
         return;
     }
     loop->is_waking = true;
+    RPC_TSAN_RELEASE(&loop->wake);
     grpc_call_error error = grpc_call_start_batch(loop->wake_call, NULL, 0, &loop->wake, NULL);
     CHECK(error == GRPC_CALL_OK);
 }
@@ -197,6 +198,7 @@ static void *run(void *argument)
         CHECK(event.type != GRPC_QUEUE_SHUTDOWN);
         if (event.type == GRPC_OP_COMPLETE) {
             struct rpc_tag *tag = event.tag;
+            RPC_TSAN_ACQUIRE(tag);
             tag->fn(tag, event.success != 0);
             events++;
         }

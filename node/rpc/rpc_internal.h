@@ -9,6 +9,24 @@
 #include <grpc/support/time.h>
 #include <stdbool.h>
 
+/* gRPC is not instrumented, so ThreadSanitizer does not see that what was done before a start is
+ * visible after the completion. */
+#if defined(__SANITIZE_THREAD__)
+#define RPC_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RPC_TSAN 1
+#endif
+#endif
+#ifdef RPC_TSAN
+#include <sanitizer/tsan_interface.h>
+#define RPC_TSAN_RELEASE(address) __tsan_release(address)
+#define RPC_TSAN_ACQUIRE(address) __tsan_acquire(address)
+#else
+#define RPC_TSAN_RELEASE(address) ((void)(address))
+#define RPC_TSAN_ACQUIRE(address) ((void)(address))
+#endif
+
 /* What a completion queue hands back: embedded in the object that the operation belongs to, which
  * LIST_ENTRY() finds again. */
 struct rpc_tag {

@@ -199,6 +199,7 @@ void rpc_server_close(struct rpc_server *server)
     server->is_closing = true;
     pthread_mutex_unlock(&server->lock);
     if (is_first) {
+        RPC_TSAN_RELEASE(&server->shutdown);
         grpc_server_shutdown_and_notify(server->grpc, rpc_loop_queue(server->loop),
                                         &server->shutdown);
     }

@@ -235,7 +235,7 @@ static void test_send_may_race_with_cancel(void **state)
         run_wait(&run);
         AWAIT(fixture.closed == i + 1);
         rpc_call_unref(fixture.held);
-        fixture.held = NULL;
+        CHANGE(fixture.held = NULL);
     }
     fixture_finish(&fixture);
 }

@@ -195,7 +195,8 @@ static inline void answer_metadata(struct rpc_call *call)
     rpc_call_finish(call, &value, &ok);
 }
 
-static int elsewhere_finished; /* under the watch */
+static int elsewhere_started; /* both under the watch */
+static int elsewhere_finished;
 
 static inline void *finish_elsewhere(void *argument)
 {
@@ -213,6 +214,7 @@ static inline void elsewhere_message(struct rpc_call *call, struct bytes message
 {
     pthread_t thread;
     rpc_call_ref(call);
+    CHANGE(elsewhere_started++);
     int error = pthread_create(&thread, NULL, finish_elsewhere, call);
     CHECK(error == 0);
     pthread_detach(thread);
