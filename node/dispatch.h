@@ -89,6 +89,11 @@ void dispatch_status_set(struct dispatch_status *status, int code, const char *r
  * there are none. */
 void dispatch_status_encode(const struct dispatch_status *status, struct buf *out);
 
+/* Decodes a request body: JSON if its first byte is '{', else protobuf. Strings are checked here
+ * (UTF-8, no NUL). 0, or ERR_INVALID with `status` set to INVALID_ARGUMENT, INVALID_FIELD. */
+int dispatch_decode(const struct dispatch_method *method, struct bytes body, ProtobufCMessage **out,
+                    struct dispatch_status *status);
+
 /* ---- unary calls ---- */
 
 #define DISPATCH_DEADLINE_MAX_MS 10000
@@ -116,28 +121,31 @@ struct dispatch_subscription;
 struct message_page; /* messages, shared between readers; see dispatch_page_*() */
 
 struct dispatch_subscription_events {
-    /* First, once: OK and in place, or refused (then `closed` follows). `cluster_id` is hex. */
+    /* First, once: OK and in place, or refused. `cluster_id` is hex. */
     void (*opened)(void *context, const struct dispatch_status *status, uint64_t last_sequence,
                    const char *cluster_id);
     /* The page that dispatch_subscription_next() asked for: at least one message. Valid during the
-     * call; take a reference with dispatch_page_ref() to keep it. */
+     * call; dispatch_page_ref() keeps it. */
     void (*page)(void *context, struct message_page *page);
-    /* It ended by itself (no leader for 10 s, damage, shutting down); `closed` follows. */
+    /* It ended by itself (no leader for 10 s, damage, shutting down); nothing but `closed` follows.
+     */
     void (*ended)(void *context, const struct dispatch_status *status);
-    /* Always, once, last, also after dispatch_subscription_close(): the context may be freed. */
+    /* The answer to dispatch_subscription_close(), and the last: the context may be freed. */
     void (*closed)(void *context);
     void *context;
 };
 
 /* Takes `request` (a Raftogram__V1__SubscribeRequest; freed in every case). `*out` is set before
- * any callback runs, and is valid until `closed`. The deadline is that of the opening. Errors:
- * ERR_NOMEM (no callback). */
+ * any callback runs, and is valid until dispatch_subscription_close() is called, which must happen
+ * once, also after a refusal or `ended`. The deadline is that of the opening. Errors: ERR_NOMEM (no
+ * callback). */
 int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uint64_t deadline_ns,
                        const struct dispatch_subscription_events *events,
                        struct dispatch_subscription **out);
 /* Asks for one page; it comes as soon as there are messages behind the cursor. Once after `opened`,
  * and once after each page that has been dealt with: this is the backpressure. */
 void dispatch_subscription_next(struct dispatch_subscription *subscription);
+/* `closed` follows, on a reader's thread, never inside this call. */
 void dispatch_subscription_close(struct dispatch_subscription *subscription);
 
 enum dispatch_page_format {
@@ -145,6 +153,11 @@ enum dispatch_page_format {
     DISPATCH_PAGE_JSON,      /* {"messages":[…]} */
     DISPATCH_PAGE_JSON_TEXT, /* the same, `text` in place of `payload` where it is UTF-8 */
 };
+/* The list of messages as a JSON array, as in the formats above; for other answers that hold one.
+ */
+struct Raftogram__V1__StoredMessage;
+void dispatch_messages_json(struct Raftogram__V1__StoredMessage *const *messages, size_t count,
+                            bool as_text, struct buf *out);
 /* The page in that format, made once and shared by all readers. Valid as long as a reference is
  * held. data NULL when there is no memory. */
 struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page_format format);

@@ -69,8 +69,10 @@ struct node_request {
     raft_index index;
     raft_term term;
     struct buf result_text; /* keeps the views of `result` */
+    uint64_t forward_id;
+    raft_member forward_peer;
     bool has_caller_deadline;
-    bool was_sent; /* forwarded at least once */
+    bool was_confirmed; /* READ: the index is known, only applying is awaited */
 };
 
 struct node_member {
@@ -89,7 +91,6 @@ struct node_options {
     struct wal *wal;   /* open and clean; the caller's */
     bool is_new;       /* the data_dir was empty before this start */
     struct chat *chat; /* the caller's; chat_durable_applied() within the log */
-    struct transport *transport;
     uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
     /* Called on the node's thread when role, leader, quorum or readiness changed; may be NULL. */
     void (*on_change)(void *context);
@@ -102,6 +103,10 @@ struct node;
  * ERR_FOREIGN (the log belongs to another membership). `error` gets one line. */
 int node_create(const struct node_options *options, struct node **out, char *error,
                 size_t error_size);
+/* Before the first turn. The transport must outlive the node's last turn. */
+void node_attach(struct node *node, struct transport *transport);
+/* Gives a new data_dir its incarnation, durably, and returns the one that it has; 0 on error. */
+uint64_t node_prepare_log(struct wal *wal, uint64_t new_incarnation);
 /* All requests must be done (node_fail_all()). Accepts NULL. */
 void node_destroy(struct node *node);
 

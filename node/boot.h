@@ -1,0 +1,41 @@
+/* Opens what a node has on disk, and decides what to do about damage before anything runs. */
+#ifndef RAFTOGRAM_BOOT_H
+#define RAFTOGRAM_BOOT_H
+
+#include "chat/chat.h"
+#include "chat/store.h"
+#include "storage/data_dir.h"
+#include "storage/wal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct boot_options {
+    const char *data_dir;
+    const char *node_id;
+    bool is_alone; /* a cluster of one: there is nobody to recover from */
+    uint64_t store_bytes_max;
+    uint32_t readers_max; /* threads that read the store at once */
+};
+
+/* Everything that is open. */
+struct boot {
+    struct data_dir dir;
+    struct wal *wal;
+    struct store *store;
+    struct chat *chat;
+    uint64_t incarnation;
+};
+
+/* On error `error` gets one line: path, reason, remedy. A failed open owes no close.
+ *
+ * Damage: in the log at or below what the store has durably: that prefix is dropped. Else in the
+ * log: it is set aside, and the node comes back with a new incarnation as a recovering one. In the
+ * store with the whole log at hand: the store is set aside and the log replayed; without: both are
+ * set aside. Alone: refused.
+ * Errors: those of data_dir_open(), wal_open(), store_lmdb_open(); ERR_CORRUPT when alone. */
+int boot_open(const struct boot_options *options, struct boot *boot, char *error,
+              size_t error_size);
+void boot_close(struct boot *boot);
+
+#endif

@@ -1,0 +1,553 @@
+#include "daemon.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "base/mailbox.h"
+#include "base/random.h"
+#include "boot.h"
+#include "dispatch.h"
+#include "frontend.h"
+#include "node.h"
+#include "peer/peer.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define DRAIN_MAX_NS (10 * NS_PER_S)      /* handing over and finishing what is pending */
+#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads */
+#define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
+#define FRONTEND_GRACE_MS 3000
+#define STORE_RETRY_NS NS_PER_S
+#define READER_THREADS 2
+#define FRONTENDS_MAX 4
+
+static const struct frontend *const frontends[] = {
+#ifdef RAFTOGRAM_FRONTEND_GRPC
+    &frontend_grpc,
+#endif
+#ifdef RAFTOGRAM_FRONTEND_HTTP
+    &frontend_http,
+#endif
+    NULL,
+};
+
+enum stop_phase {
+    PHASE_SERVING,
+    PHASE_DRAINING,  /* leadership is handed over, what is pending completes */
+    PHASE_LINGERING, /* not the leader any more: late writes hear who is */
+    PHASE_CLOSING,   /* the frontends end */
+    PHASE_STOPPED,
+};
+
+struct daemon {
+    const struct config *config;
+    struct boot boot;
+    struct node *node;
+    struct peer *peer;
+    struct dispatch *dispatch;
+    void *instances[FRONTENDS_MAX];
+    size_t instance_count;
+    struct peer_address peer_addresses[CONFIG_PEERS_MAX];
+    struct dispatch_address addresses[CONFIG_PEERS_MAX];
+    struct node_member members[CONFIG_PEERS_MAX];
+    int self;
+    const char *origins[CONFIG_ORIGINS_MAX];
+
+    pthread_t store_thread;
+    bool has_store_thread;
+    struct mailbox store_bell;
+    atomic_bool is_store_stopping;
+    atomic_int store_error;
+
+    enum stop_phase phase;
+    uint64_t phase_since_ns;
+    uint64_t requests_seen;
+    uint64_t requests_seen_ns;
+    pthread_t stopper;
+    atomic_bool is_frontends_stopped;
+};
+
+/* ---- the store thread ---- */
+
+static void wake_store(void *context)
+{
+    struct daemon *daemon = context;
+    mailbox_wake(&daemon->store_bell);
+}
+
+static void *run_store(void *context)
+{
+    struct daemon *daemon = context;
+    struct chat *chat = daemon->boot.chat;
+    struct list none;
+    list_init(&none);
+    int last = 0;
+    while (!atomic_load(&daemon->is_store_stopping)) {
+        uint64_t now_ns = clock_monotonic_ns(clock_system());
+        int rc = chat_flush(chat, CHAT_FLUSH_IF_DUE, now_ns);
+        uint64_t next_ns = chat_flush_deadline_ns(chat, now_ns);
+        if (rc == 0) {
+            node_wake(daemon->node); /* it may be waiting for room in the overlay */
+        } else if (rc == ERR_NO_SPACE || rc == ERR_NOMEM) {
+            if (last == 0) {
+                log_error("store", "cannot write, will try again",
+                          LOG_STR("reason", error_text(rc)));
+            }
+            next_ns = now_ns + STORE_RETRY_NS;
+        } else {
+            atomic_store(&daemon->store_error, rc);
+            node_wake(daemon->node);
+            return NULL;
+        }
+        last = rc;
+        now_ns = clock_monotonic_ns(clock_system());
+        if (next_ns > now_ns) {
+            mailbox_wait(&daemon->store_bell,
+                         next_ns == UINT64_MAX ? UINT64_MAX : next_ns - now_ns);
+            (void)mailbox_drain(&daemon->store_bell, &none);
+        }
+    }
+    return NULL;
+}
+
+static int start_store(struct daemon *daemon)
+{
+    int rc = mailbox_init(&daemon->store_bell, 1);
+    if (rc != 0) {
+        return rc;
+    }
+    chat_set_flush_wanted(daemon->boot.chat, wake_store, daemon);
+    if (pthread_create(&daemon->store_thread, NULL, run_store, daemon) != 0) {
+        chat_set_flush_wanted(daemon->boot.chat, NULL, NULL);
+        mailbox_finish(&daemon->store_bell);
+        return ERR_NOMEM;
+    }
+    (void)pthread_setname_np(daemon->store_thread, "store");
+    daemon->has_store_thread = true;
+    return 0;
+}
+
+static void stop_store(struct daemon *daemon)
+{
+    if (!daemon->has_store_thread) {
+        return;
+    }
+    atomic_store(&daemon->is_store_stopping, true);
+    mailbox_wake(&daemon->store_bell);
+    pthread_join(daemon->store_thread, NULL);
+    chat_set_flush_wanted(daemon->boot.chat, NULL, NULL);
+    mailbox_finish(&daemon->store_bell);
+}
+
+/* ---- addresses ---- */
+
+static int compare_peers(const void *a, const void *b)
+{
+    const struct config_peer *const *left = a;
+    const struct config_peer *const *right = b;
+    return strcmp((*left)->node_id, (*right)->node_id);
+}
+
+/* Members are numbered by their node ids in bytewise order, whatever the order in the file. */
+static void sort_members(struct daemon *daemon)
+{
+    const struct config_cluster *cluster = &daemon->config->cluster;
+    const struct config_peer *sorted[CONFIG_PEERS_MAX];
+    for (size_t i = 0; i < cluster->peer_count; i++) {
+        sorted[i] = &cluster->peers[i];
+    }
+    qsort(sorted, cluster->peer_count, sizeof(sorted[0]), compare_peers);
+    for (size_t i = 0; i < cluster->peer_count; i++) {
+        const struct config_peer *peer = sorted[i];
+        daemon->peer_addresses[i] =
+            (struct peer_address){.node_id = peer->node_id, .raft_addr = peer->raft_addr};
+        daemon->members[i] = (struct node_member){.node_id = peer->node_id};
+        daemon->addresses[i] = (struct dispatch_address){.node_id = peer->node_id,
+                                                         .raft_addr = peer->raft_addr,
+                                                         .grpc_addr = peer->grpc_addr,
+                                                         .http_addr = peer->http_addr};
+        if (strcmp(peer->node_id, cluster->node_id) == 0) {
+            daemon->self = (int)i;
+        }
+    }
+}
+
+/* ---- opening, in order ---- */
+
+static void post_event(void *context, struct peer_event *event)
+{
+    node_post_event(context, event);
+}
+
+static int create_node(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    struct node_options options = {
+        .members = daemon->members,
+        .member_count = (int)config->cluster.peer_count,
+        .self = daemon->self,
+        .election_timeout_ns = config->raft.election_timeout_ns,
+        .heartbeat_interval_ns = config->raft.heartbeat_interval_ns,
+        .requests_max = (uint32_t)config->limits.max_in_flight,
+        .clock = clock_system(),
+        .wal = daemon->boot.wal,
+        .chat = daemon->boot.chat,
+        .on_change = dispatch_on_change,
+        .on_change_context = daemon->dispatch,
+    };
+    random_bytes(&options.seed, sizeof(options.seed));
+    random_bytes(options.new_cluster_id, sizeof(options.new_cluster_id));
+    char reason[256] = "";
+    int rc = node_create(&options, &daemon->node, reason, sizeof(reason));
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: %s", config->cluster.data_dir, reason);
+    }
+    return rc;
+}
+
+static int create_peer(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    const struct wal_hard_state *state = wal_hard_state(daemon->boot.wal);
+    static const uint8_t no_cluster_id[RAFT_CLUSTER_ID_BYTES];
+    bool is_founded = memcmp(state->cluster_id, no_cluster_id, sizeof(no_cluster_id)) != 0;
+    struct peer_options options = {
+        .bind_addr = config->cluster.raft_bind_addr,
+        .members = daemon->peer_addresses,
+        .member_count = (int)config->cluster.peer_count,
+        .self = daemon->self,
+        .incarnation = daemon->boot.incarnation,
+        .is_fresh = wal_last_index(daemon->boot.wal) == 0 && !state->is_recovering && !is_founded,
+        .election_timeout_ms = (uint32_t)(config->raft.election_timeout_ns / NS_PER_MS),
+        .receiver = {.post = post_event, .context = daemon->node},
+    };
+    memcpy(options.cluster_id, state->cluster_id, sizeof(options.cluster_id));
+    int rc = peer_create(&options, &daemon->peer);
+    if (rc != 0) {
+        snprintf(error, error_size,
+                 "%s: cannot listen for other nodes: %s; stop the process that has the address, or "
+                 "change cluster.raft_bind_addr",
+                 config->cluster.raft_bind_addr, error_text(rc));
+        return rc;
+    }
+    node_attach(daemon->node, peer_transport(daemon->peer));
+    return 0;
+}
+
+static uint64_t count_messages_sent(void *context)
+{
+    const struct daemon *daemon = context;
+    struct peer_stats stats;
+    peer_get_stats(daemon->peer, &stats);
+    return stats.messages_sent;
+}
+
+static uint64_t count_store_bytes(void *context)
+{
+    const struct daemon *daemon = context;
+    struct store_stats stats;
+    daemon->boot.store->ops->get_stats(daemon->boot.store, &stats);
+    return stats.bytes_used;
+}
+
+static int create_dispatch(struct daemon *daemon)
+{
+    const struct config *config = daemon->config;
+    struct dispatch_options options = {
+        .chat = daemon->boot.chat,
+        .members = daemon->addresses,
+        .member_count = config->cluster.peer_count,
+        .self = (size_t)daemon->self,
+        .max_payload_bytes = (uint32_t)config->limits.max_payload_bytes,
+        .reader_count = READER_THREADS,
+        .messages_sent = count_messages_sent,
+        .store_bytes = count_store_bytes,
+        .context = daemon,
+    };
+    return dispatch_create(&options, &daemon->dispatch);
+}
+
+static int start_frontends(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    for (size_t i = 0; i < config->websocket.allowed_origin_count; i++) {
+        daemon->origins[i] = config->websocket.allowed_origins[i];
+    }
+    struct frontend_options options = {
+        .dispatch = daemon->dispatch,
+        .grpc_bind_addr = config->cluster.grpc_bind_addr,
+        .http_bind_addr = config->cluster.health_bind_addr,
+        .web_root = config->http_web_root,
+        .has_reflection = config->grpc_reflection,
+        .max_payload_bytes = (uint32_t)config->limits.max_payload_bytes,
+        .max_frame_bytes = (uint32_t)config->limits.max_frame_bytes,
+        .max_connections = (uint32_t)config->limits.max_connections,
+        .max_subscriptions = (uint32_t)config->limits.max_subscriptions_per_connection,
+        .max_calls = (uint32_t)config->limits.max_calls,
+        .heartbeat_ms = 15000,
+        .allowed_origins = daemon->origins,
+        .allowed_origin_count = config->websocket.allowed_origin_count,
+    };
+    for (size_t i = 0; frontends[i] != NULL; i++) {
+        int rc = frontends[i]->start(&options, &daemon->instances[i], error, error_size);
+        if (rc != 0) {
+            return rc;
+        }
+        daemon->instance_count++;
+    }
+    return 0;
+}
+
+/* Opens everything; on error the caller closes what is open. */
+static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    struct boot_options boot = {
+        .data_dir = config->cluster.data_dir,
+        .node_id = config->cluster.node_id,
+        .is_alone = config->cluster.peer_count == 1,
+        .store_bytes_max = config->limits.store_size_bytes,
+    };
+    sort_members(daemon);
+    int rc = boot_open(&boot, &daemon->boot, error, error_size);
+    if (rc == 0) {
+        snprintf(error, error_size, "cannot start: not enough memory or threads");
+        rc = create_dispatch(daemon);
+    }
+    if (rc == 0) {
+        rc = create_node(daemon, error, error_size);
+    }
+    if (rc == 0) {
+        dispatch_attach(daemon->dispatch, daemon->node);
+        rc = create_peer(daemon, error, error_size);
+    }
+    if (rc == 0) {
+        rc = start_frontends(daemon, error, error_size);
+    }
+    if (rc == 0) {
+        rc = start_store(daemon);
+    }
+    return rc;
+}
+
+static void stop_frontends(struct daemon *daemon)
+{
+    for (size_t i = daemon->instance_count; i > 0; i--) {
+        frontends[i - 1]->stop(daemon->instances[i - 1], FRONTEND_GRACE_MS);
+    }
+    daemon->instance_count = 0;
+}
+
+static void close_rooms(struct daemon *daemon)
+{
+    stop_frontends(daemon);
+    stop_store(daemon);
+    if (daemon->peer != NULL) {
+        peer_stop(daemon->peer);
+    }
+    if (daemon->node != NULL) {
+        node_fail_all(daemon->node);
+    }
+    dispatch_destroy(daemon->dispatch);
+    node_destroy(daemon->node);
+    peer_destroy(daemon->peer);
+    boot_close(&daemon->boot);
+}
+
+/* ---- stopping ---- */
+
+static void enter_phase(struct daemon *daemon, enum stop_phase phase, uint64_t now_ns)
+{
+    daemon->phase = phase;
+    daemon->phase_since_ns = now_ns;
+}
+
+/* The frontends' calls need the node's turns, so another thread waits for them. */
+static void *run_stopper(void *context)
+{
+    struct daemon *daemon = context;
+    stop_frontends(daemon);
+    atomic_store(&daemon->is_frontends_stopped, true);
+    node_wake(daemon->node);
+    return NULL;
+}
+
+static void close_frontends(struct daemon *daemon, uint64_t now_ns)
+{
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        frontends[i]->close(daemon->instances[i]);
+    }
+    dispatch_end_subscriptions(daemon->dispatch);
+    enter_phase(daemon, PHASE_CLOSING, now_ns);
+    if (pthread_create(&daemon->stopper, NULL, run_stopper, daemon) != 0) {
+        /* No thread to wait with: what is in flight is given up. */
+        enter_phase(daemon, PHASE_STOPPED, now_ns);
+    }
+}
+
+/* True while clients still come with writes that this node must refuse by name of the leader. */
+static bool is_busy(struct daemon *daemon, uint64_t now_ns)
+{
+    struct node_status status;
+    node_get_status(daemon->node, &status);
+    uint64_t requests = status.proposals_total + status.reads_total;
+    if (requests != daemon->requests_seen) {
+        daemon->requests_seen = requests;
+        daemon->requests_seen_ns = now_ns;
+    }
+    return now_ns < daemon->requests_seen_ns + LINGER_QUIET_NS;
+}
+
+static void begin_stop(struct daemon *daemon, uint64_t now_ns)
+{
+    if (daemon->phase == PHASE_SERVING) {
+        (void)sd_notify(0, "STOPPING=1");
+        node_drain(daemon->node);
+        daemon->requests_seen_ns = now_ns;
+        enter_phase(daemon, PHASE_DRAINING, now_ns);
+    } else if (daemon->phase < PHASE_CLOSING) {
+        close_frontends(daemon, now_ns); /* asked twice: do not linger */
+    }
+}
+
+static void go_on_stopping(struct daemon *daemon, uint64_t now_ns)
+{
+    uint64_t elapsed_ns = now_ns - daemon->phase_since_ns;
+    switch (daemon->phase) {
+    case PHASE_DRAINING:
+        if (node_is_drained(daemon->node) || elapsed_ns > DRAIN_MAX_NS) {
+            enter_phase(daemon, PHASE_LINGERING, now_ns);
+        }
+        break;
+    case PHASE_LINGERING:
+        if (!is_busy(daemon, now_ns) || elapsed_ns > LINGER_MAX_NS) {
+            close_frontends(daemon, now_ns);
+        }
+        break;
+    case PHASE_CLOSING:
+        if (atomic_load(&daemon->is_frontends_stopped)) {
+            pthread_join(daemon->stopper, NULL);
+            enter_phase(daemon, PHASE_STOPPED, now_ns);
+        }
+        break;
+    case PHASE_SERVING:
+    case PHASE_STOPPED:
+        break;
+    }
+}
+
+/* ---- the loop ---- */
+
+static int wait_for_work(struct daemon *daemon, int signals, uint64_t deadline_ns)
+{
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    uint64_t wait_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    if (daemon->phase != PHASE_SERVING && wait_ns > 20 * NS_PER_MS) {
+        wait_ns = 20 * NS_PER_MS;
+    }
+    struct timespec timeout = {.tv_sec = (time_t)(wait_ns / NS_PER_S),
+                               .tv_nsec = (long)(wait_ns % NS_PER_S)};
+    struct pollfd fds[] = {{.fd = node_fd(daemon->node), .events = POLLIN},
+                           {.fd = signals, .events = POLLIN}};
+    int count = ppoll(fds, 2, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+    if (count > 0 && (fds[1].revents & POLLIN) != 0) {
+        struct signalfd_siginfo info;
+        if (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+            return (int)info.ssi_signo;
+        }
+    }
+    return 0;
+}
+
+static int run_loop(struct daemon *daemon, int signals, char *error, size_t error_size)
+{
+    while (daemon->phase != PHASE_STOPPED) {
+        uint64_t now_ns = clock_monotonic_ns(clock_system());
+        uint64_t deadline_ns = node_turn(daemon->node, now_ns);
+        const char *fatal = node_fatal(daemon->node);
+        int store_error = atomic_load(&daemon->store_error);
+        if (fatal != NULL || store_error != 0) {
+            snprintf(error, error_size, "%s: %s%s", daemon->config->cluster.data_dir,
+                     fatal != NULL ? fatal : "the store cannot be written: ",
+                     fatal != NULL ? "" : error_text(store_error));
+            return ERR_IO;
+        }
+        go_on_stopping(daemon, now_ns);
+        if (daemon->phase == PHASE_STOPPED) {
+            break;
+        }
+        int signal = wait_for_work(daemon, signals, deadline_ns);
+        if (signal != 0) {
+            log_info("daemon", "stopping", LOG_I64("signal", signal));
+            begin_stop(daemon, clock_monotonic_ns(clock_system()));
+        }
+    }
+    return 0;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    /* Before any thread starts, so that all inherit it. */
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+int daemon_run(const struct config *config, char *error, size_t error_size)
+{
+    struct daemon *daemon = calloc(1, sizeof(*daemon));
+    if (daemon == NULL) {
+        snprintf(error, error_size, "out of memory");
+        return ERR_NOMEM;
+    }
+    daemon->config = config;
+    log_set_common("node", config->cluster.node_id);
+    raise_file_limit();
+    int signals = open_signals();
+    int rc = signals < 0 ? ERR_IO : open_rooms(daemon, error, error_size);
+    if (rc == 0) {
+        peer_start(daemon->peer);
+        (void)sd_notify(0, "READY=1");
+        log_info("daemon", "serving", LOG_STR("version", RAFTOGRAM_VERSION),
+                 LOG_STR("grpc", config->cluster.grpc_bind_addr),
+                 LOG_STR("http", config->cluster.health_bind_addr),
+                 LOG_STR("raft", config->cluster.raft_bind_addr));
+        rc = run_loop(daemon, signals, error, error_size);
+        if (rc != 0) {
+            /* After a failed log write nothing may be trusted to end in order (fsync may lie). */
+            fprintf(stderr, "raftogram: %s\n", error);
+            _exit(1);
+        }
+    }
+    close_rooms(daemon);
+    if (signals >= 0) {
+        close(signals);
+    }
+    free(daemon);
+    return rc;
+}

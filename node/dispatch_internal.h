@@ -1,0 +1,104 @@
+/* Inside dispatch: shared by dispatch.c, dispatch_methods.c, dispatch_readers.c,
+ * dispatch_subscribe.c and dispatch_status.c. */
+#ifndef RAFTOGRAM_DISPATCH_INTERNAL_H
+#define RAFTOGRAM_DISPATCH_INTERNAL_H
+
+#include "base/mailbox.h"
+#include "dispatch.h"
+#include "node.h"
+#include "raftogram/v1/cluster.pb-c.h"
+#include "raftogram/v1/messaging.pb-c.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define READERS_MAX 8
+#define READER_BATCH_MAX 64           /* subscriptions served before unary reads get a turn */
+#define READER_TICK_NS (NS_PER_S / 4) /* how often subscriptions are looked over */
+#define SUBSCRIPTION_LEADERLESS_NS                                \
+    (10 * NS_PER_S) /* then a node cannot vouch for being current \
+                     */
+#define HISTORY_LIMIT_DEFAULT 100
+#define HISTORY_LIMIT_MAX 1000
+#define NOT_LEADER_MESSAGE "not leader: retry on suggested leader client endpoint"
+
+/* A thread that serves reads: unary ones from its mailbox, subscriptions from the hub. */
+struct reader {
+    struct dispatch *dispatch;
+    pthread_t thread;
+    struct mailbox mailbox; /* of reader_job.link */
+    struct hub_listener listener;
+    struct list subscriptions; /* open ones, by dispatch_subscription.link; reader thread only */
+    atomic_bool is_stopping;
+};
+
+struct reader_job {
+    struct list link;
+    void (*run)(struct reader_job *job, struct reader *reader);
+};
+
+struct dispatch {
+    struct dispatch_options options;
+    struct node *node;
+    struct chat *chat;
+    uint64_t started_ns;
+    struct reader readers[READERS_MAX];
+    size_t reader_count;
+    atomic_uint next_reader;
+    pthread_mutex_t watch_lock;
+    struct list watchers;
+    atomic_bool is_ending; /* subscriptions end with DRAINING */
+    char cluster_id[33];   /* hex, written once under watch_lock */
+};
+
+/* One unary call on its way. */
+struct work {
+    struct node_request request; /* first: node callbacks find the work by it */
+    struct reader_job job;
+    struct dispatch *dispatch;
+    struct dispatch_call *call;
+    struct buf command; /* encoded, or scratch of a read */
+};
+
+/* What a method does with a call. */
+struct method_handler {
+    /* Frontend's thread: checks fields, fills in work->request. Returns true to submit it; false
+     * when call->status or the response says all (work_finish() was called). */
+    bool (*prepare)(struct work *work);
+    /* Node's thread, commands: the request is done. */
+    void (*applied)(struct work *work);
+    /* Reader's thread, reads: the barrier was reached. */
+    void (*read)(struct work *work);
+};
+
+extern const struct method_handler method_handlers[DISPATCH_METHOD_COUNT];
+
+/* Ends the call: frees the request message and the work, after done(). */
+void work_finish(struct work *work, const ProtobufCMessage *response);
+/* Sets the status of a request that did not end with NODE_OK. */
+void status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
+                       struct dispatch_status *status);
+/* Sets the status of a failed query. */
+void status_of_error(int error, struct dispatch_status *status);
+/* NULL or one line: why the id is no good. */
+const char *channel_id_fault(const char *id);
+
+/* readers */
+int readers_start(struct dispatch *dispatch, size_t count);
+void readers_stop(struct dispatch *dispatch);
+struct reader *reader_pick(struct dispatch *dispatch);
+void reader_post(struct reader *reader, struct reader_job *job);
+
+/* subscriptions, reader's thread */
+void subscription_serve(struct hub_subscription *hub_subscription);
+void subscription_sweep(struct reader *reader, uint64_t now_ns);
+
+/* The messages of a page as protobuf-c messages, in one allocation. NULL: no memory. */
+struct stored_messages {
+    size_t count;
+    Raftogram__V1__StoredMessage **list;
+};
+struct stored_messages *stored_messages_create(const struct message_page *page);
+void stored_messages_destroy(struct stored_messages *messages);
+
+#endif

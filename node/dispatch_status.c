@@ -1,0 +1,333 @@
+/* What a frontend tells about this node, statuses of calls, watchers, metrics. */
+#include "base/check.h"
+#include "base/errors.h"
+#include "dispatch_internal.h"
+#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- statuses of calls ---- */
+
+const char *dispatch_code_name(int code)
+{
+    switch (code) {
+    case DISPATCH_OK:
+        return "OK";
+    case DISPATCH_INVALID_ARGUMENT:
+        return "INVALID_ARGUMENT";
+    case DISPATCH_DEADLINE_EXCEEDED:
+        return "DEADLINE_EXCEEDED";
+    case DISPATCH_NOT_FOUND:
+        return "NOT_FOUND";
+    case DISPATCH_RESOURCE_EXHAUSTED:
+        return "RESOURCE_EXHAUSTED";
+    case DISPATCH_FAILED_PRECONDITION:
+        return "FAILED_PRECONDITION";
+    case DISPATCH_ABORTED:
+        return "ABORTED";
+    case DISPATCH_OUT_OF_RANGE:
+        return "OUT_OF_RANGE";
+    case DISPATCH_UNIMPLEMENTED:
+        return "UNIMPLEMENTED";
+    case DISPATCH_INTERNAL:
+        return "INTERNAL";
+    case DISPATCH_UNAVAILABLE:
+        return "UNAVAILABLE";
+    case DISPATCH_DATA_LOSS:
+        return "DATA_LOSS";
+    default:
+        return "UNKNOWN";
+    }
+}
+
+void dispatch_status_set(struct dispatch_status *status, int code, const char *reason,
+                         const char *format, ...)
+{
+    *status = (struct dispatch_status){.code = code, .reason = reason};
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(status->message, sizeof(status->message), format, arguments);
+    va_end(arguments);
+}
+
+/* Packs `message` into an Any; its bytes go to `out`, which must stay until the Any is packed. */
+static void pack_any(const ProtobufCMessage *message, const char *type_url, struct buf *out,
+                     Google__Protobuf__Any *any)
+{
+    google__protobuf__any__init(any);
+    uint8_t *data = buf_extend(out, protobuf_c_message_get_packed_size(message));
+    any->type_url = (char *)(uintptr_t)type_url;
+    if (data != NULL) {
+        any->value.data = data;
+        any->value.len = protobuf_c_message_pack(message, data);
+    }
+}
+
+void dispatch_status_encode(const struct dispatch_status *status, struct buf *out)
+{
+    if (status->reason == NULL) {
+        return;
+    }
+    struct buf texts[2] = {{0}, {0}};
+    Google__Protobuf__Any anys[2];
+    Google__Protobuf__Any *details[2];
+    size_t count = 0;
+    if (status->is_not_leader) {
+        Raftogram__V1__NotLeader not_leader = RAFTOGRAM__V1__NOT_LEADER__INIT;
+        not_leader.leader_grpc_target = (char *)(uintptr_t)status->leader_grpc_target;
+        not_leader.raft_leader_id = (char *)(uintptr_t)status->leader_id;
+        pack_any(&not_leader.base, "type.googleapis.com/raftogram.v1.NotLeader", &texts[count],
+                 &anys[count]);
+        count++;
+    }
+    Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
+    info.reason = (char *)(uintptr_t)status->reason;
+    info.domain = (char *)(uintptr_t)DISPATCH_ERROR_DOMAIN;
+    pack_any(&info.base, "type.googleapis.com/google.rpc.ErrorInfo", &texts[count], &anys[count]);
+    count++;
+    for (size_t i = 0; i < count; i++) {
+        details[i] = &anys[i];
+    }
+    Google__Rpc__Status rpc = GOOGLE__RPC__STATUS__INIT;
+    rpc.code = status->code;
+    rpc.message = (char *)(uintptr_t)status->message;
+    rpc.n_details = count;
+    rpc.details = details;
+    uint8_t *data = buf_extend(out, google__rpc__status__get_packed_size(&rpc));
+    if (data != NULL) {
+        google__rpc__status__pack(&rpc, data);
+    }
+    buf_finish(&texts[0]);
+    buf_finish(&texts[1]);
+}
+
+void status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
+                       struct dispatch_status *status)
+{
+    switch (request->outcome) {
+    case NODE_OK:
+        break;
+    case NODE_NOT_LEADER: {
+        dispatch_status_set(status, DISPATCH_FAILED_PRECONDITION, "NOT_LEADER", "%s",
+                            NOT_LEADER_MESSAGE);
+        bool is_known = request->leader != RAFT_NO_MEMBER;
+        const struct dispatch_address *leader =
+            is_known ? &dispatch->options.members[request->leader] : NULL;
+        status->is_not_leader = true;
+        status->leader_grpc_target = is_known ? leader->grpc_addr : "";
+        status->leader_id = is_known ? leader->node_id : "";
+        break;
+    }
+    case NODE_NO_QUORUM:
+        dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
+                            "no leader is known that a quorum confirms: try again");
+        break;
+    case NODE_COMMIT_UNKNOWN:
+        dispatch_status_set(status, DISPATCH_ABORTED, "COMMIT_UNKNOWN",
+                            "leadership was lost after the proposal: the outcome is unknown");
+        break;
+    case NODE_OVERLOADED:
+        dispatch_status_set(status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
+                            "too much is in flight: try again later");
+        break;
+    case NODE_DISK_FULL:
+        dispatch_status_set(status, DISPATCH_RESOURCE_EXHAUSTED, "DISK_FULL",
+                            "the leader's disk is full");
+        break;
+    case NODE_DEADLINE:
+        dispatch_status_set(status, DISPATCH_DEADLINE_EXCEEDED, NULL, "the deadline passed");
+        break;
+    case NODE_DRAINING:
+        dispatch_status_set(status, DISPATCH_UNAVAILABLE, "DRAINING",
+                            "this node is shutting down: use another");
+        break;
+    case NODE_CORRUPT:
+        status_of_error(ERR_CORRUPT, status);
+        break;
+    case NODE_BAD_TARGET:
+        dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
+                            "no follower could take over within an election timeout");
+        break;
+    }
+}
+
+void status_of_error(int error, struct dispatch_status *status)
+{
+    switch (error) {
+    case ERR_NOT_FOUND:
+        dispatch_status_set(status, DISPATCH_NOT_FOUND, "CHANNEL_NOT_FOUND", "no such channel");
+        break;
+    case ERR_CORRUPT:
+        dispatch_status_set(status, DISPATCH_DATA_LOSS, "CORRUPT",
+                            "stored data fails its checksum");
+        break;
+    case ERR_NOMEM:
+    case ERR_FULL:
+        dispatch_status_set(status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+        break;
+    default:
+        dispatch_status_set(status, DISPATCH_INTERNAL, NULL, "the store cannot be read: %s",
+                            error_text(error));
+        break;
+    }
+}
+
+/* ---- the node ---- */
+
+static void set_role(const struct node_status *node, struct dispatch_node_status *out)
+{
+    switch (node->raft.role) {
+    case RAFT_LEADER:
+        out->role = "leader";
+        out->state = "LEADER";
+        out->is_leader = true;
+        break;
+    case RAFT_CANDIDATE:
+    case RAFT_PRE_CANDIDATE:
+        out->role = "candidate";
+        out->state = "CANDIDATE";
+        break;
+    case RAFT_FOLLOWER:
+        out->role = "follower";
+        out->state = "FOLLOWER";
+        break;
+    }
+}
+
+static void set_members(const struct dispatch *dispatch, const struct node_status *node,
+                        struct dispatch_node_status *out)
+{
+    out->member_count = dispatch->options.member_count;
+    for (size_t i = 0; i < out->member_count; i++) {
+        const struct dispatch_address *address = &dispatch->options.members[i];
+        const struct raft_member_status *member = &node->raft.members[i];
+        bool is_self = i == dispatch->options.self;
+        uint64_t silence_ns =
+            node->taken_ns > member->last_contact_ns ? node->taken_ns - member->last_contact_ns : 0;
+        out->members[i] = (struct dispatch_member){
+            .node_id = address->node_id,
+            .raft_addr = address->raft_addr,
+            .grpc_addr = address->grpc_addr,
+            .http_addr = address->http_addr,
+            .is_self = is_self,
+            .is_leader = node->raft.leader == (raft_member)i,
+            .is_connected = is_self || member->is_connected,
+            .is_whole = is_self ? node->raft.is_whole : member->is_whole,
+            .match_index = is_self ? node->raft.last_index : member->match_index,
+            .last_contact_ms = is_self                        ? 0
+                               : member->last_contact_ns == 0 ? UINT64_MAX
+                                                              : silence_ns / NS_PER_MS,
+        };
+    }
+}
+
+static void set_cluster_id(const struct raft_config *config, char *out)
+{
+    out[0] = '\0';
+    for (size_t i = 0; config->is_founded && i < RAFT_CLUSTER_ID_BYTES; i++) {
+        snprintf(out + 2 * i, 3, "%02x", config->cluster_id[i]);
+    }
+}
+
+void dispatch_get_status(struct dispatch *dispatch, struct dispatch_node_status *out)
+{
+    struct node_status node;
+    node_get_status(dispatch->node, &node);
+    const struct dispatch_address *members = dispatch->options.members;
+    bool has_leader = node.raft.leader != RAFT_NO_MEMBER;
+    const struct dispatch_address *leader = has_leader ? &members[node.raft.leader] : NULL;
+    *out = (struct dispatch_node_status){
+        .node_id = members[dispatch->options.self].node_id,
+        .has_leader = has_leader,
+        .leader_id = has_leader ? leader->node_id : "",
+        .leader_raft_addr = has_leader ? leader->raft_addr : "",
+        .leader_grpc_addr = has_leader ? leader->grpc_addr : "",
+        .has_quorum = node.raft.has_quorum,
+        .is_ready = node.is_ready,
+        .is_caught_up = node.is_caught_up,
+        .is_draining = node.is_draining,
+        .term = node.raft.term,
+        .commit_index = node.raft.commit_index,
+        .applied_index = node.applied_index,
+        .first_index = node.first_index,
+        .last_index = node.raft.last_index,
+        .snapshot_index = node.snapshot_index,
+        .uptime_seconds = (clock_monotonic_ns(clock_system()) - dispatch->started_ns) / NS_PER_S,
+    };
+    set_role(&node, out);
+    set_members(dispatch, &node, out);
+    set_cluster_id(&node.raft.config, out->cluster_id);
+}
+
+/* ---- watchers ---- */
+
+void dispatch_watch(struct dispatch *dispatch, struct dispatch_watcher *watcher)
+{
+    pthread_mutex_lock(&dispatch->watch_lock);
+    list_push_back(&dispatch->watchers, &watcher->link);
+    pthread_mutex_unlock(&dispatch->watch_lock);
+}
+
+void dispatch_unwatch(struct dispatch *dispatch, struct dispatch_watcher *watcher)
+{
+    pthread_mutex_lock(&dispatch->watch_lock);
+    list_remove(&watcher->link);
+    pthread_mutex_unlock(&dispatch->watch_lock);
+}
+
+void dispatch_on_change(void *context)
+{
+    struct dispatch *dispatch = context;
+    pthread_mutex_lock(&dispatch->watch_lock);
+    LIST_FOR_EACH (link, &dispatch->watchers) {
+        struct dispatch_watcher *watcher = LIST_ENTRY(link, struct dispatch_watcher, link);
+        watcher->changed(watcher);
+    }
+    pthread_mutex_unlock(&dispatch->watch_lock);
+}
+
+/* ---- status document and metrics ---- */
+
+int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
+                         int (*each)(void *context, struct bytes key, struct bytes value),
+                         void *context)
+{
+    struct bytes from_start = {0};
+    return chat_walk_values(dispatch->chat, from_start, limit, each, context);
+}
+
+void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out)
+{
+    const struct dispatch_options *options = &dispatch->options;
+    struct node_status node;
+    struct chat_stats chat;
+    struct store_meta meta;
+    node_get_status(dispatch->node, &node);
+    chat_get_stats(dispatch->chat, &chat);
+    chat_get_meta(dispatch->chat, &meta);
+    *out = (struct dispatch_metrics){
+        .messages_sent_total = options->messages_sent(options->context),
+        .election_count = node.raft.elections,
+        .last_commit_index = node.raft.commit_index,
+        .proposals_total = node.proposals_total,
+        .proposals_failed_total = node.proposals_failed,
+        .reads_total = node.reads_total,
+        .applied_index = node.applied_index,
+        .leader_changes_total = node.leader_changes,
+        .forwards_total = node.forwards_total,
+        .requests_pending = node.requests_pending,
+        .subscriptions = hub_count(chat_hub(dispatch->chat)),
+        .dedupe_hits_total = chat.dedupe_hits,
+        .log_entries = node.raft.last_index + 1 - node.first_index,
+        .log_bytes = node.log_bytes,
+        .store_bytes = options->store_bytes(options->context),
+        .channel_count = meta.channel_count,
+        .message_count = meta.message_count,
+        .value_count = meta.value_count,
+        .log_commits_total = node.wal.commits,
+        .overlay_bytes = chat.overlay_bytes,
+    };
+}

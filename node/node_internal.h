@@ -1,0 +1,166 @@
+/* Inside the driver: what node.c, node_requests.c, node_effects.c and node_config.c share. */
+#ifndef RAFTOGRAM_NODE_INTERNAL_H
+#define RAFTOGRAM_NODE_INTERNAL_H
+
+#include "base/mailbox.h"
+#include "node.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define NODE_PROPOSE_BYTES_MAX \
+    (4u << 20)                     /* of one turn, unless its first command alone is larger */
+#define NODE_APPLY_BATCH_MAX 1024u /* entries between chat_apply_begin() and _end() */
+#define NODE_APPLY_TURN_MAX 8192u  /* entries applied in one turn */
+#define NODE_CAUGHT_UP_LAG_MAX \
+    8192u /* entries behind the leader's commit that still count as level */
+#define NODE_CHECKPOINT_ENTRIES 1024u /* how often apply hashes are compared */
+#define NODE_CHECKPOINTS_MAX 64u
+#define NODE_RETRY_NS (10 * NS_PER_MS)   /* pause before a refused read or forward is tried again */
+#define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state */
+#define NODE_READ_WAIT_TIMEOUTS 4        /* election timeouts that a read waits for a leader */
+
+/* Requests whose read index was asked for together. */
+struct read_group {
+    struct list link;
+    struct list requests;
+    uint64_t id;
+    raft_index index;
+};
+
+/* A forwarded command, at the leader. */
+struct forwarded {
+    struct node_request request;
+    struct node *node;
+    raft_member from;
+    uint64_t id;
+    uint8_t command[];
+};
+
+struct checkpoint {
+    raft_index index;
+    uint64_t hash;
+};
+
+struct node {
+    struct node_options options;
+    char (*node_ids)[WAL_NODE_ID_BYTES_MAX + 1];
+    struct raft *raft;
+    struct wal *wal;
+    struct chat *chat;
+    struct transport *transport;
+    raft_member self;
+    struct raft_config config; /* as of applied_index */
+
+    /* Inbox: any thread. */
+    pthread_mutex_t inbox_lock;
+    struct list inbox_requests;
+    struct list inbox_events;
+    bool is_closed;
+    struct mailbox bell;
+    atomic_uint_fast64_t requests_live;
+    atomic_bool drain_wanted;
+    atomic_bool is_drained;
+
+    /* Node thread. */
+    uint64_t now_ns;
+    uint64_t raft_deadline_ns;
+    raft_index commit_index;
+    raft_index applied_index;
+    raft_index leader_commit; /* as the leader said last; UINT64_MAX: not heard yet */
+    raft_member leader;
+    raft_term leader_term;
+    uint64_t durable_seq;
+    uint64_t staged_seq;
+    struct raft_outgoing *held; /* messages that wait for wal_commit() */
+    size_t held_count;
+    size_t held_capacity;
+    struct raft_entry *entry_scratch; /* RAFT_APPEND_ENTRIES_MAX */
+    struct raft_change *change_scratch;
+    size_t change_capacity;
+    struct buf payload_scratch; /* of an outgoing append */
+    struct buf encode_scratch;
+
+    struct list waiting;       /* commands that cannot be proposed or forwarded yet, in order */
+    struct list pending;       /* proposed here, by index */
+    struct list forwarded;     /* sent to the leader, by link, in order of their ids */
+    struct list reads_new;     /* to be asked for */
+    struct list reads_asked;   /* read_group: in the core */
+    struct list reads_indexed; /* read_group: index known, waiting for apply */
+    struct list transfers;
+    struct list finished; /* done() is due */
+    uint64_t next_forward_id;
+    uint64_t next_read_id;
+    uint64_t forward_retry_ns;
+    uint64_t read_retry_ns;
+    uint64_t expire_at_ns; /* lower bound of all expires_ns */
+    uint64_t leaderless_since_ns;
+    bool is_transfer_over;
+    bool is_draining;
+    bool is_drain_hopeless; /* nobody can take over */
+    bool is_drain_transferring;
+    bool is_eligible;
+    bool is_diverged;
+    bool is_log_full;
+    bool was_not_fresh;
+    bool is_changed;
+    uint64_t drain_retry_ns;
+    struct checkpoint
+        checkpoints[NODE_CHECKPOINTS_MAX]; /* ring, by index / NODE_CHECKPOINT_ENTRIES */
+    raft_index checkpoint_sent;
+
+    uint64_t proposals_total;
+    uint64_t proposals_failed;
+    uint64_t reads_total;
+    uint64_t leader_changes;
+    uint64_t forwards_total;
+
+    char fatal[256];
+    pthread_mutex_t status_lock;
+    struct node_status status;
+};
+
+/* node_effects.c */
+
+/* One step and its effects. A message that no correct peer sends returns ERR_INVALID. */
+int node_step(struct node *node, struct raft_event *event);
+/* Sends what is durable, writes the log, sends the rest. */
+void node_save(struct node *node);
+void node_apply(struct node *node);
+void node_set_fatal(struct node *node, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* node_requests.c */
+
+void node_admit(struct node *node, struct node_request *request);
+/* Proposes or forwards what waits, asks for read indexes. */
+void node_push_requests(struct node *node);
+/* The entry at `index` with `term` was applied with this result. */
+void node_entry_applied(struct node *node, raft_index index, raft_term term,
+                        const struct command_result *result);
+void node_read_ready(struct node *node, const struct raft_ready_read *ready);
+/* Moves reads whose index is applied to `finished`. */
+void node_release_reads(struct node *node);
+void node_peer_lost(struct node *node, raft_member peer);
+void node_forward_request(struct node *node, raft_member from, const struct peer_message *message);
+void node_forward_response(struct node *node, const struct peer_message *message);
+void node_leader_changed(struct node *node);
+void node_expire(struct node *node);
+void node_settle_transfers(struct node *node);
+/* Calls done() of all that is finished. */
+void node_complete(struct node *node);
+void node_finish_request(struct node *node, struct node_request *request,
+                         enum node_outcome outcome);
+
+/* node_config.c */
+
+/* A CONFIG_CHANGE entry's data. Members are named, so that a log cannot be read by another
+ * membership. */
+void node_change_encode(const struct node *node, const struct raft_change *change, struct buf *out);
+/* Errors: ERR_CORRUPT, ERR_VERSION, ERR_FOREIGN (names other members). */
+int node_change_decode(const struct node *node, struct bytes data, struct raft_change *out);
+/* The membership as the store keeps it. */
+void node_config_encode(const struct node *node, const struct raft_config *config, struct buf *out);
+int node_config_decode(const struct node *node, struct bytes data, struct raft_config *out);
+
+#endif

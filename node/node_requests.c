@@ -1,0 +1,650 @@
+/* Requests: proposing, forwarding, read barriers, transfers, deadlines. Each request is in exactly
+ * one list of struct node until node_finish_request() moves it to `finished`. */
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "node_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- ends ---- */
+
+void node_finish_request(struct node *node, struct node_request *request, enum node_outcome outcome)
+{
+    request->outcome = outcome;
+    request->leader = node->leader;
+    if (outcome != NODE_OK && request->kind == NODE_REQUEST_COMMAND) {
+        node->proposals_failed++;
+    }
+    list_remove(&request->link);
+    list_push_back(&node->finished, &request->link);
+}
+
+void node_complete(struct node *node)
+{
+    struct list *link;
+    while ((link = list_pop_front(&node->finished)) != NULL) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        /* done() may free the request, so its buffer is taken out first. */
+        struct buf text = request->result_text;
+        request->result_text = (struct buf){0};
+        atomic_fetch_sub(&node->requests_live, 1);
+        request->done(request);
+        buf_finish(&text);
+    }
+}
+
+static void finish_all(struct node *node, struct list *requests, enum node_outcome outcome)
+{
+    while (!list_is_empty(requests)) {
+        node_finish_request(node, LIST_ENTRY(requests->next, struct node_request, link), outcome);
+    }
+}
+
+/* ---- admission ---- */
+
+static bool is_leader(const struct node *node)
+{
+    return raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
+}
+
+static void note_expiry(struct node *node, uint64_t expires_ns)
+{
+    if (expires_ns < node->expire_at_ns) {
+        node->expire_at_ns = expires_ns;
+    }
+}
+
+/* A little before the caller's deadline, so that it hears why. */
+static uint64_t before_deadline(const struct node_request *request, uint64_t now_ns)
+{
+    if (request->deadline_ns <= now_ns) {
+        return now_ns;
+    }
+    uint64_t left = request->deadline_ns - now_ns;
+    uint64_t margin = left / 8 < 50 * NS_PER_MS ? left / 8 : 50 * NS_PER_MS;
+    return request->deadline_ns - margin;
+}
+
+static uint64_t wait_until(const struct node *node, const struct node_request *request,
+                           uint64_t wait_ns)
+{
+    uint64_t limit = request->submitted_ns + wait_ns;
+    uint64_t deadline = before_deadline(request, node->now_ns);
+    return limit < deadline ? limit : deadline;
+}
+
+static void wait_for_leader(struct node *node, struct node_request *request)
+{
+    request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
+    note_expiry(node, request->expires_ns);
+    list_push_back(&node->waiting, &request->link);
+}
+
+static void admit_command(struct node *node, struct node_request *request)
+{
+    if (!is_leader(node) && !request->may_forward) {
+        /* A node that drains still names the leader that took over. */
+        node_finish_request(node, request, NODE_NOT_LEADER);
+        return;
+    }
+    if (node->is_drain_hopeless) {
+        node_finish_request(node, request, NODE_DRAINING);
+        return;
+    }
+    wait_for_leader(node, request);
+}
+
+static void admit_read(struct node *node, struct node_request *request)
+{
+    if (request->is_leader_only && !is_leader(node)) {
+        node_finish_request(node, request, NODE_NOT_LEADER);
+        return;
+    }
+    request->expires_ns =
+        wait_until(node, request, NODE_READ_WAIT_TIMEOUTS * node->options.election_timeout_ns);
+    note_expiry(node, request->expires_ns);
+    list_push_back(&node->reads_new, &request->link);
+}
+
+static void start_transfer(struct node *node, raft_member target)
+{
+    node->is_transfer_over = false;
+    struct raft_event event = {.kind = RAFT_EVENT_TRANSFER, .transfer = {.target = target}};
+    (void)node_step(node, &event);
+}
+
+static void admit_transfer(struct node *node, struct node_request *request)
+{
+    raft_member target = request->transfer_target;
+    if (!is_leader(node)) {
+        node_finish_request(node, request, NODE_NOT_LEADER);
+        return;
+    }
+    if (target != RAFT_NO_MEMBER && (target < 0 || target >= node->options.member_count)) {
+        node_finish_request(node, request, NODE_BAD_TARGET);
+        return;
+    }
+    if (target == node->self) {
+        node_finish_request(node, request, NODE_OK);
+        return;
+    }
+    request->expires_ns = before_deadline(request, node->now_ns);
+    note_expiry(node, request->expires_ns);
+    bool is_first = list_is_empty(&node->transfers);
+    list_push_back(&node->transfers, &request->link);
+    if (is_first) {
+        start_transfer(node, target);
+    }
+}
+
+void node_admit(struct node *node, struct node_request *request)
+{
+    request->submitted_ns = node->now_ns;
+    request->has_caller_deadline = request->deadline_ns != UINT64_MAX;
+    if (request->deadline_ns > node->now_ns + NODE_REQUEST_MAX_NS) {
+        request->deadline_ns = node->now_ns + NODE_REQUEST_MAX_NS;
+        request->has_caller_deadline = false;
+    }
+    list_init(&request->link);
+    switch (request->kind) {
+    case NODE_REQUEST_COMMAND:
+        node->proposals_total++;
+        admit_command(node, request);
+        break;
+    case NODE_REQUEST_READ:
+        node->reads_total++;
+        admit_read(node, request);
+        break;
+    case NODE_REQUEST_TRANSFER:
+        admit_transfer(node, request);
+        break;
+    }
+}
+
+/* ---- proposing ---- */
+
+/* By index; indexes may come again in a later term while older ones still wait for their fate. */
+static void add_pending(struct node *node, struct node_request *request)
+{
+    struct list *position = node->pending.prev;
+    while (position != &node->pending &&
+           LIST_ENTRY(position, struct node_request, link)->index > request->index) {
+        position = position->prev;
+    }
+    list_insert_after(&request->link, position);
+}
+
+/* False when the log has no room for this much. */
+static bool log_has_room(struct node *node, uint64_t bytes)
+{
+    bool has_room = wal_has_room(node->wal, bytes + NODE_LOG_SLACK_BYTES);
+    if (!has_room) {
+        (void)wal_maintain(node->wal);
+        has_room = wal_has_room(node->wal, bytes + NODE_LOG_SLACK_BYTES);
+    }
+    if (has_room == node->is_log_full) {
+        node->is_log_full = !has_room;
+        if (has_room) {
+            log_info("node", "the disk has room for the log again");
+        } else {
+            log_error("node", "no room for the log on the disk: refusing writes");
+        }
+        node_set_eligible(node, has_room);
+    }
+    return has_room;
+}
+
+/* Takes from `waiting` what fits in one batch, in order. */
+static uint32_t fill_batch(struct node *node, struct list *batch)
+{
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    int64_t wall_ms = clock_wall_ms(node->options.clock);
+    while (!list_is_empty(&node->waiting) && count < RAFT_APPEND_ENTRIES_MAX) {
+        struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
+        bytes += request->command_size;
+        if (count > 0 && bytes > NODE_PROPOSE_BYTES_MAX) {
+            break;
+        }
+        int rc = command_stamp(request->command, request->command_size, wall_ms);
+        CHECK(rc == 0);
+        node->entry_scratch[count++] = (struct raft_entry){
+            .type = RAFT_ENTRY_COMMAND,
+            .data = request->command,
+            .size = request->command_size,
+        };
+        list_remove(&request->link);
+        list_push_back(batch, &request->link);
+    }
+    return count;
+}
+
+static void propose_batch(struct node *node)
+{
+    struct list batch;
+    list_init(&batch);
+    raft_index first = wal_last_index(node->wal) + 1;
+    struct raft_event event = {.kind = RAFT_EVENT_PROPOSE};
+    event.propose.entries = node->entry_scratch;
+    event.propose.count = fill_batch(node, &batch);
+    int rc = node_step(node, &event);
+    CHECK(rc == 0);
+    raft_term term = wal_term(node->wal, first);
+    struct list *link;
+    while ((link = list_pop_front(&batch)) != NULL) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        request->index = first++;
+        request->term = term;
+        request->expires_ns = request->deadline_ns;
+        note_expiry(node, request->expires_ns);
+        add_pending(node, request);
+    }
+}
+
+static void propose(struct node *node)
+{
+    if (chat_is_full(node->chat)) {
+        finish_all(node, &node->waiting, NODE_OVERLOADED);
+        return;
+    }
+    if (!log_has_room(node, NODE_PROPOSE_BYTES_MAX + COMMAND_BYTES_MAX)) {
+        finish_all(node, &node->waiting, NODE_DISK_FULL);
+        return;
+    }
+    propose_batch(node);
+}
+
+void node_entry_applied(struct node *node, raft_index index, raft_term term,
+                        const struct command_result *result)
+{
+    while (!list_is_empty(&node->pending)) {
+        struct node_request *request = LIST_ENTRY(node->pending.next, struct node_request, link);
+        if (request->index > index) {
+            return;
+        }
+        if (request->term != term) {
+            /* Another entry has its place: it was certainly not applied. */
+            list_remove(&request->link);
+            admit_command(node, request);
+            continue;
+        }
+        request->result = *result;
+        if (result->channel_id.size + result->name.size > 0) {
+            /* The views do not outlive the next apply. */
+            buf_append(&request->result_text, result->channel_id.data, result->channel_id.size);
+            buf_append(&request->result_text, result->name.data, result->name.size);
+            const uint8_t *text = request->result_text.data;
+            request->result.channel_id.data = text;
+            request->result.name.data = text + result->channel_id.size;
+        }
+        node_finish_request(node, request,
+                            buf_failed(&request->result_text) ? NODE_COMMIT_UNKNOWN : NODE_OK);
+    }
+}
+
+/* ---- forwarding ---- */
+
+static bool forward(struct node *node, struct node_request *request)
+{
+    uint64_t left_ms =
+        request->deadline_ns > node->now_ns ? (request->deadline_ns - node->now_ns) / NS_PER_MS : 0;
+    struct peer_message message = {
+        .kind = PEER_MESSAGE_FORWARD_REQUEST,
+        .forward_request = {.id = node->next_forward_id,
+                            .command = {request->command, request->command_size},
+                            .timeout_ms = (uint32_t)left_ms},
+    };
+    int rc = node->transport->ops->send(node->transport, node->leader, &message);
+    if (rc == ERR_FULL) {
+        node_finish_request(node, request, NODE_OVERLOADED);
+        return true;
+    }
+    if (rc != 0) {
+        return false;
+    }
+    request->forward_id = node->next_forward_id++;
+    request->forward_peer = node->leader;
+    request->expires_ns = request->deadline_ns;
+    note_expiry(node, request->expires_ns);
+    node->forwards_total++;
+    list_remove(&request->link);
+    list_push_back(&node->forwarded, &request->link);
+    return true;
+}
+
+/* In order: a command never overtakes an earlier one of the same connection. */
+static void forward_waiting(struct node *node)
+{
+    while (!list_is_empty(&node->waiting)) {
+        struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
+        if (!request->may_forward) {
+            node_finish_request(node, request, NODE_NOT_LEADER);
+        } else if (!forward(node, request)) {
+            node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
+            return;
+        }
+    }
+}
+
+static void refuse_waiting(struct node *node)
+{
+    struct list *link = node->waiting.next;
+    while (link != &node->waiting) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (!request->may_forward) {
+            node_finish_request(node, request, NODE_NOT_LEADER);
+        }
+    }
+}
+
+static void requeue(struct node *node, struct node_request *request)
+{
+    list_remove(&request->link);
+    request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
+    note_expiry(node, request->expires_ns);
+    /* Before those that came later. */
+    struct list *position = node->waiting.prev;
+    while (position != &node->waiting &&
+           LIST_ENTRY(position, struct node_request, link)->submitted_ns > request->submitted_ns) {
+        position = position->prev;
+    }
+    list_insert_after(&request->link, position);
+}
+
+void node_peer_lost(struct node *node, raft_member peer)
+{
+    struct list *link = node->forwarded.next;
+    while (link != &node->forwarded) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (request->forward_peer != peer) {
+            continue;
+        }
+        if (request->may_repeat) {
+            requeue(node, request);
+        } else {
+            node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
+        }
+    }
+}
+
+static void forwarded_done(struct node_request *request)
+{
+    struct forwarded *forwarded = (struct forwarded *)(void *)request;
+    struct node *node = forwarded->node;
+    struct buf *out = &node->encode_scratch;
+    buf_reset(out);
+    if (request->outcome == NODE_OK) {
+        command_result_encode(&request->result, out);
+    }
+    struct peer_message message = {
+        .kind = PEER_MESSAGE_FORWARD_RESPONSE,
+        .forward_response = {.id = forwarded->id,
+                             .code =
+                                 buf_failed(out) ? NODE_COMMIT_UNKNOWN : (int32_t)request->outcome,
+                             .result = buf_bytes(out)},
+    };
+    /* If it cannot go, the other side hears of the lost stream. */
+    (void)node->transport->ops->send(node->transport, forwarded->from, &message);
+    free(forwarded);
+}
+
+void node_forward_request(struct node *node, raft_member from, const struct peer_message *message)
+{
+    struct bytes command = message->forward_request.command;
+    struct command decoded;
+    int32_t refusal = NODE_OVERLOADED;
+    struct forwarded *forwarded = NULL;
+    if (command_decode(command, &decoded) == 0 &&
+        atomic_load(&node->requests_live) < node->options.requests_max) {
+        forwarded = calloc(1, sizeof(*forwarded) + command.size);
+    }
+    if (forwarded == NULL) {
+        struct peer_message answer = {
+            .kind = PEER_MESSAGE_FORWARD_RESPONSE,
+            .forward_response = {.id = message->forward_request.id, .code = refusal},
+        };
+        (void)node->transport->ops->send(node->transport, from, &answer);
+        return;
+    }
+    memcpy(forwarded->command, command.data, command.size);
+    forwarded->node = node;
+    forwarded->from = from;
+    forwarded->id = message->forward_request.id;
+    forwarded->request = (struct node_request){
+        .kind = NODE_REQUEST_COMMAND,
+        .deadline_ns = node->now_ns + message->forward_request.timeout_ms * NS_PER_MS,
+        .command = forwarded->command,
+        .command_size = (uint32_t)command.size,
+        .done = forwarded_done,
+    };
+    atomic_fetch_add(&node->requests_live, 1);
+    node_admit(node, &forwarded->request);
+}
+
+static struct node_request *find_forwarded(struct node *node, uint64_t id)
+{
+    LIST_FOR_EACH (link, &node->forwarded) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        if (request->forward_id == id) {
+            return request;
+        }
+    }
+    return NULL;
+}
+
+void node_forward_response(struct node *node, const struct peer_message *message)
+{
+    struct node_request *request = find_forwarded(node, message->forward_response.id);
+    if (request == NULL) {
+        return; /* it expired, or its stream was lost */
+    }
+    enum node_outcome outcome = (enum node_outcome)message->forward_response.code;
+    switch (outcome) {
+    case NODE_OK:
+        buf_append(&request->result_text, message->forward_response.result.data,
+                   message->forward_response.result.size);
+        if (buf_failed(&request->result_text) ||
+            command_result_decode(buf_bytes(&request->result_text), &request->result) != 0) {
+            outcome = NODE_COMMIT_UNKNOWN;
+        }
+        node_finish_request(node, request, outcome);
+        return;
+    case NODE_NOT_LEADER:
+    case NODE_DRAINING:
+    case NODE_NO_QUORUM:
+        /* Certainly not proposed there: wait for the next leader. */
+        node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
+        requeue(node, request);
+        return;
+    case NODE_OVERLOADED:
+    case NODE_DISK_FULL:
+    case NODE_DEADLINE:
+        node_finish_request(node, request, outcome);
+        return;
+    default:
+        node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
+        return;
+    }
+}
+
+/* ---- reads ---- */
+
+static void ask_read_index(struct node *node)
+{
+    struct read_group *group = calloc(1, sizeof(*group));
+    if (group == NULL) {
+        finish_all(node, &node->reads_new, NODE_OVERLOADED);
+        return;
+    }
+    list_init(&group->requests);
+    list_splice_back(&group->requests, &node->reads_new);
+    group->id = ++node->next_read_id;
+    list_push_back(&node->reads_asked, &group->link);
+    struct raft_event event = {.kind = RAFT_EVENT_READ, .read = {.id = group->id}};
+    if (node_step(node, &event) != 0) {
+        /* The core has too many: again next turn. */
+        list_splice_back(&node->reads_new, &group->requests);
+        list_remove(&group->link);
+        free(group);
+        node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
+    }
+}
+
+static void read_refused(struct node *node, struct read_group *group)
+{
+    struct list *link = group->requests.next;
+    while (link != &group->requests) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (request->is_leader_only) {
+            node_finish_request(node, request, NODE_NO_QUORUM);
+        }
+    }
+    list_splice_back(&node->reads_new, &group->requests);
+    node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
+}
+
+void node_read_ready(struct node *node, const struct raft_ready_read *ready)
+{
+    struct read_group *group = NULL;
+    LIST_FOR_EACH (link, &node->reads_asked) {
+        struct read_group *candidate = LIST_ENTRY(link, struct read_group, link);
+        if (candidate->id == ready->id) {
+            group = candidate;
+            break;
+        }
+    }
+    CHECK(group != NULL);
+    list_remove(&group->link);
+    if (!ready->confirmed) {
+        read_refused(node, group);
+        free(group);
+        return;
+    }
+    group->index = ready->index;
+    LIST_FOR_EACH (link, &group->requests) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        request->was_confirmed = true;
+        request->expires_ns = request->deadline_ns;
+        note_expiry(node, request->expires_ns);
+    }
+    list_push_back(&node->reads_indexed, &group->link);
+}
+
+void node_release_reads(struct node *node)
+{
+    struct list *link = node->reads_indexed.next;
+    while (link != &node->reads_indexed) {
+        struct read_group *group = LIST_ENTRY(link, struct read_group, link);
+        link = link->next;
+        if (group->index <= node->applied_index) {
+            finish_all(node, &group->requests, NODE_OK);
+        }
+        if (list_is_empty(&group->requests)) {
+            list_remove(&group->link);
+            free(group);
+        }
+    }
+}
+
+/* ---- every turn ---- */
+
+void node_push_requests(struct node *node)
+{
+    enum raft_propose_answer answer = raft_can_propose(node->raft);
+    if (!list_is_empty(&node->waiting)) {
+        if (answer == RAFT_PROPOSE_NOW) {
+            propose(node);
+        } else if (answer == RAFT_PROPOSE_NOT_LEADER) {
+            if (node->leader != RAFT_NO_MEMBER && node->leader != node->self &&
+                node->now_ns >= node->forward_retry_ns) {
+                forward_waiting(node);
+            } else {
+                refuse_waiting(node);
+            }
+        }
+    }
+    if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER &&
+        node->now_ns >= node->read_retry_ns) {
+        ask_read_index(node);
+    }
+}
+
+void node_leader_changed(struct node *node)
+{
+    node->forward_retry_ns = 0;
+    node->read_retry_ns = 0;
+}
+
+void node_settle_transfers(struct node *node)
+{
+    if (list_is_empty(&node->transfers)) {
+        return;
+    }
+    bool leads = is_leader(node);
+    if (!leads && node->leader != RAFT_NO_MEMBER) {
+        finish_all(node, &node->transfers, NODE_OK);
+    } else if (leads && node->is_transfer_over) {
+        finish_all(node, &node->transfers, NODE_BAD_TARGET);
+    }
+}
+
+/* ---- deadlines ---- */
+
+static void expire_list(struct node *node, struct list *requests, enum node_outcome outcome)
+{
+    struct list *link = requests->next;
+    while (link != requests) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (request->expires_ns > node->now_ns) {
+            note_expiry(node, request->expires_ns);
+            continue;
+        }
+        enum node_outcome end = outcome;
+        if (outcome == NODE_COMMIT_UNKNOWN && request->has_caller_deadline && is_leader(node)) {
+            end = NODE_DEADLINE;
+        }
+        node_finish_request(node, request, end);
+    }
+}
+
+void node_expire(struct node *node)
+{
+    if (node->now_ns < node->expire_at_ns) {
+        return;
+    }
+    node->expire_at_ns = UINT64_MAX;
+    enum node_outcome waiting = is_leader(node) ? NODE_DEADLINE : NODE_NO_QUORUM;
+    expire_list(node, &node->waiting, waiting);
+    expire_list(node, &node->pending, NODE_COMMIT_UNKNOWN);
+    expire_list(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
+    expire_list(node, &node->reads_new, NODE_NO_QUORUM);
+    expire_list(node, &node->transfers, NODE_DEADLINE);
+    LIST_FOR_EACH (link, &node->reads_asked) {
+        expire_list(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_NO_QUORUM);
+    }
+    LIST_FOR_EACH (link, &node->reads_indexed) {
+        expire_list(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_DEADLINE);
+    }
+}
+
+void node_fail_all(struct node *node)
+{
+    finish_all(node, &node->waiting, NODE_DRAINING);
+    finish_all(node, &node->pending, NODE_COMMIT_UNKNOWN);
+    finish_all(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
+    finish_all(node, &node->reads_new, NODE_DRAINING);
+    finish_all(node, &node->transfers, NODE_COMMIT_UNKNOWN);
+    struct list *lists[] = {&node->reads_asked, &node->reads_indexed};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        LIST_FOR_EACH (link, lists[i]) {
+            finish_all(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_DRAINING);
+        }
+    }
+    node_complete(node);
+}
