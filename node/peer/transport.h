@@ -17,8 +17,10 @@
 #define PEER_BATCH_MESSAGES_MAX 8192
 #define PEER_BATCH_BYTES_MAX (16u << 20)  /* what is accepted in one batch */
 #define PEER_QUEUE_BYTES_MAX (8u << 20)   /* outgoing, per peer; beyond it messages are dropped */
+#define PEER_BATCH_ENTRIES_MAX (1u << 18) /* log entries in one batch, over all its messages */
 #define PEER_UNHANDLED_BATCHES_MAX 64     /* incoming, per stream; beyond it reading pauses */
-#define PEER_COMMAND_BYTES_MAX (4u << 20) /* a forwarded command or its result */
+#define PEER_UNHANDLED_BYTES_MAX (32u << 20) /* the same, by their size */
+#define PEER_COMMAND_BYTES_MAX (4u << 20)    /* a forwarded command or its result */
 
 enum peer_message_kind {
     PEER_MESSAGE_RAFT,

@@ -1,0 +1,436 @@
+#include "peer/peer.h"
+
+#include "base/check.h"
+#include "base/checksum.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "peer/peer_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Streams of all peers, their successors while the old ones end, and unary calls. */
+#define CALLS_MAX 128
+#define METADATA_BYTES_MAX (16u << 10)
+#define KEEPALIVE_MS_MIN 1000
+#define PING_INTERVAL_MS_MIN 300
+#define SWEEP_INTERVAL_NS NS_PER_S
+#define STOP_GRACE_MS 200
+#define LOG_REPEAT_NS (60 * NS_PER_S)
+
+/* ---- small things ---- */
+
+bool log_limit_passes(struct log_limit *limit, const char *text)
+{
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    if (limit->logged_ns != 0 && now_ns - limit->logged_ns < LOG_REPEAT_NS &&
+        strncmp(limit->text, text, sizeof(limit->text) - 1) == 0) {
+        return false;
+    }
+    snprintf(limit->text, sizeof(limit->text), "%s", text);
+    limit->logged_ns = now_ns;
+    return true;
+}
+
+void log_limit_reset(struct log_limit *limit)
+{
+    limit->logged_ns = 0;
+}
+
+struct bytes peer_node_id(const struct peer *peer, raft_member member)
+{
+    return bytes_of_text(peer->members[member].node_id);
+}
+
+raft_member peer_find_member(const struct peer *peer, struct bytes node_id)
+{
+    for (raft_member i = 0; i < peer->member_count; i++) {
+        if (bytes_equal(peer_node_id(peer, i), node_id)) {
+            return i;
+        }
+    }
+    return RAFT_NO_MEMBER;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+uint64_t peer_membership_hash(const struct peer_address *members, int member_count)
+{
+    const char *ids[RAFT_MEMBERS_MAX];
+    CHECK(member_count <= RAFT_MEMBERS_MAX);
+    for (int i = 0; i < member_count; i++) {
+        ids[i] = members[i].node_id;
+    }
+    qsort(ids, (size_t)member_count, sizeof(ids[0]), compare_texts);
+    uint64_t hash = 0;
+    for (int i = 0; i < member_count; i++) {
+        /* With its NUL, so that "ab", "c" is not "a", "bc". */
+        hash = checksum64_seed(hash, ids[i], strlen(ids[i]) + 1);
+    }
+    return hash;
+}
+
+/* ---- events ---- */
+
+static void release_plain(struct peer_event *event)
+{
+    free(event);
+}
+
+void peer_post_plain(struct peer *peer, const struct peer_event *event)
+{
+    struct peer_event *copy = malloc(sizeof(*copy));
+    /* The core would wait for ever for what this event tells. */
+    CHECK(copy != NULL);
+    *copy = *event;
+    list_init(&copy->link);
+    copy->release = release_plain;
+    peer->receiver.post(peer->receiver.context, copy);
+}
+
+/* ---- the transport ---- */
+
+static struct peer *peer_of(struct transport *transport)
+{
+    return LIST_ENTRY(transport, struct peer, transport);
+}
+
+static int transport_send(struct transport *transport, raft_member to,
+                          const struct peer_message *message)
+{
+    struct peer *peer = peer_of(transport);
+    CHECK(to >= 0);
+    CHECK(to < peer->member_count);
+    CHECK(to != peer->self);
+    return link_send(peer->links[to], message);
+}
+
+static void transport_flush(struct transport *transport)
+{
+    struct peer *peer = peer_of(transport);
+    for (int i = 0; i < peer->member_count; i++) {
+        if (peer->links[i] != NULL) {
+            link_flush(peer->links[i]);
+        }
+    }
+}
+
+static void transport_set_cluster_id(struct transport *transport, const uint8_t *cluster_id)
+{
+    struct peer *peer = peer_of(transport);
+    pthread_mutex_lock(&peer->lock);
+    memcpy(peer->cluster_id, cluster_id, sizeof(peer->cluster_id));
+    pthread_mutex_unlock(&peer->lock);
+}
+
+static void transport_set_not_fresh(struct transport *transport)
+{
+    struct peer *peer = peer_of(transport);
+    pthread_mutex_lock(&peer->lock);
+    peer->is_fresh = false;
+    pthread_mutex_unlock(&peer->lock);
+}
+
+static const struct transport_ops transport_ops = {
+    .send = transport_send,
+    .flush = transport_flush,
+    .set_cluster_id = transport_set_cluster_id,
+    .set_not_fresh = transport_set_not_fresh,
+};
+
+struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t stream_id)
+{
+    struct peer_header header = {
+        .format_version = PEER_FORMAT_VERSION,
+        .from_node_id = peer_node_id(peer, peer->self),
+        .to_node_id = peer_node_id(peer, to),
+        .incarnation = peer->incarnation,
+        .membership_hash = peer->membership_hash,
+        .stream_id = stream_id,
+    };
+    pthread_mutex_lock(&peer->lock);
+    memcpy(header.cluster_id, peer->cluster_id, sizeof(header.cluster_id));
+    header.is_fresh = peer->is_fresh;
+    pthread_mutex_unlock(&peer->lock);
+    return header;
+}
+
+void peer_get_cluster_id(struct peer *peer, uint8_t *out)
+{
+    pthread_mutex_lock(&peer->lock);
+    memcpy(out, peer->cluster_id, sizeof(peer->cluster_id));
+    pthread_mutex_unlock(&peer->lock);
+}
+
+/* ---- incoming calls ---- */
+
+void call_refuse(struct rpc_call *call, int code, const char *reason)
+{
+    const struct rpc_status status = {.code = code, .message = reason};
+    rpc_call_finish(call, NULL, &status);
+}
+
+void incoming_begin(struct incoming *incoming, struct peer *peer, struct rpc_call *call,
+                    const struct rpc_call_events *events)
+{
+    incoming->peer = peer;
+    incoming->call = call;
+    incoming->begun_ns = clock_monotonic_ns(clock_system());
+    atomic_init(&incoming->references, 1);
+    atomic_init(&incoming->has_greeted, false);
+    pthread_mutex_init(&incoming->lock, NULL);
+    pthread_mutex_lock(&peer->lock);
+    list_push_back(&peer->incoming, &incoming->link);
+    pthread_mutex_unlock(&peer->lock);
+    rpc_call_accept(call, events);
+    rpc_call_receive(call);
+}
+
+void incoming_end(struct incoming *incoming)
+{
+    struct peer *peer = incoming->peer;
+    pthread_mutex_lock(&peer->lock);
+    list_remove(&incoming->link);
+    pthread_mutex_unlock(&peer->lock);
+    pthread_mutex_lock(&incoming->lock);
+    incoming->call = NULL;
+    pthread_mutex_unlock(&incoming->lock);
+    incoming_unref(incoming);
+}
+
+void incoming_ref(struct incoming *incoming)
+{
+    atomic_fetch_add_explicit(&incoming->references, 1, memory_order_relaxed);
+}
+
+void incoming_unref(struct incoming *incoming)
+{
+    if (atomic_fetch_sub_explicit(&incoming->references, 1, memory_order_acq_rel) == 1) {
+        pthread_mutex_destroy(&incoming->lock);
+        incoming->destroy(incoming);
+    }
+}
+
+static void on_call(void *context, struct rpc_call *call)
+{
+    struct peer *peer = context;
+    const char *path = rpc_call_path(call);
+    if (atomic_load(&peer->is_stopping)) {
+        call_refuse(call, GRPC_STATUS_UNAVAILABLE, "the node is stopping");
+    } else if (strcmp(path, STREAM_PATH) == 0) {
+        stream_accept(peer, call);
+    } else if (strcmp(path, APPEND_ENTRIES_PATH) == 0) {
+        query_accept(peer, call, RAFT_APPEND_REQUEST);
+    } else if (strcmp(path, REQUEST_VOTE_PATH) == 0) {
+        query_accept(peer, call, RAFT_VOTE_REQUEST);
+    } else {
+        call_refuse(call, GRPC_STATUS_UNIMPLEMENTED, "unknown method");
+    }
+}
+
+/* A call that does not say what it wants would hold its place for ever. */
+static void sweep(void *context)
+{
+    struct peer *peer = context;
+    if (atomic_load(&peer->is_stopping)) {
+        return;
+    }
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    pthread_mutex_lock(&peer->lock);
+    LIST_FOR_EACH (link, &peer->incoming) {
+        struct incoming *incoming = LIST_ENTRY(link, struct incoming, link);
+        if (!atomic_load(&incoming->has_greeted) &&
+            now_ns - incoming->begun_ns > incoming->greeting_ns_max) {
+            call_refuse(incoming->call, GRPC_STATUS_DEADLINE_EXCEEDED, "no message came in time");
+        }
+    }
+    pthread_mutex_unlock(&peer->lock);
+    int rc = rpc_loop_post(peer->loop, now_ns + SWEEP_INTERVAL_NS, sweep, peer);
+    CHECK(rc == 0 || rc == ERR_CLOSED);
+}
+
+static void end_incoming(struct peer *peer)
+{
+    pthread_mutex_lock(&peer->lock);
+    LIST_FOR_EACH (link, &peer->incoming) {
+        struct incoming *incoming = LIST_ENTRY(link, struct incoming, link);
+        call_refuse(incoming->call, GRPC_STATUS_UNAVAILABLE, "the node is stopping");
+    }
+    pthread_mutex_unlock(&peer->lock);
+}
+
+/* ---- lifetime ---- */
+
+static int copy_members(struct peer *peer, const struct peer_options *options)
+{
+    CHECK(options->member_count >= 1);
+    CHECK(options->member_count <= RAFT_MEMBERS_MAX);
+    CHECK(options->self >= 0);
+    CHECK(options->self < options->member_count);
+    peer->member_count = options->member_count;
+    peer->self = options->self;
+    for (int i = 0; i < options->member_count; i++) {
+        const struct peer_address *from = &options->members[i];
+        CHECK(strlen(from->node_id) <= PEER_NODE_ID_BYTES_MAX);
+        CHECK(i == 0 || strcmp(options->members[i - 1].node_id, from->node_id) < 0);
+        peer->members[i].node_id = strdup(from->node_id);
+        peer->members[i].raft_addr = strdup(from->raft_addr);
+        if (peer->members[i].node_id == NULL || peer->members[i].raft_addr == NULL) {
+            return ERR_NOMEM;
+        }
+    }
+    peer->membership_hash = peer_membership_hash(options->members, options->member_count);
+    return 0;
+}
+
+static uint32_t keepalive_ms(const struct peer *peer)
+{
+    return peer->election_timeout_ms > KEEPALIVE_MS_MIN ? peer->election_timeout_ms
+                                                        : KEEPALIVE_MS_MIN;
+}
+
+static int listen_on(struct peer *peer, const char *address)
+{
+    const struct rpc_server_options options = {
+        .address = address,
+        .receive_bytes_max = PEER_BATCH_BYTES_MAX,
+        .metadata_bytes_max = METADATA_BYTES_MAX,
+        .calls_max = CALLS_MAX,
+        .keepalive_ms = keepalive_ms(peer),
+        .ping_interval_min_ms = PING_INTERVAL_MS_MIN,
+    };
+    const struct rpc_server_handler handler = {.on_call = on_call, .context = peer};
+    return rpc_server_create(peer->loop, &options, &handler, &peer->server);
+}
+
+static int create_links(struct peer *peer)
+{
+    for (int i = 0; i < peer->member_count; i++) {
+        if (i == peer->self) {
+            continue;
+        }
+        int rc = link_create(peer, i, &peer->links[i]);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static void free_peer(struct peer *peer)
+{
+    for (int i = 0; i < peer->member_count; i++) {
+        link_destroy(peer->links[i]);
+        free(peer->members[i].node_id);
+        free(peer->members[i].raft_addr);
+    }
+    pthread_mutex_destroy(&peer->lock);
+    free(peer);
+}
+
+int peer_create(const struct peer_options *options, struct peer **out)
+{
+    struct peer *peer = calloc(1, sizeof(*peer));
+    if (peer == NULL) {
+        return ERR_NOMEM;
+    }
+    peer->transport.ops = &transport_ops;
+    peer->receiver = options->receiver;
+    peer->incarnation = options->incarnation;
+    peer->is_fresh = options->is_fresh;
+    peer->election_timeout_ms = options->election_timeout_ms;
+    memcpy(peer->cluster_id, options->cluster_id, sizeof(peer->cluster_id));
+    atomic_init(&peer->is_stopping, false);
+    pthread_mutex_init(&peer->lock, NULL);
+    list_init(&peer->incoming);
+    int rc = copy_members(peer, options);
+    if (rc == 0) {
+        rc = create_links(peer);
+    }
+    if (rc != 0) {
+        goto free_peer;
+    }
+    rc = rpc_loop_create("peer", &peer->loop);
+    if (rc != 0) {
+        goto free_peer;
+    }
+    rc = listen_on(peer, options->bind_addr);
+    if (rc != 0) {
+        goto destroy_loop;
+    }
+    *out = peer;
+    return 0;
+destroy_loop:
+    rpc_loop_destroy(peer->loop);
+free_peer:
+    free_peer(peer);
+    return rc;
+}
+
+void peer_start(struct peer *peer)
+{
+    sweep(peer);
+    for (int i = 0; i < peer->member_count; i++) {
+        if (peer->links[i] != NULL) {
+            link_start(peer->links[i]);
+        }
+    }
+}
+
+struct transport *peer_transport(struct peer *peer)
+{
+    return &peer->transport;
+}
+
+int peer_port(const struct peer *peer)
+{
+    return rpc_server_port(peer->server);
+}
+
+void peer_stop(struct peer *peer)
+{
+    if (peer->is_stopped) {
+        return;
+    }
+    peer->is_stopped = true;
+    atomic_store(&peer->is_stopping, true);
+    rpc_server_close(peer->server);
+    for (int i = 0; i < peer->member_count; i++) {
+        if (peer->links[i] != NULL) {
+            link_stop(peer->links[i]);
+        }
+    }
+    end_incoming(peer);
+    rpc_server_stop(peer->server, STOP_GRACE_MS);
+}
+
+void peer_destroy(struct peer *peer)
+{
+    if (peer == NULL) {
+        return;
+    }
+    peer_stop(peer);
+    rpc_server_destroy(peer->server);
+    rpc_loop_destroy(peer->loop);
+    free_peer(peer);
+}
+
+void peer_get_stats(const struct peer *peer, struct peer_stats *out)
+{
+    const struct peer_counters *counters = &peer->counters;
+    *out = (struct peer_stats){
+        .messages_sent = atomic_load(&counters->messages_sent),
+        .messages_received = atomic_load(&counters->messages_received),
+        .bytes_sent = atomic_load(&counters->bytes_sent),
+        .messages_dropped = atomic_load(&counters->messages_dropped),
+        .connects = atomic_load(&counters->connects),
+    };
+    for (int i = 0; i < peer->member_count; i++) {
+        out->is_connected[i] = peer->links[i] != NULL && link_is_up(peer->links[i]);
+    }
+}

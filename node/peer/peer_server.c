@@ -1,0 +1,394 @@
+/* Streams that other nodes dialled to us. All runs on the loop's thread but what the release of an
+ * event does: that is under the stream's lock. */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "peer/peer_internal.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HELLO_NS_MAX (5 * NS_PER_S)
+#define ADDRESS_BYTES_MAX 128
+
+/* Why a stream is refused; code 0: it is not. */
+struct refusal {
+    int code;
+    char text[REASON_BYTES_MAX];
+};
+
+struct peer_stream {
+    struct incoming incoming; /* first */
+    char address[ADDRESS_BYTES_MAX];
+    raft_member from; /* RAFT_NO_MEMBER before the hello */
+    uint64_t epoch;
+    uint64_t incarnation;
+    uint64_t stream_id;
+    bool is_over; /* refused, or replaced by a newer stream */
+
+    /* Under incoming.lock. */
+    size_t unreleased;
+    size_t unreleased_bytes;
+    bool is_paused;
+};
+
+/* One allocation with its messages, their entries and the batch that they are views into. */
+struct batch_event {
+    struct peer_event event;
+    struct peer_stream *stream;
+    size_t wire_bytes;
+};
+
+static struct peer_stream *stream_of(struct incoming *incoming)
+{
+    return LIST_ENTRY(incoming, struct peer_stream, incoming);
+}
+
+/* ---- refusing ---- */
+
+static void refuse(struct refusal *refusal, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void refuse(struct refusal *refusal, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    refusal->code = code;
+    vsnprintf(refusal->text, sizeof(refusal->text), format, arguments);
+    va_end(arguments);
+}
+
+/* What came over the wire, cut and made printable. */
+struct shown {
+    char text[65];
+};
+
+static struct shown show(struct bytes bytes)
+{
+    struct shown shown;
+    const unsigned char *data = bytes.data;
+    size_t size = bytes.size < sizeof(shown.text) - 1 ? bytes.size : sizeof(shown.text) - 1;
+    for (size_t i = 0; i < size; i++) {
+        shown.text[i] = data[i] >= 0x20 && data[i] < 0x7f ? (char)data[i] : '?';
+    }
+    shown.text[size] = '\0';
+    return shown;
+}
+
+static struct shown show_cluster(const uint8_t *cluster_id)
+{
+    struct shown shown;
+    for (size_t i = 0; i < RAFT_CLUSTER_ID_BYTES; i++) {
+        snprintf(shown.text + 2 * i, 3, "%02x", cluster_id[i]);
+    }
+    return shown;
+}
+
+static bool is_founded(const uint8_t *cluster_id)
+{
+    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
+    return memcmp(cluster_id, none, sizeof(none)) != 0;
+}
+
+static void check_cluster(struct peer *peer, const struct peer_header *header,
+                          struct refusal *refusal)
+{
+    uint8_t ours[RAFT_CLUSTER_ID_BYTES];
+    peer_get_cluster_id(peer, ours);
+    if (is_founded(ours) && is_founded(header->cluster_id) &&
+        memcmp(ours, header->cluster_id, sizeof(ours)) != 0) {
+        refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
+               "%s belongs to cluster %s, %s to cluster %s: one of their data_dirs is from "
+               "another cluster",
+               show(header->from_node_id).text, show_cluster(header->cluster_id).text,
+               peer->members[peer->self].node_id, show_cluster(ours).text);
+    }
+}
+
+/* `from` is the sender as far as it is known, for the log. */
+static void check_hello(struct peer *peer, const struct peer_header *header, raft_member from,
+                        struct refusal *refusal)
+{
+    const char *self = peer->members[peer->self].node_id;
+    struct shown claimed = show(header->from_node_id);
+    const int code = GRPC_STATUS_FAILED_PRECONDITION;
+    if (header->format_version != PEER_FORMAT_VERSION) {
+        refuse(refusal, code, "%s speaks version %" PRIu32 " of the peer stream, %s speaks %d",
+               claimed.text, header->format_version, self, PEER_FORMAT_VERSION);
+    } else if (!bytes_equal(header->to_node_id, peer_node_id(peer, peer->self))) {
+        refuse(refusal, code, "%s looks for %s here, but this is %s: check raft_addr of the peers",
+               claimed.text, show(header->to_node_id).text, self);
+    } else if (from == peer->self) {
+        refuse(refusal, code, "another node says that it is %s, too: check node_id", self);
+    } else if (from == RAFT_NO_MEMBER) {
+        refuse(refusal, code, "%s is not among the peers that %s is configured with", claimed.text,
+               self);
+    } else if (header->membership_hash != peer->membership_hash) {
+        refuse(refusal, code,
+               "%s and %s are configured with different peers (hash %016" PRIx64 " and %016" PRIx64
+               "): the node ids must be the same on every node",
+               claimed.text, self, header->membership_hash, peer->membership_hash);
+    } else {
+        check_cluster(peer, header, refusal);
+    }
+}
+
+/* Later batches of a stream: who speaks must not change, only what it has learnt. */
+static void check_same(struct peer_stream *stream, const struct peer_header *header,
+                       struct refusal *refusal)
+{
+    struct peer *peer = stream->incoming.peer;
+    check_hello(peer, header, stream->from, refusal);
+    if (refusal->code != 0) {
+        return;
+    }
+    if (!bytes_equal(header->from_node_id, peer_node_id(peer, stream->from)) ||
+        header->incarnation != stream->incarnation || header->stream_id != stream->stream_id) {
+        refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
+               "the stream of %s carries a batch of another node, incarnation or stream",
+               peer->members[stream->from].node_id);
+    }
+}
+
+static void end_refused(struct peer_stream *stream, raft_member from, const struct refusal *refusal)
+{
+    struct peer *peer = stream->incoming.peer;
+    stream->is_over = true;
+    bool is_stranger = from == RAFT_NO_MEMBER;
+    struct log_limit *limit =
+        is_stranger ? &peer->stranger_refusals : &peer->incoming_sides[from].refusals;
+    if (log_limit_passes(limit, refusal->text)) {
+        log_warn("peer", "refused a stream",
+                 LOG_STR("peer", is_stranger ? NULL : peer->members[from].node_id),
+                 LOG_STR("address", stream->address), LOG_STR("reason", refusal->text));
+    }
+    call_refuse(stream->incoming.call, refusal->code, refusal->text);
+}
+
+/* ---- greeting ---- */
+
+static void post_stream_event(struct peer_stream *stream, enum peer_event_kind kind, bool is_fresh)
+{
+    const struct peer_event event = {
+        .kind = kind,
+        .peer = stream->from,
+        .epoch = stream->epoch,
+        .incarnation = stream->incarnation,
+        .is_fresh = is_fresh,
+    };
+    peer_post_plain(stream->incoming.peer, &event);
+}
+
+static void greet(struct peer_stream *stream, raft_member from, const struct peer_header *header)
+{
+    struct peer *peer = stream->incoming.peer;
+    struct incoming_side *side = &peer->incoming_sides[from];
+    struct peer_stream *older = side->stream;
+    if (older != NULL) {
+        older->is_over = true;
+        call_refuse(older->incoming.call, GRPC_STATUS_ABORTED, "replaced by a newer stream");
+    }
+    side->stream = stream;
+    stream->from = from;
+    stream->epoch = ++side->epoch;
+    stream->incarnation = header->incarnation;
+    stream->stream_id = header->stream_id;
+    atomic_store(&stream->incoming.has_greeted, true);
+    log_limit_reset(&side->refusals);
+    log_info("peer", "stream from peer began", LOG_STR("peer", peer->members[from].node_id),
+             LOG_STR("address", stream->address), LOG_U64("epoch", stream->epoch));
+    post_stream_event(stream, PEER_EVENT_HELLO, header->is_fresh);
+    rpc_call_send_headers(stream->incoming.call);
+    link_hurry(peer->links[from]);
+}
+
+/* ---- batches ---- */
+
+static bool is_full(const struct peer_stream *stream)
+{
+    return stream->unreleased >= PEER_UNHANDLED_BATCHES_MAX ||
+           stream->unreleased_bytes >= PEER_UNHANDLED_BYTES_MAX;
+}
+
+/* Any thread, also when the stream and the peer are gone. */
+static void release_batch(struct peer_event *event)
+{
+    struct batch_event *batch = LIST_ENTRY(event, struct batch_event, event);
+    struct peer_stream *stream = batch->stream;
+    pthread_mutex_lock(&stream->incoming.lock);
+    stream->unreleased--;
+    stream->unreleased_bytes -= batch->wire_bytes;
+    if (stream->is_paused && !is_full(stream)) {
+        stream->is_paused = false;
+        if (stream->incoming.call != NULL) {
+            rpc_call_receive(stream->incoming.call);
+        }
+    }
+    pthread_mutex_unlock(&stream->incoming.lock);
+    incoming_unref(&stream->incoming);
+    free(batch);
+}
+
+static struct batch_event *create_batch_event(struct peer_stream *stream, struct bytes wire,
+                                              const struct peer_batch *batch,
+                                              struct raft_entry **entries, struct bytes *copy)
+{
+    size_t messages_bytes = batch->message_count * sizeof(struct peer_message);
+    size_t entries_bytes = batch->entry_count * sizeof(struct raft_entry);
+    struct batch_event *created =
+        malloc(sizeof(*created) + messages_bytes + entries_bytes + wire.size);
+    if (created == NULL) {
+        return NULL;
+    }
+    struct peer_message *messages = (struct peer_message *)(void *)(created + 1);
+    *entries = (struct raft_entry *)(void *)(messages + batch->message_count);
+    uint8_t *bytes = (uint8_t *)(*entries + batch->entry_count);
+    memcpy(bytes, wire.data, wire.size);
+    *copy = (struct bytes){bytes, wire.size};
+    created->event = (struct peer_event){
+        .kind = PEER_EVENT_MESSAGES,
+        .peer = stream->from,
+        .epoch = stream->epoch,
+        .messages = messages,
+        .message_count = batch->message_count,
+        .release = release_batch,
+    };
+    list_init(&created->event.link);
+    created->stream = stream;
+    created->wire_bytes = wire.size;
+    return created;
+}
+
+static void post_messages(struct peer_stream *stream, struct bytes wire,
+                          const struct peer_batch *batch, struct refusal *refusal)
+{
+    struct peer *peer = stream->incoming.peer;
+    struct raft_entry *entries;
+    struct bytes copy;
+    struct batch_event *created = create_batch_event(stream, wire, batch, &entries, &copy);
+    if (created == NULL) {
+        refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
+        return;
+    }
+    const struct peer_sender sender = {stream->from, peer_node_id(peer, stream->from)};
+    const char *why;
+    if (peer_batch_read(copy, &sender, created->event.messages, entries, &why) != 0) {
+        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s", why);
+        free(created);
+        return;
+    }
+    incoming_ref(&stream->incoming);
+    pthread_mutex_lock(&stream->incoming.lock);
+    stream->unreleased++;
+    stream->unreleased_bytes += wire.size;
+    pthread_mutex_unlock(&stream->incoming.lock);
+    atomic_fetch_add_explicit(&peer->counters.messages_received, batch->message_count,
+                              memory_order_relaxed);
+    peer->receiver.post(peer->receiver.context, &created->event);
+}
+
+static void take_batch(struct peer_stream *stream, struct bytes wire, raft_member *from,
+                       struct refusal *refusal)
+{
+    struct peer *peer = stream->incoming.peer;
+    struct peer_batch batch;
+    int rc = peer_batch_scan(wire, &batch);
+    if (rc != 0) {
+        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s",
+               rc == ERR_FULL ? "too many messages or entries" : "not a PeerBatch");
+        return;
+    }
+    if (stream->from == RAFT_NO_MEMBER) {
+        *from = peer_find_member(peer, batch.header.from_node_id);
+        check_hello(peer, &batch.header, *from, refusal);
+        if (refusal->code != 0) {
+            return;
+        }
+        greet(stream, *from, &batch.header);
+    } else {
+        check_same(stream, &batch.header, refusal);
+    }
+    if (refusal->code == 0 && batch.message_count > 0) {
+        post_messages(stream, wire, &batch, refusal);
+    }
+}
+
+static void receive_more(struct peer_stream *stream)
+{
+    pthread_mutex_lock(&stream->incoming.lock);
+    stream->is_paused = is_full(stream);
+    if (!stream->is_paused) {
+        rpc_call_receive(stream->incoming.call);
+    }
+    pthread_mutex_unlock(&stream->incoming.lock);
+}
+
+/* ---- the call's events ---- */
+
+static void on_message(struct rpc_call *call, struct bytes message, void *context)
+{
+    struct peer_stream *stream = context;
+    if (stream->is_over) {
+        return;
+    }
+    struct refusal refusal = {.code = 0};
+    raft_member from = stream->from;
+    take_batch(stream, message, &from, &refusal);
+    if (refusal.code != 0) {
+        end_refused(stream, from, &refusal);
+    } else {
+        receive_more(stream);
+    }
+}
+
+static void on_half_close(struct rpc_call *call, void *context)
+{
+    call_refuse(call, GRPC_STATUS_OK, NULL);
+}
+
+static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
+{
+    struct peer_stream *stream = context;
+    struct peer *peer = stream->incoming.peer;
+    stream->is_over = true;
+    if (stream->from != RAFT_NO_MEMBER) {
+        struct incoming_side *side = &peer->incoming_sides[stream->from];
+        if (side->stream == stream) {
+            side->stream = NULL;
+        }
+        log_info("peer", "stream from peer ended",
+                 LOG_STR("peer", peer->members[stream->from].node_id),
+                 LOG_U64("epoch", stream->epoch));
+        post_stream_event(stream, PEER_EVENT_STREAM_LOST, false);
+    }
+    incoming_end(&stream->incoming);
+}
+
+static void destroy(struct incoming *incoming)
+{
+    free(stream_of(incoming));
+}
+
+void stream_accept(struct peer *peer, struct rpc_call *call)
+{
+    struct peer_stream *stream = calloc(1, sizeof(*stream));
+    if (stream == NULL) {
+        call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a stream");
+        return;
+    }
+    stream->from = RAFT_NO_MEMBER;
+    snprintf(stream->address, sizeof(stream->address), "%s", rpc_call_peer(call));
+    stream->incoming.greeting_ns_max = HELLO_NS_MAX;
+    stream->incoming.destroy = destroy;
+    const struct rpc_call_events events = {
+        .on_message = on_message,
+        .on_half_close = on_half_close,
+        .on_closed = on_closed,
+        .context = stream,
+    };
+    incoming_begin(&stream->incoming, peer, call, &events);
+}

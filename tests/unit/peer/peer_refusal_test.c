@@ -1,0 +1,229 @@
+/* Who is refused, and that both sides say why. */
+#include "base/log.h"
+#include "peer_testing.h"
+
+#include <sched.h>
+
+static const uint8_t cluster_a[RAFT_CLUSTER_ID_BYTES] = {0xaa, 1};
+static const uint8_t cluster_b[RAFT_CLUSTER_ID_BYTES] = {0xbb, 2};
+
+static void set_cluster_id(struct test_node *node, const uint8_t *cluster_id)
+{
+    struct transport *transport = peer_transport(node->peer);
+    transport->ops->set_cluster_id(transport, cluster_id);
+}
+
+/* Opens a stream to node 1 that begins with `header`, and expects its refusal. */
+static void expect_refused(struct test_cluster *cluster, const struct peer_header *header, int code,
+                           const char *words)
+{
+    struct bare_call bare;
+    bare_open(&bare, cluster->addresses[0], STREAM_PATH);
+    bare_send_batch(&bare, header, NULL);
+    AWAIT(bare.is_closed);
+    assert_int_equal(bare.code, code);
+    if (strstr(bare.text, words) == NULL) {
+        fail_msg("\"%s\" does not say \"%s\"", bare.text, words);
+    }
+    assert_false(bare.has_headers);
+    bare_finish(&bare);
+    assert_false(has_event(&cluster->nodes[0], PEER_EVENT_HELLO, RAFT_NO_MEMBER));
+}
+
+static void test_a_hello_that_does_not_fit_is_refused_with_the_reason(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 3);
+    memcpy(cluster.nodes[0].options.cluster_id, cluster_a, sizeof(cluster_a));
+    node_start(&cluster.nodes[0]);
+    const int code = GRPC_STATUS_FAILED_PRECONDITION;
+    struct peer_header header = hello_of(&cluster, 1, 0);
+    header.format_version = PEER_FORMAT_VERSION + 1;
+    expect_refused(&cluster, &header, code, "node2 speaks version 2 of the peer stream");
+    header = hello_of(&cluster, 1, 2);
+    expect_refused(&cluster, &header, code, "node2 looks for node3 here, but this is node1");
+    header = hello_of(&cluster, 0, 0);
+    expect_refused(&cluster, &header, code, "another node says that it is node1, too");
+    header = hello_of(&cluster, 1, 0);
+    header.from_node_id = bytes_of_text("stran\nger");
+    expect_refused(&cluster, &header, code, "stran?ger is not among the peers");
+    header = hello_of(&cluster, 1, 0);
+    header.membership_hash++;
+    expect_refused(&cluster, &header, code, "node2 and node1 are configured with different peers");
+    header = hello_of(&cluster, 1, 0);
+    memcpy(header.cluster_id, cluster_b, sizeof(cluster_b));
+    expect_refused(&cluster, &header, code,
+                   "node2 belongs to cluster bb020000000000000000000000000000, node1 to cluster "
+                   "aa010000000000000000000000000000");
+    cluster_finish(&cluster);
+}
+
+static void test_garbage_is_refused(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 3);
+    node_start(&cluster.nodes[0]);
+    const struct bytes garbage[] = {
+        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12},
+        {"GET / HTTP/1.1\r\n\r\n", 18},
+        {"\x4a\x7f", 2},
+        {"{\"from_node_id\":\"node2\"}", 24},
+    };
+    for (size_t i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++) {
+        struct bare_call bare;
+        bare_open(&bare, cluster.addresses[0], STREAM_PATH);
+        bare_send(&bare, garbage[i]);
+        AWAIT(bare.is_closed);
+        assert_int_equal(bare.code, GRPC_STATUS_INVALID_ARGUMENT);
+        bare_finish(&bare);
+    }
+    /* Nothing at all is no hello either. */
+    struct peer_header empty = {.format_version = 0};
+    expect_refused(&cluster, &empty, GRPC_STATUS_FAILED_PRECONDITION, "version 0");
+    assert_false(has_event(&cluster.nodes[0], PEER_EVENT_STREAM_LOST, RAFT_NO_MEMBER));
+    cluster_finish(&cluster);
+}
+
+/* Greets as node 2, then sends another batch; expects the end of the stream. */
+static void expect_refused_later(struct test_cluster *cluster, const struct peer_header *second,
+                                 const struct peer_message *message, int code, const char *words)
+{
+    struct peer_header header = hello_of(cluster, 1, 0);
+    struct bare_call bare;
+    bare_open(&bare, cluster->addresses[0], STREAM_PATH);
+    bare_send_batch(&bare, &header, NULL);
+    expect_event(&cluster->nodes[0], PEER_EVENT_HELLO, 1);
+    bare_send_batch(&bare, second, message);
+    AWAIT(bare.is_closed);
+    assert_int_equal(bare.code, code);
+    assert_non_null(strstr(bare.text, words));
+    bare_finish(&bare);
+    expect_event(&cluster->nodes[0], PEER_EVENT_STREAM_LOST, 1);
+    assert_false(has_event(&cluster->nodes[0], PEER_EVENT_MESSAGES, 1));
+}
+
+static void test_a_stream_that_changes_its_mind_is_refused(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 3);
+    memcpy(cluster.nodes[0].options.cluster_id, cluster_a, sizeof(cluster_a));
+    node_start(&cluster.nodes[0]);
+    const int code = GRPC_STATUS_FAILED_PRECONDITION;
+    struct peer_message message = {.raft = {.kind = RAFT_TIMEOUT_NOW, .term = 1}};
+    struct peer_header header = hello_of(&cluster, 1, 0);
+    header.incarnation++;
+    expect_refused_later(&cluster, &header, &message, code, "another node, incarnation or stream");
+    header = hello_of(&cluster, 1, 0);
+    header.stream_id++;
+    expect_refused_later(&cluster, &header, &message, code, "another node, incarnation or stream");
+    header = hello_of(&cluster, 1, 0);
+    header.from_node_id = bytes_of_text("node3");
+    expect_refused_later(&cluster, &header, &message, code, "another node, incarnation or stream");
+    header = hello_of(&cluster, 1, 0);
+    memcpy(header.cluster_id, cluster_b, sizeof(cluster_b));
+    expect_refused_later(&cluster, &header, &message, code, "belongs to cluster bb02");
+    header = hello_of(&cluster, 1, 0);
+    message.raft = (struct raft_message){.kind = RAFT_VOTE_REQUEST};
+    expect_refused_later(&cluster, &header, &message, GRPC_STATUS_INVALID_ARGUMENT,
+                         "a vote request for term 0");
+    cluster_finish(&cluster);
+}
+
+static void test_a_cluster_id_that_is_learnt_later_is_no_change_of_mind(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 2);
+    cluster_start(&cluster);
+    set_cluster_id(&cluster.nodes[0], cluster_a);
+    struct transport *transport = peer_transport(cluster.nodes[0].peer);
+    transport->ops->set_not_fresh(transport);
+    struct peer_message message = {.raft = {.kind = RAFT_TIMEOUT_NOW, .term = 1}};
+    assert_int_equal(send_to(&cluster.nodes[0], 1, &message), 0);
+    flush(&cluster.nodes[0]);
+    expect_event(&cluster.nodes[1], PEER_EVENT_MESSAGES, 0);
+    set_cluster_id(&cluster.nodes[1], cluster_a);
+    assert_int_equal(send_to(&cluster.nodes[0], 1, &message), 0);
+    assert_int_equal(send_to(&cluster.nodes[1], 0, &message), 0);
+    flush(&cluster.nodes[0]);
+    flush(&cluster.nodes[1]);
+    expect_event(&cluster.nodes[1], PEER_EVENT_MESSAGES, 0);
+    expect_event(&cluster.nodes[0], PEER_EVENT_MESSAGES, 1);
+    /* Two that find out that they are not of one cluster part. */
+    set_cluster_id(&cluster.nodes[1], cluster_b);
+    assert_int_equal(send_to(&cluster.nodes[1], 0, &message), 0);
+    flush(&cluster.nodes[1]);
+    expect_event(&cluster.nodes[0], PEER_EVENT_STREAM_LOST, 1);
+    expect_event(&cluster.nodes[1], PEER_EVENT_DIAL_LOST, 0);
+    cluster_finish(&cluster);
+}
+
+/* Reads what the file has had so far, and counts the lines with all of three words. */
+static int count_lines(FILE *file, const char *a, const char *b, const char *c)
+{
+    char line[4096];
+    int count = 0;
+    rewind(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        count += strstr(line, a) != NULL && strstr(line, b) != NULL && strstr(line, c) != NULL;
+    }
+    return count;
+}
+
+static void test_both_sides_log_the_reason_once(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 2);
+    memcpy(cluster.nodes[0].options.cluster_id, cluster_a, sizeof(cluster_a));
+    memcpy(cluster.nodes[1].options.cluster_id, cluster_b, sizeof(cluster_b));
+    FILE *lines = tmpfile();
+    assert_non_null(lines);
+    log_init(false, LOG_LEVEL_WARN);
+    log_set_fd(fileno(lines));
+    node_start(&cluster.nodes[1]);
+    node_start(&cluster.nodes[0]);
+    const char *reason = "node1 belongs to cluster aa01";
+    uint64_t until_ns = now_ns() + AWAIT_NS;
+    while (count_lines(lines, "peer refuses us", "node2", reason) == 0 && now_ns() < until_ns) {
+        sched_yield();
+    }
+    /* Some more tries, which are not told again. */
+    until_ns = now_ns() + NS_PER_S;
+    while (now_ns() < until_ns) {
+        sched_yield();
+    }
+    assert_int_equal(count_lines(lines, "peer refuses us", "node2", reason), 1);
+    assert_int_equal(count_lines(lines, "refused a stream", "node1", reason), 1);
+    assert_false(has_event(&cluster.nodes[0], PEER_EVENT_DIAL_UP, 1));
+    assert_false(has_event(&cluster.nodes[0], PEER_EVENT_DIAL_LOST, 1));
+    cluster_finish(&cluster);
+    log_init(true, LOG_LEVEL_ERROR);
+    log_set_fd(2);
+    fclose(lines);
+}
+
+static void test_membership_is_the_set_of_node_ids(void **state)
+{
+    const struct peer_address one[] = {{"a", "x:1"}, {"b", "x:2"}, {"c", "x:3"}};
+    const struct peer_address moved[] = {{"c", "y:3"}, {"a", "y:1"}, {"b", "y:2"}};
+    const struct peer_address other[] = {{"a", "x:1"}, {"b", "x:2"}, {"d", "x:3"}};
+    const struct peer_address joined[] = {{"ab", "x:1"}, {"c", "x:2"}};
+    const struct peer_address split[] = {{"a", "x:1"}, {"bc", "x:2"}};
+    assert_true(peer_membership_hash(one, 3) == peer_membership_hash(moved, 3));
+    assert_true(peer_membership_hash(one, 3) != peer_membership_hash(other, 3));
+    assert_true(peer_membership_hash(one, 3) != peer_membership_hash(one, 1));
+    assert_true(peer_membership_hash(joined, 2) != peer_membership_hash(split, 2));
+}
+
+int main(void)
+{
+    log_init(true, LOG_LEVEL_ERROR);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_hello_that_does_not_fit_is_refused_with_the_reason),
+        cmocka_unit_test(test_garbage_is_refused),
+        cmocka_unit_test(test_a_stream_that_changes_its_mind_is_refused),
+        cmocka_unit_test(test_a_cluster_id_that_is_learnt_later_is_no_change_of_mind),
+        cmocka_unit_test(test_both_sides_log_the_reason_once),
+        cmocka_unit_test(test_membership_is_the_set_of_node_ids),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
