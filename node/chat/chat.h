@@ -39,11 +39,14 @@ void chat_destroy(struct chat *chat);
 /* A batch of applies; readers see all of it or, at chat_apply_end(), none of it before. */
 void chat_apply_begin(struct chat *chat);
 /* `index` must be applied + 1 (CHECKed). Empty data is a no-op: *out is zeroed with COMMAND_OK.
- * Errors: ERR_CORRUPT, ERR_IO (the store cannot be read: nothing was applied; the node must stop
- * applying), ERR_NOMEM. A command that is no good is no error: COMMAND_REFUSED. */
+ * Errors: ERR_CORRUPT, ERR_IO (the store cannot be read), ERR_NOMEM, ERR_VERSION (a command of a
+ * newer format, which newer nodes apply: refusing it would part us from them). On any of them the
+ * entry was not applied and the node must stop applying; what the batch had before it stands, and
+ * chat_apply_end() is owed. A command that is no good is no error: COMMAND_REFUSED. */
 int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes data,
                struct command_result *out);
-/* A config change: the membership as of `index`, opaque; and the cluster's id. */
+/* A config change: the membership as of `index`, opaque; and the cluster's id.
+ * Errors: ERR_CORRUPT (over STORE_CONFIG_BYTES_MAX: not applied). */
 int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct bytes config,
                       const uint8_t cluster_id[STORE_CLUSTER_ID_BYTES]);
 /* Publishes, and wakes the subscriptions of the channels that changed. */
@@ -64,11 +67,15 @@ void chat_get_durable_meta(const struct chat *chat, struct store_meta *out);
 
 enum chat_flush_reason { CHAT_FLUSH_IF_DUE, CHAT_FLUSH_NOW };
 /* Writes one generation if there is one to write. `now_ns` is monotonic. On ERR_NO_SPACE and
- * ERR_NOMEM the generation is kept for the next call. Errors: those of store commit. */
+ * ERR_NOMEM the generation is kept for a later call: CHAT_FLUSH_NOW, or CHAT_FLUSH_IF_DUE after
+ * CHAT_GENERATION_AGE_NS. It goes first then, so that one call may not be enough for all: to have
+ * everything durable, call until chat_durable_applied() is where chat_applied() was. Waits for the
+ * end of an open batch. Errors: those of store commit. */
 int chat_flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns);
 /* When CHAT_FLUSH_IF_DUE will have something to do if nothing more is applied; UINT64_MAX: never.
- */
-uint64_t chat_flush_deadline_ns(const struct chat *chat, uint64_t now_ns);
+ * Any thread. A generation's age begins with the first call of this or of chat_flush() that sees
+ * something in it: so ask after applying. */
+uint64_t chat_flush_deadline_ns(struct chat *chat, uint64_t now_ns);
 /* Called on the node thread when the active overlay becomes due by size; may be NULL. */
 void chat_set_flush_wanted(struct chat *chat, void (*fn)(void *context), void *context);
 
@@ -84,8 +91,11 @@ struct channel_info {
 
 /* Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
 int chat_find_channel(struct chat *chat, struct bytes id, struct channel_info *out);
-/* Messages with sequence > after_sequence, at most `limit` and PAGE_BYTES_MAX (always at least one
- * if there is one). The page is a new reference. Errors: as above. */
+/* Messages with sequence > after_sequence, at most `limit` (1 or more; PAGE_MESSAGES_MAX) and
+ * PAGE_BYTES_MAX (always at least one if there is one). The page is a new reference, and one page
+ * for all who read at the same position with the same limit from memory. A channel number that
+ * chat_find_channel() did not give reads as empty. Errors: ERR_CORRUPT (also: a message is
+ * missing), ERR_IO, ERR_NOMEM. */
 int chat_read_page(struct chat *chat, uint64_t channel_number, uint64_t after_sequence,
                    size_t limit, struct message_page **out);
 /* Up to `limit` channels with id > after and the prefix, ascending, into `out` (room for limit);
@@ -94,8 +104,9 @@ int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefi
                        struct channel_info *out, size_t *out_count, bool *has_more);
 /* Appends the value to `out`. Errors: ERR_NOT_FOUND … */
 int chat_get_value(struct chat *chat, struct bytes key, struct buf *out);
-/* Walks the map in key order, starting after `after`; `each` returns 0 to go on. Called without any
- * lock of ours held. */
+/* Walks the map in key order, starting after `after` (empty: at the first key), over at most `limit`
+ * values. `each` returns 0 to go on; else the walk ends and returns that. It is called without any
+ * lock of ours held; the views are valid during the call. */
 typedef int (*chat_value_fn)(void *context, struct bytes key, struct bytes value);
 int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_value_fn each,
                      void *context);

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct hub;
@@ -18,12 +19,17 @@ struct hub;
 struct hub_listener {
     struct hub *hub;
     struct list ready; /* of hub_subscription.ready_link; under the hub's lock */
-    /* Something became ready, at most once until hub_take_ready(). Must only signal. */
+    /* Something became ready, at most once until hub_take_ready(); once more if that left some.
+     * Called under the hub's lock: it must only signal. */
     void (*notify)(struct hub_listener *listener);
+    bool is_notified;
 };
+
+struct hub_channel;
 
 struct hub_subscription {
     struct hub_listener *listener;
+    struct hub_channel *channel; /* the hub's */
     struct list channel_link;
     struct list ready_link;
     uint64_t channel_number;
@@ -34,10 +40,12 @@ struct hub_subscription {
 
 void hub_listener_init(struct hub *hub, struct hub_listener *listener,
                        void (*notify)(struct hub_listener *listener));
-/* Registers. Not waiting yet. Errors: ERR_NOMEM. */
+/* Registers. Not waiting yet. The hub knows only of what is published from now on, so read the
+ * channel after this (hub_make_ready() begins that) and not before. Errors: ERR_NOMEM. */
 int hub_add(struct hub_listener *listener, struct hub_subscription *subscription,
             uint64_t channel_number, uint64_t after_sequence);
-/* Unregisters from wherever it is; afterwards the hub does not touch it. */
+/* Unregisters from wherever it is; afterwards the hub does not touch it. If hub_take_ready() has
+ * put it into a list, it is removed from that too: then only the owner of the list may call. */
 void hub_remove(struct hub_subscription *subscription);
 /* Asks to become ready as soon as the channel's last sequence is beyond the cursor; at once if it
  * is. */

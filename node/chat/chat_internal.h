@@ -1,0 +1,77 @@
+/* What chat.c, apply.c, flush.c and query.c share: the inside of struct chat.
+ *
+ * One lock. Apply holds it for one entry at a time, never while it reads the store or makes a
+ * message; a reader holds it to take references; the store thread holds it for a freeze and for
+ * short pieces of letting go. What a batch has changed is invisible until its end publishes all of
+ * it under one hold. Store reads and commits happen without it. */
+#ifndef RAFTOGRAM_CHAT_CHAT_INTERNAL_H
+#define RAFTOGRAM_CHAT_CHAT_INTERNAL_H
+
+#include "chat/chat.h"
+#include "chat/overlay.h"
+#include "chat/pages.h"
+
+#include <pthread.h>
+
+/* A channel that the open batch changed. */
+struct touched_channel {
+    struct overlay_channel *channel;
+    uint64_t number;
+    uint64_t last_sequence;
+};
+
+/* The node thread's own. */
+struct applier {
+    struct store_meta working;
+    struct touched_channel *touched;
+    size_t touched_count;
+    size_t touched_capacity;
+    /* One read transaction serves a batch; it is opened anew when a flush has let go of what it
+     * does not see. */
+    struct store_read *read;
+    uint64_t read_epoch;
+    struct buf scratch;
+    char id[COMMAND_ID_BYTES_MAX];
+    char name[COMMAND_NAME_BYTES_MAX];
+    void (*flush_wanted)(void *context);
+    void *flush_wanted_context;
+};
+
+struct chat {
+    struct store *store;
+    struct hub *hub;
+    struct applier applier;
+
+    pthread_mutex_t lock;
+    /* Under the lock: */
+    pthread_cond_t frozen; /* is_freeze_wanted became false */
+    bool is_batch_open;
+    bool is_freeze_wanted; /* the end of the batch is to freeze, with `spare` */
+    struct generation *spare;
+    struct overlay overlay;
+    struct pages pages;
+    struct store_meta published;
+    struct store_meta durable;
+    bool has_retry; /* the last commit of the frozen generation failed */
+    uint64_t retry_ns;
+
+    atomic_uint_fast64_t applied;
+    atomic_uint_fast64_t durable_applied;
+    atomic_uint_fast64_t generations_flushed;
+    atomic_uint_fast64_t dedupe_hits;
+    atomic_uint_fast64_t messages_applied;
+    atomic_uint_fast64_t tail_hits;
+    atomic_uint_fast64_t tail_misses;
+};
+
+static inline void chat_count(atomic_uint_fast64_t *counter)
+{
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+/* Is the active generation due by size? Under the lock. */
+bool chat_is_due_by_size(const struct chat *chat);
+/* Under the lock, between batches. Takes over `spare`. */
+void chat_freeze(struct chat *chat, struct generation *spare);
+
+#endif

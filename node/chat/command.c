@@ -1,0 +1,299 @@
+#include "chat/command.h"
+
+#include "base/check.h"
+#include "base/errors.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+enum {
+    OFFSET_VERSION = 0,
+    OFFSET_KIND = 1,
+    OFFSET_TIMESTAMP = 2,
+    COMMAND_HEADER_BYTES = 10,
+    FIELDS_MAX = 4,
+    RESULT_HEADER_BYTES = 20,
+    RESULT_FORMAT_VERSION = 1,
+    DESCRIBED_BYTES_MAX = 80,
+};
+
+enum { RESULT_IS_DEDUPLICATED = 1 << 0, RESULT_IS_CREATED = 1 << 1 };
+
+/* Room for every field's length and for all the short fields. */
+static_assert(COMMAND_BYTES_MAX - COMMAND_PAYLOAD_BYTES_MAX >=
+                  COMMAND_HEADER_BYTES + FIELDS_MAX * 4 + 3 * COMMAND_NAME_BYTES_MAX,
+              "the largest command fits");
+
+struct field {
+    const char *name;
+    size_t offset; /* of a struct bytes in struct command */
+    size_t size_max;
+};
+
+struct kind {
+    const char *name;
+    struct field fields[FIELDS_MAX];
+};
+
+#define FIELD(member, max)                               \
+    {                                                    \
+#member, offsetof(struct command, member), (max) \
+    }
+
+/* The layout of each kind, for both directions. A kind's number and its fields never change. */
+static const struct kind kinds[] = {
+    [COMMAND_CREATE_CHANNEL] = {"create_channel",
+                                {FIELD(channel_id, COMMAND_ID_BYTES_MAX),
+                                 FIELD(name, COMMAND_NAME_BYTES_MAX)}},
+    [COMMAND_SEND_MESSAGE] = {"send_message",
+                              {FIELD(channel_id, COMMAND_ID_BYTES_MAX),
+                               FIELD(author_id, COMMAND_ID_BYTES_MAX),
+                               FIELD(client_message_id, COMMAND_ID_BYTES_MAX),
+                               FIELD(payload, COMMAND_PAYLOAD_BYTES_MAX)}},
+    [COMMAND_KV_SET] = {"kv_set",
+                        {FIELD(key, COMMAND_ID_BYTES_MAX),
+                         FIELD(value, COMMAND_PAYLOAD_BYTES_MAX)}},
+    [COMMAND_KV_DELETE] = {"kv_delete", {FIELD(key, COMMAND_ID_BYTES_MAX)}},
+};
+
+static const struct kind *find_kind(unsigned number)
+{
+    if (number >= sizeof kinds / sizeof kinds[0] || kinds[number].name == NULL) {
+        return NULL;
+    }
+    return &kinds[number];
+}
+
+static const struct bytes *field_of(const struct command *command, const struct field *field)
+{
+    return (const struct bytes *)(const void *)((const char *)command + field->offset);
+}
+
+/* NUL is UTF-8, but neither C strings nor the protobuf library's can hold it: such an id would be
+ * cut on its way out and could collide with another. */
+static bool is_text(struct bytes text, size_t size_max)
+{
+    return text.size <= size_max &&
+           (text.size == 0 || (memchr(text.data, 0, text.size) == NULL && bytes_is_utf8(text)));
+}
+
+static bool is_required_text(struct bytes text, size_t size_max)
+{
+    return text.size > 0 && is_text(text, size_max);
+}
+
+static enum command_fault check_message(const struct command *command, uint32_t payload_bytes_max)
+{
+    if (!is_required_text(command->channel_id, COMMAND_ID_BYTES_MAX)) {
+        return COMMAND_FAULT_CHANNEL_ID;
+    }
+    if (!is_text(command->author_id, COMMAND_ID_BYTES_MAX)) {
+        return COMMAND_FAULT_AUTHOR_ID;
+    }
+    if (!is_text(command->client_message_id, COMMAND_ID_BYTES_MAX)) {
+        return COMMAND_FAULT_CLIENT_MESSAGE_ID;
+    }
+    if (command->payload.size > payload_bytes_max) {
+        return COMMAND_FAULT_PAYLOAD_TOO_LARGE;
+    }
+    return COMMAND_FINE;
+}
+
+enum command_fault command_check(const struct command *command, uint32_t payload_bytes_max)
+{
+    switch (command->kind) {
+    case COMMAND_CREATE_CHANNEL:
+        if (!is_text(command->channel_id, COMMAND_ID_BYTES_MAX)) {
+            return COMMAND_FAULT_CHANNEL_ID;
+        }
+        return is_text(command->name, COMMAND_NAME_BYTES_MAX) ? COMMAND_FINE : COMMAND_FAULT_NAME;
+    case COMMAND_SEND_MESSAGE:
+        return check_message(command, payload_bytes_max);
+    case COMMAND_KV_SET:
+    case COMMAND_KV_DELETE:
+        if (!is_required_text(command->key, COMMAND_ID_BYTES_MAX)) {
+            return COMMAND_FAULT_KEY;
+        }
+        return command->value.size <= payload_bytes_max ? COMMAND_FINE
+                                                        : COMMAND_FAULT_VALUE_TOO_LARGE;
+    }
+    CHECK(!"a known kind");
+    return COMMAND_FINE;
+}
+
+static void append_sized(struct buf *out, struct bytes bytes)
+{
+    CHECK(bytes.size <= UINT32_MAX);
+    buf_append_u32(out, (uint32_t)bytes.size);
+    buf_append(out, bytes.data, bytes.size);
+}
+
+void command_encode(const struct command *command, struct buf *out)
+{
+    const struct kind *kind = find_kind((unsigned)command->kind);
+    CHECK(kind != NULL);
+    buf_append_byte(out, COMMAND_FORMAT_VERSION);
+    buf_append_byte(out, (uint8_t)command->kind);
+    buf_append_u64(out, (uint64_t)command->timestamp_ms);
+    for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
+        append_sized(out, *field_of(command, &kind->fields[i]));
+    }
+}
+
+/* Cuts a length and that many bytes off the front of `data`. */
+static int take_sized(struct bytes *data, size_t size_max, struct bytes *out)
+{
+    if (data->size < sizeof(uint32_t)) {
+        return ERR_CORRUPT;
+    }
+    const uint8_t *start = data->data;
+    size_t size = load_u32(start);
+    if (size > data->size - sizeof(uint32_t) || size > size_max) {
+        return ERR_CORRUPT;
+    }
+    *out = (struct bytes){start + sizeof(uint32_t), size};
+    *data = (struct bytes){start + sizeof(uint32_t) + size, data->size - sizeof(uint32_t) - size};
+    return 0;
+}
+
+int command_decode(struct bytes data, struct command *out)
+{
+    const uint8_t *header = data.data;
+    if (data.size >= 1 && header[OFFSET_VERSION] > COMMAND_FORMAT_VERSION) {
+        return ERR_VERSION;
+    }
+    if (data.size < COMMAND_HEADER_BYTES || data.size > COMMAND_BYTES_MAX ||
+        header[OFFSET_VERSION] != COMMAND_FORMAT_VERSION) {
+        return ERR_CORRUPT;
+    }
+    const struct kind *kind = find_kind(header[OFFSET_KIND]);
+    if (kind == NULL) {
+        return ERR_CORRUPT;
+    }
+    struct command command = {
+        .kind = (enum command_kind)header[OFFSET_KIND],
+        .timestamp_ms = (int64_t)load_u64(header + OFFSET_TIMESTAMP),
+    };
+    struct bytes rest = {header + COMMAND_HEADER_BYTES, data.size - COMMAND_HEADER_BYTES};
+    for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
+        const struct field *field = &kind->fields[i];
+        struct bytes *value = (struct bytes *)(void *)((char *)&command + field->offset);
+        int rc = take_sized(&rest, field->size_max, value);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    if (rest.size != 0) {
+        return ERR_CORRUPT;
+    }
+    *out = command;
+    return 0;
+}
+
+int command_stamp(uint8_t *data, size_t size, int64_t timestamp_ms)
+{
+    if (size < COMMAND_HEADER_BYTES) {
+        return ERR_CORRUPT;
+    }
+    store_u64(data + OFFSET_TIMESTAMP, (uint64_t)timestamp_ms);
+    return 0;
+}
+
+/* Quoted, on one line and fit for a terminal whatever is in it; cut when long. */
+static void describe_text(struct bytes text, struct buf *out)
+{
+    const uint8_t *start = text.data;
+    size_t shown = text.size < DESCRIBED_BYTES_MAX ? text.size : DESCRIBED_BYTES_MAX;
+    buf_append_byte(out, '"');
+    for (size_t at = 0; at < shown;) {
+        size_t length = bytes_utf8_character((struct bytes){start + at, text.size - at});
+        bool is_control = start[at] < 0x20 || start[at] == 0x7f ||
+                          (length == 2 && start[at] == 0xc2 && start[at + 1] < 0xa0);
+        if (length == 0 || is_control) {
+            buf_printf(out, "\\x%02x", start[at]);
+            at += 1;
+        } else {
+            if (start[at] == '"' || start[at] == '\\') {
+                buf_append_byte(out, '\\');
+            }
+            buf_append(out, start + at, length);
+            at += length;
+        }
+    }
+    buf_append_text(out, shown < text.size ? "…\"" : "\"");
+}
+
+void command_describe(struct bytes data, struct buf *out)
+{
+    if (data.size == 0) {
+        buf_append_text(out, "no-op");
+        return;
+    }
+    struct command command;
+    int rc = command_decode(data, &command);
+    if (rc != 0) {
+        buf_printf(out, "undecodable command of %zu bytes: %s", data.size, error_text(rc));
+        return;
+    }
+    const struct kind *kind = find_kind((unsigned)command.kind);
+    buf_printf(out, "%s timestamp_ms=%" PRId64, kind->name, command.timestamp_ms);
+    for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
+        const struct field *field = &kind->fields[i];
+        struct bytes value = *field_of(&command, field);
+        if (field->size_max == COMMAND_PAYLOAD_BYTES_MAX) {
+            buf_printf(out, " %s_bytes=%zu", field->name, value.size);
+        } else {
+            buf_printf(out, " %s=", field->name);
+            describe_text(value, out);
+        }
+    }
+}
+
+void command_result_encode(const struct command_result *result, struct buf *out)
+{
+    unsigned flags = (result->deduplicated ? RESULT_IS_DEDUPLICATED : 0u) |
+                     (result->created ? RESULT_IS_CREATED : 0u);
+    buf_append_byte(out, RESULT_FORMAT_VERSION);
+    buf_append_byte(out, (uint8_t)result->kind);
+    buf_append_byte(out, (uint8_t)result->outcome);
+    buf_append_byte(out, (uint8_t)flags);
+    buf_append_u64(out, result->sequence);
+    append_sized(out, result->channel_id);
+    append_sized(out, result->name);
+}
+
+int command_result_decode(struct bytes data, struct command_result *out)
+{
+    const uint8_t *header = data.data;
+    if (data.size >= 1 && header[0] > RESULT_FORMAT_VERSION) {
+        return ERR_VERSION;
+    }
+    if (data.size < RESULT_HEADER_BYTES || header[0] != RESULT_FORMAT_VERSION) {
+        return ERR_CORRUPT;
+    }
+    /* Kind 0 is the result of a no-op and of a command that does not decode. */
+    bool is_known_kind = header[1] == 0 || find_kind(header[1]) != NULL;
+    unsigned flags = header[3];
+    if (!is_known_kind || header[2] > COMMAND_REFUSED ||
+        (flags & ~(unsigned)(RESULT_IS_DEDUPLICATED | RESULT_IS_CREATED)) != 0) {
+        return ERR_CORRUPT;
+    }
+    struct command_result result = {
+        .kind = (enum command_kind)header[1],
+        .outcome = (enum command_outcome)header[2],
+        .sequence = load_u64(header + 4),
+        .deduplicated = (flags & RESULT_IS_DEDUPLICATED) != 0,
+        .created = (flags & RESULT_IS_CREATED) != 0,
+    };
+    struct bytes rest = {header + 12, data.size - 12};
+    int rc = take_sized(&rest, COMMAND_ID_BYTES_MAX, &result.channel_id);
+    if (rc == 0) {
+        rc = take_sized(&rest, COMMAND_NAME_BYTES_MAX, &result.name);
+    }
+    if (rc != 0 || rest.size != 0) {
+        return ERR_CORRUPT;
+    }
+    *out = result;
+    return 0;
+}

@@ -1,0 +1,26 @@
+/* The client message ids of one generation: (channel, client id) -> sequence. Exact: whole ids are
+ * compared. Zeroed memory is a valid empty set. No lock of its own. */
+#ifndef RAFTOGRAM_CHAT_DEDUPE_H
+#define RAFTOGRAM_CHAT_DEDUPE_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct dedupe_entry;
+
+struct dedupe {
+    struct dedupe_entry *entries;
+};
+
+/* The id must not be in the set. Errors: ERR_NOMEM. */
+int dedupe_add(struct dedupe *dedupe, uint64_t channel_number, struct bytes client_id,
+               uint64_t sequence);
+bool dedupe_find(const struct dedupe *dedupe, uint64_t channel_number, struct bytes client_id,
+                 uint64_t *out_sequence);
+/* What an id counts against the overlay's bound. */
+size_t dedupe_entry_bytes(struct bytes client_id);
+void dedupe_finish(struct dedupe *dedupe);
+
+#endif

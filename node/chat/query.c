@@ -1,0 +1,586 @@
+/* Reads, from any thread: references are taken under the lock, all else is done without it. */
+#include "base/check.h"
+#include "base/errors.h"
+#include "chat/chat_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int begin_read(struct chat *chat, struct store_read **out)
+{
+    return chat->store->ops->read_begin(chat->store, out);
+}
+
+/* ---- channels ---- */
+
+static void fill_info(struct bytes id, struct bytes name, uint64_t number, uint64_t last_sequence,
+                      struct channel_info *out)
+{
+    memcpy(out->id, id.data, id.size);
+    out->id[id.size] = '\0';
+    if (name.size > 0) {
+        memcpy(out->name, name.data, name.size);
+    }
+    out->name[name.size] = '\0';
+    out->number = number;
+    out->last_sequence = last_sequence;
+    out->first_sequence = last_sequence > 0 ? 1 : 0;
+}
+
+static int fill_info_of_row(const struct store_channel *row, struct channel_info *out)
+{
+    if (row->id.size > COMMAND_ID_BYTES_MAX || row->name.size > COMMAND_NAME_BYTES_MAX) {
+        return ERR_CORRUPT;
+    }
+    fill_info(row->id, row->name, row->number, row->last_sequence, out);
+    return 0;
+}
+
+static void fill_info_of_channel(const struct overlay_channel *channel, uint64_t last_sequence,
+                                 struct channel_info *out)
+{
+    fill_info(channel_id(channel), channel_name(channel), channel->number, last_sequence, out);
+}
+
+static int find_stored_channel(struct chat *chat, struct bytes id, struct channel_info *out)
+{
+    struct store_read *read = NULL;
+    int rc = begin_read(chat, &read);
+    if (rc != 0) {
+        return rc;
+    }
+    struct store_channel row;
+    rc = chat->store->ops->get_channel(read, id, &row);
+    if (rc == 0) {
+        rc = fill_info_of_row(&row, out);
+    }
+    chat->store->ops->read_end(read);
+    return rc;
+}
+
+int chat_find_channel(struct chat *chat, struct bytes id, struct channel_info *out)
+{
+    if (id.size == 0 || id.size > COMMAND_ID_BYTES_MAX) {
+        return ERR_NOT_FOUND;
+    }
+    pthread_mutex_lock(&chat->lock);
+    const struct overlay_channel *channel = overlay_find_channel(&chat->overlay, id);
+    bool is_in_memory = channel != NULL;
+    bool is_published = is_in_memory && channel->is_published;
+    if (is_published) {
+        fill_info_of_channel(channel, channel->published_sequence, out);
+    }
+    pthread_mutex_unlock(&chat->lock);
+    if (is_in_memory) {
+        return is_published ? 0 : ERR_NOT_FOUND;
+    }
+    /* A read that begins now sees at least what the overlay had let go of by then. */
+    return find_stored_channel(chat, id, out);
+}
+
+/* ---- pages ---- */
+
+/* A page in the making. */
+struct page_draft {
+    uint64_t channel_number;
+    size_t limit;
+    uint64_t last_sequence; /* the channel's end */
+    size_t bytes;
+    struct message_page *page;
+};
+
+/* Takes over the reference if the message fits; at least one always does. */
+static bool draft_add(struct page_draft *draft, struct message *message)
+{
+    size_t bytes = message_page_bytes(message);
+    if (draft->page->count > 0 && draft->bytes + bytes > PAGE_BYTES_MAX) {
+        return false;
+    }
+    draft->page->messages[draft->page->count++] = message;
+    draft->page->last_sequence = message->sequence;
+    draft->bytes += bytes;
+    return true;
+}
+
+static int draft_begin(struct page_draft *draft, uint64_t after_sequence, size_t capacity)
+{
+    draft->page = page_create(capacity);
+    if (draft->page == NULL) {
+        return ERR_NOMEM;
+    }
+    draft->page->after_sequence = after_sequence;
+    draft->page->last_sequence = after_sequence;
+    return 0;
+}
+
+/* Adds up to `count` messages of the store. A row that is not the next sequence means that one is
+ * missing: that is damage, not a gap to be skipped. ERR_NOT_FOUND at the end of what is stored. */
+static int draft_add_stored(struct chat *chat, struct page_draft *draft, struct store_read *read,
+                            size_t count, bool *is_full)
+{
+    *is_full = false;
+    for (size_t i = 0; i < count && !*is_full; i++) {
+        uint64_t after = draft->page->last_sequence;
+        struct message *message = NULL;
+        int rc = chat->store->ops->next_message(read, draft->channel_number, after, &message);
+        if (rc != 0) {
+            return rc;
+        }
+        if (message->sequence != after + 1) {
+            message_unref(message);
+            return ERR_CORRUPT;
+        }
+        *is_full = !draft_add(draft, message);
+        if (*is_full) {
+            message_unref(message);
+        }
+    }
+    return 0;
+}
+
+/* A channel that was not in memory: all of it is stored, and where it ends is where the store says
+ * that there is no more. */
+static int read_stored_page(struct chat *chat, struct page_draft *draft, uint64_t after_sequence)
+{
+    int rc = draft_begin(draft, after_sequence, draft->limit);
+    if (rc != 0) {
+        return rc;
+    }
+    struct store_read *read = NULL;
+    rc = begin_read(chat, &read);
+    if (rc != 0) {
+        return rc;
+    }
+    bool is_full = false;
+    rc = after_sequence < UINT64_MAX ? draft_add_stored(chat, draft, read, draft->limit, &is_full)
+                                     : ERR_NOT_FOUND;
+    if (rc == 0 && !is_full) {
+        struct message *next = NULL;
+        rc = chat->store->ops->next_message(read, draft->channel_number, draft->page->last_sequence,
+                                            &next);
+        message_unref(next);
+        is_full = rc == 0;
+    }
+    chat->store->ops->read_end(read);
+    draft->page->has_more = is_full;
+    return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+/* Under the lock: references to messages of the run, from `sequence` on; returns how many. They
+ * may be more than fit. */
+static size_t take_run(const struct overlay_channel *channel, uint64_t sequence,
+                       uint64_t last_sequence, struct message **out)
+{
+    size_t count = 0;
+    size_t bytes = 0;
+    for (; sequence <= last_sequence && (count == 0 || bytes <= PAGE_BYTES_MAX); sequence++) {
+        struct message *message = channel_run_message(channel, sequence);
+        bytes += message_page_bytes(message);
+        out[count++] = message_ref(message);
+    }
+    return count;
+}
+
+/* Adds what was taken and fits, and lets go of the rest. */
+static void draft_add_run(struct page_draft *draft, struct message *const *run, size_t count,
+                          bool is_full)
+{
+    for (size_t i = 0; i < count; i++) {
+        is_full = is_full || !draft_add(draft, run[i]);
+        if (is_full) {
+            message_unref(run[i]);
+        }
+    }
+    draft->page->has_more = draft->page->last_sequence < draft->last_sequence;
+}
+
+/* The first `stored_count` from the store, then the run, whose messages were taken before the
+ * transaction begins: so the store has all that precedes them. */
+static int read_joined_page(struct chat *chat, struct page_draft *draft, size_t stored_count,
+                            struct message *const *run, size_t run_count)
+{
+    struct store_read *read = NULL;
+    int rc = begin_read(chat, &read);
+    bool is_full = false;
+    if (rc == 0) {
+        rc = draft_add_stored(chat, draft, read, stored_count, &is_full);
+        chat->store->ops->read_end(read);
+    }
+    draft_add_run(draft, run, run_count, is_full || rc != 0);
+    /* What the overlay has let go of is in the store, or the store has lost it. */
+    return rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc;
+}
+
+/* Under the lock. A page that is in memory alone is made or found here, and shared. */
+static int read_run_page(struct chat *chat, const struct overlay_channel *channel,
+                         struct page_draft *draft, uint64_t after_sequence, uint64_t last_taken)
+{
+    draft->page = pages_find(&chat->pages, draft->channel_number, after_sequence, draft->limit,
+                             draft->last_sequence);
+    if (draft->page != NULL) {
+        return 0;
+    }
+    struct message *run[PAGE_MESSAGES_MAX];
+    int rc = draft_begin(draft, after_sequence, (size_t)(last_taken - after_sequence));
+    if (rc == 0) {
+        size_t count = take_run(channel, after_sequence + 1, last_taken, run);
+        draft_add_run(draft, run, count, false);
+    }
+    if (rc == 0 && draft->page->count > 0) {
+        pages_put(&chat->pages, draft->channel_number, draft->limit, draft->page);
+    }
+    return rc;
+}
+
+/* Called with the lock, for a channel in memory; returns without it. */
+static int read_page_and_unlock(struct chat *chat, const struct overlay_channel *channel,
+                                struct page_draft *draft, uint64_t after_sequence)
+{
+    struct list dropped;
+    list_init(&dropped);
+    struct message *run[PAGE_MESSAGES_MAX];
+    size_t run_count = 0;
+    uint64_t stored_count = 0;
+    uint64_t first = channel_run_first(channel);
+    draft->last_sequence = channel->is_published ? channel->published_sequence : 0;
+    uint64_t left =
+        draft->last_sequence > after_sequence ? draft->last_sequence - after_sequence : 0;
+    size_t capacity = left < draft->limit ? (size_t)left : draft->limit;
+    uint64_t last_taken = after_sequence + capacity;
+    bool is_in_memory = after_sequence + 1 >= first || capacity == 0;
+    int rc = 0;
+    if (is_in_memory) {
+        rc = read_run_page(chat, channel, draft, after_sequence, last_taken);
+        pages_take_dropped(&chat->pages, &dropped);
+    } else {
+        rc = draft_begin(draft, after_sequence, capacity);
+        stored_count = first - 1 - after_sequence;
+        if (rc == 0) {
+            run_count = take_run(channel, first, last_taken, run);
+        }
+    }
+    pthread_mutex_unlock(&chat->lock);
+    pages_free_dropped(&dropped);
+    chat_count(is_in_memory ? &chat->tail_hits : &chat->tail_misses);
+    if (rc == 0 && !is_in_memory) {
+        stored_count = stored_count < capacity ? stored_count : capacity;
+        rc = read_joined_page(chat, draft, (size_t)stored_count, run, run_count);
+    }
+    return rc;
+}
+
+int chat_read_page(struct chat *chat, uint64_t channel_number, uint64_t after_sequence,
+                   size_t limit, struct message_page **out)
+{
+    CHECK(limit > 0);
+    struct page_draft draft = {
+        .channel_number = channel_number,
+        .limit = limit < PAGE_MESSAGES_MAX ? limit : PAGE_MESSAGES_MAX,
+    };
+    int rc = 0;
+    pthread_mutex_lock(&chat->lock);
+    const struct overlay_channel *channel = overlay_find_number(&chat->overlay, channel_number);
+    if (channel != NULL) {
+        rc = read_page_and_unlock(chat, channel, &draft, after_sequence);
+    } else {
+        pthread_mutex_unlock(&chat->lock);
+        chat_count(&chat->tail_misses);
+        rc = read_stored_page(chat, &draft, after_sequence);
+    }
+    if (rc != 0) {
+        page_unref(draft.page);
+        return rc;
+    }
+    *out = draft.page;
+    return 0;
+}
+
+/* ---- lists ---- */
+
+static bool has_prefix(struct bytes bytes, struct bytes prefix)
+{
+    return bytes.size >= prefix.size &&
+           (prefix.size == 0 || memcmp(bytes.data, prefix.data, prefix.size) == 0);
+}
+
+/* A channel in memory as of the list; pinned. */
+struct listed_channel {
+    struct overlay_channel *channel;
+    uint64_t last_sequence;
+};
+
+/* Where a list begins, and the store's next row of it. */
+struct channel_list {
+    struct bytes from;
+    bool is_exclusive;
+    struct bytes prefix;
+    struct store_read *read;
+    struct store_channel row;
+    bool has_row;
+    char cursor[COMMAND_ID_BYTES_MAX];
+};
+
+/* Under the lock: the first `max` published channels in memory of the list. */
+static size_t pin_listed(struct chat *chat, const struct channel_list *list, size_t max,
+                         struct listed_channel *out)
+{
+    size_t count = 0;
+    struct ordered_node *node =
+        ordered_seek(&chat->overlay.channels, list->from, list->is_exclusive);
+    for (; node != NULL && count < max && has_prefix(node->key, list->prefix);
+         node = ordered_next(node)) {
+        struct overlay_channel *channel = LIST_ENTRY(node, struct overlay_channel, order);
+        if (channel->is_published) {
+            channel->pins++;
+            out[count++] = (struct listed_channel){channel, channel->published_sequence};
+        }
+    }
+    return count;
+}
+
+static void unpin_listed(struct chat *chat, const struct listed_channel *listed, size_t count)
+{
+    pthread_mutex_lock(&chat->lock);
+    for (size_t i = 0; i < count; i++) {
+        listed[i].channel->pins--;
+    }
+    pthread_mutex_unlock(&chat->lock);
+}
+
+static int next_row(struct chat *chat, struct channel_list *list)
+{
+    int rc = chat->store->ops->seek_channel(list->read, list->from, list->is_exclusive, &list->row);
+    list->has_row = rc == 0 && has_prefix(list->row.id, list->prefix);
+    if (!list->has_row) {
+        return rc == ERR_NOT_FOUND ? 0 : rc;
+    }
+    if (list->row.id.size > sizeof list->cursor) {
+        return ERR_CORRUPT;
+    }
+    /* Views end with the next call: the cursor for it must be our own. */
+    memcpy(list->cursor, list->row.id.data, list->row.id.size);
+    list->from = (struct bytes){list->cursor, list->row.id.size};
+    list->is_exclusive = true;
+    return 0;
+}
+
+/* Of a channel on both sides the overlay's state counts. */
+static int merge_channels(struct chat *chat, struct channel_list *list,
+                          const struct listed_channel *listed, size_t listed_count, size_t limit,
+                          struct channel_info *out, size_t *out_count, bool *has_more)
+{
+    size_t count = 0;
+    size_t at = 0;
+    int rc = next_row(chat, list);
+    while (rc == 0 && count < limit && (at < listed_count || list->has_row)) {
+        int order = at == listed_count ? 1
+                    : !list->has_row   ? -1
+                                     : bytes_compare(channel_id(listed[at].channel), list->row.id);
+        if (order <= 0) {
+            fill_info_of_channel(listed[at].channel, listed[at].last_sequence, &out[count]);
+            at++;
+        } else {
+            rc = fill_info_of_row(&list->row, &out[count]);
+        }
+        if (rc == 0 && order >= 0) {
+            rc = next_row(chat, list);
+        }
+        count++;
+    }
+    if (rc == 0) {
+        *out_count = count;
+        *has_more = at < listed_count || list->has_row;
+    }
+    return rc;
+}
+
+int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefix, size_t limit,
+                       struct channel_info *out, size_t *out_count, bool *has_more)
+{
+    CHECK(limit < SIZE_MAX / sizeof(struct listed_channel));
+    struct listed_channel *listed = malloc((limit + 1) * sizeof *listed);
+    if (listed == NULL) {
+        return ERR_NOMEM;
+    }
+    bool is_after = bytes_compare(after, prefix) >= 0;
+    struct channel_list list = {
+        .from = is_after ? after : prefix,
+        .is_exclusive = is_after && after.size > 0,
+        .prefix = prefix,
+    };
+    pthread_mutex_lock(&chat->lock);
+    /* Begun under the lock: overlay and transaction are of one moment. */
+    int rc = begin_read(chat, &list.read);
+    size_t count = rc == 0 ? pin_listed(chat, &list, limit + 1, listed) : 0;
+    pthread_mutex_unlock(&chat->lock);
+    if (rc == 0) {
+        rc = merge_channels(chat, &list, listed, count, limit, out, out_count, has_more);
+        chat->store->ops->read_end(list.read);
+        unpin_listed(chat, listed, count);
+    }
+    free(listed);
+    return rc;
+}
+
+/* ---- values ---- */
+
+static int get_stored_value(struct chat *chat, struct bytes key, struct buf *out)
+{
+    struct store_read *read = NULL;
+    int rc = begin_read(chat, &read);
+    if (rc != 0) {
+        return rc;
+    }
+    struct bytes value;
+    rc = chat->store->ops->get_value(read, key, &value);
+    if (rc == 0) {
+        buf_append(out, value.data, value.size);
+    }
+    chat->store->ops->read_end(read);
+    return rc;
+}
+
+int chat_get_value(struct chat *chat, struct bytes key, struct buf *out)
+{
+    if (key.size == 0 || key.size > COMMAND_ID_BYTES_MAX) {
+        return ERR_NOT_FOUND;
+    }
+    pthread_mutex_lock(&chat->lock);
+    struct overlay_value *value = overlay_find_published_value(&chat->overlay, key);
+    if (value != NULL) {
+        value_ref(value);
+    }
+    pthread_mutex_unlock(&chat->lock);
+    int rc = 0;
+    if (value == NULL) {
+        rc = get_stored_value(chat, key, out);
+    } else if (value->is_deleted) {
+        rc = ERR_NOT_FOUND;
+    } else {
+        buf_append(out, value_bytes(value).data, value_bytes(value).size);
+    }
+    value_unref(value);
+    return rc == 0 && buf_failed(out) ? ERR_NOMEM : rc;
+}
+
+/* The overlay's part of a walk: values and deletions, referenced. */
+struct value_list {
+    struct overlay_value **values;
+    size_t count;
+    size_t capacity;
+};
+
+static int value_list_add(struct value_list *list, struct overlay_value *value)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity != 0 ? list->capacity * 2 : 64;
+        struct overlay_value **values = realloc(list->values, capacity * sizeof *values);
+        if (values == NULL) {
+            return ERR_NOMEM;
+        }
+        list->values = values;
+        list->capacity = capacity;
+    }
+    list->values[list->count++] = value_ref(value);
+    return 0;
+}
+
+static void value_list_finish(struct value_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        value_unref(list->values[i]);
+    }
+    free(list->values);
+}
+
+/* Under the lock. Deletions do not count: each only hides a row of the store. */
+static int take_values(struct chat *chat, struct bytes after, size_t limit, struct value_list *out)
+{
+    struct overlay_value_cursor cursor;
+    overlay_seek_values(&chat->overlay, after, &cursor);
+    size_t live = 0;
+    int rc = 0;
+    while (rc == 0 && live < limit) {
+        struct overlay_value *value = overlay_next_value(&cursor);
+        if (value == NULL) {
+            break;
+        }
+        live += value->is_deleted ? 0 : 1;
+        rc = value_list_add(out, value);
+    }
+    return rc;
+}
+
+/* The store's next row of a walk. */
+struct value_row {
+    struct store_read *read;
+    struct bytes key;
+    struct bytes value;
+    bool has_row;
+    char cursor[COMMAND_ID_BYTES_MAX];
+};
+
+static int next_value_row(struct chat *chat, struct value_row *row, struct bytes after)
+{
+    int rc = chat->store->ops->seek_value(row->read, after, after.size > 0, &row->key, &row->value);
+    row->has_row = rc == 0;
+    if (rc != 0) {
+        return rc == ERR_NOT_FOUND ? 0 : rc;
+    }
+    if (row->key.size > sizeof row->cursor) {
+        return ERR_CORRUPT;
+    }
+    memcpy(row->cursor, row->key.data, row->key.size);
+    return 0;
+}
+
+static int merge_values(struct chat *chat, const struct value_list *list, struct value_row *row,
+                        struct bytes after, size_t limit, chat_value_fn each, void *context)
+{
+    size_t at = 0;
+    size_t told = 0;
+    int rc = next_value_row(chat, row, after);
+    while (rc == 0 && told < limit && (at < list->count || row->has_row)) {
+        const struct overlay_value *value = at < list->count ? list->values[at] : NULL;
+        int order = value == NULL   ? 1
+                    : !row->has_row ? -1
+                                    : bytes_compare(value_key(value), row->key);
+        if (order > 0) {
+            told++;
+            rc = each(context, row->key, row->value);
+        } else {
+            at++;
+            if (!value->is_deleted) {
+                told++;
+                rc = each(context, value_key(value), value_bytes(value));
+            }
+        }
+        if (rc == 0 && order >= 0) {
+            struct bytes cursor = {row->cursor, row->key.size};
+            rc = next_value_row(chat, row, cursor);
+        }
+    }
+    return rc;
+}
+
+int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_value_fn each,
+                     void *context)
+{
+    struct value_list list = {0};
+    struct value_row row = {0};
+    pthread_mutex_lock(&chat->lock);
+    int rc = begin_read(chat, &row.read);
+    bool has_read = rc == 0;
+    if (rc == 0) {
+        rc = take_values(chat, after, limit, &list);
+    }
+    pthread_mutex_unlock(&chat->lock);
+    if (rc == 0) {
+        rc = merge_values(chat, &list, &row, after, limit, each, context);
+    }
+    if (has_read) {
+        chat->store->ops->read_end(row.read);
+    }
+    value_list_finish(&list);
+    return rc;
+}
