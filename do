@@ -1,0 +1,367 @@
+#!/usr/bin/env bash
+# The project's tasks in one place: `./do help`.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+BUILD=build
+BUILD_ASAN=build-asan
+BUILD_TSAN=build-tsan
+BUILD_FUZZ=build-fuzz
+
+DAEMON_PACKAGES=(
+    build-essential cmake ninja-build pkg-config
+    liblmdb-dev libgrpc-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler
+    libprotobuf-dev libwebsockets-dev libjansson-dev libyaml-dev libcmocka-dev libxxhash-dev
+    libsystemd-dev uthash-dev
+)
+TEST_PACKAGES=(clang clang-format libclang-rt-14-dev python3 curl ca-certificates git)
+
+usage() {
+    cat <<'END'
+usage: ./do VERB [ARGUMENT...]
+
+  setup            install the Debian packages that are missing (as root, or through sudo)
+  build            build the daemon, raftogramctl and the tests into build/
+  run              build, then start the local three-node cluster; Ctrl-C stops it
+  test [STAGE]     everything, or one of: unit layers asan tsan integration
+  sim [ARG...]     the deterministic simulator
+  fuzz NAME [ARG...]  build and run the fuzz target tests/fuzz/NAME_fuzz.c (libFuzzer's arguments)
+  bench [ARG...]   the load generator
+  format [--check] clang-format over our sources; with --check only tell what is not formatted
+  clean            remove what the other verbs built (not data/)
+  help             this text
+END
+}
+
+say() {
+    printf '==> %s\n' "$*"
+}
+
+fail() {
+    printf './do: %s\n' "$*" >&2
+    exit 1
+}
+
+# ---- setup --------------------------------------------------------------------------------------
+
+is_installed() {
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+as_root() {
+    if [[ $(id -u) == 0 ]]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "neither root nor sudo; as root, run: $*"
+    fi
+}
+
+missing_packages() {
+    local package
+    for package in "${DAEMON_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; do
+        is_installed "$package" || echo "$package"
+    done
+    # Whatever brought node and npm will do; only when they are absent Debian's are taken.
+    command -v node >/dev/null || echo nodejs
+    command -v npm >/dev/null || echo npm
+}
+
+do_setup() {
+    command -v dpkg-query >/dev/null ||
+        fail "setup knows Debian only; install the likes of: ${DAEMON_PACKAGES[*]}"
+    local missing
+    mapfile -t missing < <(missing_packages)
+    if ((${#missing[@]} == 0)); then
+        say "setup: every package is installed"
+        return
+    fi
+    say "setup: installing ${missing[*]}"
+    as_root apt-get update
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# ---- build --------------------------------------------------------------------------------------
+
+# configure DIR [CMAKE_OPTION...]
+configure() {
+    local dir=$1
+    shift
+    local options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo)
+    if command -v ccache >/dev/null; then
+        options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+    fi
+    mkdir -p "$dir"
+    cmake -S . -B "$dir" -G Ninja "${options[@]}" "$@" >"$dir/configure.log" 2>&1 || {
+        cat "$dir/configure.log" >&2
+        fail "cmake failed; ./do setup installs what is missing"
+    }
+}
+
+do_build() {
+    say "build: $BUILD/"
+    configure "$BUILD"
+    ninja -C "$BUILD"
+    local program
+    for program in raftogram raftogramctl; do
+        [[ -x $BUILD/$program ]] || fail "the build made no $BUILD/$program"
+    done
+}
+
+# ---- run ----------------------------------------------------------------------------------------
+
+RUN_NODES=(node1 node2 node3)
+RUN_STOP_SECONDS=30
+
+# Marks each line with the node's name. Signals are ignored so that the last lines get through.
+prefix_lines() {
+    trap '' INT TERM HUP
+    local line
+    while IFS= read -r line || [[ -n $line ]]; do
+        printf '%s | %s\n' "$1" "$line"
+    done
+}
+
+# True once the node whose HTTP address is given answers and knows a leader.
+knows_leader() {
+    curl -fsS -m 1 "http://$1/health" 2>/dev/null | grep -Eq '"leader_id": ?"[^"]'
+}
+
+# own_address NODE KEY: the value of a bind address in the node's local configuration.
+own_address() {
+    sed -n "s/^ *$2: *//p" "conf/local/$1.yaml"
+}
+
+print_addresses() {
+    local node
+    say "the cluster is up; Ctrl-C stops it"
+    for node in "${RUN_NODES[@]}"; do
+        local http
+        http=$(own_address "$node" health_bind_addr)
+        printf '    %s   gRPC %s   page http://%s/   health http://%s/health\n' \
+            "$node" "$(own_address "$node" grpc_bind_addr)" "$http" "$http"
+    done
+}
+
+all_know_leader() {
+    local node
+    for node in "${RUN_NODES[@]}"; do
+        knows_leader "$(own_address "$node" health_bind_addr)" || return 1
+    done
+}
+
+# Asks what still runs to stop and waits for it; false if anything ended badly.
+# Uses `pids` (node -> process id) of do_run.
+stop_nodes() {
+    local node status=0 deadline=$((SECONDS + RUN_STOP_SECONDS))
+    kill -TERM "${pids[@]}" 2>/dev/null || true
+    for node in "${!pids[@]}"; do
+        while kill -0 "${pids[$node]}" 2>/dev/null && ((SECONDS < deadline)); do
+            sleep 0.1
+        done
+        if kill -0 "${pids[$node]}" 2>/dev/null; then
+            say "$node did not stop within $RUN_STOP_SECONDS s; killing it"
+            kill -KILL "${pids[$node]}"
+        fi
+        local code=0
+        wait "${pids[$node]}" || code=$?
+        if ((code != 0)); then
+            say "$node ended with exit code $code"
+            status=1
+        fi
+    done
+    return $status
+}
+
+do_run() {
+    do_build
+    local -A pids=()
+    local node is_stopping=0 is_up=0 has_died=0
+    trap 'is_stopping=1' INT TERM HUP
+    for node in "${RUN_NODES[@]}"; do
+        # A session of its own: Ctrl-C is for this script, which then stops the nodes.
+        setsid "$BUILD/raftogram" -config "conf/local/$node.yaml" -dev \
+            > >(prefix_lines "$node") 2>&1 &
+        pids[$node]=$!
+    done
+    while ((!is_stopping && !has_died)); do
+        local has_leader=0
+        if ((!is_up)) && all_know_leader; then
+            has_leader=1
+        fi
+        # After the question: the answer may have come from a cluster that holds our ports.
+        for node in "${RUN_NODES[@]}"; do
+            if ! kill -0 "${pids[$node]}" 2>/dev/null; then
+                say "$node has died; stopping the others"
+                has_died=1
+            fi
+        done
+        if ((has_leader && !has_died)); then
+            is_up=1
+            print_addresses
+        fi
+        sleep 0.3 || true
+    done
+    say "stopping the nodes"
+    trap '' INT TERM HUP
+    local status=0
+    stop_nodes || status=1
+    say "all nodes have stopped"
+    return $((status || has_died))
+}
+
+# ---- test ---------------------------------------------------------------------------------------
+
+run_ctest() {
+    local dir=$1
+    shift
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$(nproc)" "$@"
+}
+
+stage_unit() {
+    run_ctest "$BUILD" -LE layers
+}
+
+stage_layers() {
+    run_ctest "$BUILD" -L layers --verbose
+}
+
+stage_asan() {
+    configure "$BUILD_ASAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=address,undefined
+    ninja -C "$BUILD_ASAN"
+    run_ctest "$BUILD_ASAN" -LE layers
+}
+
+stage_tsan() {
+    configure "$BUILD_TSAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=thread
+    ninja -C "$BUILD_TSAN" thread_tests
+    # clang 14's runtime cannot place its shadow when the kernel randomises addresses widely.
+    local fixed_addresses=()
+    if setarch -R true 2>/dev/null; then
+        fixed_addresses=(setarch -R)
+    fi
+    TSAN_OPTIONS="suppressions=$PWD/tests/lib/tsan.supp halt_on_error=1" \
+        "${fixed_addresses[@]}" ctest --test-dir "$BUILD_TSAN" --output-on-failure \
+        --no-tests=error -L threads
+}
+
+stage_integration() {
+    (
+        cd tests/integration
+        npm ci --no-audit --no-fund
+        RAFTOGRAM_BUILD_DIR=$OLDPWD/$BUILD node --test
+    )
+}
+
+# The stages that this tree has something for.
+known_stages() {
+    echo unit layers asan tsan
+    if [[ -f tests/integration/package.json ]]; then
+        echo integration
+    fi
+}
+
+run_stage() {
+    local stage=$1 begin=$SECONDS status
+    say "test: $stage"
+    # `set -e` would not hold inside a stage that stands in a condition.
+    set +e
+    (
+        set -e
+        "stage_$stage"
+    )
+    status=$?
+    set -e
+    if ((status != 0)); then
+        say "test: $stage FAILED after $((SECONDS - begin)) s; passed before it: ${PASSED[*]:-none}"
+        exit 1
+    fi
+    PASSED+=("$stage ($((SECONDS - begin)) s)")
+}
+
+do_test() {
+    local stages known
+    read -r -a known < <(known_stages | xargs)
+    stages=("${known[@]}")
+    if (($# > 0)); then
+        stages=("$@")
+    fi
+    local stage
+    for stage in "${stages[@]}"; do
+        [[ " ${known[*]} " == *" $stage "* ]] ||
+            fail "no test stage '$stage' in this tree; there are: ${known[*]}"
+    done
+    do_setup
+    do_build
+    PASSED=()
+    for stage in "${stages[@]}"; do
+        run_stage "$stage"
+    done
+    say "test: everything passed"
+    printf '    %s\n' "${PASSED[@]}"
+}
+
+# ---- the rest -----------------------------------------------------------------------------------
+
+do_sim() {
+    [[ -d tests/sim ]] || fail "the simulator is not in this tree"
+    configure "$BUILD"
+    ninja -C "$BUILD" raftogram-sim || fail "$BUILD/raftogram-sim is not built in this tree"
+    exec "$BUILD/raftogram-sim" "$@"
+}
+
+do_fuzz() {
+    local names
+    names=$(cd tests/fuzz 2>/dev/null && ls -- *_fuzz.c 2>/dev/null | sed 's/_fuzz\.c$//' | xargs) || true
+    [[ -n $names ]] || fail "no fuzz targets in this tree"
+    (($# > 0)) || fail "which fuzz target? There are: $names"
+    [[ " $names " == *" $1 "* ]] || fail "no fuzz target '$1'; there are: $names"
+    local name=$1
+    shift
+    configure "$BUILD_FUZZ" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_FUZZ=ON \
+        -DRAFTOGRAM_SANITIZE=address,undefined
+    ninja -C "$BUILD_FUZZ" "${name}_fuzz"
+    # What it finds is kept in the build directory; the corpus in the tree is only read.
+    local found=$BUILD_FUZZ/corpus_$name seeds=tests/fuzz/corpus/$name
+    mkdir -p "$found"
+    [[ -d $seeds ]] || seeds=
+    exec "$BUILD_FUZZ/${name}_fuzz" "$@" "$found" ${seeds:+"$seeds"}
+}
+
+do_bench() {
+    [[ -x bench/run ]] || fail "bench/run is not in this tree"
+    do_build
+    RAFTOGRAM_BUILD_DIR=$PWD/$BUILD exec bench/run "$@"
+}
+
+do_format() {
+    local files
+    mapfile -t files < <(
+        find node frontends ctl tests bench -name '*.[ch]' -not -path '*/node_modules/*' 2>/dev/null |
+            sort
+    )
+    if [[ ${1:-} == --check ]]; then
+        clang-format --dry-run -Werror "${files[@]}"
+    else
+        clang-format -i "${files[@]}"
+    fi
+}
+
+do_clean() {
+    rm -rf "$BUILD" "$BUILD_ASAN" "$BUILD_TSAN" "$BUILD_FUZZ"
+    rm -rf tests/integration/node_modules
+}
+
+verb=${1:-help}
+(($# == 0)) || shift
+case $verb in
+setup | build | run | test | sim | fuzz | bench | format | clean) "do_$verb" "$@" ;;
+help | -h | --help) usage ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""Holds the house's rule of who may include whom, and that the pure parts are pure.
+
+    check_layers.py SOURCE_DIR [BUILD_DIR]
+
+Reads the #include lines of node/, frontends/ and ctl/. With a build directory it also reads the
+symbols of the raft library and of the state machine's apply. Prints each breach as
+`file:line: what`, and exits 1 if there is any.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+# Room -> the other rooms whose headers it may include. "proto" stands for generated messages.
+MAY_INCLUDE = {
+    "base": set(),
+    "raft": {"base"},
+    "storage": {"base"},
+    "chat": {"base"},
+    "json": {"base", "proto"},
+    "rpc": {"base"},
+    "config": {"base"},
+    "peer": {"base", "rpc", "json", "raft", "proto"},
+    "node": {"base", "raft", "storage", "chat", "json", "rpc", "peer", "proto"},
+    "frontend_interface": {"base", "dispatch"},
+    "dispatch": {"base", "json", "proto", "chat", "raft", "peer", "node"},
+    "frontend_grpc": {"base", "json", "rpc", "proto", "dispatch", "frontend_interface"},
+    "frontend_http": {"base", "json", "proto", "dispatch", "frontend_interface"},
+    "ctl": {"base", "json", "rpc", "proto"},
+}
+
+# Pairs that may share one header only.
+ONLY_HEADER = {
+    ("peer", "raft"): "node/raft/raft.h",
+    ("dispatch", "raft"): "node/raft/raft.h",
+}
+
+# Foreign header (a prefix) -> the only rooms that know the library.
+FOREIGN = {
+    "lmdb.h": {"chat"},
+    "grpc/": {"rpc"},
+    "yaml.h": {"config"},
+    "libwebsockets.h": {"frontend_http"},
+    "systemd/": {"main"},
+}
+
+# The pure parts: nothing that could tell the time, roll dice, or reach the world.
+PURE_HEADERS = {
+    "assert.h", "inttypes.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "stdlib.h",
+    "stdnoreturn.h", "string.h", "uthash.h",
+}
+PURE_SOURCES = ("node/raft/", "node/chat/apply.c")
+
+# What the raft library may need from outside. Random numbers come from a seed that an event or the
+# configuration brought: base/random.h computes them without asking anybody.
+RAFT_SYMBOLS = {
+    "calloc", "check_failed", "free", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset",
+    "random_below", "random_next", "random_seed", "realloc",
+}
+# Put there by the compiler.
+TOOL_SYMBOLS = re.compile(r"^(__(asan|ubsan|tsan|msan|sanitizer|sancov|gcov|llvm)_|__stack_chk_"
+                          r"|_GLOBAL_OFFSET_TABLE_$|__start___sancov|__stop___sancov)")
+
+APPLY_FORBIDDEN = re.compile(
+    r"^(time|clock|clock_.*|gettimeofday|localtime.*|gmtime.*|nanosleep|usleep|sleep"
+    r"|rand|rand_r|random|srand.*|srandom|drand48|.*rand48|getrandom|getentropy|random_.*"
+    r"|open|open64|openat.*|read|pread.*|write|pwrite.*|fsync|fdatasync|close|rename.*|unlink.*"
+    r"|fopen.*|fread|fwrite|fprintf|printf|puts|perror|dprintf|socket|connect|send.*|recv.*"
+    r"|poll|ppoll|epoll_.*|getenv|mdb_.*|fs_.*|log_write|pthread_.*|mailbox_.*)$")
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
+
+
+def room_of(path):
+    """The room of a file, by its path inside the repository."""
+    parts = path.parts
+    if parts[0] == "frontends":
+        return "frontend_" + parts[1] if len(parts) > 2 else None
+    if parts[0] == "ctl":
+        return "ctl"
+    if parts[0] != "node":
+        return None
+    if len(parts) > 2:
+        return parts[1]
+    name = path.name
+    if name == "main.c":
+        return "main"
+    if name == "frontend.h":
+        return "frontend_interface"
+    for room in ("config", "dispatch", "node"):
+        if re.match(rf"{room}(_\w+)?\.[ch]$", name):
+            return room
+    return None
+
+
+def resolve(source_dir, includer, name):
+    """The repository path that a quoted include means; None if it is generated."""
+    for folder in (includer.parent, pathlib.Path("node"), pathlib.Path("frontends")):
+        if (source_dir / folder / name).is_file():
+            return folder / name
+    return None
+
+
+def check_quoted(source_dir, path, room, name):
+    if name.endswith(".pb-c.h"):
+        target, target_room = None, "proto"
+    else:
+        target = resolve(source_dir, path, name)
+        if target is None:
+            # Generated for the room itself (the embedded page), so without a folder.
+            return f'"{name}" is in no room' if "/" in name else None
+        target_room = room_of(target)
+    if room == "main":
+        return None
+    if target_room == room:
+        return None
+    if target_room not in MAY_INCLUDE[room]:
+        return f'{room} must not include {target_room} ("{name}")'
+    if target is not None and target.stem.endswith("_internal"):
+        return f'"{name}" is internal to {target_room}'
+    only = ONLY_HEADER.get((room, target_room))
+    if only is not None and target.as_posix() != only:
+        return f"{room} may include {only} of {target_room} only, not {target.as_posix()}"
+    return None
+
+
+def check_foreign(path, room, name, is_quoted):
+    for prefix, rooms in FOREIGN.items():
+        if name.startswith(prefix) and room not in rooms:
+            return f"<{name}> belongs to {', '.join(sorted(rooms))} only, not to {room}"
+    if is_quoted or not path.as_posix().startswith(PURE_SOURCES):
+        return None
+    if name not in PURE_HEADERS:
+        return f"<{name}> in pure code; it may include {', '.join(sorted(PURE_HEADERS))}"
+    return None
+
+
+def check_file(source_dir, path):
+    room = room_of(path)
+    if room != "main" and room not in MAY_INCLUDE:
+        return [f"{path}:1: is in no room that tests/integration/check_layers.py knows"]
+    breaches = []
+    lines = (source_dir / path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        match = INCLUDE.match(line)
+        if match is None:
+            continue
+        is_quoted = match.group(1) == '"'
+        name = match.group(2)
+        breach = check_foreign(path, room, name, is_quoted)
+        if breach is None and is_quoted:
+            breach = check_quoted(source_dir, path, room, name)
+        if breach is not None:
+            breaches.append(f"{path}:{number}: {breach}")
+    return breaches
+
+
+def check_includes(source_dir):
+    breaches = []
+    count = 0
+    for top in ("node", "frontends", "ctl"):
+        for path in sorted((source_dir / top).rglob("*.[ch]")):
+            breaches += check_file(source_dir, path.relative_to(source_dir))
+            count += 1
+    print(f"{count} files: includes checked")
+    return breaches
+
+
+def symbols(archive):
+    """Object -> (defined, undefined) symbol names, of every object in the archive."""
+    output = subprocess.run(["nm", "--format=posix", str(archive)], check=True, text=True,
+                            stdout=subprocess.PIPE).stdout
+    objects = {}
+    current = None
+    for line in output.splitlines():
+        header = re.match(r".*\[(.+)\]:$", line)
+        if header is not None:
+            current = objects.setdefault(header.group(1), (set(), set()))
+            continue
+        fields = line.split()
+        if len(fields) >= 2:
+            current[fields[1] in "Uw"].add(fields[0])
+    return objects
+
+
+def check_raft_symbols(build_dir):
+    archive = build_dir / "node" / "raft" / "libraftogram_raft.a"
+    if not archive.is_file():
+        return [f"{archive}: is not there; build first"]
+    objects = symbols(archive)
+    defined = set().union(*(d for d, _ in objects.values()))
+    breaches = []
+    for name, (_, undefined) in sorted(objects.items()):
+        for symbol in sorted(undefined - defined - RAFT_SYMBOLS):
+            if TOOL_SYMBOLS.match(symbol) is None:
+                breaches.append(f"{archive.name}({name}): needs {symbol}; the raft core is pure")
+    print(f"{archive.name}: symbols of {len(objects)} objects checked")
+    return breaches
+
+
+def check_apply_symbols(source_dir, build_dir):
+    if not (source_dir / "node" / "chat" / "apply.c").is_file():
+        return ["node/chat/apply.c: is not there; say in check_layers.py where apply is now"]
+    archive = build_dir / "node" / "chat" / "libraftogram_chat.a"
+    if not archive.is_file():
+        return [f"{archive}: is not there; build first"]
+    objects = symbols(archive)
+    if "apply.c.o" not in objects:
+        return [f"{archive}: has no apply.c.o; build again"]
+    _, undefined = objects["apply.c.o"]
+    print(f"{archive.name}(apply.c.o): {len(undefined)} symbols checked")
+    return [f"{archive.name}(apply.c.o): needs {symbol}; apply is deterministic and does no I/O"
+            for symbol in sorted(undefined) if APPLY_FORBIDDEN.match(symbol) is not None]
+
+
+def main(arguments):
+    if len(arguments) not in (1, 2):
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    source_dir = pathlib.Path(arguments[0]).resolve()
+    breaches = check_includes(source_dir)
+    if len(arguments) == 2:
+        build_dir = pathlib.Path(arguments[1]).resolve()
+        breaches += check_raft_symbols(build_dir)
+        breaches += check_apply_symbols(source_dir, build_dir)
+    for breach in breaches:
+        print(breach)
+    print("layers: ok" if not breaches else f"layers: {len(breaches)} breaches")
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
