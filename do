@@ -252,7 +252,7 @@ stage_integration() {
     (
         cd tests/integration
         npm ci --no-audit --no-fund
-        RAFTOGRAM_BUILD_DIR=$OLDPWD/$BUILD node --test
+        RAFTOGRAM_BUILD=$OLDPWD/$BUILD npm test
     )
 }
 
@@ -334,7 +334,7 @@ do_fuzz() {
 do_bench() {
     [[ -x bench/run ]] || fail "bench/run is not in this tree"
     do_build
-    RAFTOGRAM_BUILD_DIR=$PWD/$BUILD exec bench/run "$@"
+    RAFTOGRAM_BUILD=$PWD/$BUILD exec bench/run "$@"
 }
 
 do_format() {
