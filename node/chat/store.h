@@ -5,7 +5,8 @@
  * used by one thread at a time; many may be open. Views that a read returns are valid until the
  * next call on the same read transaction.
  *
- * Errors of reads: ERR_NOT_FOUND, ERR_CORRUPT (checksum), ERR_NOMEM, ERR_IO. */
+ * Errors of reads: ERR_NOT_FOUND, ERR_CORRUPT (checksum, or a row that must be there is not),
+ * ERR_NOMEM, ERR_IO; of read_begin also ERR_FULL (too many at once). */
 #ifndef RAFTOGRAM_CHAT_STORE_H
 #define RAFTOGRAM_CHAT_STORE_H
 
@@ -81,7 +82,8 @@ struct store_ops {
     /* The first channel with an id >= `from`, or > `from` when is_exclusive. */
     int (*seek_channel)(struct store_read *read, struct bytes from, bool is_exclusive,
                         struct store_channel *out);
-    /* The message after `after_sequence`; a new reference. */
+    /* The message with the sequence after `after_sequence` (sequences have no gaps); a new
+     * reference. */
     int (*next_message)(struct store_read *read, uint64_t channel_number, uint64_t after_sequence,
                         struct message **out);
     /* The sequence of the message in the channel that bears this client id: verified against the
@@ -92,7 +94,8 @@ struct store_ops {
     int (*seek_value)(struct store_read *read, struct bytes from, bool is_exclusive,
                       struct bytes *out_key, struct bytes *out_value);
     /* All or nothing, durable on return. Errors: ERR_NO_SPACE (disk or map full: nothing changed,
-     * try again later), ERR_NOMEM (the same), ERR_IO (the process must end). */
+     * try again later), ERR_NOMEM (the same), ERR_CORRUPT (the same, but it will not get better),
+     * ERR_IO (the process must end). */
     int (*commit)(struct store *store, const struct store_batch *batch);
     void (*get_stats)(struct store *store, struct store_stats *out);
 };

@@ -161,76 +161,127 @@ static int put_values(struct writer *writer, const struct store_batch *batch)
 
 /* ---- messages ---- */
 
-static int compare_keys(struct bytes a, struct bytes b)
+/* Whether the last message of all is the one before this in its channel: then they are one run. */
+static int is_continued(struct writer *writer, const struct store_message *next, bool *out)
 {
-    size_t size = a.size < b.size ? a.size : b.size;
-    int order = memcmp(a.data, b.data, size);
-    return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
+    struct row_key key = row_position_key(writer->state.totals[ROW_MESSAGES].rows);
+    MDB_val mdb_key = store_val(bytes_of_key(&key));
+    MDB_val value;
+    *out = false;
+    int rc = store_error_of(
+        mdb_get(writer->txn, writer->store->databases[ROW_MESSAGES], &mdb_key, &value));
+    if (rc != 0) {
+        /* Position 0: there are none yet. */
+        return rc == ERR_NOT_FOUND && writer->state.totals[ROW_MESSAGES].rows > 0 ? ERR_CORRUPT : 0;
+    }
+    struct bytes body;
+    uint64_t hash;
+    struct row_message last;
+    rc = is_sane(writer, &value)
+             ? row_open(ROW_MESSAGES, bytes_of_key(&key),
+                        (struct bytes){value.mv_data, value.mv_size}, &body, &hash)
+             : ERR_CORRUPT;
+    if (rc == 0) {
+        rc = row_message_decode(body, &last);
+    }
+    if (rc == 0) {
+        *out = last.channel_number == next->channel_number &&
+               last.sequence + 1 == next->message->sequence;
+    }
+    return rc;
 }
 
-static int put_message(struct writer *writer, MDB_cursor *cursor, const struct store_message *row,
-                       struct bytes last)
+static int put_item(struct writer *writer, MDB_cursor *cursor, enum row_database database,
+                    const struct row_key *key, unsigned flags)
 {
-    struct row_key key = row_message_key(row->channel_number, row->message->sequence);
-    /* Behind the last row LMDB need not search, and leaves full pages full. */
-    bool is_behind = last.size == 0 || compare_keys(bytes_of_key(&key), last) > 0;
-    size_t size = ROW_CHECKSUM_BYTES + row_message_body_size(row->message);
-    uint8_t *value;
-    int rc =
-        reserve(cursor, bytes_of_key(&key), size, is_behind ? MDB_APPEND : MDB_NOOVERWRITE, &value);
+    uint8_t item[ROW_SEALED_ITEM_BYTES];
+    uint64_t hash = row_item_seal(database, key, item);
+    struct bytes channel = {.data = key->data, .size = key->size - ROW_ITEM_BYTES};
+    MDB_val mdb_channel = store_val(channel);
+    MDB_val mdb_item = {.mv_size = sizeof item, .mv_data = item};
+    int rc = store_error_of(mdb_cursor_put(cursor, &mdb_channel, &mdb_item, flags));
     if (rc == 0) {
-        row_message_encode(row->message, value + ROW_CHECKSUM_BYTES);
+        account(writer, database, channel, item, 1, hash);
+    }
+    return rc;
+}
+
+static int put_message(struct writer *writer, MDB_cursor *cursor, const struct store_message *row)
+{
+    struct row_key key = row_position_key(writer->state.totals[ROW_MESSAGES].rows + 1);
+    size_t size = ROW_CHECKSUM_BYTES + row_message_body_size(row->channel_number, row->message);
+    uint8_t *value;
+    int rc = reserve(cursor, bytes_of_key(&key), size, MDB_APPEND, &value);
+    if (rc == 0) {
+        row_message_encode(row->channel_number, row->message, value + ROW_CHECKSUM_BYTES);
         account(writer, ROW_MESSAGES, bytes_of_key(&key), NULL, 1,
                 row_seal(ROW_MESSAGES, bytes_of_key(&key), value, size));
     }
     return rc;
 }
 
+static int put_run(struct writer *writer, MDB_cursor *cursor, const struct store_message *row)
+{
+    struct row_item run = {.channel_number = row->channel_number,
+                           .first = row->message->sequence,
+                           .position = writer->state.totals[ROW_MESSAGES].rows + 1};
+    struct row_key key = row_item_key(&run);
+    return put_item(writer, cursor, ROW_RUNS, &key, MDB_APPENDDUP);
+}
+
 static int put_messages(struct writer *writer, const struct store_batch *batch)
 {
-    MDB_cursor *cursor;
-    int rc = open_cursor(writer, ROW_MESSAGES, &cursor);
+    bool is_run = false;
+    if (batch->message_count == 0) {
+        return 0;
+    }
+    int rc = is_continued(writer, &batch->messages[0], &is_run);
     if (rc != 0) {
         return rc;
     }
-    MDB_val key = {0}, value = {0};
-    struct row_key last = {0};
-    rc = store_error_of(mdb_cursor_get(cursor, &key, &value, MDB_LAST));
-    if (rc == 0) {
-        if (key.mv_size > sizeof last.data) {
-            rc = ERR_CORRUPT;
-        } else {
-            last.size = key.mv_size;
-            memcpy(last.data, key.mv_data, last.size);
-        }
-    } else if (rc == ERR_NOT_FOUND) {
-        rc = 0;
+    MDB_cursor *messages, *runs;
+    rc = open_cursor(writer, ROW_MESSAGES, &messages);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = open_cursor(writer, ROW_RUNS, &runs);
+    if (rc != 0) {
+        goto close_messages;
     }
     for (size_t i = 0; i < batch->message_count && rc == 0; i++) {
-        rc = put_message(writer, cursor, &batch->messages[i], bytes_of_key(&last));
+        const struct store_message *row = &batch->messages[i];
+        is_run = i == 0 ? is_run : row->channel_number == row[-1].channel_number;
+        if (!is_run) {
+            rc = put_run(writer, runs, row);
+        }
+        if (rc == 0) {
+            rc = put_message(writer, messages, row);
+        }
     }
-    mdb_cursor_close(cursor);
+    mdb_cursor_close(runs);
+close_messages:
+    mdb_cursor_close(messages);
     return rc;
 }
 
 /* ---- client ids ---- */
 
-static int compare_dedupes(const void *left, const void *right)
+static int compare_items(const void *left, const void *right)
 {
-    const struct row_dedupe *a = left;
-    const struct row_dedupe *b = right;
+    const struct row_item *a = left;
+    const struct row_item *b = right;
     if (a->channel_number != b->channel_number) {
         return a->channel_number < b->channel_number ? -1 : 1;
     }
-    if (a->hash != b->hash) {
-        return a->hash < b->hash ? -1 : 1;
+    if (a->first != b->first) {
+        return a->first < b->first ? -1 : 1;
     }
-    return (a->sequence > b->sequence) - (a->sequence < b->sequence);
+    return (a->position > b->position) - (a->position < b->position);
 }
 
-static int put_recent(struct writer *writer, MDB_cursor *cursor, const struct row_dedupe *dedupe)
+static int put_recent(struct writer *writer, MDB_cursor *cursor, const struct row_item *item)
 {
-    struct row_key key = row_dedupe_key(dedupe);
+    struct row_key key = row_item_key(item);
     uint8_t *value;
     int rc = reserve(cursor, bytes_of_key(&key), ROW_CHECKSUM_BYTES, MDB_NOOVERWRITE, &value);
     if (rc == 0) {
@@ -242,31 +293,32 @@ static int put_recent(struct writer *writer, MDB_cursor *cursor, const struct ro
 
 static int put_client_ids(struct writer *writer, const struct store_batch *batch)
 {
-    struct row_dedupe *dedupes = calloc(batch->message_count + 1, sizeof *dedupes);
-    if (dedupes == NULL) {
+    struct row_item *items = calloc(batch->message_count + 1, sizeof *items);
+    if (items == NULL) {
         return ERR_NOMEM;
     }
+    uint64_t before = writer->state.totals[ROW_MESSAGES].rows - batch->message_count;
     size_t count = 0;
     for (size_t i = 0; i < batch->message_count; i++) {
         const struct store_message *row = &batch->messages[i];
         struct bytes client_id = message_client_id(row->message);
         if (client_id.size > 0) {
-            dedupes[count++] =
-                (struct row_dedupe){.channel_number = row->channel_number,
-                                    .hash = store_client_id_hash(writer->store, client_id),
-                                    .sequence = row->message->sequence};
+            items[count++] =
+                (struct row_item){.channel_number = row->channel_number,
+                                  .first = store_client_id_hash(writer->store, client_id),
+                                  .position = before + i + 1};
         }
     }
-    qsort(dedupes, count, sizeof *dedupes, compare_dedupes);
+    qsort(items, count, sizeof *items, compare_items);
     MDB_cursor *cursor;
     int rc = open_cursor(writer, ROW_RECENT, &cursor);
     if (rc == 0) {
         for (size_t i = 0; i < count && rc == 0; i++) {
-            rc = put_recent(writer, cursor, &dedupes[i]);
+            rc = put_recent(writer, cursor, &items[i]);
         }
         mdb_cursor_close(cursor);
     }
-    free(dedupes);
+    free(items);
     return rc;
 }
 
@@ -274,7 +326,7 @@ static int put_client_ids(struct writer *writer, const struct store_batch *batch
 static int move_row(struct writer *writer, MDB_cursor *recent, MDB_cursor *dedupe, MDB_val key,
                     MDB_val value)
 {
-    struct row_dedupe row;
+    struct row_item row;
     struct bytes view = {.data = key.mv_data, .size = key.mv_size};
     struct bytes body;
     uint64_t hash;
@@ -283,29 +335,19 @@ static int move_row(struct writer *writer, MDB_cursor *recent, MDB_cursor *dedup
     }
     int rc = row_open(ROW_DEDUPE, view, (struct bytes){value.mv_data, value.mv_size}, &body, &hash);
     if (rc == 0) {
-        rc = row_dedupe_key_decode(view, &row);
+        rc = row_item_key_decode(view, &row);
     }
     if (rc != 0) {
         return rc;
     }
-    struct row_key moved = row_dedupe_key(&row);
+    struct row_key moved = row_item_key(&row);
     rc = store_error_of(mdb_cursor_del(recent, 0));
     if (rc != 0) {
         return rc;
     }
     account(writer, ROW_RECENT, bytes_of_key(&moved), NULL, -1, hash);
-
-    struct bytes channel = {.data = moved.data, .size = moved.size - ROW_DEDUPE_BYTES};
-    uint8_t item[ROW_DEDUPE_ITEM_BYTES];
-    memcpy(item, moved.data + channel.size, ROW_DEDUPE_BYTES);
-    store_u32(item + ROW_DEDUPE_BYTES, (uint32_t)hash);
-    MDB_val mdb_channel = store_val(channel);
-    MDB_val mdb_item = {.mv_size = sizeof item, .mv_data = item};
-    rc = store_error_of(mdb_cursor_put(dedupe, &mdb_channel, &mdb_item, MDB_NODUPDATA));
-    if (rc == 0) {
-        account(writer, ROW_DEDUPE, channel, item, 1, hash);
-        writer->recent_position = moved;
-    }
+    rc = put_item(writer, dedupe, ROW_DEDUPE, &moved, MDB_NODUPDATA);
+    writer->recent_position = moved;
     return rc;
 }
 

@@ -47,7 +47,7 @@ enum tree_kind {
     TREE_FREE,  /* transaction -> pages that it freed */
     TREE_MAIN,  /* name -> tree */
     TREE_PLAIN, /* key -> value */
-    TREE_DUP,   /* key -> one item, a sub-page of items or a tree of items: `dedupe` */
+    TREE_DUP,   /* key -> one item, a sub-page or a tree of items */
     TREE_ITEMS, /* the items of one key */
 };
 
@@ -286,12 +286,12 @@ static int check_overflow(struct walk *walk, uint64_t page, uint32_t size, enum 
 static int check_items(struct walk *walk, const uint8_t *page, uint64_t size)
 {
     uint16_t lower = load_u16(page + 12);
-    if (load_u16(page + 8) != ROW_DEDUPE_ITEM_BYTES || lower <= PAGE_HEADER_BYTES ||
+    if (load_u16(page + 8) != ROW_SEALED_ITEM_BYTES || lower <= PAGE_HEADER_BYTES ||
         lower % 2 != 0) {
         return damaged(walk, "a page of items is malformed");
     }
     uint64_t count = (lower - PAGE_HEADER_BYTES) / 2u;
-    if (PAGE_HEADER_BYTES + count * ROW_DEDUPE_ITEM_BYTES > size) {
+    if (PAGE_HEADER_BYTES + count * ROW_SEALED_ITEM_BYTES > size) {
         return damaged(walk, "a page of items is overfull");
     }
     return 0;
@@ -302,16 +302,18 @@ static int check_tree_record(struct walk *walk, const uint8_t *key, uint16_t key
 {
     struct tree tree = tree_load(data);
     if (in == TREE_DUP) {
-        if (tree.flags != TREE_DUPFIXED || tree.pad != ROW_DEDUPE_ITEM_BYTES) {
+        if (tree.flags != TREE_DUPFIXED || tree.pad != ROW_SEALED_ITEM_BYTES) {
             return damaged(walk, "a tree of items has wrong flags");
         }
         return push_tree(walk, &tree, TREE_ITEMS);
     }
-    bool is_dedupe = key_size == strlen("dedupe") && memcmp(key, "dedupe", key_size) == 0;
-    if (tree.flags != (is_dedupe ? TREE_DUPSORT | TREE_DUPFIXED : 0)) {
+    struct bytes name = {.data = key, .size = key_size};
+    bool has_items =
+        bytes_equal(name, bytes_of_text("runs")) || bytes_equal(name, bytes_of_text("dedupe"));
+    if (tree.flags != (has_items ? TREE_DUPSORT | TREE_DUPFIXED : 0)) {
         return damaged(walk, "a database has wrong flags");
     }
-    return push_tree(walk, &tree, is_dedupe ? TREE_DUP : TREE_PLAIN);
+    return push_tree(walk, &tree, has_items ? TREE_DUP : TREE_PLAIN);
 }
 
 static int check_sub_page(struct walk *walk, const uint8_t *data, uint32_t size)
@@ -355,7 +357,7 @@ static int check_leaf_node(struct walk *walk, const uint8_t *node, uint64_t room
         return check_free_list(walk, data, size);
     }
     bool is_good =
-        flags == 0 && (kind == TREE_PLAIN || (kind == TREE_DUP && size == ROW_DEDUPE_ITEM_BYTES));
+        flags == 0 && (kind == TREE_PLAIN || (kind == TREE_DUP && size == ROW_SEALED_ITEM_BYTES));
     return is_good ? 0 : damaged(walk, "a node is of a wrong kind");
 }
 

@@ -19,10 +19,19 @@ static const struct {
     const char *name;
     unsigned flags;
 } databases[ROW_DATABASES] = {
-    [ROW_META] = {"meta", 0},         [ROW_CHANNELS] = {"channels", 0},
-    [ROW_MESSAGES] = {"messages", 0}, [ROW_VALUES] = {"values", 0},
-    [ROW_RECENT] = {"recent", 0},     [ROW_DEDUPE] = {"dedupe", MDB_DUPSORT | MDB_DUPFIXED},
+    [ROW_META] = {"meta", 0},
+    [ROW_CHANNELS] = {"channels", 0},
+    [ROW_MESSAGES] = {"messages", 0},
+    [ROW_VALUES] = {"values", 0},
+    [ROW_RECENT] = {"recent", 0},
+    [ROW_RUNS] = {"runs", MDB_DUPSORT | MDB_DUPFIXED},
+    [ROW_DEDUPE] = {"dedupe", MDB_DUPSORT | MDB_DUPFIXED},
 };
+
+bool store_has_items(enum row_database database)
+{
+    return (databases[database].flags & MDB_DUPSORT) != 0;
+}
 
 int store_error_of(int rc)
 {

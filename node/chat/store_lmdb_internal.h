@@ -35,7 +35,7 @@ struct store_scrub {
     bool has_key; /* false: at the beginning of `database` */
     size_t key_size;
     uint8_t key[ROW_KEY_BYTES_MAX];
-    uint8_t item[ROW_DEDUPE_ITEM_BYTES]; /* in `dedupe`, the duplicate below the key */
+    uint8_t item[ROW_SEALED_ITEM_BYTES]; /* in `runs` and `dedupe`: the duplicate of the key */
     struct store_totals seen[ROW_DATABASES];
 };
 
@@ -71,10 +71,11 @@ struct store_read {
     struct list link;
     MDB_cursor *cursors[ROW_DATABASES]; /* opened when first used, and then kept for ever */
     bool is_renewed[ROW_DATABASES];
-    /* Where the cursor of `messages` stands, so that the next message costs no search. */
-    bool has_position;
-    uint64_t position_channel;
-    uint64_t position_sequence;
+    /* The message on which the cursor of `messages` stands, so that its neighbour costs no search.
+     */
+    bool has_place;
+    uint64_t place_channel;
+    uint64_t place_sequence;
 };
 
 /* Our code for one of LMDB's or errno. */
@@ -87,9 +88,8 @@ bool store_map_holds(const struct lmdb_store *store, const MDB_val *value);
 int store_cursor_get(const struct lmdb_store *store, MDB_cursor *cursor, MDB_val *key,
                      MDB_val *value, MDB_cursor_op op);
 uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes client_id);
-/* In `dedupe`: the whole key of the row, as in `recent`, from the key and one of its duplicates;
- * checks sizes and checksum. Errors: ERR_CORRUPT. */
-int store_dedupe_open(struct bytes key, struct bytes item, struct row_key *out, uint64_t *hash);
+/* Whether its rows are sealed items, duplicates of the channel's number. */
+bool store_has_items(enum row_database database);
 
 /* The two rows of `meta`. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION. */
 int store_format_read(struct lmdb_store *store, MDB_txn *txn);
@@ -100,7 +100,7 @@ int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store
 int store_commit(struct store *store, const struct store_batch *batch);
 
 /* A row came (+1) or went (-1): keeps a running pass right about the rows behind it. `item` only
- * in `dedupe`. */
+ * where store_has_items(). */
 void store_scrub_account(struct store_scrub *scrub, enum row_database database, struct bytes key,
                          const uint8_t *item, int rows, uint64_t hash);
 

@@ -20,10 +20,10 @@ int store_cursor_get(const struct lmdb_store *store, MDB_cursor *cursor, MDB_val
     if (rc != 0) {
         return rc;
     }
-    /* These leave the key as it was given. */
-    bool has_key = op != MDB_SET && op != MDB_GET_BOTH && op != MDB_GET_BOTH_RANGE;
-    if (!store_map_holds(store, &found_value) || (has_key && !store_map_holds(store, &found_key)) ||
-        found_key.mv_size > ROW_KEY_BYTES_MAX) {
+    /* Some operations leave the key as it was given. */
+    bool has_key = found_key.mv_data != key->mv_data;
+    if (!store_map_holds(store, &found_value) || found_key.mv_size > ROW_KEY_BYTES_MAX ||
+        (has_key && !store_map_holds(store, &found_key))) {
         return ERR_CORRUPT;
     }
     *key = found_key;
@@ -65,7 +65,7 @@ int store_read_begin(struct store *base, struct store_read **out)
             return rc;
         }
         memset(read->is_renewed, 0, sizeof read->is_renewed);
-        read->has_position = false;
+        read->has_place = false;
         *out = read;
         return 0;
     }
@@ -200,27 +200,128 @@ int store_seek_value(struct store_read *read, struct bytes from, bool is_exclusi
 
 /* ---- messages ---- */
 
-/* Puts the cursor on the first row with a key >= (channel, sequence), by one step when it stands on
- * the row before. */
-static int find_message(struct store_read *read, uint64_t channel_number, uint64_t sequence,
-                        struct bytes *key, struct bytes *value)
+static int open_message(struct bytes key, struct bytes value, struct row_message *out)
 {
+    struct bytes body;
+    uint64_t hash;
+    int rc = row_open(ROW_MESSAGES, key, value, &body, &hash);
+    return rc == 0 ? row_message_decode(body, out) : rc;
+}
+
+static int open_run(uint64_t channel_number, MDB_val item, struct row_item *out)
+{
+    struct row_key channel = row_position_key(channel_number);
+    struct row_key key;
+    uint64_t hash;
+    int rc = row_item_open(ROW_RUNS, (struct bytes){channel.data, channel.size}, bytes_of_val(item),
+                           &key, &hash);
+    return rc == 0 ? row_item_key_decode((struct bytes){key.data, key.size}, out) : rc;
+}
+
+/* The run that must hold the message if there is one: the last that begins at or before it. */
+static int find_run(struct store_read *read, uint64_t channel_number, uint64_t sequence,
+                    struct row_item *out, bool *is_last)
+{
+    const struct lmdb_store *store = read->store;
     MDB_cursor *cursor;
-    int rc = store_read_cursor(read, ROW_MESSAGES, &cursor);
+    int rc = store_read_cursor(read, ROW_RUNS, &cursor);
     if (rc != 0) {
         return rc;
     }
-    bool is_next = read->has_position && read->position_channel == channel_number &&
-                   read->position_sequence + 1 == sequence;
-    struct row_key wanted = row_message_key(channel_number, sequence);
-    MDB_val found = {.mv_size = wanted.size, .mv_data = wanted.data};
-    MDB_val found_value = {0};
-    read->has_position = false;
-    rc = store_cursor_get(read->store, cursor, &found, &found_value,
-                          is_next ? MDB_NEXT : MDB_SET_RANGE);
-    *key = bytes_of_val(found);
-    *value = bytes_of_val(found_value);
+    struct row_item wanted = {.channel_number = channel_number, .first = sequence};
+    struct row_key first = row_item_key(&wanted);
+    size_t key_size = first.size - ROW_ITEM_BYTES;
+    uint8_t item[ROW_SEALED_ITEM_BYTES] = {0};
+    memcpy(item, first.data + key_size, ROW_ITEM_BYTES);
+    MDB_val key = {.mv_size = key_size, .mv_data = first.data};
+    MDB_val found = {.mv_size = sizeof item, .mv_data = item};
+    rc = store_cursor_get(store, cursor, &key, &found, MDB_GET_BOTH_RANGE);
+    *is_last = rc == ERR_NOT_FOUND;
+    if (rc == ERR_NOT_FOUND) {
+        /* Behind all of them, or the channel has none. */
+        rc = store_cursor_get(store, cursor, &key, &found, MDB_SET);
+        if (rc == 0) {
+            rc = store_cursor_get(store, cursor, &key, &found, MDB_LAST_DUP);
+        }
+        return rc == 0 ? open_run(channel_number, found, out) : rc;
+    }
+    struct row_item run;
+    if (rc == 0) {
+        rc = open_run(channel_number, found, &run);
+    }
+    if (rc == 0 && run.first > sequence) {
+        rc = store_cursor_get(store, cursor, &key, &found, MDB_PREV_DUP);
+        if (rc == 0) {
+            rc = open_run(channel_number, found, &run);
+        }
+        rc = rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc; /* the run of sequence 1 is missing */
+    } else if (rc == 0) {
+        *is_last = true; /* or not: but a run has at least its first message */
+    }
+    if (rc == 0) {
+        *out = run;
+    }
     return rc;
+}
+
+/* Puts the cursor of `messages` on the message. Positions and sequences have no gaps, so what is
+ * not where it must be is a lost row, except behind the end of a channel's last run. */
+static int find_message(struct store_read *read, uint64_t channel_number, uint64_t sequence,
+                        struct row_message *out)
+{
+    struct row_item run;
+    bool is_last;
+    int rc = find_run(read, channel_number, sequence, &run, &is_last);
+    if (rc != 0) {
+        return rc;
+    }
+    MDB_cursor *cursor;
+    MDB_stat stat;
+    rc = store_read_cursor(read, ROW_MESSAGES, &cursor);
+    if (rc == 0) {
+        rc = store_error_of(mdb_stat(read->txn, read->store->databases[ROW_MESSAGES], &stat));
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    bool may_be_absent = is_last && sequence > run.first;
+    uint64_t position = run.position + (sequence - run.first);
+    if (position > stat.ms_entries || position < run.position) {
+        return may_be_absent ? ERR_NOT_FOUND : ERR_CORRUPT;
+    }
+    struct row_key wanted = row_position_key(position);
+    MDB_val key = {.mv_size = wanted.size, .mv_data = wanted.data};
+    MDB_val value = {0};
+    rc = store_cursor_get(read->store, cursor, &key, &value, MDB_SET_KEY);
+    if (rc == 0) {
+        rc = open_message(bytes_of_val(key), bytes_of_val(value), out);
+    }
+    if (rc != 0) {
+        return rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc;
+    }
+    if (out->channel_number == channel_number && out->sequence == sequence) {
+        return 0;
+    }
+    return may_be_absent && out->channel_number != channel_number ? ERR_NOT_FOUND : ERR_CORRUPT;
+}
+
+/* The message behind the one that the cursor stands on, if it is the wanted one. */
+static int step_to_message(struct store_read *read, uint64_t channel_number, uint64_t sequence,
+                           struct row_message *out)
+{
+    if (!read->has_place || read->place_channel != channel_number ||
+        read->place_sequence + 1 != sequence) {
+        return ERR_NOT_FOUND;
+    }
+    MDB_val key = {0}, value = {0};
+    int rc = store_cursor_get(read->store, read->cursors[ROW_MESSAGES], &key, &value, MDB_NEXT);
+    if (rc == 0) {
+        rc = open_message(bytes_of_val(key), bytes_of_val(value), out);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    return out->channel_number == channel_number && out->sequence == sequence ? 0 : ERR_NOT_FOUND;
 }
 
 int store_next_message(struct store_read *read, uint64_t channel_number, uint64_t after_sequence,
@@ -229,27 +330,12 @@ int store_next_message(struct store_read *read, uint64_t channel_number, uint64_
     if (after_sequence == UINT64_MAX) {
         return ERR_NOT_FOUND;
     }
-    struct bytes key, value, body;
-    int rc = find_message(read, channel_number, after_sequence + 1, &key, &value);
-    if (rc != 0) {
-        return rc;
-    }
-    uint64_t number, sequence, hash;
-    rc = row_message_key_decode(key, &number, &sequence);
-    if (rc != 0) {
-        return rc;
-    }
-    if (number != channel_number) {
-        return ERR_NOT_FOUND;
-    }
-    /* Sequences have no gaps, so a gap is a lost row. */
-    if (sequence != after_sequence + 1) {
-        return ERR_CORRUPT;
-    }
-    rc = row_open(ROW_MESSAGES, key, value, &body, &hash);
+    uint64_t sequence = after_sequence + 1;
     struct row_message row;
-    if (rc == 0) {
-        rc = row_message_decode(body, &row);
+    int rc = step_to_message(read, channel_number, sequence, &row);
+    read->has_place = false;
+    if (rc == ERR_NOT_FOUND) {
+        rc = find_message(read, channel_number, sequence, &row);
     }
     if (rc != 0) {
         return rc;
@@ -259,56 +345,52 @@ int store_next_message(struct store_read *read, uint64_t channel_number, uint64_
     if (message == NULL) {
         return ERR_NOMEM;
     }
-    read->has_position = true;
-    read->position_channel = channel_number;
-    read->position_sequence = sequence;
+    read->has_place = true;
+    read->place_channel = channel_number;
+    read->place_sequence = sequence;
     *out = message;
     return 0;
 }
 
 /* ---- dedupe ---- */
 
-/* Whether the message bears the client id. One that is missing is damage: its dedupe row was
- * written together with it. */
-static int verify_client_id(struct store_read *read, uint64_t channel_number, uint64_t sequence,
-                            struct bytes client_id, bool *is_same)
+/* One row of the chain of client ids that share a hash: is it the wanted one? ERR_NOT_FOUND behind
+ * the chain's end. A message that is missing is damage: they were written together. */
+static int try_dedupe(struct store_read *read, struct bytes key, const struct row_item *wanted,
+                      struct bytes client_id, bool *is_same, uint64_t *sequence)
 {
-    struct row_key key = row_message_key(channel_number, sequence);
+    struct row_item item;
+    int rc = row_item_key_decode(key, &item);
+    if (rc != 0) {
+        return rc;
+    }
+    if (item.channel_number != wanted->channel_number || item.first != wanted->first) {
+        return ERR_NOT_FOUND;
+    }
+    struct row_key position = row_position_key(item.position);
     struct bytes body;
-    int rc = get_row(read, ROW_MESSAGES, (struct bytes){key.data, key.size}, &body);
-    struct row_message row;
+    struct row_message message;
+    rc = get_row(read, ROW_MESSAGES, (struct bytes){position.data, position.size}, &body);
     if (rc == 0) {
-        rc = row_message_decode(body, &row);
+        rc = row_message_decode(body, &message);
+    }
+    if (rc == 0 && message.channel_number != wanted->channel_number) {
+        rc = ERR_CORRUPT;
     }
     if (rc != 0) {
         return rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc;
     }
-    *is_same = bytes_equal(row.client_id, client_id);
+    *is_same = bytes_equal(message.client_id, client_id);
+    *sequence = message.sequence;
     return 0;
 }
 
-/* One row of the chain of client ids that share a hash. ERR_NOT_FOUND behind its end. */
-static int try_dedupe(struct store_read *read, struct bytes key, const struct row_dedupe *wanted,
-                      struct bytes client_id, bool *is_same, uint64_t *sequence)
-{
-    struct row_dedupe row;
-    int rc = row_dedupe_key_decode(key, &row);
-    if (rc != 0) {
-        return rc;
-    }
-    if (row.channel_number != wanted->channel_number || row.hash != wanted->hash) {
-        return ERR_NOT_FOUND;
-    }
-    *sequence = row.sequence;
-    return verify_client_id(read, row.channel_number, row.sequence, client_id, is_same);
-}
-
-static int find_recent(struct store_read *read, const struct row_dedupe *wanted,
+static int find_recent(struct store_read *read, const struct row_item *wanted,
                        struct bytes client_id, uint64_t *out_sequence)
 {
     MDB_cursor *cursor;
     int rc = store_read_cursor(read, ROW_RECENT, &cursor);
-    struct row_key first = row_dedupe_key(wanted);
+    struct row_key first = row_item_key(wanted);
     MDB_val key = {.mv_size = first.size, .mv_data = first.data};
     MDB_val value = {0};
     if (rc == 0) {
@@ -333,30 +415,15 @@ static int find_recent(struct store_read *read, const struct row_dedupe *wanted,
     return rc;
 }
 
-int store_dedupe_open(struct bytes key, struct bytes item, struct row_key *out, uint64_t *hash)
-{
-    uint64_t number;
-    if (item.size != ROW_DEDUPE_ITEM_BYTES || key.size > ROW_ORDERED_BYTES_MAX ||
-        row_get_ordered(key.data, key.size, &number) != key.size) {
-        return ERR_CORRUPT;
-    }
-    memcpy(out->data, key.data, key.size);
-    memcpy(out->data + key.size, item.data, ROW_DEDUPE_BYTES);
-    out->size = key.size + ROW_DEDUPE_BYTES;
-    *hash = row_hash(ROW_DEDUPE, (struct bytes){out->data, out->size}, (struct bytes){0});
-    return load_u32((const uint8_t *)item.data + ROW_DEDUPE_BYTES) == (uint32_t)*hash ? 0
-                                                                                      : ERR_CORRUPT;
-}
-
-static int find_settled(struct store_read *read, const struct row_dedupe *wanted,
+static int find_settled(struct store_read *read, const struct row_item *wanted,
                         struct bytes client_id, uint64_t *out_sequence)
 {
     MDB_cursor *cursor;
     int rc = store_read_cursor(read, ROW_DEDUPE, &cursor);
-    struct row_key first = row_dedupe_key(wanted);
-    size_t key_size = first.size - ROW_DEDUPE_BYTES;
-    uint8_t item[ROW_DEDUPE_ITEM_BYTES] = {0};
-    memcpy(item, first.data + key_size, ROW_DEDUPE_BYTES);
+    struct row_key first = row_item_key(wanted);
+    size_t key_size = first.size - ROW_ITEM_BYTES;
+    uint8_t item[ROW_SEALED_ITEM_BYTES] = {0};
+    memcpy(item, first.data + key_size, ROW_ITEM_BYTES);
     MDB_val key = {.mv_size = key_size, .mv_data = first.data};
     MDB_val value = {.mv_size = sizeof item, .mv_data = item};
     if (rc == 0) {
@@ -366,8 +433,8 @@ static int find_settled(struct store_read *read, const struct row_dedupe *wanted
         bool is_same = false;
         struct row_key row;
         uint64_t hash, sequence;
-        rc = store_dedupe_open((struct bytes){first.data, key_size}, bytes_of_val(value), &row,
-                               &hash);
+        rc = row_item_open(ROW_DEDUPE, (struct bytes){first.data, key_size}, bytes_of_val(value),
+                           &row, &hash);
         if (rc == 0) {
             rc = try_dedupe(read, (struct bytes){row.data, row.size}, wanted, client_id, &is_same,
                             &sequence);
@@ -390,8 +457,8 @@ static int find_settled(struct store_read *read, const struct row_dedupe *wanted
 int store_get_dedupe(struct store_read *read, uint64_t channel_number, struct bytes client_id,
                      uint64_t *out_sequence)
 {
-    struct row_dedupe wanted = {.channel_number = channel_number,
-                                .hash = store_client_id_hash(read->store, client_id)};
+    struct row_item wanted = {.channel_number = channel_number,
+                              .first = store_client_id_hash(read->store, client_id)};
     int rc = find_recent(read, &wanted, client_id, out_sequence);
     return rc == ERR_NOT_FOUND ? find_settled(read, &wanted, client_id, out_sequence) : rc;
 }

@@ -172,36 +172,25 @@ int row_channel_decode(struct bytes id, struct bytes body, struct store_channel 
 
 /* ---- messages ---- */
 
-struct row_key row_message_key(uint64_t channel_number, uint64_t sequence)
+struct row_key row_position_key(uint64_t position)
 {
     struct row_key key;
-    key.size = row_put_ordered(key.data, channel_number);
-    key.size += row_put_ordered(key.data + key.size, sequence);
+    key.size = row_put_ordered(key.data, position);
     return key;
 }
 
-int row_message_key_decode(struct bytes key, uint64_t *channel_number, uint64_t *sequence)
+size_t row_message_body_size(uint64_t channel_number, const struct message *message)
 {
-    struct reader reader = reader_of(key);
-    uint64_t number = read_ordered(&reader);
-    uint64_t second = read_ordered(&reader);
-    if (reader.failed || reader.left != 0) {
-        return ERR_CORRUPT;
-    }
-    *channel_number = number;
-    *sequence = second;
-    return 0;
-}
-
-size_t row_message_body_size(const struct message *message)
-{
-    return ordered_size(zigzag(message->timestamp_ms)) + ordered_size(message->author_size) +
+    return ordered_size(channel_number) + ordered_size(message->sequence) +
+           ordered_size(zigzag(message->timestamp_ms)) + ordered_size(message->author_size) +
            ordered_size(message->client_id_size) + message->author_size + message->client_id_size +
            message->payload_size;
 }
 
-void row_message_encode(const struct message *message, uint8_t *body)
+void row_message_encode(uint64_t channel_number, const struct message *message, uint8_t *body)
 {
+    body += row_put_ordered(body, channel_number);
+    body += row_put_ordered(body, message->sequence);
     body += row_put_ordered(body, zigzag(message->timestamp_ms));
     body += row_put_ordered(body, message->author_size);
     body += row_put_ordered(body, message->client_id_size);
@@ -215,6 +204,8 @@ int row_message_decode(struct bytes body, struct row_message *out)
 {
     struct reader reader = reader_of(body);
     struct row_message message;
+    message.channel_number = read_ordered(&reader);
+    message.sequence = read_ordered(&reader);
     message.timestamp_ms = unzigzag(read_ordered(&reader));
     uint64_t author_size = read_ordered(&reader);
     uint64_t client_id_size = read_ordered(&reader);
@@ -229,37 +220,64 @@ int row_message_decode(struct bytes body, struct row_message *out)
     return 0;
 }
 
-/* ---- dedupe ---- */
+/* ---- items ---- */
 
-struct row_key row_dedupe_key(const struct row_dedupe *dedupe)
+enum { FIRST_BYTES = 8, POSITION_BYTES = ROW_ITEM_BYTES - FIRST_BYTES };
+
+struct row_key row_item_key(const struct row_item *item)
 {
-    CHECK(dedupe->sequence <= ROW_SEQUENCE_MAX);
+    CHECK(item->position <= ROW_POSITION_MAX);
     struct row_key key;
-    key.size = row_put_ordered(key.data, dedupe->channel_number);
-    store_u64_be(key.data + key.size, dedupe->hash);
-    key.size += ROW_HASH_BYTES;
-    uint8_t sequence[sizeof(uint64_t)];
-    store_u64_be(sequence, dedupe->sequence);
-    memcpy(key.data + key.size, sequence + sizeof sequence - ROW_SEQUENCE_BYTES,
-           ROW_SEQUENCE_BYTES);
-    key.size += ROW_SEQUENCE_BYTES;
+    key.size = row_put_ordered(key.data, item->channel_number);
+    store_u64_be(key.data + key.size, item->first);
+    key.size += FIRST_BYTES;
+    uint8_t position[sizeof(uint64_t)];
+    store_u64_be(position, item->position);
+    memcpy(key.data + key.size, position + sizeof position - POSITION_BYTES, POSITION_BYTES);
+    key.size += POSITION_BYTES;
     return key;
 }
 
-int row_dedupe_key_decode(struct bytes key, struct row_dedupe *out)
+int row_item_key_decode(struct bytes key, struct row_item *out)
 {
     struct reader reader = reader_of(key);
-    struct row_dedupe dedupe;
-    dedupe.channel_number = read_ordered(&reader);
-    struct bytes rest = read_bytes(&reader, ROW_DEDUPE_BYTES);
+    struct row_item item;
+    item.channel_number = read_ordered(&reader);
+    struct bytes rest = read_bytes(&reader, ROW_ITEM_BYTES);
     if (reader.failed || reader.left != 0) {
         return ERR_CORRUPT;
     }
-    dedupe.hash = load_u64_be(rest.data);
-    uint8_t sequence[sizeof(uint64_t)] = {0};
-    memcpy(sequence + sizeof sequence - ROW_SEQUENCE_BYTES,
-           (const uint8_t *)rest.data + ROW_HASH_BYTES, ROW_SEQUENCE_BYTES);
-    dedupe.sequence = load_u64_be(sequence);
-    *out = dedupe;
+    item.first = load_u64_be(rest.data);
+    uint8_t position[sizeof(uint64_t)] = {0};
+    memcpy(position + sizeof position - POSITION_BYTES, (const uint8_t *)rest.data + FIRST_BYTES,
+           POSITION_BYTES);
+    item.position = load_u64_be(position);
+    *out = item;
     return 0;
+}
+
+uint64_t row_item_seal(enum row_database database, const struct row_key *key, uint8_t *out)
+{
+    struct bytes view = {.data = key->data, .size = key->size};
+    uint64_t hash = row_hash(database, view, (struct bytes){0});
+    memcpy(out, key->data + key->size - ROW_ITEM_BYTES, ROW_ITEM_BYTES);
+    store_u32(out + ROW_ITEM_BYTES, (uint32_t)hash);
+    return hash;
+}
+
+int row_item_open(enum row_database database, struct bytes channel, struct bytes sealed,
+                  struct row_key *out, uint64_t *hash)
+{
+    uint64_t number;
+    if (sealed.size != ROW_SEALED_ITEM_BYTES || channel.size == 0 ||
+        channel.size > ROW_ORDERED_BYTES_MAX ||
+        row_get_ordered(channel.data, channel.size, &number) != channel.size) {
+        return ERR_CORRUPT;
+    }
+    memcpy(out->data, channel.data, channel.size);
+    memcpy(out->data + channel.size, sealed.data, ROW_ITEM_BYTES);
+    out->size = channel.size + ROW_ITEM_BYTES;
+    *hash = row_hash(database, (struct bytes){out->data, out->size}, (struct bytes){0});
+    return load_u32((const uint8_t *)sealed.data + ROW_ITEM_BYTES) == (uint32_t)*hash ? 0
+                                                                                      : ERR_CORRUPT;
 }

@@ -36,7 +36,7 @@ void store_scrub_account(struct store_scrub *scrub, enum row_database database, 
         int order =
             scrub->has_key ? compare_keys(key.data, key.size, scrub->key, scrub->key_size) : 1;
         if (order == 0 && item != NULL) {
-            order = memcmp(item, scrub->item, ROW_DEDUPE_ITEM_BYTES);
+            order = memcmp(item, scrub->item, ROW_SEALED_ITEM_BYTES);
         }
         if (order > 0) {
             return;
@@ -56,9 +56,9 @@ static int verify_row(struct store_read *read, enum row_database database, MDB_v
     struct bytes body;
     MDB_val found = value;
     int rc;
-    if (database == ROW_DEDUPE) {
+    if (store_has_items(database)) {
         struct row_key whole;
-        rc = store_dedupe_open(view, row, &whole, hash);
+        rc = row_item_open(database, view, row, &whole, hash);
         MDB_cursor *cursor;
         if (rc == 0) {
             rc = store_error_of(mdb_cursor_open(read->txn, store->databases[database], &cursor));
@@ -84,8 +84,8 @@ static void remember(struct store_scrub *scrub, MDB_val key, MDB_val value)
     scrub->has_key = true;
     scrub->key_size = key.mv_size;
     memcpy(scrub->key, key.mv_data, key.mv_size);
-    if (scrub->database == ROW_DEDUPE) {
-        memcpy(scrub->item, value.mv_data, ROW_DEDUPE_ITEM_BYTES);
+    if (store_has_items(scrub->database)) {
+        memcpy(scrub->item, value.mv_data, ROW_SEALED_ITEM_BYTES);
     }
 }
 
@@ -97,9 +97,9 @@ static int seek_behind(struct store_read *read, MDB_cursor *cursor, MDB_val *key
         return store_cursor_get(read->store, cursor, key, value, MDB_FIRST);
     }
     *key = (MDB_val){.mv_size = scrub->key_size, .mv_data = scrub->key};
-    if (scrub->database == ROW_DEDUPE) {
-        /* Rows never leave `dedupe`: the one at our place is there, or damage. */
-        *value = (MDB_val){.mv_size = ROW_DEDUPE_ITEM_BYTES, .mv_data = scrub->item};
+    if (store_has_items(scrub->database)) {
+        /* Items never leave: the one at our place is there, or damage. */
+        *value = (MDB_val){.mv_size = ROW_SEALED_ITEM_BYTES, .mv_data = scrub->item};
         int rc = store_cursor_get(read->store, cursor, key, value, MDB_GET_BOTH);
         return rc == 0 ? store_cursor_get(read->store, cursor, key, value, MDB_NEXT)
                        : (rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc);
@@ -125,7 +125,7 @@ static int scrub_database(struct store_read *read, uint64_t *left, bool *is_end)
     while (rc == 0 && *left > 0) {
         bool is_behind = !scrub->has_key ||
                          compare_keys(key.mv_data, key.mv_size, scrub->key, scrub->key_size) > 0 ||
-                         scrub->database == ROW_DEDUPE;
+                         store_has_items(scrub->database);
         uint64_t hash;
         rc = is_behind ? verify_row(read, scrub->database, key, value, &hash) : ERR_CORRUPT;
         if (rc == 0) {
