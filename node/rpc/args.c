@@ -13,6 +13,14 @@ void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value)
     arg->value.integer = value > INT32_MAX ? INT32_MAX : (int)value;
 }
 
+void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max)
+{
+    rpc_args_add(args, GRPC_ARG_ENABLE_CHANNELZ, 0);
+    rpc_args_add(args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, receive_bytes_max);
+    /* rpc_message_init() decompresses, within bounds. */
+    rpc_args_add(args, GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+}
+
 void rpc_args_add_keepalive(struct rpc_args *args, uint32_t keepalive_ms)
 {
     rpc_args_add(args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

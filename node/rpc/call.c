@@ -148,15 +148,13 @@ static void on_closed(struct rpc_tag *tag, bool is_ok)
 
 static void deliver(struct rpc_call *call, grpc_byte_buffer *buffer)
 {
-    /* gRPC's own limit is on what came over the wire, before decompression. */
-    if (grpc_byte_buffer_length(buffer) > rpc_server_receive_bytes_max(call->server)) {
-        const struct rpc_status status = {.code = GRPC_STATUS_RESOURCE_EXHAUSTED,
-                                          .message = "message is too large"};
+    struct rpc_message message;
+    int rc = rpc_message_init(&message, buffer, rpc_server_receive_bytes_max(call->server));
+    if (rc != 0) {
+        const struct rpc_status status = rpc_message_status(rc);
         rpc_call_finish(call, NULL, &status);
         return;
     }
-    struct rpc_message message;
-    rpc_message_init(&message, buffer);
     call->events.on_message(call, message.bytes, call->events.context);
     rpc_message_finish(&message);
 }

@@ -46,9 +46,8 @@ static void add_args(struct rpc_args *args, const struct rpc_channel_options *op
     rpc_args_add(args, GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     rpc_args_add(args, GRPC_ARG_ENABLE_RETRIES, 0);
     rpc_args_add(args, GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    rpc_args_add(args, GRPC_ARG_ENABLE_CHANNELZ, 0);
     rpc_args_add(args, GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
-    rpc_args_add(args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, options->receive_bytes_max);
+    rpc_args_add_common(args, options->receive_bytes_max);
     rpc_args_add(args, GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, backoff_min_ms);
     rpc_args_add(args, GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, backoff_max_ms);
     rpc_args_add(args, GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,

@@ -74,27 +74,34 @@ void rpc_client_release(struct rpc_client_call *call)
     }
 }
 
+/* An answer that is OK has a message that can be read, or is not OK. */
+static void read_response(struct rpc_client_call *call, struct rpc_message *response,
+                          struct rpc_result *result)
+{
+    int rc =
+        rpc_message_init(response, call->incoming, rpc_channel_receive_bytes_max(call->channel));
+    if (rc != 0) {
+        const struct rpc_status status = rpc_message_status(rc);
+        result->code = status.code;
+        result->message = status.message;
+    } else if (response->bytes.data == NULL) {
+        result->code = GRPC_STATUS_INTERNAL;
+        result->message = "the server answered OK without a message";
+    }
+    result->response = response->bytes;
+}
+
 static void report(struct rpc_client_call *call)
 {
-    struct rpc_message response;
-    rpc_message_init(&response, call->code == GRPC_STATUS_OK ? call->incoming : NULL);
     char *text = grpc_slice_to_c_string(call->text);
     struct rpc_result result = {
         .code = (int)call->code,
         .message = text,
         .details = rpc_metadata_find(&call->trailing, DETAILS_KEY),
-        .response = response.bytes,
     };
-    if (call->is_unary && result.code == GRPC_STATUS_OK) {
-        if (result.response.data == NULL) {
-            result.code = GRPC_STATUS_INTERNAL;
-            result.message = "the server answered OK without a message";
-        } else if (result.response.size > rpc_channel_receive_bytes_max(call->channel)) {
-            /* gRPC's own limit is on what came over the wire, before decompression. */
-            result.code = GRPC_STATUS_RESOURCE_EXHAUSTED;
-            result.message = "message is too large";
-            result.response = (struct bytes){NULL, 0};
-        }
+    struct rpc_message response = {.bytes = {NULL, 0}};
+    if (call->is_unary && call->code == GRPC_STATUS_OK) {
+        read_response(call, &response, &result);
     }
     /* The channel may be destroyed in the callback when this was its last call. */
     rpc_channel_call_over(call->channel);
@@ -181,13 +188,14 @@ static void cancel(struct rpc_client_call *call, grpc_status_code code, const ch
 
 static void deliver(struct rpc_client_call *call, grpc_byte_buffer *buffer)
 {
-    if (grpc_byte_buffer_length(buffer) > rpc_channel_receive_bytes_max(call->channel)) {
-        cancel(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "message is too large");
+    struct rpc_message message;
+    int rc = rpc_message_init(&message, buffer, rpc_channel_receive_bytes_max(call->channel));
+    if (rc != 0) {
+        const struct rpc_status status = rpc_message_status(rc);
+        cancel(call, (grpc_status_code)status.code, status.message);
         return;
     }
     tell_headers(call);
-    struct rpc_message message;
-    rpc_message_init(&message, buffer);
     call->events.on_message(call->events.context, message.bytes);
     rpc_message_finish(&message);
 }

@@ -40,17 +40,20 @@ bool rpc_loop_is_current(const struct rpc_loop *loop);
 gpr_timespec rpc_timespec(uint64_t monotonic_ns);
 uint64_t rpc_timespec_ns(gpr_timespec time);
 
-/* A received message as one run of bytes: in place when it came in one slice, else joined. */
+/* A received message as one run of bytes: in place when it came plain and in one slice, else joined
+ * and decompressed. */
 struct rpc_message {
     struct bytes bytes;
-    grpc_slice joined;
-    bool is_joined;
+    struct buf joined;
 };
 
 /* The bytes are valid until rpc_message_finish() and as long as `buffer`. `buffer` NULL gives data
- * NULL; an empty message has data that is not NULL. */
-void rpc_message_init(struct rpc_message *message, grpc_byte_buffer *buffer);
+ * NULL; an empty message has data that is not NULL. A failed init owes no finish. Errors: ERR_FULL
+ * (more than bytes_max), ERR_CORRUPT (cannot be decompressed), ERR_NOMEM. */
+int rpc_message_init(struct rpc_message *message, grpc_byte_buffer *buffer, size_t bytes_max);
 void rpc_message_finish(struct rpc_message *message);
+/* How a call ends whose message failed. */
+struct rpc_status rpc_message_status(int error);
 /* A buffer of one slice with a copy of `bytes`. */
 grpc_byte_buffer *rpc_buffer_of_bytes(struct bytes bytes);
 
@@ -77,6 +80,8 @@ struct rpc_args {
 
 /* `key` must outlive `args`. */
 void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value);
+/* What servers and channels have in common. */
+void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max);
 /* Our own pings, with and without calls; 0: none. */
 void rpc_args_add_keepalive(struct rpc_args *args, uint32_t keepalive_ms);
 

@@ -123,8 +123,7 @@ static grpc_server *create_grpc_server(const struct rpc_server_options *options)
 {
     struct rpc_args args = {.count = 0};
     rpc_args_add(&args, GRPC_ARG_ALLOW_REUSEPORT, 0);
-    rpc_args_add(&args, GRPC_ARG_ENABLE_CHANNELZ, 0);
-    rpc_args_add(&args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, options->receive_bytes_max);
+    rpc_args_add_common(&args, options->receive_bytes_max);
     rpc_args_add(&args, GRPC_ARG_MAX_METADATA_SIZE, options->metadata_bytes_max);
     uint64_t streams_max = (uint64_t)options->calls_max + STREAMS_OVER_CALLS_MAX;
     rpc_args_add(&args, GRPC_ARG_MAX_CONCURRENT_STREAMS,
