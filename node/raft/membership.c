@@ -9,12 +9,17 @@
  *  - A fresh node votes for a candidate whose log is just GENESIS: otherwise a founder that crashes
  *    before its first message arrives would wait for ever for nodes that wait for it.
  *
- * Why votes and acknowledgements count by the committed config, GENESIS excepted: ADMIT replaces
- * one incarnation by another, and a majority with the old one and a majority with the new one may
- * have only that member in common, which forgot what it promised. Once ADMIT is committed, without
- * that member, a majority of all holds it, so no candidate can win any more that counts the old
- * one. While it is pending the member counts for nothing. GENESIS has no config before it, and
- * nothing is committed that it could contradict, so it counts from the moment it is in the log. */
+ * Why votes and acknowledgements count by what is known to be committed, GENESIS excepted: ADMIT
+ * replaces one incarnation by another, and a majority with the old one and a majority with the new
+ * one may have only that member in common, which forgot what it promised. Once ADMIT is committed,
+ * without that member, a majority of all holds it, so no candidate can win any more that counts
+ * the old one. While it is pending the member counts for nothing. GENESIS has no config before it,
+ * and nothing is committed that it could contradict, so it counts as soon as it is in the log.
+ *
+ * Why each ADMIT is appended twice: a restart forgets the commit index. Changes are made one at a
+ * time, so whoever appended a change knew that those before it were committed: all changes in a log
+ * but the last are. The second ADMIT is the durable proof that the first was committed; without it
+ * a cluster that loses power, and then another node, could not tell that this one counts. */
 #include "raft_internal.h"
 
 #include <string.h>
@@ -36,30 +41,31 @@ void raft_config_apply(struct raft_config *config, const struct raft_change *cha
     CHECK(!"a known kind of change");
 }
 
-static bool is_pending_genesis(const struct raft *raft)
-{
-    return raft->change_count > 0 && raft->changes[0].change.kind == RAFT_CHANGE_GENESIS;
-}
-
 /* The incarnation that counts; 0: none. */
 static uint64_t admitted(const struct raft *raft, raft_member member)
 {
-    if (raft->config.is_founded) {
-        return raft->config.incarnations[member];
-    }
-    return is_pending_genesis(raft) ? raft->changes[0].change.incarnations[member] : 0;
-}
-
-/* The newest ADMIT of the member that is not committed; NULL: none. */
-static const struct raft_change *pending_admit(const struct raft *raft, raft_member member)
-{
-    for (size_t i = raft->change_count; i > 0; i--) {
-        const struct raft_change *change = &raft->changes[i - 1].change;
-        if (change->kind == RAFT_CHANGE_ADMIT && change->member == member) {
-            return change;
+    uint64_t incarnation = raft->config.incarnations[member];
+    for (size_t i = 0; i < raft->change_count; i++) {
+        const struct raft_change *change = &raft->changes[i].change;
+        if (change->kind == RAFT_CHANGE_GENESIS) {
+            incarnation = change->incarnations[member];
+        } else if (change->member == member && i + 1 < raft->change_count) {
+            incarnation = change->incarnation;
         }
     }
-    return NULL;
+    return incarnation;
+}
+
+/* The incarnation that the newest change admits; equal to admitted() if it is about another. */
+static uint64_t newest_admitted(const struct raft *raft, raft_member member)
+{
+    if (raft->change_count > 0) {
+        const struct raft_change *change = &raft->changes[raft->change_count - 1].change;
+        if (change->kind == RAFT_CHANGE_ADMIT && change->member == member) {
+            return change->incarnation;
+        }
+    }
+    return admitted(raft, member);
 }
 
 static uint64_t said_incarnation(const struct raft *raft, raft_member member)
@@ -70,20 +76,14 @@ static uint64_t said_incarnation(const struct raft *raft, raft_member member)
 bool member_counts(const struct raft *raft, raft_member member)
 {
     uint64_t said = said_incarnation(raft, member);
-    if (said == 0 || said != admitted(raft, member)) {
-        return false;
-    }
-    const struct raft_change *pending = pending_admit(raft, member);
-    return pending == NULL || pending->incarnation == said;
+    return said != 0 && said == admitted(raft, member) && said == newest_admitted(raft, member);
 }
 
 /* A voter may trust an ADMIT that is not committed: its vote is counted by the candidate, which
  * may not. */
 bool membership_is_whole(const struct raft *raft)
 {
-    const struct raft_change *pending = pending_admit(raft, raft->self);
-    uint64_t newest = pending != NULL ? pending->incarnation : admitted(raft, raft->self);
-    return newest == raft->incarnation;
+    return newest_admitted(raft, raft->self) == raft->incarnation;
 }
 
 bool membership_can_found(const struct raft *raft)
@@ -163,7 +163,12 @@ void membership_commit(struct raft *raft)
 {
     size_t done = 0;
     while (done < raft->change_count && raft->changes[done].index <= raft->commit_index) {
-        raft_config_apply(&raft->config, &raft->changes[done].change);
+        const struct raft_change *change = &raft->changes[done].change;
+        if (change->kind == RAFT_CHANGE_ADMIT) {
+            bool is_first = raft->config.incarnations[change->member] != change->incarnation;
+            raft->unsealed = is_first ? change->member : RAFT_NO_MEMBER;
+        }
+        raft_config_apply(&raft->config, change);
         done++;
     }
     raft->change_count -= done;
@@ -181,12 +186,23 @@ void membership_found(struct raft *raft)
     raft_stage_own(raft, &genesis);
 }
 
+static void append_admit(struct raft *raft, raft_member member, uint64_t incarnation)
+{
+    struct raft_change admit = {
+        .kind = RAFT_CHANGE_ADMIT, .member = member, .incarnation = incarnation};
+    raft_stage_own(raft, &admit);
+}
+
 void membership_admit(struct raft *raft)
 {
     /* One change at a time, and only in a term that is open: the rule for changing one member
      * (thesis 4.1, with the correction of 2015 on the raft-dev list). */
     if (!is_leader(raft) || raft->commit_index < raft->term_start || raft->change_count > 0 ||
         raft->is_transferring) {
+        return;
+    }
+    if (raft->unsealed != RAFT_NO_MEMBER) {
+        append_admit(raft, raft->unsealed, raft->config.incarnations[raft->unsealed]);
         return;
     }
     for (raft_member i = 0; i < raft->member_count; i++) {
@@ -197,9 +213,7 @@ void membership_admit(struct raft *raft)
         }
         /* It holds, durably, all that may ever have counted on the old incarnation. */
         if (member->progress == PROGRESS_REPLICATE && member->match_index >= raft->commit_index) {
-            struct raft_change admit = {
-                .kind = RAFT_CHANGE_ADMIT, .member = i, .incarnation = member->incarnation};
-            raft_stage_own(raft, &admit);
+            append_admit(raft, i, member->incarnation);
             return;
         }
     }

@@ -72,6 +72,7 @@ int raft_create(const struct raft_options *options, struct raft **out)
     raft->role = RAFT_FOLLOWER;
     raft->leader = RAFT_NO_MEMBER;
     raft->transfer_target = RAFT_NO_MEMBER;
+    raft->unsealed = RAFT_NO_MEMBER;
     raft->is_eligible = options->is_eligible;
     raft->term_start = RAFT_NEVER;
     init_durable(raft, options);

@@ -45,7 +45,7 @@ enum raft_entry_type { RAFT_ENTRY_COMMAND = 0, RAFT_ENTRY_CONFIG_CHANGE = 1 };
 
 enum raft_change_kind {
     RAFT_CHANGE_GENESIS, /* always entry 1: founds the cluster */
-    RAFT_CHANGE_ADMIT,   /* replaces the incarnation of one member */
+    RAFT_CHANGE_ADMIT,   /* replaces the incarnation of one member; comes twice (membership.c) */
 };
 
 /* What a CONFIG_CHANGE entry says. The driver encodes and decodes it. */
@@ -119,7 +119,8 @@ struct raft_message {
             bool success;
             raft_index last_index;     /* success: matched; else a hint where to try */
             raft_term hint_term;       /* refused: the term at last_index */
-            raft_index rejected_index; /* refused: prev_index of the request */
+            /* refused: prev_index of the request; 0: refused for its term */
+            raft_index rejected_index;
             uint64_t read_round;
         } append_response;
         struct {

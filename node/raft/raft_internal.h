@@ -86,6 +86,7 @@ struct raft {
     struct raft_config config; /* as of commit_index */
     struct pending_change changes[RAFT_CONFIGS_MAX];
     size_t change_count;
+    raft_member unsealed; /* whose ADMIT was committed once, not yet twice */
     bool is_fresh;
 
     /* Elections. */

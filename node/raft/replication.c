@@ -300,8 +300,9 @@ int replication_on_append_request(struct raft *raft, const struct raft_message *
     raft_index prev_index = message->append_request.prev_index;
     raft_term prev_term = message->append_request.prev_term;
     if (message->term < raft->term) {
-        struct raft_message *refusal = raft_emit(raft, RAFT_APPEND_RESPONSE, message->peer, true);
-        refusal->append_response.rejected_index = prev_index;
+        /* Refused for its term, not for its log: rejected_index 0. The sender may lead our term by
+         * the time it arrives. */
+        raft_emit(raft, RAFT_APPEND_RESPONSE, message->peer, true);
         return 0;
     }
     bool is_second_leader = message->term == raft->term && raft->leader != RAFT_NO_MEMBER &&
@@ -426,8 +427,7 @@ int replication_on_append_response(struct raft *raft, const struct raft_message 
     }
     bool success = message->append_response.success;
     if (message->append_response.read_round > raft->round_newest ||
-        (success && message->append_response.last_index > raft->last_index) ||
-        (!success && message->append_response.rejected_index == 0)) {
+        (success && message->append_response.last_index > raft->last_index)) {
         return ERR_INVALID;
     }
     struct member *member = &raft->members[message->peer];
