@@ -52,7 +52,8 @@ void hub_remove(struct hub_subscription *subscription);
 void hub_wait(struct hub_subscription *subscription);
 /* Makes it ready now, whatever the channel holds (first read, more to read). */
 void hub_make_ready(struct hub_subscription *subscription);
-/* Moves at most `count_max` ready subscriptions to `out` (by ready_link); returns how many. */
+/* Moves at most `count_max` ready subscriptions to `out` (by ready_link); returns how many. Take
+ * each off the list before it is served: it may become ready again at once. */
 size_t hub_take_ready(struct hub_listener *listener, struct list *out, size_t count_max);
 /* Subscriptions registered. */
 size_t hub_count(const struct hub *hub);

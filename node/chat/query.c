@@ -166,15 +166,15 @@ static int read_stored_page(struct chat *chat, struct page_draft *draft, uint64_
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
-/* Under the lock: references to messages of the run, from `sequence` on; returns how many. They
- * may be more than fit. */
-static size_t take_run(const struct overlay_channel *channel, uint64_t sequence,
-                       uint64_t last_sequence, struct message **out)
+/* Under the lock: references to up to `count_max` messages of the run, from `sequence` on; returns
+ * how many. The last one may be more than fits. */
+static size_t take_run(const struct overlay_channel *channel, uint64_t sequence, size_t count_max,
+                       struct message **out)
 {
     size_t count = 0;
     size_t bytes = 0;
-    for (; sequence <= last_sequence && (count == 0 || bytes <= PAGE_BYTES_MAX); sequence++) {
-        struct message *message = channel_run_message(channel, sequence);
+    while (count < count_max && bytes <= PAGE_BYTES_MAX) {
+        struct message *message = channel_run_message(channel, sequence + count);
         bytes += message_page_bytes(message);
         out[count++] = message_ref(message);
     }
@@ -213,7 +213,7 @@ static int read_joined_page(struct chat *chat, struct page_draft *draft, size_t 
 
 /* Under the lock. A page that is in memory alone is made or found here, and shared. */
 static int read_run_page(struct chat *chat, const struct overlay_channel *channel,
-                         struct page_draft *draft, uint64_t after_sequence, uint64_t last_taken)
+                         struct page_draft *draft, uint64_t after_sequence, size_t capacity)
 {
     draft->page = pages_find(&chat->pages, draft->channel_number, after_sequence, draft->limit,
                              draft->last_sequence);
@@ -221,9 +221,9 @@ static int read_run_page(struct chat *chat, const struct overlay_channel *channe
         return 0;
     }
     struct message *run[PAGE_MESSAGES_MAX];
-    int rc = draft_begin(draft, after_sequence, (size_t)(last_taken - after_sequence));
+    int rc = draft_begin(draft, after_sequence, capacity);
     if (rc == 0) {
-        size_t count = take_run(channel, after_sequence + 1, last_taken, run);
+        size_t count = take_run(channel, after_sequence + 1, capacity, run);
         draft_add_run(draft, run, count, false);
     }
     if (rc == 0 && draft->page->count > 0) {
@@ -238,33 +238,30 @@ static int read_page_and_unlock(struct chat *chat, const struct overlay_channel 
 {
     struct list dropped;
     list_init(&dropped);
-    struct message *run[PAGE_MESSAGES_MAX];
-    size_t run_count = 0;
-    uint64_t stored_count = 0;
-    uint64_t first = channel_run_first(channel);
     draft->last_sequence = channel->is_published ? channel->published_sequence : 0;
     uint64_t left =
         draft->last_sequence > after_sequence ? draft->last_sequence - after_sequence : 0;
     size_t capacity = left < draft->limit ? (size_t)left : draft->limit;
-    uint64_t last_taken = after_sequence + capacity;
-    bool is_in_memory = after_sequence + 1 >= first || capacity == 0;
+    uint64_t before_run = channel_run_first(channel) - 1;
+    uint64_t stored = before_run > after_sequence ? before_run - after_sequence : 0;
+    size_t stored_count = stored < capacity ? (size_t)stored : capacity;
+    struct message *run[PAGE_MESSAGES_MAX];
+    size_t run_count = 0;
     int rc = 0;
-    if (is_in_memory) {
-        rc = read_run_page(chat, channel, draft, after_sequence, last_taken);
+    if (stored_count == 0) {
+        rc = read_run_page(chat, channel, draft, after_sequence, capacity);
         pages_take_dropped(&chat->pages, &dropped);
     } else {
         rc = draft_begin(draft, after_sequence, capacity);
-        stored_count = first - 1 - after_sequence;
         if (rc == 0) {
-            run_count = take_run(channel, first, last_taken, run);
+            run_count = take_run(channel, before_run + 1, capacity - stored_count, run);
         }
     }
     pthread_mutex_unlock(&chat->lock);
     pages_free_dropped(&dropped);
-    chat_count(is_in_memory ? &chat->tail_hits : &chat->tail_misses);
-    if (rc == 0 && !is_in_memory) {
-        stored_count = stored_count < capacity ? stored_count : capacity;
-        rc = read_joined_page(chat, draft, (size_t)stored_count, run, run_count);
+    chat_count(stored_count == 0 ? &chat->tail_hits : &chat->tail_misses);
+    if (rc == 0 && stored_count > 0) {
+        rc = read_joined_page(chat, draft, stored_count, run, run_count);
     }
     return rc;
 }
