@@ -25,7 +25,9 @@ int rpc_loop_create(const char *name, struct rpc_loop **out);
 /* Waits for the thread. Servers, channels and references to calls must be gone. Accepts NULL. */
 void rpc_loop_destroy(struct rpc_loop *loop);
 /* Runs `fn(context)` on the loop's thread, once, at `deadline_ns` of the monotonic clock (0: as
- * soon as possible). Errors: ERR_NOMEM. */
+ * soon as possible), after the events that wait there already.
+ * Errors: ERR_NOMEM; ERR_CLOSED while the loop is being destroyed (what is not due by then runs
+ * early, so that no context is lost). */
 int rpc_loop_post(struct rpc_loop *loop, uint64_t deadline_ns, void (*fn)(void *context),
                   void *context);
 
@@ -50,7 +52,7 @@ struct rpc_status {
 
 struct rpc_server_handler {
     /* A call arrived: its path, metadata and deadline are known. The handler sets the call's events
-     * by rpc_call_accept() or answers at once with rpc_call_finish(). */
+     * by rpc_call_accept() or answers with rpc_call_finish(), before it returns (CHECKed). */
     void (*on_call)(void *context, struct rpc_call *call);
     void *context;
 };
@@ -128,7 +130,7 @@ struct rpc_channel;
 
 struct rpc_channel_options {
     const char *address;
-    uint32_t backoff_min_ms; /* reconnect; 0: 50 */
+    uint32_t backoff_min_ms; /* reconnect; 0: 50; gRPC 1.51 knows none below 100 (+-20 %) */
     uint32_t backoff_max_ms; /* 0: 1000 */
     uint32_t keepalive_ms;   /* pings, also without calls; 0: none */
     uint32_t receive_bytes_max;
@@ -139,7 +141,8 @@ int rpc_channel_create(struct rpc_loop *loop, const struct rpc_channel_options *
                        struct rpc_channel **out);
 /* Its calls must be over. Accepts NULL. */
 void rpc_channel_destroy(struct rpc_channel *channel);
-/* Forgets the reconnect backoff, so that the next call dials at once. */
+/* Forgets the reconnect backoff and dials now. Calls that do not wait for readiness fail until the
+ * dial is done. */
 void rpc_channel_reset_backoff(struct rpc_channel *channel);
 
 /* The end of a client call. Views are valid during the callback only. */
