@@ -3,8 +3,8 @@
  *
  * A stream of another cluster, membership, format or node id is refused with a log line on both
  * sides that says how it differs. A second stream from the same peer replaces the first. Reconnects
- * by itself: at once after a loss, then 50 ms to 1 s with jitter; a peer that is down costs the
- * others nothing.
+ * by itself: at once after a loss or when the peer dials us, else after 50 ms to 1 s with jitter;
+ * a peer that is down costs the others nothing.
  *
  * The unary AppendEntries and RequestVote of the reference document are answered by QUERY events,
  * in protobuf and JSON (snake_case), and change nothing. */
@@ -41,7 +41,8 @@ void peer_start(struct peer *peer);
 struct transport *peer_transport(struct peer *peer);
 /* The port that is listened on (bind port 0). */
 int peer_port(const struct peer *peer);
-/* Ends all streams; waits until no event will be posted any more. */
+/* Ends all streams; waits until no event will be posted any more. Events that are not released yet
+ * may be released (and queries answered, in vain) at any time later, also after peer_destroy(). */
 void peer_stop(struct peer *peer);
 void peer_destroy(struct peer *peer); /* accepts NULL */
 

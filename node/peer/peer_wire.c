@@ -414,7 +414,8 @@ static int read_kind(struct bytes wire, struct field *kind)
     if (read_field(&reader, kind) <= 0 || read_field(&reader, &more) != 0) {
         return ERR_INVALID;
     }
-    return 0;
+    /* All kinds are messages; anything else has no bytes to look into. */
+    return (kind->tag & 7) == WIRE_BYTES ? 0 : ERR_INVALID;
 }
 
 static int scan_message(struct bytes wire, struct peer_batch *batch)

@@ -44,17 +44,19 @@ static inline void watch_wait(void)
     pthread_cond_timedwait(&watch_changed, &watch_lock, &until);
 }
 
-#define AWAIT(condition)                                 \
-    do {                                                 \
-        uint64_t await_until_ns_ = now_ns() + AWAIT_NS;  \
-        pthread_mutex_lock(&watch_lock);                 \
-        while (!(condition)) {                           \
-            if (now_ns() > await_until_ns_) {            \
-                fail_msg("not in time: %s", #condition); \
-            }                                            \
-            watch_wait();                                \
-        }                                                \
-        pthread_mutex_unlock(&watch_lock);               \
+#define AWAIT(condition)                                    \
+    do {                                                    \
+        uint64_t await_until_ns_ = now_ns() + AWAIT_NS;     \
+        pthread_mutex_lock(&watch_lock);                    \
+        bool await_met_ = (condition);                      \
+        while (!await_met_ && now_ns() < await_until_ns_) { \
+            watch_wait();                                   \
+            await_met_ = (condition);                       \
+        }                                                   \
+        pthread_mutex_unlock(&watch_lock);                  \
+        if (!await_met_) {                                  \
+            fail_msg("not in time: %s", #condition);        \
+        }                                                   \
     } while (0)
 
 /* ---- nodes ---- */

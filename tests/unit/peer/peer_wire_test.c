@@ -224,6 +224,21 @@ static void test_a_batch_that_is_cut_is_never_read_beyond(void **state)
     buf_finish(&wire);
 }
 
+/* Found by the fuzzer: a kind that is a number, whose bytes were never set. */
+static void test_a_kind_that_is_no_message_is_refused(void **state)
+{
+    static const struct bytes wires[] = {
+        {"\x4a\x02\x10\x07", 4},                       /* varint */
+        {"\x4a\x09\x11\1\2\3\4\5\6\7\10", 11},         /* fixed64 */
+        {"\x4a\x0b\xf9\xf6\x41\1\2\3\4\5\6\7\10", 13}, /* fixed64, an unknown number */
+    };
+    for (size_t i = 0; i < sizeof(wires) / sizeof(wires[0]); i++) {
+        struct read_batch got;
+        assert_int_equal(read_all(wires[i], &got), ERR_INVALID);
+        finish(&got);
+    }
+}
+
 static void test_random_damage_is_never_read_beyond(void **state)
 {
     struct peer_message samples[SAMPLES_MAX];
@@ -385,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_we_read_what_generated_code_writes),
         cmocka_unit_test(test_fields_of_the_future_are_ignored),
         cmocka_unit_test(test_a_batch_that_is_cut_is_never_read_beyond),
+        cmocka_unit_test(test_a_kind_that_is_no_message_is_refused),
         cmocka_unit_test(test_random_damage_is_never_read_beyond),
         cmocka_unit_test(test_limits_are_checked_before_anything_is_read),
         cmocka_unit_test(test_a_full_buffer_stays_as_it_was),
