@@ -397,8 +397,9 @@ int wal_compact(struct wal *wal, uint64_t index)
 {
     CHECK(!wal->is_damaged);
     CHECK(!wal->has_failed);
-    /* Staged entries may hide older ones that a crash would bring back. */
-    if (wal->staged_first != 0 || wal->segment_count < 2) {
+    /* Staged entries may hide older ones that a crash would bring back, and a new segment would
+     * have a hard state that nobody has committed. */
+    if (wal_has_staged(wal) || wal->segment_count < 2) {
         return 0;
     }
     size_t keep = 0;

@@ -48,7 +48,7 @@ struct wal_options {
 
 /* What wal_open() found. */
 enum wal_condition {
-    WAL_NEW,     /* no segment at all */
+    WAL_NEW,     /* nothing was ever committed here */
     WAL_CLEAN,   /* all valid */
     WAL_TORN,    /* an unfinished last frame was cut off: nothing of it was ever acknowledged */
     WAL_DAMAGED, /* anything else; the wal is open read-only with what could be read */
@@ -57,8 +57,8 @@ enum wal_condition {
 struct wal_report {
     enum wal_condition condition;
     bool has_hard_state;   /* DAMAGED: the newest hard state is known for certain */
-    uint64_t damage_first; /* DAMAGED: lowest and highest index that may be lost; */
-    uint64_t damage_last;  /*   UINT64_MAX: everything from damage_first on */
+    uint64_t damage_first; /* DAMAGED: lowest and highest index that may be lost; last is */
+    uint64_t damage_last;  /*   UINT64_MAX: all from first on may be; both 0: nothing is lost */
     char description[512]; /* for the log: which file, where, what; "" when there is nothing */
 };
 
@@ -122,22 +122,27 @@ int wal_maintain(struct wal *wal);
  * them. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
 int wal_read(struct wal *wal, uint64_t index, struct wal_entry *out);
 
-/* Removes whole segments whose entries all lie at or below `index`. */
+/* Removes whole segments whose entries all lie at or below `index`; the rest of them stays. Does
+ * nothing while something is staged. Works on a full disk too, once at least. Errors: ERR_NO_SPACE
+ * (nothing has changed; try again later); others as wal_commit(). */
 int wal_compact(struct wal *wal, uint64_t index);
-/* Forgets all entries and begins at index + 1 after (index, term): a snapshot was installed.
- * Durable on return. The hard state stays. */
+/* Forgets all entries, staged ones too, and begins at index + 1 after (index, term): a snapshot was
+ * installed. Durable on return. The hard state stays, and what is staged of it is durable too.
+ * Errors: ERR_NO_SPACE (nothing has changed); others as wal_commit(). */
 int wal_reset(struct wal *wal, uint64_t index, uint64_t term);
 
-/* Durations of the last fdatasync, for the histogram; and counts since open. */
+/* Counts since open. */
 struct wal_stats {
     uint64_t commits;
-    uint64_t last_commit_ns; /* duration, by clock_system() */
+    uint64_t
+        last_commit_ns; /* the last wal_commit(), nearly all of it fdatasync; for the histogram */
     uint64_t bytes_written;
 };
 void wal_get_stats(const struct wal *wal, struct wal_stats *out);
 
-/* Prints the log in `dir` for a person, one line a frame and an entry, damage included. `describe`
- * (may be NULL) turns an entry into text. */
+/* Prints the log in `dir` for a person, one line a frame and an entry, damage included; the last
+ * line is what wal_open() would say of it. Changes nothing. `describe` (may be NULL) turns an entry
+ * into text. Errors: ERR_NOT_FOUND (no such directory), ERR_IO, ERR_VERSION, ERR_NOMEM. */
 typedef void (*wal_describe_fn)(const struct wal_entry *entry, struct buf *out);
 int wal_dump(struct fs *fs, const char *dir, wal_describe_fn describe, int fd);
 

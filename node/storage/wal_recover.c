@@ -179,7 +179,7 @@ static int read_version(const struct recovery *recovery)
 }
 
 /* Takes over the floors that the valid frames of the loaded segment name. */
-static int scan_floors(struct recovery *recovery, bool *has_floor)
+static int scan_floors(struct recovery *recovery, uint64_t sequence, bool *has_floor)
 {
     struct wal_floor *floor = &recovery->wal->floor;
     uint64_t offset = SECTOR_BYTES;
@@ -200,7 +200,8 @@ static int scan_floors(struct recovery *recovery, bool *has_floor)
         struct wal_record record;
         uint32_t at = 0;
         while (wal_record_next(buf_bytes(&recovery->body), &at, &record) == 1) {
-            if (record.kind == RECORD_FLOOR) {
+            /* None names a segment newer than the one it is in: that would drop the whole log. */
+            if (record.kind == RECORD_FLOOR && record.floor.segment <= sequence) {
                 *floor = record.floor;
                 *has_floor = true;
             }
@@ -219,7 +220,7 @@ static int find_floor(struct recovery *recovery)
             rc = read_version(recovery);
         }
         if (rc == 0) {
-            rc = scan_floors(recovery, &has_floor);
+            rc = scan_floors(recovery, recovery->sequences[i - 1], &has_floor);
         }
         if (rc != 0) {
             return rc;

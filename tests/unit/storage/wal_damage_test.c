@@ -9,6 +9,9 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #define DIR "data/log"
 #define SEGMENTS_MAX 64
 
@@ -223,6 +226,72 @@ static void test_a_flipped_bit_in_any_written_sector_is_damage(void **state)
     }
 }
 
+static const uint8_t zeros[512];
+
+static void put_sector(struct disk *disk, size_t i, uint64_t offset, const uint8_t *sector)
+{
+    struct fs *fs = disk->options.fs;
+    struct fs_file *file;
+    assert_int_equal(fs->ops->open(fs, disk->paths[i], FS_OPEN_READ_WRITE, &file), 0);
+    assert_int_equal(fs->ops->write_at(fs, file, offset, sector, 512), 0);
+    assert_int_equal(fs->ops->sync(fs, file), 0);
+    fs->ops->close(fs, file);
+}
+
+/* Only the very last frame may have been under way; a hole in any other was once written. */
+static void test_a_hole_before_the_last_frame_is_damage(void **state)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct bench *bench = sample(seed, seed % 2 == 0);
+        struct disk *probe = disk_create(bench);
+        assert_int_equal(bench_stage_entry(bench, false), 0);
+        assert_int_equal(bench_commit(bench), 0);
+        for (size_t i = 0; i < probe->count; i++) {
+            for (uint64_t at = 0; at < file_size(probe, i); at += 512) {
+                if (!sector_is_written(probe, i, at)) {
+                    continue;
+                }
+                struct disk *disk = disk_create(bench);
+                put_sector(disk, i, at, zeros);
+                disk_open(disk);
+                /* The LINK of a segment whose successor is there is simply written again. */
+                bool is_link = i + 1 < probe->count && (at + 512 == file_size(probe, i) ||
+                                                        !sector_is_written(probe, i, at + 512));
+                check(disk, &bench->acked, !is_link, disk->paths[i], at);
+                check_drop(disk, &bench->acked);
+                disk_destroy(disk);
+            }
+        }
+        disk_destroy(probe);
+        bench_destroy(bench);
+    }
+}
+
+/* It was synced before the segment had its name. */
+static void test_a_hole_in_a_segments_first_frame_is_damage(void **state)
+{
+    struct bench *bench = bench_create(1, 8192);
+    assert_int_equal(bench_open(bench), 0);
+    for (uint64_t i = 1; i <= 30; i++) {
+        struct model_entry entry = {.term = 1, .seed = i, .size = 900};
+        assert_int_equal(model_stage(bench->wal, i, &entry), 0);
+        model_put(&bench->attempted, i, &entry);
+        assert_int_equal(bench_commit(bench), 0);
+        struct disk *probe = disk_create(bench);
+        size_t last = probe->count - 1;
+        bool is_first_frame = !sector_is_written(probe, last, 5 * 512);
+        disk_destroy(probe);
+        for (uint64_t at = 0; at < 4 * 512 && is_first_frame; at += 512) {
+            struct disk *disk = disk_create(bench);
+            put_sector(disk, last, at, zeros);
+            disk_open(disk);
+            check(disk, &bench->acked, true, "sector", at);
+            disk_destroy(disk);
+        }
+    }
+    bench_destroy(bench);
+}
+
 static void test_every_bit_of_the_last_frame_is_guarded(void **state)
 {
     struct bench *bench = bench_create(1, 8192);
@@ -402,6 +471,52 @@ static void test_any_mixture_of_damage_is_reported_truly(void **state)
     }
 }
 
+static void describe(const struct wal_entry *entry, struct buf *out)
+{
+    buf_printf(out, "%zu bytes", entry->data.size);
+}
+
+/* Headers with a right checksum and a wrong meaning: whatever they say, nothing breaks. */
+static void test_forged_frames_break_nothing(void **state)
+{
+    struct random random;
+    random_seed(&random, 11);
+    struct bench *bench = sample(2, true);
+    int sink = open("/dev/null", O_WRONLY);
+    for (unsigned round = 0; round < 2000; round++) {
+        struct disk *disk = disk_create(bench);
+        size_t i = (size_t)random_below(&random, disk->count);
+        uint64_t at = 512 * (1 + random_below(&random, 15));
+        const uint8_t *data;
+        uint64_t size;
+        fs_memory_peek(disk->memory, disk->paths[i], &data, &size);
+        uint8_t sector[512];
+        memcpy(sector, data + at, sizeof(sector));
+        uint64_t value = random_next(&random) >> random_below(&random, 64);
+        if (random_below(&random, 4) == 0) {
+            store_u32(sector + 4, (uint32_t)value);
+        } else if (random_below(&random, 2) == 0) {
+            store_u64(sector + 8 * (1 + random_below(&random, 8)), value);
+        } else {
+            /* Somewhere in the records of a frame of one sector. */
+            sector[80 + random_below(&random, 100)] = (uint8_t)value;
+            store_u64(sector + 16, checksum64(sector + 80, load_u32(sector + 4) % 433));
+        }
+        store_u64(sector + 72, checksum64(sector, 72));
+        put_sector(disk, i, at, sector);
+        int rc = wal_open(&disk->options, &disk->wal, &disk->report);
+        assert_int_equal(rc, 0);
+        for (uint64_t k = wal_first_index(disk->wal); k <= wal_last_index(disk->wal); k++) {
+            struct wal_entry entry;
+            (void)wal_read(disk->wal, k, &entry);
+        }
+        assert_int_equal(wal_dump(disk->options.fs, DIR, describe, sink), 0);
+        disk_destroy(disk);
+    }
+    close(sink);
+    bench_destroy(bench);
+}
+
 static void test_damage_found_by_a_later_read_is_an_error(void **state)
 {
     struct bench *bench = bench_create(1, 64 * 1024);
@@ -484,6 +599,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_flipped_bit_in_any_written_sector_is_damage),
+        cmocka_unit_test(test_a_hole_before_the_last_frame_is_damage),
+        cmocka_unit_test(test_a_hole_in_a_segments_first_frame_is_damage),
         cmocka_unit_test(test_every_bit_of_the_last_frame_is_guarded),
         cmocka_unit_test(test_a_missing_segment_is_damage),
         cmocka_unit_test(test_the_loss_of_every_segment_is_damage_and_not_a_new_log),
@@ -491,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_the_damage_of_one_middle_frame_names_its_entries_only),
         cmocka_unit_test(test_a_lost_vote_is_said_to_be_lost),
         cmocka_unit_test(test_any_mixture_of_damage_is_reported_truly),
+        cmocka_unit_test(test_forged_frames_break_nothing),
         cmocka_unit_test(test_damage_found_by_a_later_read_is_an_error),
         cmocka_unit_test(test_a_newer_format_is_refused_and_not_called_damage),
         cmocka_unit_test(test_a_crash_while_dropping_a_prefix_changes_nothing_or_all),

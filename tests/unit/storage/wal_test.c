@@ -352,6 +352,19 @@ static void test_dump_has_a_line_for_each_frame_and_entry(void **state)
     assert_non_null(strstr(text, "voted for \"node-b\""));
     assert_non_null(strstr(text, "link to log-"));
     assert_non_null(strstr(text, "\nclean: entries 1..70\n"));
+
+    char segment[96];
+    snprintf(segment, sizeof(segment), "%s/log-0000000000000001", place->dir);
+    int damaged = open(segment, O_RDWR);
+    assert_int_equal(pwrite(damaged, "x", 1, 5000), 1);
+    close(damaged);
+    fd = open(path, O_RDWR | O_TRUNC);
+    assert_int_equal(wal_dump(place->options.fs, place->dir, NULL, fd), 0);
+    memset(text, 0, 65536);
+    assert_true(pread(fd, text, 65535, 0) > 0);
+    close(fd);
+    assert_non_null(strstr(text, ", DAMAGED, entries "));
+    assert_non_null(strstr(text, " may be lost (log-0000000000000001 at byte "));
     free(text);
 }
 
