@@ -300,7 +300,7 @@ do_test() {
     for stage in "${stages[@]}"; do
         run_stage "$stage"
     done
-    say "test: everything passed"
+    say "test: passed"
     printf '    %s\n' "${PASSED[@]}"
 }
 
