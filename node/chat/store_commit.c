@@ -47,7 +47,7 @@ static int open_cursor(struct writer *writer, enum row_database database, MDB_cu
 static bool is_sane(const struct writer *writer, const MDB_val *value)
 {
     uintptr_t at = (uintptr_t)value->mv_data;
-    const struct store_mapping *map = &writer->store->map;
+    const struct store_mapping *map = &writer->store->guard.map;
     return at < map->begin || at >= map->end || store_map_holds(writer->store, value);
 }
 

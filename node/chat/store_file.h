@@ -31,12 +31,24 @@ struct store_mapping {
 /* Looks it up in /proc/self/maps. Errors: ERR_IO, ERR_NOT_FOUND. */
 int store_file_find_mapping(int fd, struct store_mapping *out);
 
-/* Registers a map for the handler of store_lmdb_install_sigbus_handler(); `dir_fd` is where the
- * mark is left, `path` what the line names; both must live until forgotten. Errors: ERR_FULL. */
-int store_fault_watch(struct store_mapping map, int dir_fd, const char *path);
-void store_fault_forget(struct store_mapping map);
+/* What a fault in a store is answered with: the mark goes into the directory, the line on stderr
+ * names the path. */
+struct store_guard {
+    struct store_mapping map;
+    int dir_fd;
+    const char *path;
+};
+
+/* For the handler of store_lmdb_install_sigbus_handler(): faults in the map are this store's. The
+ * guard must live until it is forgotten. Errors: ERR_FULL. */
+int store_fault_watch(const struct store_guard *guard);
+void store_fault_forget(const struct store_guard *guard);
+/* Until the leave every fault of this thread is this store's, wherever its address lies: a damaged
+ * page can send LMDB anywhere. Nests: pass what enter returned to leave. */
+const struct store_guard *store_fault_enter(const struct store_guard *guard);
+void store_fault_leave(const struct store_guard *outer);
 /* Leaves the mark and ends the process with one line. Async-signal-safe. */
-_Noreturn void store_fault_exit(int dir_fd, const char *path, const char *reason);
+_Noreturn void store_fault_exit(const struct store_guard *guard, const char *reason);
 
 #define STORE_SUSPECT_FILE "suspect"
 

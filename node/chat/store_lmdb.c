@@ -43,6 +43,7 @@ int store_error_of(int rc)
     case MDB_MAP_FULL:
     case ENOSPC:
     case EDQUOT:
+    case EFBIG: /* over RLIMIT_FSIZE */
         return ERR_NO_SPACE;
     case ENOMEM:
         return ERR_NOMEM;
@@ -77,7 +78,8 @@ MDB_val store_val(struct bytes bytes)
 bool store_map_holds(const struct lmdb_store *store, const MDB_val *value)
 {
     uintptr_t at = (uintptr_t)value->mv_data;
-    return at >= store->map.begin && at <= store->map.end && value->mv_size <= store->map.end - at;
+    return at >= store->guard.map.begin && at <= store->guard.map.end &&
+           value->mv_size <= store->guard.map.end - at;
 }
 
 uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes client_id)
@@ -91,16 +93,10 @@ static int meta_row_read(const struct lmdb_store *store, MDB_txn *txn, const cha
                          struct bytes *body)
 {
     struct bytes key = bytes_of_text(name);
-    MDB_val mdb_key = store_val(key);
-    MDB_val value;
-    int rc = store_error_of(mdb_get(txn, store->databases[ROW_META], &mdb_key, &value));
-    if (rc != 0) {
-        return rc;
-    }
+    struct bytes value;
+    int rc = store_get(store, txn, ROW_META, key, &value);
     uint64_t hash;
-    return store_map_holds(store, &value)
-               ? row_open(ROW_META, key, (struct bytes){value.mv_data, value.mv_size}, body, &hash)
-               : ERR_CORRUPT;
+    return rc == 0 ? row_open(ROW_META, key, value, body, &hash) : rc;
 }
 
 /* `value` has room for the checksum at its front. */
@@ -301,7 +297,7 @@ static int look_for_databases(struct lmdb_store *store, bool *is_empty)
 static void on_lmdb_assertion(MDB_env *env, const char *message)
 {
     const struct lmdb_store *store = mdb_env_get_userctx(env);
-    store_fault_exit(store->dir_fd, store->path, message);
+    store_fault_exit(&store->guard, message);
 }
 
 static int open_environment(struct lmdb_store *store, const struct store_lmdb_options *options)
@@ -333,15 +329,8 @@ static int open_environment(struct lmdb_store *store, const struct store_lmdb_op
     if (rc != 0) {
         return store_error_of(rc);
     }
-    struct store_mapping map;
-    rc = store_file_find_mapping(fd, &map);
-    if (rc == 0) {
-        rc = store_fault_watch(map, store->dir_fd, store->path);
-    }
-    if (rc == 0) {
-        store->map = map;
-    }
-    return rc;
+    rc = store_file_find_mapping(fd, &store->guard.map);
+    return rc == 0 ? store_fault_watch(&store->guard) : rc;
 }
 
 static void note_bytes(struct lmdb_store *store)
@@ -356,7 +345,7 @@ static void note_bytes(struct lmdb_store *store)
 
 static bool is_suspect(const struct lmdb_store *store)
 {
-    return faccessat(store->dir_fd, STORE_SUSPECT_FILE, F_OK, 0) == 0;
+    return faccessat(store->guard.dir_fd, STORE_SUSPECT_FILE, F_OK, 0) == 0;
 }
 
 /* After a fault every row is looked at, once, before the store is trusted again. */
@@ -367,7 +356,7 @@ static int acquit(struct lmdb_store *store)
     while (rc == 0 && !is_done) {
         rc = store_lmdb_scrub(&store->store, 100000, &is_done);
     }
-    if (rc == 0 && unlinkat(store->dir_fd, STORE_SUSPECT_FILE, 0) != 0) {
+    if (rc == 0 && unlinkat(store->guard.dir_fd, STORE_SUSPECT_FILE, 0) != 0) {
         rc = ERR_IO;
     }
     return rc;
@@ -375,8 +364,8 @@ static int acquit(struct lmdb_store *store)
 
 static int sync_directories(const struct lmdb_store *store)
 {
-    int parent = openat(store->dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fsync(store->dir_fd) == 0 ? 0 : ERR_IO;
+    int parent = openat(store->guard.dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fsync(store->guard.dir_fd) == 0 ? 0 : ERR_IO;
     if (parent >= 0) {
         if (fsync(parent) != 0) {
             rc = ERR_IO;
@@ -391,8 +380,8 @@ static int open_dir(struct lmdb_store *store, const char *dir)
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
         return store_error_of(errno);
     }
-    store->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return store->dir_fd >= 0 ? 0 : store_error_of(errno);
+    store->guard.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return store->guard.dir_fd >= 0 ? 0 : store_error_of(errno);
 }
 
 /* Everything between the directory and the first read. */
@@ -444,14 +433,12 @@ static void lmdb_close(struct store *base)
         mdb_txn_abort(read->txn);
         free(read);
     }
-    if (store->map.end != 0) {
-        store_fault_forget(store->map);
-    }
+    store_fault_forget(&store->guard);
     if (store->env != NULL) {
         mdb_env_close(store->env);
     }
-    if (store->dir_fd >= 0) {
-        close(store->dir_fd);
+    if (store->guard.dir_fd >= 0) {
+        close(store->guard.dir_fd);
     }
     pthread_mutex_destroy(&store->lock);
     free(store->path);
@@ -469,9 +456,12 @@ static void lmdb_get_stats(struct store *base, struct store_stats *out)
 
 static int lmdb_commit(struct store *base, const struct store_batch *batch)
 {
+    struct lmdb_store *store = (struct lmdb_store *)base;
+    const struct store_guard *outer = store_fault_enter(&store->guard);
     int rc = store_commit(base, batch);
+    store_fault_leave(outer);
     if (rc == 0) {
-        note_bytes((struct lmdb_store *)base);
+        note_bytes(store);
     }
     return rc;
 }
@@ -503,17 +493,20 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
         return ERR_NOMEM;
     }
     store->store.ops = &lmdb_ops;
-    store->dir_fd = -1;
+    store->guard.dir_fd = -1;
     store->hash_mask = UINT64_MAX;
     store->recent_rows = STORE_RECENT_ROWS;
     list_init(&store->idle_reads);
     pthread_mutex_init(&store->lock, NULL);
     store->path = strdup(path);
+    store->guard.path = store->path;
 
     char reason[256] = "";
     int rc = store->path != NULL ? open_dir(store, options->dir) : ERR_NOMEM;
     if (rc == 0) {
+        const struct store_guard *outer = store_fault_enter(&store->guard);
         rc = open_file(store, options, reason, sizeof reason);
+        store_fault_leave(outer);
     }
     if (rc != 0) {
         snprintf(error, error_size, "%s: %s", path, reason[0] != '\0' ? reason : error_text(rc));
@@ -533,7 +526,9 @@ int store_lmdb_copy(struct store *base, const char *path, struct store_meta *met
         return store_error_of(errno);
     }
     /* Nobody else commits, so the copy's transaction sees the state that we know. */
+    const struct store_guard *outer = store_fault_enter(&store->guard);
     int rc = store_error_of(mdb_env_copyfd2(store->env, fd, MDB_CP_COMPACT));
+    store_fault_leave(outer);
     if (rc == 0 && fsync(fd) != 0) {
         rc = store_error_of(errno);
     }

@@ -28,8 +28,9 @@ int store_lmdb_scrub(struct store *store, uint64_t rows_max, bool *is_done);
 int store_lmdb_copy(struct store *store, const char *path, struct store_meta *meta);
 
 /* Ends the process with one line on stderr and exit code 1 when a page in the map of an open store
- * cannot be read, and leaves a file `suspect` in its directory: the next store_lmdb_open() then
- * checks every page and row, and removes it when all is well. Other SIGBUS end it as ever. */
+ * cannot be read (SIGBUS) or LMDB stumbles over a damaged one (SIGSEGV within it), and leaves a
+ * file `suspect` in the store's directory: the next store_lmdb_open() then checks every page and
+ * row, and removes it when all is well. Other faults end the process as ever. */
 void store_lmdb_install_sigbus_handler(void);
 bool store_lmdb_owns_address(const void *address);
 

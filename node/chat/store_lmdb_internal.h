@@ -43,9 +43,8 @@ struct lmdb_store {
     struct store store;
     MDB_env *env;
     MDB_dbi databases[ROW_DATABASES];
-    int dir_fd;
     char *path; /* of the data file, for error messages */
-    struct store_mapping map;
+    struct store_guard guard;
     uint64_t hash_seed;
     uint64_t hash_mask;   /* all ones; tests weaken it */
     uint64_t recent_rows; /* STORE_RECENT_ROWS; tests lower it */
@@ -84,7 +83,10 @@ MDB_val store_val(struct bytes bytes);
 
 /* For pointers that come from a damaged page. */
 bool store_map_holds(const struct lmdb_store *store, const MDB_val *value);
-/* A cursor's step: MDB_NOTFOUND is ERR_NOT_FOUND, a view outside the map ERR_CORRUPT. */
+/* mdb_get and mdb_cursor_get for readers, under the guard: MDB_NOTFOUND is ERR_NOT_FOUND, a view
+ * outside the map ERR_CORRUPT. */
+int store_get(const struct lmdb_store *store, MDB_txn *txn, enum row_database database,
+              struct bytes key, struct bytes *value);
 int store_cursor_get(const struct lmdb_store *store, MDB_cursor *cursor, MDB_val *key,
                      MDB_val *value, MDB_cursor_op op);
 uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes client_id);

@@ -11,12 +11,31 @@ static struct bytes bytes_of_val(MDB_val value)
     return (struct bytes){.data = value.mv_data, .size = value.mv_size};
 }
 
+int store_get(const struct lmdb_store *store, MDB_txn *txn, enum row_database database,
+              struct bytes key, struct bytes *value)
+{
+    MDB_val mdb_key = store_val(key);
+    MDB_val found;
+    const struct store_guard *outer = store_fault_enter(&store->guard);
+    int rc = store_error_of(mdb_get(txn, store->databases[database], &mdb_key, &found));
+    store_fault_leave(outer);
+    if (rc == 0 && !store_map_holds(store, &found)) {
+        rc = ERR_CORRUPT;
+    }
+    if (rc == 0) {
+        *value = bytes_of_val(found);
+    }
+    return rc;
+}
+
 int store_cursor_get(const struct lmdb_store *store, MDB_cursor *cursor, MDB_val *key,
                      MDB_val *value, MDB_cursor_op op)
 {
     MDB_val found_key = *key;
     MDB_val found_value = *value;
+    const struct store_guard *outer = store_fault_enter(&store->guard);
     int rc = store_error_of(mdb_cursor_get(cursor, &found_key, &found_value, op));
+    store_fault_leave(outer);
     if (rc != 0) {
         return rc;
     }
@@ -116,18 +135,10 @@ static int get_row(struct store_read *read, enum row_database database, struct b
     if (key.size == 0 || key.size > ROW_KEY_BYTES_MAX) {
         return ERR_NOT_FOUND;
     }
-    const struct lmdb_store *store = read->store;
-    MDB_val mdb_key = store_val(key);
-    MDB_val value;
-    int rc = store_error_of(mdb_get(read->txn, store->databases[database], &mdb_key, &value));
-    if (rc != 0) {
-        return rc;
-    }
-    if (!store_map_holds(store, &value)) {
-        return ERR_CORRUPT;
-    }
+    struct bytes value;
+    int rc = store_get(read->store, read->txn, database, key, &value);
     uint64_t hash;
-    return row_open(database, key, bytes_of_val(value), body, &hash);
+    return rc == 0 ? row_open(database, key, value, body, &hash) : rc;
 }
 
 /* The first row with a key >= `from`, or > `from`. */
@@ -444,11 +455,7 @@ static int find_settled(struct store_read *read, const struct row_item *wanted,
             return 0;
         }
         if (rc == 0) {
-            MDB_val ignored = {0};
-            rc = store_error_of(mdb_cursor_get(cursor, &ignored, &value, MDB_NEXT_DUP));
-        }
-        if (rc == 0 && !store_map_holds(read->store, &value)) {
-            rc = ERR_CORRUPT;
+            rc = store_cursor_get(read->store, cursor, &key, &value, MDB_NEXT_DUP);
         }
     }
     return rc;

@@ -196,7 +196,9 @@ int store_lmdb_scrub(struct store *base, uint64_t rows_max, bool *is_done)
         return rc;
     }
     bool is_end = false;
+    const struct store_guard *outer = store_fault_enter(&store->guard);
     rc = scrub_slice(read, rows_max, &is_end);
+    store_fault_leave(outer);
     store_read_end(read);
     if (rc != 0 || is_end) {
         store->scrub.is_running = false;
