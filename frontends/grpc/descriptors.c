@@ -1,0 +1,286 @@
+#include "descriptors.h"
+
+#include "base/check.h"
+#include "base/errors.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Field numbers of google/protobuf/descriptor.proto. */
+enum {
+    SET_FILE = 1,
+    NAME = 1, /* of every kind of descriptor */
+    FILE_PACKAGE = 2,
+    FILE_DEPENDENCY = 3,
+    FILE_MESSAGE = 4,
+    FILE_ENUM = 5,
+    FILE_SERVICE = 6,
+    MESSAGE_FIELD = 2,
+    MESSAGE_NESTED = 3,
+    MESSAGE_ENUM = 4,
+    MESSAGE_ONEOF = 8,
+    ENUM_VALUE = 2,
+    SERVICE_METHOD = 2,
+};
+
+/* ---- the wire ---- */
+
+struct wire {
+    const uint8_t *at;
+    const uint8_t *end;
+};
+
+/* A field with its bytes; of numbers only the number of the field is kept. */
+struct wire_field {
+    uint64_t number;
+    struct bytes bytes;
+};
+
+static struct wire wire_of(struct bytes message)
+{
+    const uint8_t *data = message.data;
+    return (struct wire){data, data + message.size};
+}
+
+static bool read_varint(struct wire *wire, uint64_t *out)
+{
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64 && wire->at < wire->end; shift += 7) {
+        uint8_t byte = *wire->at++;
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if ((byte & 0x80) == 0) {
+            *out = value;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* False at the end, and at what makes no sense. */
+static bool wire_next(struct wire *wire, struct wire_field *out)
+{
+    uint64_t key;
+    uint64_t size = 0;
+    if (!read_varint(wire, &key)) {
+        return false;
+    }
+    *out = (struct wire_field){.number = key >> 3};
+    switch (key & 7) {
+    case 0:
+        return read_varint(wire, &size);
+    case 1:
+        size = 8;
+        break;
+    case 2:
+        if (!read_varint(wire, &size)) {
+            return false;
+        }
+        break;
+    case 5:
+        size = 4;
+        break;
+    default:
+        return false;
+    }
+    if (size > (uint64_t)(wire->end - wire->at)) {
+        return false;
+    }
+    out->bytes = (struct bytes){wire->at, size};
+    wire->at += size;
+    return true;
+}
+
+/* The first field of that number; empty when there is none. */
+static struct bytes find_field(struct bytes message, uint64_t number)
+{
+    struct wire wire = wire_of(message);
+    struct wire_field field;
+    while (wire_next(&wire, &field)) {
+        if (field.number == number) {
+            return field.bytes;
+        }
+    }
+    return (struct bytes){"", 0};
+}
+
+/* ---- symbols ---- */
+
+static bool is_name(struct bytes descriptor, struct bytes symbol)
+{
+    return bytes_equal(find_field(descriptor, NAME), symbol);
+}
+
+/* Takes "name." off the beginning of the symbol; "name" alone leaves nothing. False, and the symbol
+ * untouched, when it is another name. */
+static bool take_name(struct bytes name, struct bytes *symbol)
+{
+    const char *text = symbol->data;
+    if (symbol->size < name.size || memcmp(text, name.data, name.size) != 0) {
+        return false;
+    }
+    if (symbol->size == name.size) {
+        *symbol = (struct bytes){"", 0};
+        return true;
+    }
+    if (text[name.size] != '.') {
+        return false;
+    }
+    *symbol = (struct bytes){text + name.size + 1, symbol->size - name.size - 1};
+    /* A dot at the end names nothing: kept as a name that no descriptor has. */
+    return symbol->size > 0;
+}
+
+/* A value stands beside its enum, not inside it. */
+static bool enum_defines(struct bytes descriptor, struct bytes symbol)
+{
+    struct wire wire = wire_of(descriptor);
+    struct wire_field field;
+    while (wire_next(&wire, &field)) {
+        if ((field.number == NAME && bytes_equal(field.bytes, symbol)) ||
+            (field.number == ENUM_VALUE && is_name(field.bytes, symbol))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool service_defines(struct bytes descriptor, struct bytes symbol)
+{
+    if (!take_name(find_field(descriptor, NAME), &symbol)) {
+        return false;
+    }
+    if (symbol.size == 0) {
+        return true;
+    }
+    struct wire wire = wire_of(descriptor);
+    struct wire_field field;
+    while (wire_next(&wire, &field)) {
+        if (field.number == SERVICE_METHOD && is_name(field.bytes, symbol)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool message_defines(struct bytes descriptor, struct bytes symbol, unsigned depth)
+{
+    if (depth == DESCRIPTOR_NESTING_MAX || !take_name(find_field(descriptor, NAME), &symbol)) {
+        return false;
+    }
+    if (symbol.size == 0) {
+        return true;
+    }
+    struct wire wire = wire_of(descriptor);
+    struct wire_field field;
+    while (wire_next(&wire, &field)) {
+        bool is_found = false;
+        switch (field.number) {
+        case MESSAGE_FIELD:
+        case MESSAGE_ONEOF:
+            is_found = is_name(field.bytes, symbol);
+            break;
+        case MESSAGE_NESTED:
+            is_found = message_defines(field.bytes, symbol, depth + 1);
+            break;
+        case MESSAGE_ENUM:
+            is_found = enum_defines(field.bytes, symbol);
+            break;
+        default:
+            break;
+        }
+        if (is_found) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool file_defines(struct bytes file, struct bytes symbol)
+{
+    struct bytes package = find_field(file, FILE_PACKAGE);
+    if (package.size > 0 && (!take_name(package, &symbol) || symbol.size == 0)) {
+        return false;
+    }
+    struct wire wire = wire_of(file);
+    struct wire_field field;
+    while (wire_next(&wire, &field)) {
+        if ((field.number == FILE_MESSAGE && message_defines(field.bytes, symbol, 0)) ||
+            (field.number == FILE_ENUM && enum_defines(field.bytes, symbol)) ||
+            (field.number == FILE_SERVICE && service_defines(field.bytes, symbol))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- public ---- */
+
+int descriptor_set_init(struct descriptor_set *set, struct bytes encoded)
+{
+    struct descriptor_set found = {.count = 0};
+    struct wire wire = wire_of(encoded);
+    struct wire_field field;
+    while (wire_next(&wire, &field)) {
+        if (field.number != SET_FILE) {
+            continue;
+        }
+        if (found.count == DESCRIPTOR_FILES_MAX) {
+            return ERR_FULL;
+        }
+        found.files[found.count++] = field.bytes;
+    }
+    if (found.count == 0) {
+        return ERR_NOT_FOUND;
+    }
+    *set = found;
+    return 0;
+}
+
+int descriptor_set_find_file(const struct descriptor_set *set, struct bytes name, size_t *out)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (is_name(set->files[i], name)) {
+            *out = i;
+            return 0;
+        }
+    }
+    return ERR_NOT_FOUND;
+}
+
+int descriptor_set_find_symbol(const struct descriptor_set *set, struct bytes symbol, size_t *out)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (file_defines(set->files[i], symbol)) {
+            *out = i;
+            return 0;
+        }
+    }
+    return ERR_NOT_FOUND;
+}
+
+size_t descriptor_set_closure(const struct descriptor_set *set, size_t file,
+                              struct bytes out[DESCRIPTOR_FILES_MAX])
+{
+    CHECK(file < set->count);
+    size_t order[DESCRIPTOR_FILES_MAX];
+    bool is_taken[DESCRIPTOR_FILES_MAX] = {false};
+    size_t count = 0;
+    order[count++] = file;
+    is_taken[file] = true;
+    for (size_t done = 0; done < count; done++) {
+        out[done] = set->files[order[done]];
+        struct wire wire = wire_of(out[done]);
+        struct wire_field field;
+        size_t dependency;
+        while (wire_next(&wire, &field)) {
+            if (field.number == FILE_DEPENDENCY &&
+                descriptor_set_find_file(set, field.bytes, &dependency) == 0 &&
+                !is_taken[dependency]) {
+                is_taken[dependency] = true;
+                order[count++] = dependency;
+            }
+        }
+    }
+    return count;
+}

@@ -1,0 +1,132 @@
+/* The gRPC frontend: listens, and gives each call to the service that knows its path. */
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "frontend.h"
+#include "grpc_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RECEIVE_BYTES_MAX (8u << 20) /* the largest payload in base64, and room to spare */
+#define METADATA_BYTES_MAX (16u << 10)
+#define KEEPALIVE_MS 20000
+#define PING_INTERVAL_MIN_MS 5000 /* what clients set is 10 s and more */
+/* Calls that the server takes only to refuse them with our own status. */
+#define CALLS_OVER_MAX 64
+
+static void on_call(void *context, struct rpc_call *rpc)
+{
+    struct grpc_frontend *frontend = context;
+    if (messages_take(frontend, rpc) || health_take(frontend, rpc) ||
+        reflection_take(frontend, rpc)) {
+        return;
+    }
+    struct dispatch_status status;
+    dispatch_status_set(&status, DISPATCH_UNIMPLEMENTED, NULL, "unknown method %s",
+                        rpc_call_path(rpc));
+    refuse(rpc, &status);
+}
+
+static void free_frontend(struct grpc_frontend *frontend)
+{
+    pthread_cond_destroy(&frontend->changed);
+    pthread_mutex_destroy(&frontend->lock);
+    free(frontend);
+}
+
+static int listen_on(struct grpc_frontend *frontend, const char *address)
+{
+    const struct rpc_server_options options = {
+        .address = address,
+        .receive_bytes_max = RECEIVE_BYTES_MAX,
+        .metadata_bytes_max = METADATA_BYTES_MAX,
+        .calls_max = frontend->calls_max + CALLS_OVER_MAX,
+        .keepalive_ms = KEEPALIVE_MS,
+        .ping_interval_min_ms = PING_INTERVAL_MIN_MS,
+    };
+    const struct rpc_server_handler handler = {.on_call = on_call, .context = frontend};
+    return rpc_server_create(frontend->loop, &options, &handler, &frontend->server);
+}
+
+static void explain(int rc, const char *address, char *error, size_t error_size)
+{
+    if (rc == ERR_BUSY) {
+        snprintf(error, error_size,
+                 "gRPC: cannot listen on %s: it is in use by another process or cannot be bound; "
+                 "change cluster.grpc_bind_addr or stop the other process",
+                 address);
+    } else {
+        snprintf(error, error_size, "gRPC: cannot serve on %s: %s; free some memory and try again",
+                 address, error_text(rc));
+    }
+}
+
+static int start(const struct frontend_options *options, void **out, char *error, size_t error_size)
+{
+    int rc = ERR_NOMEM;
+    struct grpc_frontend *frontend = calloc(1, sizeof(*frontend));
+    if (frontend == NULL) {
+        goto fail;
+    }
+    frontend->dispatch = options->dispatch;
+    frontend->has_reflection = options->has_reflection;
+    frontend->calls_max = options->max_calls;
+    pthread_mutex_init(&frontend->lock, NULL);
+    pthread_cond_init(&frontend->changed, NULL);
+    rc = descriptor_set_init(&frontend->descriptors, descriptor_set_of_proto);
+    CHECK(rc == 0);
+    rc = rpc_loop_create("grpc", &frontend->loop);
+    if (rc != 0) {
+        goto free_frontend;
+    }
+    health_start(frontend);
+    rc = listen_on(frontend, options->grpc_bind_addr);
+    if (rc != 0) {
+        goto stop_health;
+    }
+    log_info("grpc", "listening", LOG_STR("address", options->grpc_bind_addr),
+             LOG_I64("port", rpc_server_port(frontend->server)));
+    *out = frontend;
+    return 0;
+stop_health:
+    health_stop(frontend);
+    rpc_loop_destroy(frontend->loop);
+free_frontend:
+    free_frontend(frontend);
+fail:
+    explain(rc, options->grpc_bind_addr, error, error_size);
+    return rc;
+}
+
+static void close_frontend(void *instance)
+{
+    struct grpc_frontend *frontend = instance;
+    atomic_store(&frontend->is_closing, true);
+    rpc_server_close(frontend->server);
+    health_refresh(frontend);
+}
+
+static void stop(void *instance, uint32_t grace_ms)
+{
+    struct grpc_frontend *frontend = instance;
+    close_frontend(frontend);
+    rpc_server_stop(frontend->server, grace_ms);
+    /* What dispatch still works on for calls that are over comes back to their objects. */
+    pthread_mutex_lock(&frontend->lock);
+    while (frontend->calls > 0) {
+        pthread_cond_wait(&frontend->changed, &frontend->lock);
+    }
+    pthread_mutex_unlock(&frontend->lock);
+    health_stop(frontend);
+    rpc_server_destroy(frontend->server);
+    rpc_loop_destroy(frontend->loop);
+    free_frontend(frontend);
+}
+
+const struct frontend frontend_grpc = {
+    .name = "grpc",
+    .start = start,
+    .close = close_frontend,
+    .stop = stop,
+};

@@ -1,0 +1,100 @@
+/* What the files of this frontend share: the frontend, and the life of one call.
+ *
+ * Reading order: grpc_frontend.c, call.c, unary.c, subscribe.c, health.c, reflection.c,
+ * descriptors.c. */
+#ifndef RAFTOGRAM_FRONTENDS_GRPC_INTERNAL_H
+#define RAFTOGRAM_FRONTENDS_GRPC_INTERNAL_H
+
+#include "base/list.h"
+#include "descriptors.h"
+#include "dispatch.h"
+#include "rpc/rpc.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* The health watches of all clients; the loop's thread. */
+struct health {
+    struct dispatch_watcher watcher;
+    atomic_bool is_refreshing; /* a look at the watches is posted to the loop */
+    struct list watches;
+};
+
+struct grpc_frontend {
+    struct dispatch *dispatch;
+    struct rpc_loop *loop;
+    struct rpc_server *server;
+    struct health health;
+    struct descriptor_set descriptors;
+    bool has_reflection;
+    uint32_t calls_max;
+    atomic_bool is_closing;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint32_t calls; /* struct call objects that exist; under the lock */
+};
+
+/* ---- one call ---- */
+
+struct call;
+
+/* What a method does with its calls. All run on the loop's thread. */
+struct call_kind {
+    size_t size; /* of the object, which begins with a struct call; the rest is zeroed */
+    /* A request came. Takes it. */
+    void (*run)(struct call *call, ProtobufCMessage *request);
+    /* What was sent on the call's rpc has left. NULL for kinds that only answer. */
+    void (*sent)(struct call *call);
+    /* The call is over. The object lives on while others hold references. May be NULL. */
+    void (*closed)(struct call *call);
+    bool has_many_requests; /* after the first, `sent` asks for the next with rpc_call_receive() */
+};
+
+/* References: one until `closed`, one for each callback that is still to come from dispatch. */
+struct call {
+    const struct call_kind *kind;
+    struct grpc_frontend *frontend;
+    struct rpc_call *rpc; /* a reference of our own: rpc_call_*() is fine at any time */
+    const struct dispatch_method *method;
+    atomic_uint references;
+    bool is_json; /* as the last request was, so the answers */
+};
+
+/* In on_call: takes the call, and reads its first request. Beyond calls_max, refuses it. */
+void call_start(struct grpc_frontend *frontend, struct rpc_call *rpc, const struct call_kind *kind,
+                const struct dispatch_method *method);
+void call_ref(struct call *call);
+void call_unref(struct call *call);
+
+/* Ends the call with one answer, or only with a status. Any thread; nothing happens when it is
+ * over. */
+void call_answer(struct call *call, const ProtobufCMessage *response);
+void call_fail(struct call *call, const struct dispatch_status *status);
+/* As call_fail(), with OVERLOADED. */
+void call_fail_for_memory(struct call *call);
+/* A message of a stream, in the encoding of the request; `sent` follows. Errors: ERR_CLOSED,
+ * ERR_NOMEM. */
+int call_send(struct call *call, const ProtobufCMessage *message);
+/* As call_fail() for a call that was not started. */
+void refuse(struct rpc_call *rpc, const struct dispatch_status *status);
+
+/* ---- services: each takes the call if the path is one of its own ---- */
+
+bool messages_take(struct grpc_frontend *frontend, struct rpc_call *rpc); /* dispatch's methods */
+bool health_take(struct grpc_frontend *frontend, struct rpc_call *rpc);
+bool reflection_take(struct grpc_frontend *frontend, struct rpc_call *rpc);
+
+extern const struct call_kind subscribe_kind;
+
+/* Before the server starts. */
+void health_start(struct grpc_frontend *frontend);
+/* The node's state or is_closing changed: tells the watches. Any thread. */
+void health_refresh(struct grpc_frontend *frontend);
+/* After the server has stopped. */
+void health_stop(struct grpc_frontend *frontend);
+/* A Grpc__Health__V1__HealthCheckResponse__ServingStatus; SERVICE_UNKNOWN for a service that is
+ * none of ours. */
+int health_status(const char *service, bool is_ready, bool is_closing);
+
+#endif

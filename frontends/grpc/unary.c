@@ -1,0 +1,44 @@
+/* The unary methods of dispatch: one request in, one answer or status out. */
+#include "grpc_internal.h"
+
+struct unary_call {
+    struct call call; /* first */
+    struct dispatch_call dispatch;
+};
+
+/* Any thread; the client may be gone. */
+static void done(struct dispatch_call *dispatch)
+{
+    struct unary_call *unary = LIST_ENTRY(dispatch, struct unary_call, dispatch);
+    if (dispatch->status.code == DISPATCH_OK) {
+        call_answer(&unary->call, dispatch->response);
+    } else {
+        call_fail(&unary->call, &dispatch->status);
+    }
+    call_unref(&unary->call);
+}
+
+static void run(struct call *call, ProtobufCMessage *request)
+{
+    struct unary_call *unary = (struct unary_call *)call;
+    struct bytes forward = rpc_call_metadata(call->rpc, "raftogram-forward");
+    unary->dispatch.method = call->method;
+    unary->dispatch.request = request;
+    unary->dispatch.deadline_ns = rpc_call_deadline_ns(call->rpc);
+    unary->dispatch.may_forward = bytes_equal(forward, bytes_of_text("1"));
+    unary->dispatch.done = done;
+    call_ref(call);
+    dispatch_submit(call->frontend->dispatch, &unary->dispatch);
+}
+
+static const struct call_kind unary_kind = {.size = sizeof(struct unary_call), .run = run};
+
+bool messages_take(struct grpc_frontend *frontend, struct rpc_call *rpc)
+{
+    const struct dispatch_method *method = dispatch_method_by_path(rpc_call_path(rpc));
+    if (method == NULL) {
+        return false;
+    }
+    call_start(frontend, rpc, method->is_streaming ? &subscribe_kind : &unary_kind, method);
+    return true;
+}
