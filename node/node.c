@@ -398,16 +398,16 @@ static int decode_changes(struct node *node, struct raft_message *message)
 /* A follower whose log has no room leaves the entries to a later try: they are not acknowledged. */
 static bool has_room_for(struct node *node, const struct raft_message *message)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = NODE_LOG_SLACK_BYTES;
     for (uint32_t i = 0; i < message->append_request.count; i++) {
-        bytes += message->append_request.entries[i].size + 64;
+        bytes += message->append_request.entries[i].size + NODE_ENTRY_HEAD_BYTES;
     }
-    bytes += wal_staged_bytes(node->wal) + NODE_LOG_SLACK_BYTES;
-    if (wal_has_room(node->wal, bytes)) {
+    if (wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
         return true;
     }
+    node_save(node);
     (void)wal_maintain(node->wal);
-    return wal_has_room(node->wal, bytes);
+    return node->fatal[0] == '\0' && wal_has_room(node->wal, bytes);
 }
 
 static void handle_raft_message(struct node *node, raft_member from, struct raft_message *message)

@@ -8,17 +8,17 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define NODE_PROPOSE_BYTES_MAX \
-    (4u << 20)                     /* of one turn, unless its first command alone is larger */
-#define NODE_APPLY_BATCH_MAX 1024u /* entries between chat_apply_begin() and _end() */
-#define NODE_APPLY_TURN_MAX 8192u  /* entries applied in one turn */
-#define NODE_CAUGHT_UP_LAG_MAX \
-    8192u /* entries behind the leader's commit that still count as level */
-#define NODE_CHECKPOINT_ENTRIES 1024u /* how often apply hashes are compared */
-#define NODE_CHECKPOINTS_MAX 64u
-#define NODE_RETRY_NS (10 * NS_PER_MS)   /* pause before a refused read or forward is tried again */
+/* Of one turn, unless its first command alone is larger: it must fit in one frame of the log. */
+#define NODE_PROPOSE_BYTES_MAX (1u << 20)
+#define NODE_ENTRY_HEAD_BYTES 64u        /* at most what the log adds to an entry */
 #define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state */
-#define NODE_READ_WAIT_TIMEOUTS 4        /* election timeouts that a read waits for a leader */
+#define NODE_APPLY_BATCH_MAX 1024u       /* entries between chat_apply_begin() and _end() */
+#define NODE_APPLY_TURN_MAX 8192u        /* entries applied in one turn */
+#define NODE_CAUGHT_UP_LAG_MAX 8192u     /* entries behind the leader's commit that are level */
+#define NODE_CHECKPOINT_ENTRIES 1024u    /* how often apply hashes are compared */
+#define NODE_CHECKPOINTS_MAX 64u
+#define NODE_RETRY_NS (10 * NS_PER_MS) /* before a refused read or forward is tried again */
+#define NODE_READ_WAIT_TIMEOUTS 4      /* election timeouts that a read waits for a leader */
 
 /* Requests whose read index was asked for together. */
 struct read_group {
@@ -124,7 +124,8 @@ struct node {
 
 /* One step and its effects. A message that no correct peer sends returns ERR_INVALID. */
 int node_step(struct node *node, struct raft_event *event);
-/* Sends what is durable, writes the log, sends the rest. */
+/* Sends what is durable, writes the log, sends the rest. At the end of a turn, and before the log
+ * would have to take more than fits in one frame. */
 void node_save(struct node *node);
 void node_apply(struct node *node);
 void node_set_fatal(struct node *node, const char *format, ...)

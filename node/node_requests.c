@@ -249,7 +249,10 @@ static void propose(struct node *node)
         finish_all(node, &node->waiting, NODE_OVERLOADED);
         return;
     }
-    if (!log_has_room(node, NODE_PROPOSE_BYTES_MAX + COMMAND_BYTES_MAX)) {
+    const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
+    uint64_t bytes =
+        first->command_size > NODE_PROPOSE_BYTES_MAX ? first->command_size : NODE_PROPOSE_BYTES_MAX;
+    if (!log_has_room(node, bytes + RAFT_APPEND_ENTRIES_MAX * NODE_ENTRY_HEAD_BYTES)) {
         finish_all(node, &node->waiting, NODE_DISK_FULL);
         return;
     }

@@ -52,8 +52,7 @@ static int write_identity(struct data_dir *dir, const char *path, const char *te
     return rc == 0 ? fs->ops->sync_dir(fs, dir->path) : rc;
 }
 
-static int check_identity(struct data_dir *dir, const char *node_id, char *error,
-                          size_t error_size)
+static int check_identity(struct data_dir *dir, const char *node_id, char *error, size_t error_size)
 {
     char path[PATH_MAX];
     char wanted[IDENTITY_BYTES_MAX];
@@ -81,13 +80,15 @@ static int check_identity(struct data_dir *dir, const char *node_id, char *error
     if (sscanf(found, "raftogram data_dir %d", &version) != 1) {
         snprintf(error, error_size,
                  "%s: not written by raftogram; give this node another data_dir, or restore the "
-                 "file", path);
+                 "file",
+                 path);
         return ERR_CORRUPT;
     }
     if (version > DATA_DIR_FORMAT_VERSION) {
         snprintf(error, error_size,
                  "%s: written by a newer raftogram (format %d, this one knows %d); upgrade this "
-                 "node", path, version, DATA_DIR_FORMAT_VERSION);
+                 "node",
+                 path, version, DATA_DIR_FORMAT_VERSION);
         return ERR_VERSION;
     }
     const char *owner = strstr(found, "node_id: ");
@@ -113,7 +114,8 @@ int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const c
     if (rc != 0) {
         snprintf(error, error_size,
                  "%s: cannot be made: %s; make its parent writable for this user, or change "
-                 "cluster.data_dir", path, error_text(rc));
+                 "cluster.data_dir",
+                 path, error_text(rc));
         return rc;
     }
     char lock_path[PATH_MAX];
@@ -122,7 +124,8 @@ int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const c
     if (rc == ERR_LOCKED) {
         snprintf(error, error_size,
                  "%s: in use by another raftogram process; stop that one, or give this node its "
-                 "own data_dir", path);
+                 "own data_dir",
+                 path);
         return rc;
     }
     if (rc != 0) {
@@ -162,7 +165,8 @@ int data_dir_set_aside(struct data_dir *dir, int64_t wall_ms, bool is_log_kept, 
     if (rc == 0 && !is_store_kept) {
         rc = move_into(dir, dir->store_path, aside, "store");
     }
-    /* The log goes last: it holds the votes, and as long as it is there the damage is found again. */
+    /* The log goes last: it holds the votes, and as long as it is there the damage is found again.
+     */
     if (rc == 0 && !is_log_kept) {
         rc = move_into(dir, dir->log_path, aside, "log");
     }

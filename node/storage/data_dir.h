@@ -23,15 +23,15 @@ struct data_dir {
     char store_path[PATH_MAX];
 };
 
-/* Makes it with its parents (mode 0700) when absent, locks it, and checks or writes the identity. On
- * error `error` gets one line: path, reason, remedy.
- * Errors: ERR_LOCKED, ERR_ACCESS, ERR_FOREIGN (another node's), ERR_VERSION, ERR_CORRUPT,
- * ERR_NO_SPACE, ERR_INVALID (path too long), ERR_IO. A failed open owes no close. */
+/* Makes it with its parents (mode 0700) when absent, locks it, and checks or writes the identity.
+ * On error `error` gets one line: path, reason, remedy. Errors: ERR_LOCKED, ERR_ACCESS, ERR_FOREIGN
+ * (another node's), ERR_VERSION, ERR_CORRUPT, ERR_NO_SPACE, ERR_INVALID (path too long), ERR_IO. A
+ * failed open owes no close. */
 int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const char *node_id,
                   char *error, size_t error_size);
 void data_dir_close(struct data_dir *dir);
-/* Moves log and store into damaged-<wall_ms>/, durably; both are absent afterwards. Only the log when
- * `is_store_kept`, only the store when `is_log_kept`. */
+/* Moves log and store into damaged-<wall_ms>/, durably; both are absent afterwards. Only the log
+ * when `is_store_kept`, only the store when `is_log_kept`. */
 int data_dir_set_aside(struct data_dir *dir, int64_t wall_ms, bool is_log_kept, bool is_store_kept);
 
 #endif

@@ -1,0 +1,107 @@
+// kill -9 and SIGTERM under load: nothing acknowledged is lost or doubled, on any node.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { Cluster, until } from './lib/cluster.mjs';
+import { Follower, Senders } from './lib/load.mjs';
+import { Client } from './lib/messenger.mjs';
+
+async function progress(senders, count = 200) {
+  const before = senders.acknowledged.size;
+  await until('more acknowledged sends', () => senders.acknowledged.size >= before + count, { timeout: 60000 });
+}
+
+describe('kills under load', () => {
+  let cluster;
+  let channel = 0;
+  let senders;
+
+  before(async () => { cluster = await Cluster.start(); });
+  after(async () => { await cluster?.destroy(); });
+
+  async function startLoad() {
+    const leader = await cluster.leader();
+    const client = new Client(leader.grpc);
+    const channelId = `load-${channel += 1}`;
+    await client.createChannel({ channelId });
+    client.close();
+    senders = new Senders(cluster, { channelId });
+    senders.target = leader.index;
+    await progress(senders);
+    return leader;
+  }
+
+  async function finish() {
+    await senders.stop();
+    await cluster.leader();
+    const count = await senders.verify();
+    assert.ok(count > 0);
+    return count;
+  }
+
+  test('kill -9 of the leader loses nothing, and writes go on', async (t) => {
+    const leader = await startLoad();
+    senders.resetGaps();
+    await cluster.kill(leader.index);
+    await progress(senders);
+    t.diagnostic(`write gap ${senders.longestGap} ms`);
+    cluster.startNode(leader.index);
+    await progress(senders);
+    await finish();
+  });
+
+  test('kill -9 of a follower loses nothing', async (t) => {
+    const leader = await startLoad();
+    const index = (leader.index + 1) % 3;
+    senders.resetGaps();
+    await cluster.kill(index);
+    await progress(senders);
+    t.diagnostic(`write gap ${senders.longestGap} ms`);
+    cluster.startNode(index);
+    await progress(senders);
+    await finish();
+  });
+
+  test('kill -9 of all nodes loses nothing', async () => {
+    await startLoad();
+    await Promise.all(cluster.nodes.map((_, i) => cluster.kill(i)));
+    cluster.startAll();
+    await progress(senders);
+    await finish();
+  });
+
+  test('on SIGTERM of the leader no write hears anything but OK or NOT_LEADER', async (t) => {
+    const leader = await startLoad();
+    senders.codes.clear();
+    senders.resetGaps();
+    const stopped = cluster.stopNode(leader.index);
+    await progress(senders, 500);
+    const result = await stopped;
+    assert.deepEqual(result, { code: 0, signal: null });
+    t.diagnostic(`write gap ${senders.longestGap} ms; ${JSON.stringify([...senders.codes])}`);
+    for (const code of senders.codes.keys()) assert.match(code, /^(OK|FAILED_PRECONDITION\/NOT_LEADER)$/);
+    cluster.startNode(leader.index);
+    await finish();
+  });
+
+  test('subscriptions on every node go on through a change of leader', async () => {
+    const leader = await startLoad();
+    const followers = cluster.nodes.map((node) => new Follower(node, senders.channelId));
+    await progress(senders);
+    await cluster.kill(leader.index);
+    await progress(senders);
+    cluster.startNode(leader.index);
+    await progress(senders);
+    await senders.stop();
+    await cluster.leader();
+    const client = new Client(cluster.nodes[0].grpc);
+    const last = (await client.all(senders.channelId)).length;
+    client.close();
+    for (const follower of followers) {
+      await until(`${follower.node.id} to have all messages`, () => follower.sequences.length >= last);
+      await follower.stop();
+      follower.assertExactlyOnceInOrder(last);
+      if (follower.node !== leader) assert.equal(follower.resumes, 1, 'the stream outlives the change of leader');
+    }
+    await senders.verify();
+  });
+});

@@ -1,0 +1,190 @@
+// Starts real raftogram processes on free ports, and stops, kills and restarts them.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync, mkdirSync, createWriteStream, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
+export const BUILD = resolve(ROOT, process.env.RAFTOGRAM_BUILD ?? 'build');
+export const DAEMON = join(BUILD, 'raftogram');
+
+export const delay = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// Calls `probe` until it returns something truthy; an exception counts as "not yet".
+export async function until(what, probe, { timeout = 20000, every = 20 } = {}) {
+  const deadline = Date.now() + timeout;
+  let last;
+  for (;;) {
+    try {
+      const value = await probe();
+      if (value) return value;
+      last = value;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}: ${last?.stack ?? last}`);
+    await delay(every);
+  }
+}
+
+// Ports that were free a moment ago, all different.
+export async function freePorts(count) {
+  const servers = await Promise.all(Array.from({ length: count }, () => new Promise((done, fail) => {
+    const server = createServer();
+    server.on('error', fail);
+    server.listen(0, '127.0.0.1', () => done(server));
+  })));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  return ports;
+}
+
+export class Process {
+  constructor(name, args, { logPath, env = {} } = {}) {
+    this.name = name;
+    this.stderr = '';
+    this.stdout = '';
+    this.child = spawn(DAEMON, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+    });
+    const log = logPath ? createWriteStream(logPath, { flags: 'a' }) : null;
+    this.child.stdout.on('data', (data) => { this.stdout += data; });
+    this.child.stderr.on('data', (data) => {
+      this.stderr = (this.stderr + data).slice(-(1 << 20));
+      log?.write(data);
+    });
+    this.exited = new Promise((done) => {
+      this.child.on('close', (code, signal) => {
+        this.result = { code, signal };
+        log?.end();
+        done(this.result);
+      });
+    });
+  }
+
+  get isRunning() { return this.result === undefined; }
+
+  signal(name) { if (this.isRunning) this.child.kill(name); }
+
+  async stop(signal = 'SIGTERM', timeout = 30000) {
+    this.signal(signal);
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), timeout);
+    const result = await this.exited;
+    clearTimeout(timer);
+    return result;
+  }
+}
+
+// Runs the daemon to its end: for start-up failures and flags.
+export async function runDaemon(args, options = {}) {
+  const child = new Process('daemon', args, options);
+  const timer = setTimeout(() => child.child.kill('SIGKILL'), options.timeout ?? 15000);
+  const { code, signal } = await child.exited;
+  clearTimeout(timer);
+  return { code, signal, stdout: child.stdout, stderr: child.stderr };
+}
+
+export class Cluster {
+  // options: size, extra (YAML text appended to each configuration), dir
+  static async create({ size = 3, extra = '', dir } = {}) {
+    const cluster = new Cluster();
+    cluster.dir = dir ?? mkdtempSync(join(tmpdir(), 'raftogram-'));
+    cluster.extra = extra;
+    const ports = await freePorts(size * 3);
+    cluster.nodes = Array.from({ length: size }, (_, i) => ({
+      index: i,
+      id: `node${i + 1}`,
+      raft: `127.0.0.1:${ports[3 * i]}`,
+      grpc: `127.0.0.1:${ports[3 * i + 1]}`,
+      http: `127.0.0.1:${ports[3 * i + 2]}`,
+      dataDir: join(cluster.dir, `node${i + 1}`),
+      configPath: join(cluster.dir, `node${i + 1}.yaml`),
+      logPath: join(cluster.dir, `node${i + 1}.log`),
+      process: null,
+    }));
+    for (const node of cluster.nodes) writeFileSync(node.configPath, cluster.config(node));
+    return cluster;
+  }
+
+  static async start(options = {}) {
+    const cluster = await Cluster.create(options);
+    cluster.startAll();
+    await cluster.leader();
+    return cluster;
+  }
+
+  config(node) {
+    const peers = this.nodes.map((p) =>
+      `    - {node_id: ${p.id}, raft_addr: "${p.raft}", grpc_addr: "${p.grpc}", http_addr: "${p.http}"}`).join('\n');
+    return `cluster:
+  node_id: ${node.id}
+  raft_bind_addr: ${node.raft}
+  grpc_bind_addr: ${node.grpc}
+  health_bind_addr: ${node.http}
+  data_dir: ${node.dataDir}
+  peers:
+${peers}
+${this.extra}
+`;
+  }
+
+  startNode(index) {
+    const node = this.nodes[index];
+    if (node.process?.isRunning) throw new Error(`${node.id} runs already`);
+    node.process = new Process(node.id, ['-config', node.configPath], { logPath: node.logPath });
+    return node;
+  }
+
+  startAll() { this.nodes.forEach((_, i) => this.startNode(i)); }
+
+  get running() { return this.nodes.filter((node) => node.process?.isRunning); }
+
+  async kill(index) { return this.nodes[index].process.stop('SIGKILL'); }
+
+  async stopNode(index) { return this.nodes[index].process.stop('SIGTERM'); }
+
+  async health(node) {
+    const response = await fetch(`http://${node.http}/health`, { signal: AbortSignal.timeout(2000) });
+    return response.json();
+  }
+
+  // The node that all running ones agree leads.
+  async leader({ timeout = 30000 } = {}) {
+    return until('a leader that all running nodes know', async () => {
+      for (const node of this.running) {
+        if (!node.process.isRunning) throw new Error(`${node.id} died: ${node.process.stderr}`);
+      }
+      const answers = await Promise.all(this.running.map((node) => this.health(node)));
+      const ids = new Set(answers.map((answer) => answer.leader_id));
+      const leading = answers.filter((answer) => answer.is_leader);
+      if (ids.size !== 1 || leading.length !== 1 || leading[0].node_id !== [...ids][0]) return null;
+      return this.nodes.find((node) => node.id === leading[0].node_id);
+    }, { timeout });
+  }
+
+  async ready(node, { timeout = 30000 } = {}) {
+    return until(`${node.id} to be ready`, async () => {
+      const response = await fetch(`http://${node.http}/readyz`, { signal: AbortSignal.timeout(2000) });
+      await response.text();
+      return response.status === 200;
+    }, { timeout });
+  }
+
+  logs() {
+    return this.nodes.map((node) =>
+      `--- ${node.id}\n${existsSync(node.logPath) ? readFileSync(node.logPath, 'utf8').slice(-4000) : ''}`).join('\n');
+  }
+
+  // Every process must end cleanly unless it was killed on purpose.
+  async destroy({ keep = false } = {}) {
+    const results = await Promise.all(this.running.map(async (node) => ({ node, result: await node.process.stop() })));
+    const bad = results.filter(({ result }) => result.code !== 0);
+    const text = bad.map(({ node, result }) =>
+      `${node.id}: ${JSON.stringify(result)}\n${node.process.stderr.slice(-3000)}`).join('\n');
+    if (!keep && bad.length === 0) rmSync(this.dir, { recursive: true, force: true });
+    if (bad.length > 0) throw new Error(`nodes did not stop cleanly (${this.dir}):\n${text}`);
+  }
+}
