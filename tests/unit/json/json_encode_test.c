@@ -211,7 +211,7 @@ static void test_consensus_messages_look_as_the_contract_says(void **state)
     assert_snake(&voted, "{\"term\":\"0\",\"vote_granted\":false,\"is_pre_vote\":false,"
                          "\"request_term\":\"0\"}");
     Phalanx__StreamClose close = PHALANX__STREAM_CLOSE__INIT;
-    assert_snake(&close, "{\"reason\":\"\"}");
+    assert_snake(&close, "{}");
 }
 
 static void test_oneof_writes_only_the_member_that_is_set(void **state)
@@ -271,18 +271,18 @@ static void test_maps_are_objects_and_any_is_url_and_base64(void **state)
 
 static void test_null_string_is_written_as_empty(void **state)
 {
-    Phalanx__StreamClose close = PHALANX__STREAM_CLOSE__INIT;
-    close.reason = NULL;
-    assert_text((const ProtobufCMessage *)&close, JSON_NAMES_CAMEL, "{\"reason\":\"\"}");
+    Phalanx__ReadRequest read = PHALANX__READ_REQUEST__INIT;
+    read.key = NULL;
+    assert_text((const ProtobufCMessage *)&read, JSON_NAMES_CAMEL, "{\"key\":\"\"}");
 }
 
 static void test_string_that_is_not_utf8_gets_replacement_characters(void **state)
 {
-    Phalanx__StreamClose close = PHALANX__STREAM_CLOSE__INIT;
-    close.reason = TEXT("a\xFF"
-                        "b\xC3");
-    assert_text((const ProtobufCMessage *)&close, JSON_NAMES_CAMEL,
-                "{\"reason\":\"a\xEF\xBF\xBD"
+    Phalanx__ReadRequest read = PHALANX__READ_REQUEST__INIT;
+    read.key = TEXT("a\xFF"
+                    "b\xC3");
+    assert_text((const ProtobufCMessage *)&read, JSON_NAMES_CAMEL,
+                "{\"key\":\"a\xEF\xBF\xBD"
                 "b\xEF\xBF\xBD\"}");
 }
 
