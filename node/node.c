@@ -400,7 +400,7 @@ static bool has_room_for(struct node *node, const struct raft_message *message)
 {
     uint64_t bytes = NODE_LOG_SLACK_BYTES;
     for (uint32_t i = 0; i < message->append_request.count; i++) {
-        bytes += message->append_request.entries[i].size + NODE_ENTRY_HEAD_BYTES;
+        bytes += message->append_request.entries[i].size + WAL_ENTRY_OVERHEAD_BYTES;
     }
     if (wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
         return true;
@@ -630,6 +630,29 @@ void node_set_eligible(struct node *node, bool is_eligible)
     }
 }
 
+/* A cluster is founded once all members have been seen with empty directories. */
+static void say_who_is_missing(struct node *node)
+{
+    if (node->config.is_founded || node->now_ns < node->missing_log_ns) {
+        return;
+    }
+    bool is_first = node->missing_log_ns == 0;
+    node->missing_log_ns = node->now_ns + (is_first ? NS_PER_S : NODE_MISSING_NS);
+    struct raft_status status;
+    raft_get_status(node->raft, node->now_ns, &status);
+    struct buf missing = {0};
+    for (raft_member member = 0; member < node->options.member_count; member++) {
+        if (member != node->self && !status.members[member].is_connected) {
+            buf_printf(&missing, "%s%s", missing.size == 0 ? "" : ", ", node->node_ids[member]);
+        }
+    }
+    if (missing.size > 0 && !is_first) {
+        log_info("node", "waiting for all nodes to found or join the cluster",
+                 LOG_STR("missing", buf_text(&missing)));
+    }
+    buf_finish(&missing);
+}
+
 /* ---- draining ---- */
 
 void node_drain(struct node *node)
@@ -746,6 +769,9 @@ static uint64_t next_turn_ns(const struct node *node)
     if (node->applied_index < node->commit_index && !chat_is_full(node->chat)) {
         return node->now_ns;
     }
+    if (!node->config.is_founded) {
+        next = least(next, node->missing_log_ns);
+    }
     if (node->is_draining && !atomic_load(&node->is_drained)) {
         next = least(next, node->now_ns + NODE_RETRY_NS);
     }
@@ -761,6 +787,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     struct raft_event tick = {.kind = RAFT_EVENT_TICK};
     (void)node_step(node, &tick);
     follow_leader(node);
+    say_who_is_missing(node);
     if (atomic_load(&node->drain_wanted)) {
         drain_turn(node);
     }

@@ -10,7 +10,6 @@
 
 /* Of one turn, unless its first command alone is larger: it must fit in one frame of the log. */
 #define NODE_PROPOSE_BYTES_MAX (1u << 20)
-#define NODE_ENTRY_HEAD_BYTES 64u        /* at most what the log adds to an entry */
 #define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state */
 #define NODE_APPLY_BATCH_MAX 1024u       /* entries between chat_apply_begin() and _end() */
 #define NODE_APPLY_TURN_MAX 8192u        /* entries applied in one turn */
@@ -18,6 +17,7 @@
 #define NODE_CHECKPOINT_ENTRIES 1024u    /* how often apply hashes are compared */
 #define NODE_CHECKPOINTS_MAX 64u
 #define NODE_RETRY_NS (10 * NS_PER_MS) /* before a refused read or forward is tried again */
+#define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_READ_WAIT_TIMEOUTS 4      /* election timeouts that a read waits for a leader */
 
 /* Requests whose read index was asked for together. */
@@ -105,6 +105,7 @@ struct node {
     bool was_not_fresh;
     bool is_changed;
     uint64_t drain_retry_ns;
+    uint64_t missing_log_ns; /* when to say again who is missing */
     struct checkpoint
         checkpoints[NODE_CHECKPOINTS_MAX]; /* ring, by index / NODE_CHECKPOINT_ENTRIES */
     raft_index checkpoint_sent;

@@ -252,7 +252,7 @@ static void propose(struct node *node)
     const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
     uint64_t bytes =
         first->command_size > NODE_PROPOSE_BYTES_MAX ? first->command_size : NODE_PROPOSE_BYTES_MAX;
-    if (!log_has_room(node, bytes + RAFT_APPEND_ENTRIES_MAX * NODE_ENTRY_HEAD_BYTES)) {
+    if (!log_has_room(node, bytes + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES)) {
         finish_all(node, &node->waiting, NODE_DISK_FULL);
         return;
     }
