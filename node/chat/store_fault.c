@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WATCHES_MAX = 16 };
+enum { WATCHES_MAX = 64 };
 
 /* The handler reads these without a lock. */
 static _Atomic(const struct store_guard *) watches[WATCHES_MAX];
