@@ -98,6 +98,9 @@ static void *run_store(void *context)
         uint64_t now_ns = clock_monotonic_ns(clock_system());
         int rc = chat_flush(chat, CHAT_FLUSH_IF_DUE, now_ns);
         uint64_t next_ns = chat_flush_deadline_ns(chat, now_ns);
+        if (next_ns > now_ns + CHAT_GENERATION_AGE_NS) {
+            next_ns = now_ns + CHAT_GENERATION_AGE_NS; /* apply wakes us by size only, not by age */
+        }
         if (rc == 0) {
             node_wake(daemon->node); /* it may be waiting for room in the overlay */
         } else if (rc == ERR_NO_SPACE || rc == ERR_NOMEM) {
@@ -114,8 +117,7 @@ static void *run_store(void *context)
         last = rc;
         now_ns = clock_monotonic_ns(clock_system());
         if (next_ns > now_ns) {
-            mailbox_wait(&daemon->store_bell,
-                         next_ns == UINT64_MAX ? UINT64_MAX : next_ns - now_ns);
+            mailbox_wait(&daemon->store_bell, next_ns - now_ns);
             (void)mailbox_drain(&daemon->store_bell, &none);
         }
     }

@@ -18,9 +18,11 @@ struct dispatch_subscription {
     struct reader *reader;
     struct dispatch_subscription_events events;
     Raftogram__V1__SubscribeRequest *query; /* until opened */
+    pthread_mutex_t lock; /* between the reader and dispatch_subscription_next() */
+    bool is_open;         /* in the hub and in the reader's list */
+    bool is_behind;       /* more is stored behind the cursor than the hub has heard of */
     /* Reader's thread. */
     bool is_opened; /* `opened` was called */
-    bool is_open;   /* in the hub and in the reader's list */
     bool is_closing;
 };
 
@@ -30,19 +32,32 @@ static void refuse(struct dispatch_subscription *subscription, const struct disp
     subscription->events.opened(subscription->events.context, status, 0, "");
 }
 
+/* Takes it out of the hub, so that nothing wakes it any more. */
+static void leave_hub(struct dispatch_subscription *subscription)
+{
+    pthread_mutex_lock(&subscription->lock);
+    bool was_open = subscription->is_open;
+    subscription->is_open = false;
+    if (was_open) {
+        hub_remove(&subscription->hub);
+    }
+    pthread_mutex_unlock(&subscription->lock);
+    if (was_open) {
+        list_remove(&subscription->link);
+    }
+}
+
 static void finish_if_closing(struct dispatch_subscription *subscription)
 {
     if (!subscription->is_closing || !subscription->is_opened) {
         return;
     }
-    if (subscription->is_open) {
-        hub_remove(&subscription->hub);
-        list_remove(&subscription->link);
-    }
+    leave_hub(subscription);
     if (subscription->query != NULL) {
         raftogram__v1__subscribe_request__free_unpacked(subscription->query, NULL);
     }
     subscription->events.closed(subscription->events.context);
+    pthread_mutex_destroy(&subscription->lock);
     free(subscription);
 }
 
@@ -100,8 +115,11 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
             struct dispatch_node_status node;
             dispatch_get_status(subscription->dispatch, &node);
             list_push_back(&reader->subscriptions, &subscription->link);
-            subscription->is_open = true;
             subscription->is_opened = true;
+            pthread_mutex_lock(&subscription->lock);
+            subscription->is_behind = true;
+            subscription->is_open = true;
+            pthread_mutex_unlock(&subscription->lock);
             subscription->events.opened(subscription->events.context, &status,
                                         channel.last_sequence, node.cluster_id);
         }
@@ -132,6 +150,7 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
     subscription->request = (struct node_request){
         .kind = NODE_REQUEST_READ, .deadline_ns = deadline_ns, .done = barrier_done};
     list_init(&subscription->link);
+    pthread_mutex_init(&subscription->lock, NULL);
     *out = subscription;
     if (channel_id_fault(subscription->query->channel_id) != NULL) {
         barrier_done(&subscription->request); /* refused there, without asking the leader */
@@ -147,7 +166,13 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
 
 void dispatch_subscription_next(struct dispatch_subscription *subscription)
 {
-    hub_make_ready(&subscription->hub);
+    pthread_mutex_lock(&subscription->lock);
+    if (subscription->is_open && subscription->is_behind) {
+        hub_make_ready(&subscription->hub);
+    } else if (subscription->is_open) {
+        hub_wait(&subscription->hub);
+    }
+    pthread_mutex_unlock(&subscription->lock);
 }
 
 static void close_subscription(struct reader_job *job, struct reader *reader)
@@ -170,9 +195,7 @@ void dispatch_subscription_close(struct dispatch_subscription *subscription)
 static void end_subscription(struct dispatch_subscription *subscription,
                              const struct dispatch_status *status)
 {
-    hub_remove(&subscription->hub);
-    list_remove(&subscription->link);
-    subscription->is_open = false;
+    leave_hub(subscription);
     subscription->events.ended(subscription->events.context, status);
 }
 
@@ -192,10 +215,15 @@ void subscription_serve(struct hub_subscription *hub_subscription)
         end_subscription(subscription, &status);
         return;
     }
+    pthread_mutex_lock(&subscription->lock);
+    subscription->is_behind = page->has_more;
     if (page->count == 0) {
         hub_wait(hub_subscription);
     } else {
         hub_subscription->after_sequence = page->last_sequence;
+    }
+    pthread_mutex_unlock(&subscription->lock);
+    if (page->count > 0) {
         subscription->events.page(subscription->events.context, page);
     }
     page_unref(page);
