@@ -143,7 +143,8 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
                        const struct dispatch_subscription_events *events,
                        struct dispatch_subscription **out);
 /* Asks for one page; it comes as soon as there are messages behind the cursor. Once after `opened`,
- * and once after each page that has been dealt with: this is the backpressure. */
+ * and once after each page that has been dealt with: this is the backpressure. Does nothing after
+ * `ended`, which another thread may just be telling. */
 void dispatch_subscription_next(struct dispatch_subscription *subscription);
 /* `closed` follows, on a reader's thread, never inside this call. */
 void dispatch_subscription_close(struct dispatch_subscription *subscription);
@@ -204,6 +205,7 @@ struct dispatch_node_status {
     uint64_t snapshot_index;
     char cluster_id[33]; /* hex; "" until founded */
     uint64_t uptime_seconds;
+    uint64_t turn_age_ms; /* since the node's thread last turned: more than a few s is stuck */
     size_t member_count;
     struct dispatch_member members[DISPATCH_MEMBERS_MAX];
 };

@@ -236,6 +236,7 @@ void dispatch_get_status(struct dispatch *dispatch, struct dispatch_node_status 
 {
     struct node_status node;
     node_get_status(dispatch->node, &node);
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
     const struct dispatch_address *members = dispatch->options.members;
     bool has_leader = node.raft.leader != RAFT_NO_MEMBER;
     const struct dispatch_address *leader = has_leader ? &members[node.raft.leader] : NULL;
@@ -255,7 +256,8 @@ void dispatch_get_status(struct dispatch *dispatch, struct dispatch_node_status 
         .first_index = node.first_index,
         .last_index = node.raft.last_index,
         .snapshot_index = node.snapshot_index,
-        .uptime_seconds = (clock_monotonic_ns(clock_system()) - dispatch->started_ns) / NS_PER_S,
+        .uptime_seconds = (now_ns - dispatch->started_ns) / NS_PER_S,
+        .turn_age_ms = now_ns > node.taken_ns ? (now_ns - node.taken_ns) / NS_PER_MS : 0,
     };
     set_role(&node, out);
     set_members(dispatch, &node, out);

@@ -1,0 +1,122 @@
+/* How an answer leaves: headers and the beginning of the body in one write, the rest as the socket
+ * takes it. */
+#include "base/check.h"
+#include "http_internal.h"
+#include "json/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void answer_error(struct answer *answer, int status, const char *message)
+{
+    answer->status = status;
+    answer->content_type = "application/json";
+    buf_reset(&answer->body);
+    buf_append_text(&answer->body, "{\"error\":");
+    json_append_string(&answer->body, bytes_of_text(message));
+    buf_append_text(&answer->body, "}\n");
+}
+
+static bool add_header(struct lws *wsi, const char *name, const char *value, uint8_t **at,
+                       uint8_t *end)
+{
+    return lws_add_http_header_by_name(wsi, (const unsigned char *)name,
+                                       (const unsigned char *)value, (int)strlen(value), at,
+                                       end) == 0;
+}
+
+static bool add_headers(struct session *session, uint8_t **at, uint8_t *end)
+{
+    struct lws *wsi = session->wsi;
+    const struct answer *answer = &session->answer;
+    return lws_add_http_common_headers(wsi, (unsigned int)answer->status, answer->content_type,
+                                       answer->body.size, at, end) == 0 &&
+           (answer->allow == NULL || add_header(wsi, "allow:", answer->allow, at, end)) &&
+           add_header(wsi, "cache-control:", "no-store", at, end) &&
+           add_header(wsi, "x-content-type-options:", "nosniff", at, end) &&
+           lws_finalize_http_header(wsi, at, end) == 0;
+}
+
+static int complete(struct session *session)
+{
+    buf_finish(&session->answer.body);
+    session->answer = (struct answer){0};
+    session->is_busy = false;
+    if (session->frontend->phase == HTTP_STOPPING) {
+        return -1;
+    }
+    return lws_http_transaction_completed(session->wsi) != 0 ? -1 : 0;
+}
+
+/* Writes what the block holds, and that it is the end if nothing is left. */
+static int write_block(struct session *session, uint8_t *data, size_t size, bool is_header)
+{
+    bool is_last = session->sent == session->answer.body.size;
+    enum lws_write_protocol kind = is_header ? LWS_WRITE_HTTP_HEADERS
+                                   : is_last ? LWS_WRITE_HTTP_FINAL
+                                             : LWS_WRITE_HTTP;
+    if (size > 0 && lws_write(session->wsi, data, size, kind) < (int)size) {
+        return -1;
+    }
+    if (is_last) {
+        return complete(session);
+    }
+    lws_callback_on_writable(session->wsi);
+    return 0;
+}
+
+/* Copies the next bytes of the body behind `at`. */
+static size_t take_body(struct session *session, uint8_t *at, size_t room)
+{
+    size_t left = session->answer.body.size - session->sent;
+    size_t size = left < room ? left : room;
+    if (size > 0) {
+        memcpy(at, session->answer.body.data + session->sent, size);
+        session->sent += size;
+    }
+    return size;
+}
+
+int session_answer(struct session *session, struct answer *answer)
+{
+    if (buf_failed(&answer->body)) {
+        answer_error(answer, 503, "out of memory: try again later");
+    }
+    session->answer = *answer;
+    session->sent = 0;
+    session->is_busy = true;
+    char method_is_head = (char)lws_hdr_total_length(session->wsi, WSI_TOKEN_HEAD_URI);
+    uint8_t *block = malloc(LWS_PRE + HTTP_ANSWER_HEADERS_MAX + HTTP_CHUNK_BYTES);
+    if (block == NULL) {
+        return -1;
+    }
+    uint8_t *start = block + LWS_PRE;
+    uint8_t *at = start;
+    if (!add_headers(session, &at, start + HTTP_ANSWER_HEADERS_MAX)) {
+        free(block);
+        return -1;
+    }
+    if (method_is_head != 0) {
+        session->sent = session->answer.body.size;
+    } else {
+        at += take_body(session, at, HTTP_CHUNK_BYTES);
+    }
+    int rc = write_block(session, start, (size_t)(at - start), true);
+    free(block);
+    return rc;
+}
+
+int session_continue(struct session *session)
+{
+    if (!session->is_busy) {
+        return 0;
+    }
+    uint8_t *block = malloc(LWS_PRE + HTTP_CHUNK_BYTES);
+    if (block == NULL) {
+        return -1;
+    }
+    size_t size = take_body(session, block + LWS_PRE, HTTP_CHUNK_BYTES);
+    int rc = write_block(session, block + LWS_PRE, size, false);
+    free(block);
+    return rc;
+}

@@ -1,0 +1,135 @@
+/* Inside the HTTP frontend: one libwebsockets context with one service thread. Everything here runs
+ * on that thread, except what says "any thread".
+ *
+ * Reading order: http.c (start, stop, the service thread), listener.c (accepting), routes.c (which
+ * path is what), answer.c (how an answer leaves), status.c, then the WebSocket. */
+#ifndef RAFTOGRAM_HTTP_INTERNAL_H
+#define RAFTOGRAM_HTTP_INTERNAL_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "dispatch.h"
+#include "frontend.h"
+
+#include <libwebsockets.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HTTP_HEADERS_BYTES_MAX 8192  /* of a request */
+#define HTTP_ANSWER_HEADERS_MAX 4096 /* of an answer */
+#define HTTP_CHUNK_BYTES (64u << 10) /* of a body, written at once */
+
+/* Work for the service thread, posted by other threads. */
+struct task {
+    struct list link;
+    void (*run)(struct task *task);
+    bool is_posted;
+};
+
+enum http_phase {
+    HTTP_SERVING,
+    HTTP_CLOSING,  /* nothing new is taken */
+    HTTP_STOPPING, /* what is left is ended */
+};
+
+struct http_frontend {
+    struct frontend_options options;
+    struct dispatch *dispatch;
+    struct lws_context *context;
+    struct lws_vhost *vhost;
+    struct lws *listener;
+    int spare_fd; /* given up for a moment to refuse connections when none are left */
+    pthread_t thread;
+    struct list sessions;
+    size_t session_count;
+    enum http_phase phase;
+    struct task close_task;
+    struct task stop_task;
+    struct task over_task;
+
+    pthread_mutex_t lock;
+    struct list inbox; /* tasks; under lock */
+    pthread_cond_t changed;
+    size_t pending;      /* calls and subscriptions that dispatch still has; under lock */
+    bool is_empty;       /* closing, and no session is left; under lock */
+    atomic_bool is_over; /* the service thread ends */
+};
+
+/* Runs `task` on the service thread, soon; a posted task that has not run yet is not posted again.
+ * Any thread. */
+void task_post(struct http_frontend *frontend, struct task *task);
+
+/* ---- one client ---- */
+
+struct answer {
+    int status;
+    const char *content_type;
+    const char *allow; /* NULL or the value of an Allow header */
+    struct buf body;
+};
+
+struct session {
+    struct list link;
+    struct http_frontend *frontend;
+    struct lws *wsi;
+    struct answer answer; /* what is left to send of it */
+    size_t sent;
+    bool is_busy; /* between a request and the end of its answer */
+};
+
+/* Begins to send; takes what `answer` holds. Returns what the libwebsockets callback must return.
+ */
+int session_answer(struct session *session, struct answer *answer);
+/* The socket takes more. */
+int session_continue(struct session *session);
+/* The connection is gone: frees the session. */
+void session_destroy(struct session *session);
+
+/* An error as JSON: {"error": message}. */
+void answer_error(struct answer *answer, int status, const char *message);
+
+/* ---- listening ---- */
+
+extern const struct lws_protocols listener_protocol;
+
+/* A listening socket on host:port. `reason` gets why not. Errors: ERR_BUSY, ERR_ACCESS,
+ * ERR_INVALID, ERR_IO. */
+int listener_open(const char *address, int *out, const char **reason);
+/* Accepts from now on; takes the socket in every case. Errors: ERR_NOMEM. */
+int listener_start(struct http_frontend *frontend, int fd);
+void listener_stop(struct http_frontend *frontend);
+
+/* ---- routes ---- */
+
+struct request {
+    const char *path;
+    struct lws *wsi; /* for its arguments and headers */
+    bool is_head;
+};
+
+struct route {
+    const char *path;
+    void (*serve)(struct http_frontend *frontend, const struct request *request,
+                  struct answer *answer);
+};
+
+/* NULL: unknown. */
+const struct route *route_find(const char *path);
+
+/* A whole argument of the query: "verbose", or "kv_limit=" followed by its value. True if it is
+ * there; the value goes to `out` (cut to its size). */
+bool request_argument(const struct request *request, const char *name, char *out, size_t out_size);
+
+void serve_health(struct http_frontend *frontend, const struct request *request,
+                  struct answer *answer);
+void serve_livez(struct http_frontend *frontend, const struct request *request,
+                 struct answer *answer);
+void serve_readyz(struct http_frontend *frontend, const struct request *request,
+                  struct answer *answer);
+void serve_status(struct http_frontend *frontend, const struct request *request,
+                  struct answer *answer);
+
+#endif

@@ -1,0 +1,177 @@
+/* Listening by a socket of our own, which libwebsockets only watches: it binds exactly the address
+ * that was configured, a taken one is an error, and the number of clients is bounded. */
+#include "base/address.h"
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "http_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS_MAX 64 /* in one turn */
+#define BACKLOG 1024
+/* Clients over the limit that are taken only to be told so. */
+#define SESSIONS_OVER_MAX 64
+
+static int error_of_errno(int number)
+{
+    switch (number) {
+    case EADDRINUSE:
+        return ERR_BUSY;
+    case EACCES:
+        return ERR_ACCESS;
+    case EADDRNOTAVAIL:
+        return ERR_INVALID;
+    default:
+        return ERR_IO;
+    }
+}
+
+static int bind_one(const struct addrinfo *info, int *out)
+{
+    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return errno;
+    }
+    /* Not SO_REUSEPORT, with which two processes would silently share the port. */
+    const int on = 1;
+    const int off = 0;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (info->ai_family == AF_INET6) {
+        /* [::] means every interface of both families. */
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    }
+    if (bind(fd, info->ai_addr, info->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
+        int number = errno;
+        close(fd);
+        return number;
+    }
+    *out = fd;
+    return 0;
+}
+
+int listener_open(const char *address, int *out, const char **reason)
+{
+    struct address parsed;
+    if (address_split(address, &parsed, reason) != 0) {
+        return ERR_INVALID;
+    }
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found;
+    char port[8];
+    snprintf(port, sizeof(port), "%u", parsed.port);
+    int rc = getaddrinfo(parsed.host, port, &hints, &found);
+    if (rc != 0) {
+        *reason = gai_strerror(rc);
+        return ERR_INVALID;
+    }
+    int number = 0;
+    for (const struct addrinfo *info = found; info != NULL; info = info->ai_next) {
+        number = bind_one(info, out);
+        if (number == 0) {
+            break;
+        }
+    }
+    freeaddrinfo(found);
+    if (number != 0) {
+        *reason = strerror(number);
+        return error_of_errno(number);
+    }
+    return 0;
+}
+
+static void add_session(struct http_frontend *frontend, int fd)
+{
+    const int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    struct session *session = calloc(1, sizeof(*session));
+    if (session == NULL) {
+        close(fd);
+        return;
+    }
+    session->frontend = frontend;
+    session->wsi = lws_adopt_socket_vhost(frontend->vhost, fd); /* closes it when it fails */
+    if (session->wsi == NULL) {
+        free(session);
+        return;
+    }
+    lws_set_opaque_user_data(session->wsi, session);
+    list_push_back(&frontend->sessions, &session->link);
+    frontend->session_count++;
+}
+
+/* No descriptor is left: the client is taken on a spare one and closed, or it would stay at the
+ * head of the queue and this thread would turn for ever. */
+static void refuse_one(struct http_frontend *frontend, int listener_fd)
+{
+    close(frontend->spare_fd);
+    int fd = accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0) {
+        close(fd);
+    }
+    frontend->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    log_warn("http", "a client was turned away: no file descriptors are left");
+}
+
+static void accept_clients(struct http_frontend *frontend, int listener_fd)
+{
+    size_t sessions_max = (size_t)frontend->options.max_connections + SESSIONS_OVER_MAX;
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
+        int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE) {
+                refuse_one(frontend, listener_fd);
+            }
+            return;
+        }
+        if (frontend->session_count >= sessions_max) {
+            close(fd);
+        } else {
+            add_session(frontend, fd);
+        }
+    }
+}
+
+static int on_listener(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                       size_t size)
+{
+    if (reason == LWS_CALLBACK_RAW_RX_FILE) {
+        struct http_frontend *frontend = lws_context_user(lws_get_context(wsi));
+        if (frontend->phase == HTTP_SERVING) {
+            accept_clients(frontend, lws_get_socket_fd(wsi));
+        }
+    }
+    return 0;
+}
+
+const struct lws_protocols listener_protocol = {.name = "listener", .callback = on_listener};
+
+int listener_start(struct http_frontend *frontend, int fd)
+{
+    const lws_sock_file_fd_type descriptor = {.filefd = fd};
+    frontend->listener = lws_adopt_descriptor_vhost(frontend->vhost, LWS_ADOPT_RAW_FILE_DESC,
+                                                    descriptor, listener_protocol.name, NULL);
+    if (frontend->listener == NULL) {
+        close(fd);
+        return ERR_NOMEM;
+    }
+    return 0;
+}
+
+void listener_stop(struct http_frontend *frontend)
+{
+    if (frontend->listener != NULL) {
+        lws_set_timeout(frontend->listener, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+        frontend->listener = NULL;
+    }
+}
