@@ -123,12 +123,12 @@ static bool take_name(struct bytes name, struct bytes *symbol)
         *symbol = (struct bytes){"", 0};
         return true;
     }
-    if (text[name.size] != '.') {
+    /* A dot must lead on to something. */
+    if (text[name.size] != '.' || symbol->size == name.size + 1) {
         return false;
     }
     *symbol = (struct bytes){text + name.size + 1, symbol->size - name.size - 1};
-    /* A dot at the end names nothing: kept as a name that no descriptor has. */
-    return symbol->size > 0;
+    return true;
 }
 
 /* A value stands beside its enum, not inside it. */
