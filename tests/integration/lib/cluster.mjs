@@ -1,16 +1,18 @@
 // Starts real raftogram processes on free ports, and stops, kills and restarts them.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync, mkdirSync, createWriteStream, readFileSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { Client } from './messenger.mjs';
+import { BUILD, DAEMON, ROOT } from './paths.mjs';
 
-export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
-export const BUILD = resolve(ROOT, process.env.RAFTOGRAM_BUILD ?? 'build');
-export const DAEMON = join(BUILD, 'raftogram');
+export { BUILD, DAEMON, ROOT };
 
 export const delay = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// What waiting cannot mend.
+export class Hopeless extends Error {}
 
 // Calls `probe` until it returns something truthy; an exception counts as "not yet".
 export async function until(what, probe, { timeout = 20000, every = 20 } = {}) {
@@ -22,6 +24,7 @@ export async function until(what, probe, { timeout = 20000, every = 20 } = {}) {
       if (value) return value;
       last = value;
     } catch (error) {
+      if (error instanceof Hopeless) throw error;
       last = error;
     }
     if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}: ${last?.stack ?? last}`);
@@ -41,15 +44,27 @@ export async function freePorts(count) {
   return ports;
 }
 
+// Whatever happens to a test, its processes end with it.
+const children = new Set();
+process.on('exit', () => { for (const child of children) child.kill('SIGKILL'); });
+
+// The daemon's variables of the shell that runs the tests are no part of the tests.
+const { RAFTOGRAM_CONFIG, RAFTOGRAM_DEV, ...cleanEnvironment } = process.env;
+
 export class Process {
-  constructor(name, args, { logPath, env = {} } = {}) {
+  // options: logPath, env, cwd, wrapper (a command that runs the daemon, such as setpriv)
+  constructor(name, args, { logPath, env = {}, cwd, wrapper = [] } = {}) {
     this.name = name;
     this.stderr = '';
     this.stdout = '';
-    this.child = spawn(DAEMON, args, {
+    this.isPaused = false;
+    const [program, ...rest] = [...wrapper, DAEMON, ...args];
+    this.child = spawn(program, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...env },
+      env: { ...cleanEnvironment, ...env },
+      cwd,
     });
+    children.add(this.child);
     const log = logPath ? createWriteStream(logPath, { flags: 'a' }) : null;
     this.child.stdout.on('data', (data) => { this.stdout += data; });
     this.child.stderr.on('data', (data) => {
@@ -59,7 +74,13 @@ export class Process {
     this.exited = new Promise((done) => {
       this.child.on('close', (code, signal) => {
         this.result = { code, signal };
+        children.delete(this.child);
         log?.end();
+        done(this.result);
+      });
+      this.child.on('error', (error) => {
+        this.stderr += String(error);
+        this.result = { code: -1, signal: null };
         done(this.result);
       });
     });
@@ -69,8 +90,30 @@ export class Process {
 
   signal(name) { if (this.isRunning) this.child.kill(name); }
 
+  pause() {
+    this.isPaused = true;
+    this.signal('SIGSTOP');
+  }
+
+  resume() {
+    this.isPaused = false;
+    this.signal('SIGCONT');
+  }
+
+  async logged(pattern, { timeout } = {}) {
+    return until(`${this.name} to log ${pattern}`, () => {
+      if (!this.isRunning) throw new Hopeless(`${this.name} ended: ${this.stderr}`);
+      return pattern.exec(this.stderr);
+    }, { timeout });
+  }
+
+  // True for a process that nobody asked to end.
+  get hasDied() { return !this.isRunning && !this.isAskedToEnd; }
+
   async stop(signal = 'SIGTERM', timeout = 30000) {
+    if (this.isRunning) this.isAskedToEnd = true;
     this.signal(signal);
+    this.resume();
     const timer = setTimeout(() => this.child.kill('SIGKILL'), timeout);
     const result = await this.exited;
     clearTimeout(timer);
@@ -105,7 +148,7 @@ export class Cluster {
       logPath: join(cluster.dir, `node${i + 1}.log`),
       process: null,
     }));
-    for (const node of cluster.nodes) writeFileSync(node.configPath, cluster.config(node));
+    cluster.writeConfigs();
     return cluster;
   }
 
@@ -114,6 +157,10 @@ export class Cluster {
     cluster.startAll();
     await cluster.leader();
     return cluster;
+  }
+
+  writeConfigs() {
+    for (const node of this.nodes) writeFileSync(node.configPath, this.config(node));
   }
 
   config(node) {
@@ -131,16 +178,43 @@ ${this.extra}
 `;
   }
 
-  startNode(index) {
+  startNode(index, ...flags) {
     const node = this.nodes[index];
     if (node.process?.isRunning) throw new Error(`${node.id} runs already`);
-    node.process = new Process(node.id, ['-config', node.configPath], { logPath: node.logPath });
+    node.process = new Process(node.id, ['-config', node.configPath, ...flags], { logPath: node.logPath });
     return node;
+  }
+
+  // New addresses for all nodes; they must not run.
+  async move() {
+    this.closeClients();
+    const ports = await freePorts(this.nodes.length * 3);
+    this.nodes.forEach((node, i) => {
+      node.raft = `127.0.0.1:${ports[3 * i]}`;
+      node.grpc = `127.0.0.1:${ports[3 * i + 1]}`;
+      node.http = `127.0.0.1:${ports[3 * i + 2]}`;
+    });
+    this.writeConfigs();
+  }
+
+  // A client that lives as long as the cluster.
+  client(node) {
+    node.client ??= new Client(node.grpc);
+    return node.client;
+  }
+
+  closeClients() {
+    for (const node of this.nodes) {
+      node.client?.close();
+      node.client = undefined;
+    }
   }
 
   startAll() { this.nodes.forEach((_, i) => this.startNode(i)); }
 
-  get running() { return this.nodes.filter((node) => node.process?.isRunning); }
+  get running() { return this.nodes.filter((node) => node.process?.isRunning && !node.process.isPaused); }
+
+  followersOf(leader) { return this.running.filter((node) => node !== leader); }
 
   async kill(index) { return this.nodes[index].process.stop('SIGKILL'); }
 
@@ -151,25 +225,26 @@ ${this.extra}
     return response.json();
   }
 
+  status(node, options = { deadline: 2000 }) { return this.client(node).status(options); }
+
   // The node that all running ones agree leads.
   async leader({ timeout = 30000 } = {}) {
     return until('a leader that all running nodes know', async () => {
-      for (const node of this.running) {
-        if (!node.process.isRunning) throw new Error(`${node.id} died: ${node.process.stderr}`);
+      for (const node of this.nodes) {
+        if (node.process?.hasDied) throw new Hopeless(`${node.id} died: ${node.process.stderr}`);
       }
-      const answers = await Promise.all(this.running.map((node) => this.health(node)));
-      const ids = new Set(answers.map((answer) => answer.leader_id));
-      const leading = answers.filter((answer) => answer.is_leader);
-      if (ids.size !== 1 || leading.length !== 1 || leading[0].node_id !== [...ids][0]) return null;
-      return this.nodes.find((node) => node.id === leading[0].node_id);
+      const answers = await Promise.all(this.running.map((node) => this.status(node)));
+      const ids = new Set(answers.map((answer) => answer.leaderId));
+      const leading = answers.filter((answer) => answer.role === 'leader' && answer.hasQuorum);
+      if (ids.size !== 1 || leading.length !== 1 || leading[0].nodeId !== [...ids][0]) return null;
+      return this.nodes.find((node) => node.id === leading[0].nodeId);
     }, { timeout });
   }
 
   async ready(node, { timeout = 30000 } = {}) {
     return until(`${node.id} to be ready`, async () => {
-      const response = await fetch(`http://${node.http}/readyz`, { signal: AbortSignal.timeout(2000) });
-      await response.text();
-      return response.status === 200;
+      const { status } = await this.client(node).check('raftogram.v1.Messenger', { deadline: 2000 });
+      return status === 'SERVING';
     }, { timeout });
   }
 
@@ -180,8 +255,11 @@ ${this.extra}
 
   // Every process must end cleanly unless it was killed on purpose.
   async destroy({ keep = false } = {}) {
-    const results = await Promise.all(this.running.map(async (node) => ({ node, result: await node.process.stop() })));
-    const bad = results.filter(({ result }) => result.code !== 0);
+    this.closeClients();
+    const left = this.nodes.filter((node) => node.process?.isRunning);
+    const results = await Promise.all(left.map(async (node) => ({ node, result: await node.process.stop() })));
+    const dead = this.nodes.filter((node) => node.process?.hasDied).map((node) => ({ node, result: node.process.result }));
+    const bad = [...dead, ...results.filter(({ result }) => result.code !== 0)];
     const text = bad.map(({ node, result }) =>
       `${node.id}: ${JSON.stringify(result)}\n${node.process.stderr.slice(-3000)}`).join('\n');
     if (!keep && bad.length === 0) rmSync(this.dir, { recursive: true, force: true });

@@ -1,9 +1,10 @@
 // A stock gRPC client (grpc-js) for the services in proto/.
+import assert from 'node:assert/strict';
 import grpc from '@grpc/grpc-js';
 import loader from '@grpc/proto-loader';
 import { join } from 'node:path';
 import protobuf from 'protobufjs';
-import { ROOT } from './cluster.mjs';
+import { ROOT } from './paths.mjs';
 
 const protoDir = join(ROOT, 'proto');
 const load = (file) => grpc.loadPackageDefinition(loader.loadSync(file, {
@@ -70,16 +71,39 @@ export class Client {
   close() { this.stubs.forEach((stub) => stub.close()); }
 }
 
+// The error of a call that must fail.
+export async function refused(promise) {
+  const outcome = await promise.then((value) => ({ value }), (error) => ({ error }));
+  if (outcome.error === undefined) throw new Error(`the call succeeded: ${JSON.stringify(outcome.value)}`);
+  if (!(outcome.error instanceof Error) || outcome.error.code === undefined) throw outcome.error;
+  return outcome.error;
+}
+
+// The status code, reason and text of a refusal, for deepEqual.
+export async function refusal(promise) {
+  const error = await refused(promise);
+  const { info, code } = errorDetails(error);
+  if (info) {
+    assert.equal(info.domain, 'raftogram');
+    assert.equal(code, error.code, 'the status in the details is the status of the call');
+  }
+  return { code: grpc.status[error.code], reason: info?.reason };
+}
+
 // Collects what a subscription delivers.
 export class Subscription {
   constructor(stream) {
     this.stream = stream;
     this.messages = [];
+    this.chunkSizes = [];
     this.error = null;
     this.isOpen = false;
     this.isEnded = false;
     stream.on('metadata', () => { this.isOpen = true; });
-    stream.on('data', (chunk) => this.messages.push(...chunk.messages));
+    stream.on('data', (chunk) => {
+      this.chunkSizes.push(chunk.messages.reduce((sum, message) => sum + message.payload.length, 0));
+      this.messages.push(...chunk.messages);
+    });
     stream.on('error', (error) => { this.error = error; this.isEnded = true; });
     stream.on('end', () => { this.isEnded = true; });
   }
