@@ -20,27 +20,27 @@ static uint64_t quorum_contact(const struct raft *raft)
     uint64_t contacts[RAFT_MEMBERS_MAX];
     for (raft_member i = 0; i < raft->member_count; i++) {
         uint64_t contact = i == raft->self ? RAFT_NEVER : raft->members[i].contact_ns;
-        contacts[i] = member_counts(raft, i) ? contact : 0;
+        contacts[i] = raft_member_counts(raft, i) ? contact : 0;
     }
     return raft_majority_value(raft, contacts);
 }
 
-uint64_t election_quorum_deadline(const struct raft *raft)
+uint64_t raft_election_quorum_deadline(const struct raft *raft)
 {
     uint64_t contact = quorum_contact(raft);
     return contact == RAFT_NEVER ? RAFT_NEVER : contact + raft->election_timeout_ns;
 }
 
-bool election_has_quorum_contact(const struct raft *raft, uint64_t now_ns)
+bool raft_election_has_quorum_contact(const struct raft *raft, uint64_t now_ns)
 {
-    return !raft->is_quorum_stale && now_ns < election_quorum_deadline(raft);
+    return !raft->is_quorum_stale && now_ns < raft_election_quorum_deadline(raft);
 }
 
 /* Whether this node leads with a quorum, or hears somebody who leads. */
 static bool has_contact(const struct raft *raft, uint64_t now_ns)
 {
     if (is_leader(raft)) {
-        return election_has_quorum_contact(raft, now_ns);
+        return raft_election_has_quorum_contact(raft, now_ns);
     }
     return raft->leader != RAFT_NO_MEMBER && !raft->is_contact_lost &&
            now_ns < raft->contact_ns + raft->election_timeout_ns;
@@ -76,13 +76,13 @@ static void hasten(struct raft *raft, uint64_t low_ns, uint64_t high_ns)
     }
 }
 
-void election_become_follower(struct raft *raft, raft_term term, raft_member leader)
+void raft_election_become_follower(struct raft *raft, raft_term term, raft_member leader)
 {
     CHECK(term >= raft->term);
     bool was_active = raft->role != RAFT_FOLLOWER;
     /* First, while their answers still bear the term that they were asked in. */
     if (is_leader(raft) || term != raft->term || leader != raft->leader) {
-        reads_fail_all(raft);
+        raft_reads_fail_all(raft);
     }
     if (term > raft->term) {
         raft->term = term;
@@ -99,13 +99,13 @@ void election_become_follower(struct raft *raft, raft_term term, raft_member lea
     if (was_active) {
         arm_retry(raft);
     }
-    transfer_on_role_change(raft);
+    raft_transfer_on_role_change(raft);
 }
 
-void election_on_leader_contact(struct raft *raft, raft_member leader)
+void raft_election_on_leader_contact(struct raft *raft, raft_member leader)
 {
     if (raft->role != RAFT_FOLLOWER || raft->leader != leader) {
-        election_become_follower(raft, raft->term, leader);
+        raft_election_become_follower(raft, raft->term, leader);
     }
     raft->contact_ns = raft->now_ns;
     raft->is_contact_lost = false;
@@ -122,7 +122,7 @@ static void become_leader(struct raft *raft)
     raft->fast_campaigns = 0;
     raft->is_quorum_stale = false;
     raft->is_transfer_campaign = false;
-    replication_start(raft);
+    raft_replication_start(raft);
 }
 
 /* ---- campaigns ---- */
@@ -132,18 +132,19 @@ static bool may_campaign(const struct raft *raft)
     if (!raft->is_eligible || raft->is_installing) {
         return false;
     }
-    return raft->last_index == 0 ? membership_can_found(raft) : member_counts(raft, raft->self);
+    return raft->last_index == 0 ? raft_membership_can_found(raft)
+                                 : raft_member_counts(raft, raft->self);
 }
 
 static bool has_won(const struct raft *raft)
 {
     uint32_t everyone = (1u << raft->member_count) - 1;
     if (raft->last_index == 0) {
-        return raft->granted == everyone && membership_can_found(raft);
+        return raft->granted == everyone && raft_membership_can_found(raft);
     }
     int votes = 0;
     for (raft_member i = 0; i < raft->member_count; i++) {
-        votes += (raft->granted >> i & 1u) != 0 && member_counts(raft, i);
+        votes += (raft->granted >> i & 1u) != 0 && raft_member_counts(raft, i);
     }
     return votes > raft->member_count / 2;
 }
@@ -183,7 +184,7 @@ static void start_election(struct raft *raft)
 
 static void start_pre_vote(struct raft *raft)
 {
-    reads_fail_all(raft);
+    raft_reads_fail_all(raft);
     raft->elections++;
     raft->role = RAFT_PRE_CANDIDATE;
     raft->leader = RAFT_NO_MEMBER;
@@ -201,7 +202,7 @@ static void start_pre_vote(struct raft *raft)
     }
 }
 
-void election_tick(struct raft *raft)
+void raft_election_tick(struct raft *raft)
 {
     if (raft->now_ns < raft->campaign_ns) {
         return;
@@ -220,24 +221,24 @@ void election_tick(struct raft *raft)
         return;
     }
     if (raft->role != RAFT_FOLLOWER) {
-        election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
+        raft_election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
     }
     arm_timeout(raft);
 }
 
-void election_hasten_founding(struct raft *raft)
+void raft_election_hasten_founding(struct raft *raft)
 {
     hasten(raft, 0, raft->election_timeout_ns);
 }
 
-void election_on_stream_lost(struct raft *raft, raft_member peer)
+void raft_election_on_stream_lost(struct raft *raft, raft_member peer)
 {
     if (raft->role != RAFT_FOLLOWER || raft->leader != peer) {
         return;
     }
     raft->is_contact_lost = true;
     raft->fast_campaigns = 0;
-    reads_fail_all(raft);
+    raft_reads_fail_all(raft);
     if (raft->members[peer].is_dial_refused) {
         hasten(raft, 0, refused_max_ns);
     } else {
@@ -245,7 +246,7 @@ void election_on_stream_lost(struct raft *raft, raft_member peer)
     }
 }
 
-void election_on_dial_refused(struct raft *raft, raft_member peer)
+void raft_election_on_dial_refused(struct raft *raft, raft_member peer)
 {
     if (raft->role == RAFT_FOLLOWER && raft->leader == peer && raft->is_contact_lost &&
         raft->fast_campaigns == 0) {
@@ -253,14 +254,14 @@ void election_on_dial_refused(struct raft *raft, raft_member peer)
     }
 }
 
-void election_on_timeout_now(struct raft *raft, const struct raft_message *message)
+void raft_election_on_timeout_now(struct raft *raft, const struct raft_message *message)
 {
     /* Thesis 3.10: the leader saw that our log is complete; no pre-vote, no waiting. */
     if (message->term != raft->term || raft->role != RAFT_FOLLOWER ||
         message->peer != raft->leader || !may_campaign(raft)) {
         return;
     }
-    reads_fail_all(raft);
+    raft_reads_fail_all(raft);
     raft->elections++;
     raft->is_transfer_campaign = true;
     start_election(raft);
@@ -286,11 +287,11 @@ static bool may_vote(const struct raft *raft, raft_index candidates_last_index)
 {
     switch (candidates_last_index) {
     case 0:
-        return membership_can_found(raft);
+        return raft_membership_can_found(raft);
     case 1:
-        return membership_is_whole(raft) || (raft->is_fresh && raft->last_index == 0);
+        return raft_membership_is_whole(raft) || (raft->is_fresh && raft->last_index == 0);
     default:
-        return membership_is_whole(raft);
+        return raft_membership_is_whole(raft);
     }
 }
 
@@ -324,7 +325,7 @@ static bool is_vote_request_valid(const struct raft_message *m)
            !(m->vote_request.is_pre_vote && m->vote_request.is_transfer);
 }
 
-int election_on_vote_request(struct raft *raft, const struct raft_message *message)
+int raft_election_on_vote_request(struct raft *raft, const struct raft_message *message)
 {
     if (!is_vote_request_valid(message)) {
         return ERR_INVALID;
@@ -338,7 +339,7 @@ int election_on_vote_request(struct raft *raft, const struct raft_message *messa
         }
     } else {
         if (verdict != VERDICT_STICKY && message->term > raft->term) {
-            election_become_follower(raft, message->term, RAFT_NO_MEMBER);
+            raft_election_become_follower(raft, message->term, RAFT_NO_MEMBER);
         }
         if (verdict == VERDICT_GRANT) {
             if (raft->voted_for == RAFT_NO_MEMBER) {
@@ -389,12 +390,12 @@ static void on_refusal(struct raft *raft)
     }
 }
 
-int election_on_vote_response(struct raft *raft, const struct raft_message *message)
+int raft_election_on_vote_response(struct raft *raft, const struct raft_message *message)
 {
     bool is_pre_vote = message->vote_response.is_pre_vote;
     raft_term for_term = message->vote_response.for_term;
     if (message->term > raft->term) {
-        election_become_follower(raft, message->term, RAFT_NO_MEMBER);
+        raft_election_become_follower(raft, message->term, RAFT_NO_MEMBER);
         return 0;
     }
     bool is_awaited = is_pre_vote ? raft->role == RAFT_PRE_CANDIDATE && for_term == raft->term + 1

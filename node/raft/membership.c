@@ -73,7 +73,7 @@ static uint64_t said_incarnation(const struct raft *raft, raft_member member)
     return member == raft->self ? raft->incarnation : raft->members[member].incarnation;
 }
 
-bool member_counts(const struct raft *raft, raft_member member)
+bool raft_member_counts(const struct raft *raft, raft_member member)
 {
     uint64_t said = said_incarnation(raft, member);
     return said != 0 && said == admitted(raft, member) && said == newest_admitted(raft, member);
@@ -81,12 +81,12 @@ bool member_counts(const struct raft *raft, raft_member member)
 
 /* A voter may trust an ADMIT that is not committed: its vote is counted by the candidate, which
  * may not. */
-bool membership_is_whole(const struct raft *raft)
+bool raft_membership_is_whole(const struct raft *raft)
 {
     return newest_admitted(raft, raft->self) == raft->incarnation;
 }
 
-bool membership_can_found(const struct raft *raft)
+bool raft_membership_can_found(const struct raft *raft)
 {
     if (!raft->is_fresh || raft->last_index != 0) {
         return false;
@@ -100,8 +100,8 @@ bool membership_can_found(const struct raft *raft)
     return true;
 }
 
-void membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoch, uint64_t incarnation,
-                         bool is_fresh)
+void raft_membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoch,
+                              uint64_t incarnation, bool is_fresh)
 {
     struct member *member = &raft->members[peer];
     if (epoch <= member->epoch) {
@@ -113,24 +113,24 @@ void membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoch, ui
     member->is_fresh = is_fresh;
     member->is_connected = true;
     member->is_dial_refused = false;
-    reads_forget_peer(raft, peer);
+    raft_reads_forget_peer(raft, peer);
     if (is_other) {
         /* What the old incarnation answered says nothing of the new one. */
         raft->granted &= ~(1u << peer);
         raft->refused &= ~(1u << peer);
-        replication_forget(raft, peer);
+        raft_replication_forget(raft, peer);
     }
     if (is_leader(raft)) {
-        replication_reset(raft, peer);
+        raft_replication_reset(raft, peer);
         return;
     }
-    if (membership_can_found(raft)) {
-        election_hasten_founding(raft);
+    if (raft_membership_can_found(raft)) {
+        raft_election_hasten_founding(raft);
     }
 }
 
-bool membership_is_change_valid(const struct raft *raft, const struct raft_change *change,
-                                raft_index index)
+bool raft_membership_is_change_valid(const struct raft *raft, const struct raft_change *change,
+                                     raft_index index)
 {
     if (change->kind == RAFT_CHANGE_GENESIS) {
         for (raft_member i = 0; i < raft->member_count; i++) {
@@ -144,7 +144,7 @@ bool membership_is_change_valid(const struct raft *raft, const struct raft_chang
            change->member < raft->member_count && change->incarnation != 0 && index > 1;
 }
 
-void membership_append(struct raft *raft, raft_index index, const struct raft_change *change)
+void raft_membership_append(struct raft *raft, raft_index index, const struct raft_change *change)
 {
     CHECK(raft->change_count < RAFT_CONFIGS_MAX);
     struct pending_change *pending = &raft->changes[raft->change_count++];
@@ -152,32 +152,48 @@ void membership_append(struct raft *raft, raft_index index, const struct raft_ch
     pending->change = *change;
 }
 
-void membership_truncate(struct raft *raft, raft_index first)
+void raft_membership_truncate(struct raft *raft, raft_index first)
 {
     while (raft->change_count > 0 && raft->changes[raft->change_count - 1].index >= first) {
         raft->change_count--;
     }
 }
 
-void membership_commit(struct raft *raft)
+static void forget_first(struct raft *raft, size_t count)
+{
+    raft->change_count -= count;
+    memmove(raft->changes, raft->changes + count, raft->change_count * sizeof raft->changes[0]);
+}
+
+void raft_membership_install(struct raft *raft, raft_index index, const struct raft_config *config)
+{
+    size_t done = 0;
+    while (done < raft->change_count && raft->changes[done].index <= index) {
+        done++; /* contained in `config`, with what came between */
+    }
+    forget_first(raft, done);
+    raft->config = *config;
+}
+
+void raft_membership_commit(struct raft *raft)
 {
     size_t done = 0;
     while (done < raft->change_count && raft->changes[done].index <= raft->commit_index) {
         const struct raft_change *change = &raft->changes[done].change;
         if (change->kind == RAFT_CHANGE_ADMIT) {
+            uint32_t bit = 1u << change->member;
             bool is_first = raft->config.incarnations[change->member] != change->incarnation;
-            raft->unsealed = is_first ? change->member : RAFT_NO_MEMBER;
+            raft->unsealed = is_first ? raft->unsealed | bit : raft->unsealed & ~bit;
         }
         raft_config_apply(&raft->config, change);
         done++;
     }
-    raft->change_count -= done;
-    memmove(raft->changes, raft->changes + done, raft->change_count * sizeof raft->changes[0]);
+    forget_first(raft, done);
 }
 
-void membership_found(struct raft *raft)
+void raft_membership_found(struct raft *raft)
 {
-    CHECK(membership_can_found(raft));
+    CHECK(raft_membership_can_found(raft));
     struct raft_change genesis = {.kind = RAFT_CHANGE_GENESIS, .member = RAFT_NO_MEMBER};
     memcpy(genesis.cluster_id, raft->new_cluster_id, sizeof genesis.cluster_id);
     for (raft_member i = 0; i < raft->member_count; i++) {
@@ -186,14 +202,7 @@ void membership_found(struct raft *raft)
     raft_stage_own(raft, &genesis);
 }
 
-static void append_admit(struct raft *raft, raft_member member, uint64_t incarnation)
-{
-    struct raft_change admit = {
-        .kind = RAFT_CHANGE_ADMIT, .member = member, .incarnation = incarnation};
-    raft_stage_own(raft, &admit);
-}
-
-void membership_admit(struct raft *raft)
+void raft_membership_admit(struct raft *raft)
 {
     /* One change at a time, and only in a term that is open: the rule for changing one member
      * (thesis 4.1, with the correction of 2015 on the raft-dev list). */
@@ -201,19 +210,19 @@ void membership_admit(struct raft *raft)
         raft->is_transferring) {
         return;
     }
-    if (raft->unsealed != RAFT_NO_MEMBER) {
-        append_admit(raft, raft->unsealed, raft->config.incarnations[raft->unsealed]);
-        return;
-    }
     for (raft_member i = 0; i < raft->member_count; i++) {
         const struct member *member = &raft->members[i];
-        if (i == raft->self || !member->is_connected || member->incarnation == 0 ||
-            member->incarnation == raft->config.incarnations[i]) {
+        bool is_due =
+            member->incarnation != raft->config.incarnations[i] || (raft->unsealed >> i & 1u) != 0;
+        if (i == raft->self || !member->is_connected || member->incarnation == 0 || !is_due) {
             continue;
         }
-        /* It holds, durably, all that may ever have counted on the old incarnation. */
+        /* It holds, durably, all that may ever have counted on the old incarnation; the second
+         * time also the first ADMIT, so that it knows that it may vote. */
         if (member->progress == PROGRESS_REPLICATE && member->match_index >= raft->commit_index) {
-            append_admit(raft, i, member->incarnation);
+            struct raft_change admit = {
+                .kind = RAFT_CHANGE_ADMIT, .member = i, .incarnation = member->incarnation};
+            raft_stage_own(raft, &admit);
             return;
         }
     }

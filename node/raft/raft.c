@@ -42,12 +42,17 @@ static void init_durable(struct raft *raft, const struct raft_options *o)
     raft->voted_for = o->voted_for;
     raft->last_index = o->last_index;
     raft->last_term = o->last_index == 0 ? 0 : o->log.term(o->log.context, o->last_index);
+    if (raft->last_term > raft->term) {
+        /* A snapshot was installed, and then came a crash. It has not voted in that term. */
+        raft->term = raft->last_term;
+        raft->voted_for = RAFT_NO_MEMBER;
+    }
     raft->commit_index = o->applied_index;
     raft->persisted_index = o->last_index;
     raft->config = o->config;
     raft->is_fresh = o->is_fresh && o->last_index == 0;
     for (size_t i = 0; i < o->change_count; i++) {
-        membership_append(raft, o->change_indexes[i], &o->changes[i]);
+        raft_membership_append(raft, o->change_indexes[i], &o->changes[i]);
     }
 }
 
@@ -72,7 +77,6 @@ int raft_create(const struct raft_options *options, struct raft **out)
     raft->role = RAFT_FOLLOWER;
     raft->leader = RAFT_NO_MEMBER;
     raft->transfer_target = RAFT_NO_MEMBER;
-    raft->unsealed = RAFT_NO_MEMBER;
     raft->is_eligible = options->is_eligible;
     raft->term_start = RAFT_NEVER;
     init_durable(raft, options);
@@ -80,10 +84,9 @@ int raft_create(const struct raft_options *options, struct raft **out)
         raft->members[i].next_index = 1;
     }
     /* One node alone has nobody to wait for. */
-    raft->campaign_ns = raft->member_count == 1
-                            ? raft->now_ns
-                            : raft_random_time(raft, raft->election_timeout_ns,
-                                               2 * raft->election_timeout_ns);
+    raft->campaign_ns = raft->member_count == 1 ? raft->now_ns
+                                                : raft_random_time(raft, raft->election_timeout_ns,
+                                                                   2 * raft->election_timeout_ns);
     *out = raft;
     return 0;
 }
@@ -146,13 +149,13 @@ void raft_stage_entries(struct raft *raft, raft_index first, const struct raft_e
     raft->effects.append = entries;
     raft->effects.append_count = count;
     raft->effects.append_term = term;
-    membership_truncate(raft, first);
+    raft_membership_truncate(raft, first);
     if (raft->persisted_index >= first) {
         raft->persisted_index = first - 1;
     }
     for (uint32_t i = 0; i < count; i++) {
         if (entries[i].type == RAFT_ENTRY_CONFIG_CHANGE) {
-            membership_append(raft, first + i, entries[i].change);
+            raft_membership_append(raft, first + i, entries[i].change);
         }
     }
     raft->last_index = first + count - 1;
@@ -225,21 +228,22 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 
 static uint64_t next_deadline(const struct raft *raft)
 {
-    uint64_t deadline = reads_deadline(raft);
+    uint64_t deadline = raft_reads_deadline(raft);
     if (raft->is_transfer_open) {
         deadline = earliest(deadline, raft->transfer_deadline_ns);
     }
     if (!is_leader(raft)) {
         return earliest(deadline, raft->campaign_ns);
     }
-    if (replication_has_work(raft)) {
+    if (raft_replication_has_work(raft)) {
         return raft->now_ns;
     }
     if (raft->member_count == 1) {
         return deadline;
     }
     deadline = earliest(deadline, raft->heartbeat_ns);
-    return earliest(deadline, raft->is_quorum_stale ? raft->now_ns : election_quorum_deadline(raft));
+    return earliest(deadline,
+                    raft->is_quorum_stale ? raft->now_ns : raft_election_quorum_deadline(raft));
 }
 
 static void finish_effects(struct raft *raft)
@@ -284,25 +288,25 @@ static int on_message(struct raft *raft, const struct raft_message *message)
     int rc = 0;
     switch (message->kind) {
     case RAFT_APPEND_REQUEST:
-        rc = replication_on_append_request(raft, message);
+        rc = raft_replication_on_append_request(raft, message);
         break;
     case RAFT_APPEND_RESPONSE:
-        rc = replication_on_append_response(raft, message);
+        rc = raft_replication_on_append_response(raft, message);
         break;
     case RAFT_VOTE_REQUEST:
-        rc = election_on_vote_request(raft, message);
+        rc = raft_election_on_vote_request(raft, message);
         break;
     case RAFT_VOTE_RESPONSE:
-        rc = election_on_vote_response(raft, message);
+        rc = raft_election_on_vote_response(raft, message);
         break;
     case RAFT_TIMEOUT_NOW:
-        election_on_timeout_now(raft, message);
+        raft_election_on_timeout_now(raft, message);
         break;
     case RAFT_READ_REQUEST:
-        reads_on_request(raft, message);
+        raft_reads_on_request(raft, message);
         break;
     case RAFT_READ_RESPONSE:
-        reads_on_response(raft, message);
+        raft_reads_on_response(raft, message);
         break;
     default:
         rc = ERR_INVALID;
@@ -337,22 +341,22 @@ static void on_persisted(struct raft *raft, uint64_t save_seq, raft_index last_i
         raft_term_at(raft, last_index) == last_term) {
         raft->persisted_index = last_index;
     }
-    replication_commit(raft);
+    raft_replication_commit(raft);
 }
 
 static void on_tick(struct raft *raft)
 {
     if (is_leader(raft)) {
         if (raft->is_quorum_stale) {
-            election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
+            raft_election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
         } else {
-            replication_tick(raft);
+            raft_replication_tick(raft);
         }
     } else {
-        election_tick(raft);
+        raft_election_tick(raft);
     }
-    transfer_tick(raft);
-    reads_expire(raft);
+    raft_transfer_tick(raft);
+    raft_reads_expire(raft);
 }
 
 static void on_stream_event(struct raft *raft, const struct raft_event *event)
@@ -363,32 +367,32 @@ static void on_stream_event(struct raft *raft, const struct raft_event *event)
     switch (event->kind) {
     case RAFT_EVENT_PEER_HELLO:
         CHECK(event->stream.incarnation != 0);
-        membership_on_hello(raft, peer, event->stream.epoch, event->stream.incarnation,
-                            event->stream.is_fresh);
+        raft_membership_on_hello(raft, peer, event->stream.epoch, event->stream.incarnation,
+                                 event->stream.is_fresh);
         break;
     case RAFT_EVENT_STREAM_LOST:
         /* The late end of an older stream says nothing of the newest. */
         if (event->stream.epoch == member->epoch && member->is_connected) {
             member->is_connected = false;
-            election_on_stream_lost(raft, peer);
+            raft_election_on_stream_lost(raft, peer);
         }
         break;
     case RAFT_EVENT_DIAL_REFUSED:
         member->is_dial_down = true;
         member->is_dial_refused = true;
-        election_on_dial_refused(raft, peer);
+        raft_election_on_dial_refused(raft, peer);
         break;
     case RAFT_EVENT_DIAL_LOST:
         member->is_dial_down = true;
         if (raft->leader == peer) {
-            reads_fail_all(raft);
+            raft_reads_fail_all(raft);
         }
-        replication_reset(raft, peer);
+        raft_replication_reset(raft, peer);
         break;
     case RAFT_EVENT_DIAL_UP:
         member->is_dial_down = false;
         member->is_dial_refused = false;
-        replication_reset(raft, peer);
+        raft_replication_reset(raft, peer);
         break;
     default:
         CHECK(!"an event of a stream");
@@ -407,11 +411,11 @@ static int dispatch(struct raft *raft, const struct raft_event *event)
         on_propose(raft, event->propose.entries, event->propose.count);
         return 0;
     case RAFT_EVENT_READ:
-        return reads_on_read(raft, event->read.id);
+        return raft_reads_on_read(raft, event->read.id);
     case RAFT_EVENT_REPLICATE:
         if (is_leader(raft)) {
-            reads_open_round(raft);
-            replication_send(raft);
+            raft_reads_open_round(raft);
+            raft_replication_send(raft);
         }
         return 0;
     case RAFT_EVENT_PERSISTED:
@@ -426,21 +430,21 @@ static int dispatch(struct raft *raft, const struct raft_event *event)
         on_stream_event(raft, event);
         return 0;
     case RAFT_EVENT_TRANSFER:
-        transfer_start(raft, event->transfer.target);
+        raft_transfer_start(raft, event->transfer.target);
         return 0;
     case RAFT_EVENT_ELIGIBLE:
         raft->is_eligible = event->eligible.is_eligible;
         return 0;
     case RAFT_EVENT_SNAPSHOT_SENT:
         CHECK(is_peer(raft, event->snapshot.peer));
-        snapshot_on_sent(raft, event->snapshot.peer, event->snapshot.success);
+        raft_snapshot_on_sent(raft, event->snapshot.peer, event->snapshot.success);
         return 0;
     case RAFT_EVENT_SNAPSHOT_INSTALLING:
-        snapshot_on_installing(raft, event->snapshot.is_active);
+        raft_snapshot_on_installing(raft, event->snapshot.is_active);
         return 0;
     case RAFT_EVENT_SNAPSHOT_INSTALLED:
-        return snapshot_on_installed(raft, event->snapshot.index, event->snapshot.term,
-                                     &event->snapshot.config);
+        return raft_snapshot_on_installed(raft, event->snapshot.index, event->snapshot.term,
+                                          &event->snapshot.config);
     }
     CHECK(!"a known kind of event");
     return ERR_INVALID;
@@ -453,7 +457,7 @@ int raft_step(struct raft *raft, const struct raft_event *event,
     begin_effects(raft);
     /* A process that was stopped finds old answers in its queues. They must not renew a contact
      * that has run out before they are handled; the next TICK steps down. */
-    if (is_leader(raft) && !election_has_quorum_contact(raft, event->now_ns)) {
+    if (is_leader(raft) && !raft_election_has_quorum_contact(raft, event->now_ns)) {
         raft->is_quorum_stale = true;
     }
     raft->now_ns = event->now_ns;
@@ -479,7 +483,7 @@ static void get_member_status(const struct raft *raft, raft_member i,
                               struct raft_member_status *out)
 {
     const struct member *member = &raft->members[i];
-    out->is_whole = member_counts(raft, i);
+    out->is_whole = raft_member_counts(raft, i);
     if (i == raft->self) {
         out->incarnation = raft->incarnation;
         out->is_connected = true;
@@ -508,13 +512,13 @@ void raft_get_status(const struct raft *raft, uint64_t now_ns, struct raft_statu
     out->commit_index = raft->commit_index;
     out->last_index = raft->last_index;
     if (is_leader(raft)) {
-        out->has_quorum = election_has_quorum_contact(raft, now_ns);
+        out->has_quorum = raft_election_has_quorum_contact(raft, now_ns);
         out->is_ready = raft->commit_index >= raft->term_start;
     } else {
         out->has_quorum = raft->leader != RAFT_NO_MEMBER && !raft->is_contact_lost &&
                           now_ns < raft->contact_ns + raft->election_timeout_ns;
     }
-    out->is_whole = member_counts(raft, raft->self);
+    out->is_whole = raft_member_counts(raft, raft->self);
     out->is_fresh = raft->is_fresh;
     out->is_transferring = raft->is_transferring;
     out->transfer_target = raft->is_transferring ? raft->transfer_target : RAFT_NO_MEMBER;

@@ -117,8 +117,8 @@ struct raft_message {
         } append_request;
         struct {
             bool success;
-            raft_index last_index;     /* success: matched; else a hint where to try */
-            raft_term hint_term;       /* refused: the term at last_index */
+            raft_index last_index; /* success: matched; else a hint where to try */
+            raft_term hint_term;   /* refused: the term at last_index */
             /* refused: prev_index of the request; 0: refused for its term */
             raft_index rejected_index;
             uint64_t read_round;
@@ -149,12 +149,12 @@ struct raft_message {
 /* ---- events ---- */
 
 enum raft_event_kind {
-    RAFT_EVENT_TICK,          /* time passed; nothing else */
-    RAFT_EVENT_MESSAGE,       /* from a peer */
-    RAFT_EVENT_PROPOSE,       /* commands to append, only if raft_can_propose() says NOW */
-    RAFT_EVENT_READ,          /* wants a read index; answered by an effect, exactly once */
-    RAFT_EVENT_REPLICATE,     /* end of a turn's input: make AppendEntries, open a read round */
-    RAFT_EVENT_PERSISTED,     /* everything up to save_seq is durable */
+    RAFT_EVENT_TICK,      /* time passed; nothing else */
+    RAFT_EVENT_MESSAGE,   /* from a peer */
+    RAFT_EVENT_PROPOSE,   /* commands to append, only if raft_can_propose() says NOW */
+    RAFT_EVENT_READ,      /* wants a read index; answered by an effect, exactly once */
+    RAFT_EVENT_REPLICATE, /* end of a turn's input: make AppendEntries, open a read round */
+    RAFT_EVENT_PERSISTED, /* everything up to save_seq is durable */
     /* A stream from the peer began: who it is now. No message of an older stream of this peer may
      * be stepped after it: an acknowledgement of the old incarnation would count for the new. */
     RAFT_EVENT_PEER_HELLO,
@@ -281,7 +281,7 @@ struct raft_options {
     /* The data_dir never held an entry nor a snapshot (hard state it may hold, so that a restart
      * before the founding changes nothing): may take part in founding a cluster. */
     bool is_fresh;
-    bool is_eligible;     /* may campaign */
+    bool is_eligible;                              /* may campaign */
     uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES]; /* used if this node founds the cluster */
     uint64_t now_ns;
 };

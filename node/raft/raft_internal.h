@@ -36,10 +36,10 @@ struct member {
     uint32_t inflight_first;
     uint32_t inflight_count;
     bool is_probe_sent;
-    bool must_send;          /* a heartbeat, a read round or a new connection wants a message */
-    raft_index sent_commit;  /* the newest commit index that it was told */
-    uint64_t acked_round;    /* the newest read round that it answered */
-    uint64_t contact_ns;     /* its last answer in this term */
+    bool must_send;         /* a heartbeat, a read round or a new connection wants a message */
+    raft_index sent_commit; /* the newest commit index that it was told */
+    uint64_t acked_round;   /* the newest read round that it answered */
+    uint64_t contact_ns;    /* its last answer in this term */
 };
 
 /* A config change in the log behind the commit index. */
@@ -86,7 +86,7 @@ struct raft {
     struct raft_config config; /* as of commit_index */
     struct pending_change changes[RAFT_CONFIGS_MAX];
     size_t change_count;
-    raft_member unsealed; /* whose ADMIT was committed once, not yet twice */
+    uint32_t unsealed; /* a bit per member whose ADMIT was committed once, not yet twice */
     bool is_fresh;
 
     /* Elections. */
@@ -108,9 +108,9 @@ struct raft {
     uint64_t heartbeat_ns;
 
     /* Leadership transfer. */
-    bool is_transferring;    /* leader: no proposals, no read answers */
-    bool is_transfer_open;   /* its end was not reported yet */
-    bool is_transfer_sent;   /* TimeoutNow went out */
+    bool is_transferring;  /* leader: no proposals, no read answers */
+    bool is_transfer_open; /* its end was not reported yet */
+    bool is_transfer_sent; /* TimeoutNow went out */
     raft_member transfer_target;
     uint64_t transfer_deadline_ns;
 
@@ -161,75 +161,81 @@ uint64_t raft_majority_value(const struct raft *raft, uint64_t *values);
 
 /* ---- election.c ---- */
 
-void election_tick(struct raft *raft);
-int election_on_vote_request(struct raft *raft, const struct raft_message *message);
-int election_on_vote_response(struct raft *raft, const struct raft_message *message);
-void election_on_timeout_now(struct raft *raft, const struct raft_message *message);
-void election_on_stream_lost(struct raft *raft, raft_member peer);
-void election_on_dial_refused(struct raft *raft, raft_member peer);
+void raft_election_tick(struct raft *raft);
+int raft_election_on_vote_request(struct raft *raft, const struct raft_message *message);
+int raft_election_on_vote_response(struct raft *raft, const struct raft_message *message);
+void raft_election_on_timeout_now(struct raft *raft, const struct raft_message *message);
+void raft_election_on_stream_lost(struct raft *raft, raft_member peer);
+void raft_election_on_dial_refused(struct raft *raft, raft_member peer);
 /* Everybody has now said that he is fresh: do not wait for the timer's full time. */
-void election_hasten_founding(struct raft *raft);
+void raft_election_hasten_founding(struct raft *raft);
 /* Fails the reads, adopts the term if it is newer. `leader` may be RAFT_NO_MEMBER. */
-void election_become_follower(struct raft *raft, raft_term term, raft_member leader);
+void raft_election_become_follower(struct raft *raft, raft_term term, raft_member leader);
 /* AppendEntries of the current term came from `leader`. */
-void election_on_leader_contact(struct raft *raft, raft_member leader);
-bool election_has_quorum_contact(const struct raft *raft, uint64_t now_ns);
+void raft_election_on_leader_contact(struct raft *raft, raft_member leader);
+bool raft_election_has_quorum_contact(const struct raft *raft, uint64_t now_ns);
 /* When the leader's contact with a majority runs out. */
-uint64_t election_quorum_deadline(const struct raft *raft);
+uint64_t raft_election_quorum_deadline(const struct raft *raft);
 
 /* ---- replication.c ---- */
 
-void replication_start(struct raft *raft); /* became leader */
-void replication_tick(struct raft *raft);
-void replication_send(struct raft *raft); /* RAFT_EVENT_REPLICATE */
+void raft_replication_start(struct raft *raft); /* became leader */
+void raft_replication_tick(struct raft *raft);
+void raft_replication_send(struct raft *raft); /* RAFT_EVENT_REPLICATE */
 /* Messages could be made at once: the next turn should not wait. */
-bool replication_has_work(const struct raft *raft);
-int replication_on_append_request(struct raft *raft, const struct raft_message *message);
-int replication_on_append_response(struct raft *raft, const struct raft_message *message);
-void replication_reset(struct raft *raft, raft_member peer); /* back to probing, nothing in flight */
-void replication_forget(struct raft *raft, raft_member peer); /* it is another incarnation now */
-void replication_commit(struct raft *raft);                   /* Raft 5.4.2 */
-void replication_open_term(struct raft *raft); /* appends the term's first entry if it may */
+bool raft_replication_has_work(const struct raft *raft);
+int raft_replication_on_append_request(struct raft *raft, const struct raft_message *message);
+int raft_replication_on_append_response(struct raft *raft, const struct raft_message *message);
+void raft_replication_reset(struct raft *raft,
+                            raft_member peer); /* back to probing, nothing in flight */
+void raft_replication_forget(struct raft *raft,
+                             raft_member peer);     /* it is another incarnation now */
+void raft_replication_commit(struct raft *raft);    /* Raft 5.4.2 */
+void raft_replication_open_term(struct raft *raft); /* appends the term's first entry if it may */
 
 /* ---- reads.c ---- */
 
-int reads_on_read(struct raft *raft, uint64_t id);
-void reads_on_request(struct raft *raft, const struct raft_message *message);
-void reads_on_response(struct raft *raft, const struct raft_message *message);
-void reads_open_round(struct raft *raft);
-void reads_confirm(struct raft *raft);
-void reads_fail_all(struct raft *raft);
-void reads_expire(struct raft *raft);
-void reads_forget_peer(struct raft *raft, raft_member peer); /* it restarted: its ids begin anew */
-uint64_t reads_deadline(const struct raft *raft);
+int raft_reads_on_read(struct raft *raft, uint64_t id);
+void raft_reads_on_request(struct raft *raft, const struct raft_message *message);
+void raft_reads_on_response(struct raft *raft, const struct raft_message *message);
+void raft_reads_open_round(struct raft *raft);
+void raft_reads_confirm(struct raft *raft);
+void raft_reads_fail_all(struct raft *raft);
+void raft_reads_expire(struct raft *raft);
+void raft_reads_forget_peer(struct raft *raft,
+                            raft_member peer); /* it restarted: its ids begin anew */
+uint64_t raft_reads_deadline(const struct raft *raft);
 
 /* ---- transfer.c ---- */
 
-void transfer_start(struct raft *raft, raft_member target);
-void transfer_advance(struct raft *raft); /* the target's log grew */
-void transfer_tick(struct raft *raft);
-void transfer_on_role_change(struct raft *raft); /* stepped down, or a leader became known */
+void raft_transfer_start(struct raft *raft, raft_member target);
+void raft_transfer_advance(struct raft *raft); /* the target's log grew */
+void raft_transfer_tick(struct raft *raft);
+void raft_transfer_on_role_change(struct raft *raft); /* stepped down, or a leader became known */
 
 /* ---- snapshot.c ---- */
 
-void snapshot_on_sent(struct raft *raft, raft_member peer, bool success);
-void snapshot_on_installing(struct raft *raft, bool is_active);
-int snapshot_on_installed(struct raft *raft, raft_index index, raft_term term,
-                          const struct raft_config *config);
+void raft_snapshot_on_sent(struct raft *raft, raft_member peer, bool success);
+void raft_snapshot_on_installing(struct raft *raft, bool is_active);
+int raft_snapshot_on_installed(struct raft *raft, raft_index index, raft_term term,
+                               const struct raft_config *config);
 
 /* ---- membership.c ---- */
 
-bool member_counts(const struct raft *raft, raft_member member);
-bool membership_is_whole(const struct raft *raft); /* may this node vote */
-bool membership_can_found(const struct raft *raft);
-void membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoch, uint64_t incarnation,
-                         bool is_fresh);
-bool membership_is_change_valid(const struct raft *raft, const struct raft_change *change,
-                                raft_index index);
-void membership_append(struct raft *raft, raft_index index, const struct raft_change *change);
-void membership_truncate(struct raft *raft, raft_index first); /* drops changes from `first` on */
-void membership_commit(struct raft *raft);                     /* folds those up to commit_index */
-void membership_found(struct raft *raft);                      /* appends GENESIS */
-void membership_admit(struct raft *raft);                      /* appends an ADMIT if one is due */
+bool raft_member_counts(const struct raft *raft, raft_member member);
+bool raft_membership_is_whole(const struct raft *raft); /* may this node vote */
+bool raft_membership_can_found(const struct raft *raft);
+void raft_membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoch,
+                              uint64_t incarnation, bool is_fresh);
+bool raft_membership_is_change_valid(const struct raft *raft, const struct raft_change *change,
+                                     raft_index index);
+void raft_membership_append(struct raft *raft, raft_index index, const struct raft_change *change);
+void raft_membership_truncate(struct raft *raft,
+                              raft_index first); /* drops changes from `first` on */
+void raft_membership_commit(struct raft *raft);  /* folds those up to commit_index */
+/* The config as of `index`, from a snapshot. */
+void raft_membership_install(struct raft *raft, raft_index index, const struct raft_config *config);
+void raft_membership_found(struct raft *raft); /* appends GENESIS */
+void raft_membership_admit(struct raft *raft); /* appends an ADMIT if one is due */
 
 #endif

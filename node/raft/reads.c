@@ -33,7 +33,7 @@ static struct read *add_read(struct raft *raft, uint64_t id, raft_member from)
     return read;
 }
 
-int reads_on_read(struct raft *raft, uint64_t id)
+int raft_reads_on_read(struct raft *raft, uint64_t id)
 {
     CHECK(id > raft->last_read_id); /* a reused id could take an older read's answer */
     if (is_leader(raft)) {
@@ -60,7 +60,7 @@ int reads_on_read(struct raft *raft, uint64_t id)
     return 0;
 }
 
-void reads_on_request(struct raft *raft, const struct raft_message *message)
+void raft_reads_on_request(struct raft *raft, const struct raft_message *message)
 {
     struct read asked = {.id = message->read_request.id, .from = message->peer};
     if (!is_leader(raft) || message->term != raft->term ||
@@ -69,10 +69,10 @@ void reads_on_request(struct raft *raft, const struct raft_message *message)
     }
 }
 
-void reads_on_response(struct raft *raft, const struct raft_message *message)
+void raft_reads_on_response(struct raft *raft, const struct raft_message *message)
 {
     if (message->term > raft->term) {
-        election_become_follower(raft, message->term, RAFT_NO_MEMBER);
+        raft_election_become_follower(raft, message->term, RAFT_NO_MEMBER);
         return;
     }
     if (message->term < raft->term || message->peer != raft->leader) {
@@ -88,7 +88,7 @@ void reads_on_response(struct raft *raft, const struct raft_message *message)
     }
 }
 
-void reads_open_round(struct raft *raft)
+void raft_reads_open_round(struct raft *raft)
 {
     /* A leader knows what is committed only once an entry of its own term is. And nothing is
      * answered while leadership is being handed over. */
@@ -113,10 +113,10 @@ void reads_open_round(struct raft *raft)
     for (raft_member i = 0; i < raft->member_count; i++) {
         raft->members[i].must_send = true;
     }
-    reads_confirm(raft); /* one member alone is its own majority */
+    raft_reads_confirm(raft); /* one member alone is its own majority */
 }
 
-void reads_confirm(struct raft *raft)
+void raft_reads_confirm(struct raft *raft)
 {
     if (raft->is_transferring) {
         return;
@@ -124,7 +124,7 @@ void reads_confirm(struct raft *raft)
     uint64_t acked[RAFT_MEMBERS_MAX];
     for (raft_member i = 0; i < raft->member_count; i++) {
         uint64_t round = i == raft->self ? raft->round_newest : raft->members[i].acked_round;
-        acked[i] = member_counts(raft, i) ? round : 0;
+        acked[i] = raft_member_counts(raft, i) ? round : 0;
     }
     uint64_t confirmed = raft_majority_value(raft, acked);
     if (confirmed <= raft->round_confirmed) {
@@ -143,7 +143,7 @@ void reads_confirm(struct raft *raft)
     raft->read_count = kept;
 }
 
-void reads_fail_all(struct raft *raft)
+void raft_reads_fail_all(struct raft *raft)
 {
     for (size_t i = 0; i < raft->read_count; i++) {
         answer(raft, &raft->reads[i], false, 0);
@@ -151,7 +151,7 @@ void reads_fail_all(struct raft *raft)
     raft->read_count = 0;
 }
 
-void reads_expire(struct raft *raft)
+void raft_reads_expire(struct raft *raft)
 {
     size_t kept = 0;
     for (size_t i = 0; i < raft->read_count; i++) {
@@ -164,7 +164,7 @@ void reads_expire(struct raft *raft)
     raft->read_count = kept;
 }
 
-void reads_forget_peer(struct raft *raft, raft_member peer)
+void raft_reads_forget_peer(struct raft *raft, raft_member peer)
 {
     size_t kept = 0;
     for (size_t i = 0; i < raft->read_count; i++) {
@@ -175,7 +175,7 @@ void reads_forget_peer(struct raft *raft, raft_member peer)
     raft->read_count = kept;
 }
 
-uint64_t reads_deadline(const struct raft *raft)
+uint64_t raft_reads_deadline(const struct raft *raft)
 {
     /* Deadlines ascend; a leader's reads have none. */
     return raft->read_count > 0 ? raft->reads[0].deadline_ns : RAFT_NEVER;

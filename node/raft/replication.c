@@ -3,7 +3,7 @@
 
 /* ---- the leader's view of its followers ---- */
 
-void replication_reset(struct raft *raft, raft_member peer)
+void raft_replication_reset(struct raft *raft, raft_member peer)
 {
     struct member *member = &raft->members[peer];
     member->inflight_first = 0;
@@ -16,7 +16,7 @@ void replication_reset(struct raft *raft, raft_member peer)
     member->progress = PROGRESS_PROBE;
 }
 
-void replication_forget(struct raft *raft, raft_member peer)
+void raft_replication_forget(struct raft *raft, raft_member peer)
 {
     struct member *member = &raft->members[peer];
     member->match_index = 0;
@@ -25,7 +25,7 @@ void replication_forget(struct raft *raft, raft_member peer)
     member->contact_ns = 0;
     member->sent_commit = 0;
     member->progress = PROGRESS_PROBE;
-    replication_reset(raft, peer);
+    raft_replication_reset(raft, peer);
 }
 
 static bool has_everyone_genesis(const struct raft *raft)
@@ -38,14 +38,14 @@ static bool has_everyone_genesis(const struct raft *raft)
     return true;
 }
 
-void replication_open_term(struct raft *raft)
+void raft_replication_open_term(struct raft *raft)
 {
     if (raft->term_start != RAFT_NEVER) {
         return;
     }
     if (raft->last_index == 0) {
         raft->term_start = 1;
-        membership_found(raft);
+        raft_membership_found(raft);
         return;
     }
     /* Nothing may follow GENESIS before it is everywhere (membership.c). */
@@ -56,19 +56,19 @@ void replication_open_term(struct raft *raft)
     raft_stage_own(raft, NULL);
 }
 
-void replication_start(struct raft *raft)
+void raft_replication_start(struct raft *raft)
 {
     raft->heartbeat_ns = raft->now_ns + raft->heartbeat_interval_ns;
     raft->round_confirmed = raft->round_newest;
     raft->term_start = RAFT_NEVER;
     for (raft_member i = 0; i < raft->member_count; i++) {
-        replication_forget(raft, i);
+        raft_replication_forget(raft, i);
         raft->members[i].contact_ns = raft->now_ns; /* grace: an election timeout to answer */
     }
-    replication_open_term(raft);
+    raft_replication_open_term(raft);
 }
 
-void replication_tick(struct raft *raft)
+void raft_replication_tick(struct raft *raft)
 {
     if (raft->now_ns < raft->heartbeat_ns) {
         return;
@@ -163,7 +163,7 @@ static void send_to(struct raft *raft, raft_member peer)
     }
 }
 
-void replication_send(struct raft *raft)
+void raft_replication_send(struct raft *raft)
 {
     for (raft_member i = 0; i < raft->member_count; i++) {
         if (i != raft->self) {
@@ -172,7 +172,7 @@ void replication_send(struct raft *raft)
     }
 }
 
-bool replication_has_work(const struct raft *raft)
+bool raft_replication_has_work(const struct raft *raft)
 {
     for (raft_member i = 0; i < raft->member_count; i++) {
         if (i != raft->self && wants_message(raft, &raft->members[i])) {
@@ -202,7 +202,8 @@ static bool are_entries_valid(const struct raft *raft, const struct raft_message
             }
             break;
         case RAFT_ENTRY_CONFIG_CHANGE:
-            if (entry->change == NULL || !membership_is_change_valid(raft, entry->change, index)) {
+            if (entry->change == NULL ||
+                !raft_membership_is_change_valid(raft, entry->change, index)) {
                 return false;
             }
             break;
@@ -292,7 +293,7 @@ static raft_index conflict_hint(const struct raft *raft, raft_index prev_index, 
     return hint;
 }
 
-int replication_on_append_request(struct raft *raft, const struct raft_message *message)
+int raft_replication_on_append_request(struct raft *raft, const struct raft_message *message)
 {
     if (!is_request_valid(raft, message)) {
         return ERR_INVALID;
@@ -311,9 +312,9 @@ int replication_on_append_request(struct raft *raft, const struct raft_message *
         return ERR_INVALID;
     }
     if (message->term > raft->term) {
-        election_become_follower(raft, message->term, message->peer);
+        raft_election_become_follower(raft, message->term, message->peer);
     }
-    election_on_leader_contact(raft, message->peer);
+    raft_election_on_leader_contact(raft, message->peer);
 
     struct raft_message *answer = raft_emit(raft, RAFT_APPEND_RESPONSE, message->peer, true);
     answer->append_response.read_round = message->append_request.read_round;
@@ -331,14 +332,14 @@ int replication_on_append_request(struct raft *raft, const struct raft_message *
     raft_index commit = leader_commit < matched ? leader_commit : matched;
     if (commit > raft->commit_index) {
         raft->commit_index = commit;
-        membership_commit(raft);
+        raft_membership_commit(raft);
     }
     return 0;
 }
 
 /* ---- receiving, as the leader ---- */
 
-void replication_commit(struct raft *raft)
+void raft_replication_commit(struct raft *raft)
 {
     if (!is_leader(raft)) {
         return;
@@ -349,7 +350,7 @@ void replication_commit(struct raft *raft)
             /* The leader too counts only with what is durable. */
             raft_index match =
                 i == raft->self ? raft->persisted_index : raft->members[i].match_index;
-            reached[i] = member_counts(raft, i) ? match : 0;
+            reached[i] = raft_member_counts(raft, i) ? match : 0;
         }
         raft_index commit = raft_majority_value(raft, reached);
         /* Raft 5.4.2: only entries of our own term are committed by counting replicas. */
@@ -360,7 +361,7 @@ void replication_commit(struct raft *raft)
             return;
         }
         raft->commit_index = commit;
-        membership_commit(raft); /* a member that is admitted now may count for more */
+        raft_membership_commit(raft); /* a member that is admitted now may count for more */
     }
 }
 
@@ -412,14 +413,14 @@ static void on_rejection(struct raft *raft, raft_member peer, const struct raft_
            raft_term_at(raft, hint) > message->append_response.hint_term) {
         hint--;
     }
-    replication_reset(raft, peer);
+    raft_replication_reset(raft, peer);
     member->next_index = (hint > member->match_index ? hint : member->match_index) + 1;
 }
 
-int replication_on_append_response(struct raft *raft, const struct raft_message *message)
+int raft_replication_on_append_response(struct raft *raft, const struct raft_message *message)
 {
     if (message->term > raft->term) {
-        election_become_follower(raft, message->term, RAFT_NO_MEMBER);
+        raft_election_become_follower(raft, message->term, RAFT_NO_MEMBER);
         return 0;
     }
     if (message->term < raft->term || !is_leader(raft)) {
@@ -437,13 +438,13 @@ int replication_on_append_response(struct raft *raft, const struct raft_message 
     }
     if (success) {
         on_success(raft, member, message->append_response.last_index);
-        replication_commit(raft);
-        replication_open_term(raft);
-        transfer_advance(raft);
-        membership_admit(raft);
+        raft_replication_commit(raft);
+        raft_replication_open_term(raft);
+        raft_transfer_advance(raft);
+        raft_membership_admit(raft);
     } else {
         on_rejection(raft, message->peer, message);
     }
-    reads_confirm(raft);
+    raft_reads_confirm(raft);
     return 0;
 }

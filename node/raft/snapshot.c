@@ -1,13 +1,13 @@
 /* What the core must know of snapshots; their bytes travel outside (node/peer). */
 #include "raft_internal.h"
 
-void snapshot_on_sent(struct raft *raft, raft_member peer, bool success)
+void raft_snapshot_on_sent(struct raft *raft, raft_member peer, bool success)
 {
     struct member *member = &raft->members[peer];
     if (!is_leader(raft) || member->progress != PROGRESS_SNAPSHOT) {
         return;
     }
-    replication_reset(raft, peer);
+    raft_replication_reset(raft, peer);
     if (success) {
         member->next_index = raft->last_index + 1; /* its refusal tells where it stands */
     } else {
@@ -16,12 +16,12 @@ void snapshot_on_sent(struct raft *raft, raft_member peer, bool success)
     }
 }
 
-void snapshot_on_installing(struct raft *raft, bool is_active)
+void raft_snapshot_on_installing(struct raft *raft, bool is_active)
 {
     raft->is_installing = is_active;
     /* The state machine is being replaced: this node could not serve as leader. */
     if (is_active && (raft->role == RAFT_PRE_CANDIDATE || raft->role == RAFT_CANDIDATE)) {
-        election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
+        raft_election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
     }
 }
 
@@ -35,20 +35,23 @@ enum raft_install_answer raft_can_install(const struct raft *raft, raft_index in
     return index <= raft->commit_index ? RAFT_INSTALL_REFUSE : RAFT_INSTALL_RESET_LOG;
 }
 
-int snapshot_on_installed(struct raft *raft, raft_index index, raft_term term,
-                          const struct raft_config *config)
+int raft_snapshot_on_installed(struct raft *raft, raft_index index, raft_term term,
+                               const struct raft_config *config)
 {
     CHECK(index > 0);
     CHECK(!is_leader(raft));
     raft->is_installing = false;
     raft->is_fresh = false;
-    bool is_kept = index < raft->last_index &&
-                   raft->log.term(raft->log.context, index) == term &&
+    if (term > raft->term) {
+        raft_election_become_follower(raft, term,
+                                      RAFT_NO_MEMBER); /* no log is ahead of its node's term */
+    }
+    bool is_kept = index < raft->last_index && raft->log.term(raft->log.context, index) == term &&
                    raft->log.term(raft->log.context, raft->last_index) == raft->last_term;
     if (!is_kept) {
         /* Dropping committed entries, or such that the leader counts on, would lose them. */
         CHECK(index >= raft->commit_index);
-        membership_truncate(raft, index + 1);
+        raft_membership_truncate(raft, index + 1);
         raft->last_index = index;
         raft->last_term = term;
         raft->persisted_index = index;
@@ -57,8 +60,7 @@ int snapshot_on_installed(struct raft *raft, raft_index index, raft_term term,
     }
     if (index >= raft->commit_index) {
         raft->commit_index = index;
-        raft->config = *config;
+        raft_membership_install(raft, index, config);
     }
-    membership_commit(raft);
     return 0;
 }

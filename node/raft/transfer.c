@@ -5,7 +5,7 @@
 static bool is_target_fit(const struct raft *raft, raft_member target)
 {
     return target >= 0 && target < raft->member_count && target != raft->self &&
-           raft->members[target].is_connected && member_counts(raft, target);
+           raft->members[target].is_connected && raft_member_counts(raft, target);
 }
 
 static raft_member best_target(const struct raft *raft)
@@ -28,7 +28,7 @@ static void finish(struct raft *raft)
     raft->effects.is_transfer_over = true;
 }
 
-void transfer_start(struct raft *raft, raft_member target)
+void raft_transfer_start(struct raft *raft, raft_member target)
 {
     if (target == RAFT_NO_MEMBER && is_leader(raft)) {
         target = best_target(raft);
@@ -46,10 +46,10 @@ void transfer_start(struct raft *raft, raft_member target)
     raft->transfer_target = target;
     raft->transfer_deadline_ns = raft->now_ns + raft->election_timeout_ns;
     raft->members[target].must_send = true;
-    transfer_advance(raft);
+    raft_transfer_advance(raft);
 }
 
-void transfer_advance(struct raft *raft)
+void raft_transfer_advance(struct raft *raft)
 {
     if (!raft->is_transferring || raft->is_transfer_sent ||
         raft->members[raft->transfer_target].match_index < raft->last_index) {
@@ -59,7 +59,7 @@ void transfer_advance(struct raft *raft)
     raft_emit(raft, RAFT_TIMEOUT_NOW, raft->transfer_target, false);
 }
 
-void transfer_tick(struct raft *raft)
+void raft_transfer_tick(struct raft *raft)
 {
     if (!raft->is_transfer_open) {
         return;
@@ -71,11 +71,11 @@ void transfer_tick(struct raft *raft)
     /* With each heartbeat, in case that the first was lost. */
     if (raft->is_transferring && raft->members[raft->transfer_target].must_send) {
         raft->is_transfer_sent = false;
-        transfer_advance(raft);
+        raft_transfer_advance(raft);
     }
 }
 
-void transfer_on_role_change(struct raft *raft)
+void raft_transfer_on_role_change(struct raft *raft)
 {
     raft->is_transferring = false;
     if (raft->is_transfer_open && raft->leader != RAFT_NO_MEMBER) {

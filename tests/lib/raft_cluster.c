@@ -25,8 +25,8 @@ static bool happens(struct cluster *cluster, unsigned permille)
     return permille > 0 && random_below(&cluster->random, 1000) < permille;
 }
 
-__attribute__((format(printf, 2, 3))) static void trace(struct cluster *cluster,
-                                                        const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void trace(struct cluster *cluster, const char *format,
+                                                        ...)
 {
     if (cluster->on_trace == NULL) {
         return;
@@ -113,10 +113,10 @@ static raft_term view_term(void *context, raft_index index)
     return log_term(&((struct cluster_node *)context)->log, index);
 }
 
-/* Every entry counts as 64 KiB, so that large backlogs are cut into several messages. */
+/* As if entries were large, so that a backlog is cut into several messages. */
 static raft_index view_fit(void *context, raft_index first, raft_index last_max, uint64_t bytes_max)
 {
-    uint64_t count = bytes_max / 65536;
+    uint64_t count = ((struct cluster_node *)context)->fit_entries;
     return last_max - first + 1 > count ? first + count - 1 : last_max;
 }
 
@@ -125,8 +125,7 @@ static raft_index view_fit(void *context, raft_index first, raft_index last_max,
 static struct cluster_packet *new_packet(const struct raft_event *event,
                                          const struct cluster_entry *entries, size_t count)
 {
-    struct cluster_packet *packet =
-        allocate(sizeof *packet + count * sizeof(struct cluster_entry));
+    struct cluster_packet *packet = allocate(sizeof *packet + count * sizeof(struct cluster_entry));
     packet->event = *event;
     packet->count = count;
     if (count > 0) {
@@ -216,8 +215,8 @@ static void send_packet(struct cluster *cluster, raft_member from, struct cluste
         cluster_format_message(&packet->event.message, text, sizeof text);
         trace(cluster, "%d -> %d %s%s", from + 1, to + 1, text, link->is_up ? "" : " (lost)");
     }
-    if (!link->is_up || (options->is_lossy && (link->is_cut ||
-                                               happens(cluster, options->drop_permille)))) {
+    if (!link->is_up ||
+        (options->is_lossy && (link->is_cut || happens(cluster, options->drop_permille)))) {
         free(packet);
         return;
     }
@@ -308,8 +307,8 @@ static void stage(struct cluster *cluster, raft_member n, const struct raft_effe
         struct cluster_entry *copy = &save->entries[i];
         copy->term = effects->append_term != 0 ? effects->append_term : entry->term;
         copy->type = entry->type;
-        copy->payload = entry->data != NULL ? ((const struct cluster_entry *)entry->data)->payload
-                                            : 0;
+        copy->payload =
+            entry->data != NULL ? ((const struct cluster_entry *)entry->data)->payload : 0;
         if (entry->change != NULL) {
             copy->change = *entry->change;
         }
@@ -321,8 +320,7 @@ static void stage(struct cluster *cluster, raft_member n, const struct raft_effe
     }
     node->last_save = save;
     if (save->has_hard_state) {
-        trace(cluster, "%d: save term %" PRIu64 " vote %d", n + 1, save->term,
-              save->voted_for + 1);
+        trace(cluster, "%d: save term %" PRIu64 " vote %d", n + 1, save->term, save->voted_for + 1);
     }
     if (save->count > 0) {
         trace(cluster, "%d: append %" PRIu64 "-%" PRIu64 " term %" PRIu64 "%s", n + 1,
@@ -394,8 +392,7 @@ static void start_transfer(struct cluster *cluster, raft_member from, raft_membe
     queue_event(cluster, to, &event);
 }
 
-static void take_effects(struct cluster *cluster, raft_member n,
-                         const struct raft_effects *effects)
+static void take_effects(struct cluster *cluster, raft_member n, const struct raft_effects *effects)
 {
     static const char *const role_names[] = {"follower", "pre-candidate", "candidate", "leader"};
     struct cluster_node *node = &cluster->nodes[n];
@@ -644,13 +641,12 @@ static void end_transfer(struct cluster *cluster, raft_member from, raft_member 
 {
     struct cluster_transfer *transfer = &cluster->transfers[from][to];
     transfer->is_running = false;
-    bool is_sender_there = cluster->nodes[from].raft != NULL &&
-                           cluster->nodes[from].boot == transfer->from_boot;
+    bool is_sender_there =
+        cluster->nodes[from].raft != NULL && cluster->nodes[from].boot == transfer->from_boot;
     bool is_receiver_there =
         cluster->nodes[to].raft != NULL && cluster->nodes[to].boot == transfer->to_boot;
     bool success = is_sender_there && is_receiver_there && !cluster->links[from][to].is_cut &&
-                   !cluster->nodes[to].is_paused &&
-                   cluster_status(cluster, to).role != RAFT_LEADER;
+                   !cluster->nodes[to].is_paused && cluster_status(cluster, to).role != RAFT_LEADER;
     if (success) {
         /* What was received before is handled before. */
         struct cluster_packet *packet;
@@ -854,16 +850,13 @@ size_t cluster_read(struct cluster *cluster, raft_member n)
     }
     if (cluster->read_count == cluster->read_capacity) {
         cluster->read_capacity = 2 * cluster->read_capacity + 64;
-        cluster->reads =
-            realloc(cluster->reads, cluster->read_capacity * sizeof *cluster->reads);
+        cluster->reads = realloc(cluster->reads, cluster->read_capacity * sizeof *cluster->reads);
         CHECK(cluster->reads != NULL);
     }
     size_t position = cluster->read_count++;
     struct cluster_read *read = &cluster->reads[position];
-    *read = (struct cluster_read){.node = n,
-                                  .boot = node->boot,
-                                  .id = ++node->read_id,
-                                  .min_index = cluster->max_commit};
+    *read = (struct cluster_read){
+        .node = n, .boot = node->boot, .id = ++node->read_id, .min_index = cluster->max_commit};
     struct raft_event event = {.kind = RAFT_EVENT_READ};
     event.read.id = read->id;
     const struct raft_effects *effects;
@@ -890,6 +883,7 @@ static void start_node(struct cluster *cluster, raft_member n)
     struct raft_change changes[RAFT_CONFIGS_MAX];
     raft_index change_indexes[RAFT_CONFIGS_MAX];
     node->boot++;
+    node->fit_entries = cluster->options.fit_entries;
     node->machine = node->disk_machine;
     log_copy(&node->log, &node->disk);
     struct raft_options options = {
@@ -942,6 +936,7 @@ struct cluster *cluster_create(const struct cluster_options *options)
     o->latency_min_ns = o->latency_min_ns ? o->latency_min_ns : CLUSTER_MS;
     o->latency_max_ns = o->latency_max_ns ? o->latency_max_ns : o->latency_min_ns;
     o->keepalive_ns = o->keepalive_ns ? o->keepalive_ns : 1000 * CLUSTER_MS;
+    o->fit_entries = o->fit_entries ? o->fit_entries : 16;
     o->snapshot_ns = o->snapshot_ns ? o->snapshot_ns : 20 * CLUSTER_MS;
     random_seed(&cluster->random, o->seed);
     cluster->now_ns = CLUSTER_MS;
@@ -1004,9 +999,8 @@ void cluster_crash(struct cluster *cluster, raft_member n, bool is_synced, bool 
     for (raft_member i = 0; i < cluster->options.count; i++) {
         struct cluster_link *in = &cluster->links[i][n];
         struct cluster_link *out = &cluster->links[n][i];
-        uint64_t break_ns =
-            cluster->now_ns + (is_silent ? cluster->options.keepalive_ns
-                                         : cluster->options.latency_max_ns);
+        uint64_t break_ns = cluster->now_ns + (is_silent ? cluster->options.keepalive_ns
+                                                         : cluster->options.latency_max_ns);
         clear(&in->packets);
         if (in->is_up) {
             in->break_ns = earliest(in->break_ns, break_ns);

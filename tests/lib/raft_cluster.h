@@ -68,12 +68,12 @@ struct cluster_queue {
 /* The stream that one node dials to another. */
 struct cluster_link {
     bool is_up;
-    bool is_cut;         /* nothing passes: packets wait, or are dropped with options.is_lossy */
-    uint64_t epoch;      /* as the receiver counts */
-    uint64_t break_ns;   /* it breaks then */
-    uint64_t redial_ns;  /* when down */
-    uint64_t cut_ns;     /* since when it was cut */
-    uint64_t newest_ns;  /* FIFO: nothing is delivered before this */
+    bool is_cut;        /* nothing passes: packets wait, or are dropped with options.is_lossy */
+    uint64_t epoch;     /* as the receiver counts */
+    uint64_t break_ns;  /* it breaks then */
+    uint64_t redial_ns; /* when down */
+    uint64_t cut_ns;    /* since when it was cut */
+    uint64_t newest_ns; /* FIFO: nothing is delivered before this */
     struct cluster_queue packets;
 };
 
@@ -88,6 +88,7 @@ struct cluster_transfer {
 struct cluster_node {
     struct raft *raft; /* NULL: down */
     uint64_t boot;     /* counts the starts */
+    uint32_t fit_entries;
     bool is_paused;
     uint64_t incarnation;
     bool is_fresh; /* the directory never held an entry */
@@ -141,6 +142,7 @@ struct cluster_options {
     uint64_t disk_max_ns;
     uint64_t keepalive_ns;  /* a silent stream breaks; 0: 1 s */
     uint64_t snapshot_ns;   /* a transfer takes; 0: 20 ms */
+    uint32_t fit_entries;   /* in one message; 0: 16 */
     bool is_disk_async;     /* turns go on while a sync runs */
     bool is_lossy;          /* streams may drop, duplicate and reorder: not what TCP does */
     unsigned drop_permille; /* with is_lossy */
@@ -155,7 +157,7 @@ struct cluster {
     struct random random;
     uint64_t now_ns;
     struct cluster_node nodes[RAFT_MEMBERS_MAX];
-    struct cluster_link links[RAFT_MEMBERS_MAX][RAFT_MEMBERS_MAX];          /* [from][to] */
+    struct cluster_link links[RAFT_MEMBERS_MAX][RAFT_MEMBERS_MAX];         /* [from][to] */
     struct cluster_transfer transfers[RAFT_MEMBERS_MAX][RAFT_MEMBERS_MAX]; /* [from][to] */
     uint64_t last_incarnation;
     bool is_manual; /* messages stay in the links until cluster_deliver() */

@@ -105,8 +105,8 @@ static uint64_t change_hash(const struct cluster_entry *entry)
 static struct seen_entry *find_seen(struct seen_entry *table, size_t capacity, raft_index index,
                                     raft_term term)
 {
-    size_t slot = (index * UINT64_C(0x9e3779b97f4a7c15) ^ term * UINT64_C(0xbf58476d1ce4e5b9)) %
-                  capacity;
+    size_t slot =
+        (index * UINT64_C(0x9e3779b97f4a7c15) ^ term * UINT64_C(0xbf58476d1ce4e5b9)) % capacity;
     while (table[slot].index != 0 && (table[slot].index != index || table[slot].term != term)) {
         slot = (slot + 1) % capacity;
     }
@@ -120,8 +120,7 @@ static void grow_seen(struct cluster_check *check)
     CHECK(table != NULL);
     for (size_t i = 0; i < check->seen_capacity; i++) {
         if (check->seen[i].index != 0) {
-            *find_seen(table, capacity, check->seen[i].index, check->seen[i].term) =
-                check->seen[i];
+            *find_seen(table, capacity, check->seen[i].index, check->seen[i].term) = check->seen[i];
         }
     }
     free(check->seen);
@@ -206,8 +205,7 @@ static void record_committed(struct cluster *cluster, raft_term commit_term,
         CHECK(check->committed != NULL);
     }
     check->committed[check->committed_count++] =
-        (struct committed_entry){
-        .term = entry->term, .commit_term = commit_term, .entry = *entry};
+        (struct committed_entry){.term = entry->term, .commit_term = commit_term, .entry = *entry};
     if (entry->type == RAFT_ENTRY_CONFIG_CHANGE) {
         const struct raft_change *change = &entry->change;
         if (change->kind == RAFT_CHANGE_GENESIS ||
@@ -223,8 +221,9 @@ void cluster_check_commit(struct cluster *cluster, raft_member n, raft_index fro
     struct cluster_check *check = cluster->check;
     const struct cluster_node *node = &cluster->nodes[n];
     if (to < from - 1) {
-        cluster_violation(cluster, "node %d takes its commit index back from %" PRIu64 " to %" PRIu64,
-                          n + 1, from - 1, to);
+        cluster_violation(cluster,
+                          "node %d takes its commit index back from %" PRIu64 " to %" PRIu64, n + 1,
+                          from - 1, to);
     }
     for (raft_index index = from; index <= to; index++) {
         if (index > log_last(&node->log)) {
@@ -249,6 +248,12 @@ void cluster_check_commit(struct cluster *cluster, raft_member n, raft_index fro
                               n + 1, index, entry->term, check->committed[index - 1].term);
         }
     }
+    struct raft_status status = cluster_status(cluster, n);
+    if (to == check->committed_count &&
+        memcmp(status.config.incarnations, check->config.incarnations,
+               sizeof check->config.incarnations) != 0) {
+        cluster_violation(cluster, "node %d counts by another config at entry %" PRIu64, n + 1, to);
+    }
     if (to > cluster->max_commit) {
         cluster->max_commit = to;
     }
@@ -258,17 +263,23 @@ void cluster_check_apply(struct cluster *cluster, raft_member n)
 {
     const struct cluster_machine *machine = &cluster->nodes[n].machine;
     if (machine->applied > cluster->check->committed_count) {
-        cluster_violation(cluster, "node %d applies entry %" PRIu64 " that nobody committed",
-                          n + 1, machine->applied);
+        cluster_violation(cluster, "node %d applies entry %" PRIu64 " that nobody committed", n + 1,
+                          machine->applied);
         return;
     }
     struct committed_entry *committed = &cluster->check->committed[machine->applied - 1];
+    struct raft_config config = cluster->check->config;
+    if (machine->applied == cluster->check->committed_count &&
+        memcmp(&config, &machine->config, sizeof config) != 0) {
+        cluster_violation(cluster, "node %d has another config at entry %" PRIu64, n + 1,
+                          machine->applied);
+    }
     if (!committed->has_hash) {
         committed->has_hash = true;
         committed->hash = machine->hash;
     } else if (committed->hash != machine->hash) {
-        cluster_violation(cluster, "state machine safety: node %d differs at entry %" PRIu64,
-                          n + 1, machine->applied);
+        cluster_violation(cluster, "state machine safety: node %d differs at entry %" PRIu64, n + 1,
+                          machine->applied);
     }
 }
 
@@ -316,8 +327,7 @@ void cluster_check_role(struct cluster *cluster, raft_member n)
     }
 }
 
-void cluster_check_read(struct cluster *cluster, raft_member n,
-                        const struct raft_ready_read *ready)
+void cluster_check_read(struct cluster *cluster, raft_member n, const struct raft_ready_read *ready)
 {
     for (size_t i = cluster->read_count; i > 0; i--) {
         struct cluster_read *read = &cluster->reads[i - 1];
@@ -332,8 +342,9 @@ void cluster_check_read(struct cluster *cluster, raft_member n,
         read->index = ready->index;
         if (ready->confirmed && ready->index < read->min_index) {
             cluster_violation(cluster,
-                              "stale read: read %" PRIu64 " of node %d is answered at index %" PRIu64
-                              ", but %" PRIu64 " was committed before it began",
+                              "stale read: read %" PRIu64
+                              " of node %d is answered at index %" PRIu64 ", but %" PRIu64
+                              " was committed before it began",
                               read->id, n + 1, ready->index, read->min_index);
         }
         return;

@@ -69,8 +69,8 @@ static void on_trace(void *context, const char *line)
 static void on_violation(void *context, const char *text)
 {
     (void)context;
-    snprintf(sim.violation, sizeof sim.violation, "at %" PRIu64 " ms: %s",
-             sim.cluster->now_ns / MS, text);
+    snprintf(sim.violation, sizeof sim.violation, "at %" PRIu64 " ms: %s", sim.cluster->now_ns / MS,
+             text);
     longjmp(sim.failed, 1);
 }
 
@@ -123,9 +123,8 @@ static void crash_something(void)
     bool is_synced = one_in(2);
     cluster_crash(sim.cluster, n, is_synced, one_in(3));
     if (one_in(3) && may_wipe(n)) {
-        bool is_durable;
-        bool is_founded = known_config(&is_durable).is_founded;
         /* Damage before the founding would leave a node that is not fresh, and no cluster. */
+        bool is_founded = cluster_check_config(sim.cluster).is_founded;
         cluster_wipe(sim.cluster, n, is_founded && one_in(4));
     }
     if (one_in(2)) {
@@ -187,9 +186,120 @@ static void set_eligible(raft_member n, bool is_eligible)
     cluster_inject(sim.cluster, n, &event, NULL, 0);
 }
 
+static raft_member await_leader(void)
+{
+    for (int i = 0; i < 1000 && cluster_leader(sim.cluster) == RAFT_NO_MEMBER; i++) {
+        cluster_run(sim.cluster, below(3 * MS));
+    }
+    return cluster_leader(sim.cluster);
+}
+
+/* Figure 8 of the paper: leaders, one after the other, write what few or none receive, and crash,
+ * some of them in the moment in which they commit something. The one before comes back then. */
+static void lose_leaders(void)
+{
+    raft_member previous = RAFT_NO_MEMBER;
+    for (uint64_t i = 2 + below(4); i > 0; i--) {
+        raft_member leader = await_leader();
+        if (leader == RAFT_NO_MEMBER) {
+            break;
+        }
+        bool is_alone = one_in(2);
+        for (raft_member j = 0; j < sim.cluster->options.count; j++) {
+            if (j != leader && is_alone) {
+                cluster_break(sim.cluster, leader, j);
+                cluster_cut(sim.cluster, leader, j);
+            }
+        }
+        for (uint64_t j = below(3); j > 0; j--) {
+            cluster_propose(sim.cluster, leader, ++sim.next_payload);
+        }
+        raft_index commit = sim.cluster->nodes[leader].commit_index;
+        for (uint64_t j = is_alone ? below(20) : 400; j > 0; j--) {
+            cluster_run(sim.cluster, below(MS));
+            if (sim.cluster->nodes[leader].commit_index > commit) {
+                break;
+            }
+        }
+        cluster_crash(sim.cluster, leader, !one_in(4), false);
+        for (raft_member j = 0; j < sim.cluster->options.count; j++) {
+            if (j != leader) {
+                cluster_break(sim.cluster, leader, j);
+                cluster_heal(sim.cluster, leader, j);
+            }
+        }
+        if (previous != RAFT_NO_MEMBER) {
+            cluster_restart(sim.cluster, previous);
+        }
+        previous = leader;
+    }
+    if (previous != RAFT_NO_MEMBER) {
+        cluster_restart(sim.cluster, previous);
+    }
+}
+
+/* An election in which whoever writes its vote loses power before the write is done. */
+static void lose_votes(void)
+{
+    raft_member leader = cluster_leader(sim.cluster);
+    if (leader != RAFT_NO_MEMBER) {
+        cluster_crash(sim.cluster, leader, one_in(2), false);
+    }
+    for (uint64_t i = 100 + below(400); i > 0; i--) {
+        raft_member n = any_node();
+        const struct cluster_node *node = &sim.cluster->nodes[n];
+        if (node->saves != NULL && node->saves->has_hard_state && one_in(2)) {
+            cluster_crash(sim.cluster, n, false, false);
+            cluster_restart(sim.cluster, n);
+        }
+        cluster_run(sim.cluster, below(3 * MS));
+    }
+}
+
+/* The leader cannot hear, and soon is none: what it hears afterwards is old. */
+static void leave_leader_behind(void)
+{
+    raft_member leader = cluster_leader(sim.cluster);
+    if (leader == RAFT_NO_MEMBER) {
+        return;
+    }
+    cluster_read(sim.cluster, leader);
+    cluster_run(sim.cluster, below(2 * sim.cluster->options.latency_max_ns));
+    for (raft_member i = 0; i < sim.cluster->options.count; i++) {
+        if (i != leader) {
+            cluster_cut(sim.cluster, i, leader);
+            cluster_cut(sim.cluster, leader, i);
+            cluster_break(sim.cluster, leader, i);
+        }
+    }
+    cluster_run(sim.cluster, below(sim.cluster->options.election_timeout_ns));
+    raft_member other = cluster_leader(sim.cluster);
+    if (other != RAFT_NO_MEMBER) {
+        cluster_propose(sim.cluster, other, ++sim.next_payload);
+    }
+    cluster_run(sim.cluster, below(50 * MS));
+    cluster_read(sim.cluster, leader);
+    cluster_run(sim.cluster, below(5 * MS));
+    for (raft_member i = 0; i < sim.cluster->options.count; i++) {
+        cluster_heal(sim.cluster, i, leader);
+        if (one_in(2)) {
+            cluster_heal(sim.cluster, leader, i);
+        }
+    }
+}
+
 static void fault(void)
 {
-    switch (below(12)) {
+    switch (below(15)) {
+    case 14:
+        lose_votes();
+        return;
+    case 13:
+        leave_leader_behind();
+        return;
+    case 12:
+        lose_leaders();
+        return;
     case 0:
     case 1:
         crash_something();
@@ -282,6 +392,7 @@ static struct cluster_options random_options(uint64_t seed)
     options.latency_max_ns = options.latency_min_ns + (one_in(3) ? below(80 * MS) : below(2 * MS));
     options.disk_min_ns = one_in(3) ? 0 : below(5 * MS);
     options.disk_max_ns = options.disk_min_ns + (one_in(4) ? below(300 * MS) : below(10 * MS));
+    options.fit_entries = (uint32_t)(one_in(2) ? 1 + below(3) : 16);
     options.is_disk_async = one_in(3);
     options.snapshot_ns = 1 + below(400 * MS);
     options.is_lossy = one_in(4);
@@ -303,20 +414,23 @@ static void expect_recovery(void)
         cluster_restart(cluster, i);
         set_eligible(i, true);
     }
+    if (!cluster_run_until(cluster, cluster_is_converged, 30000 * MS)) {
+        cluster_violation(cluster, "the cluster does not recover by itself");
+    }
     /* Ten rounds: the leader may still change between a proposal and its commit. */
     bool is_done = false;
     for (int i = 0; i < 10 && !is_done; i++) {
         cluster_run_until(cluster, cluster_is_converged, 5000 * MS);
         raft_index before = cluster_check_committed(cluster);
         raft_member leader = cluster_leader(cluster);
-        bool is_proposed = leader != RAFT_NO_MEMBER &&
-                           cluster_propose(cluster, leader, ++sim.next_payload);
+        bool is_proposed =
+            leader != RAFT_NO_MEMBER && cluster_propose(cluster, leader, ++sim.next_payload);
         cluster_run(cluster, 1000 * MS);
         is_done = is_proposed && cluster_is_converged(cluster) &&
                   cluster_check_committed(cluster) > before;
     }
     if (!is_done) {
-        cluster_violation(cluster, "the cluster does not recover");
+        cluster_violation(cluster, "the cluster recovers, but commits nothing new");
     }
     if (cluster_check_committed(cluster) > cluster->nodes[0].machine.applied) {
         cluster_violation(cluster, "committed entries are missing in the end");
