@@ -1,0 +1,322 @@
+/* The command line. Flags stand before or after the verb and its operands, with one or two dashes,
+ * their value behind a space or an equals sign. */
+#include "base/address.h"
+#include "verbs.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ADDRESS_DEFAULT "127.0.0.1:9000"
+#define ADDRESS_VARIABLE "RAFTOGRAM_ADDR"
+#define TIMEOUT_MS_MAX ((uint64_t)24 * 60 * 60 * 1000)
+
+enum flag {
+    FLAG_OPERAND = 1, /* getopt's own, for what is no flag */
+    FLAG_ADDR = 256,
+    FLAG_OUTPUT,
+    FLAG_TIMEOUT,
+    FLAG_HELP,
+    FLAG_VERSION,
+    FLAG_AUTHOR,
+    FLAG_ID,
+    FLAG_NAME,
+    FLAG_AFTER,
+    FLAG_LIMIT,
+    FLAG_ALL,
+    FLAG_LIVE,
+    FLAG_PREFIX,
+};
+
+static const struct option flags[] = {
+    {"addr", required_argument, NULL, FLAG_ADDR},
+    {"o", required_argument, NULL, FLAG_OUTPUT},
+    {"output", required_argument, NULL, FLAG_OUTPUT},
+    {"timeout", required_argument, NULL, FLAG_TIMEOUT},
+    {"h", no_argument, NULL, FLAG_HELP},
+    {"help", no_argument, NULL, FLAG_HELP},
+    {"version", no_argument, NULL, FLAG_VERSION},
+    {"author", required_argument, NULL, FLAG_AUTHOR},
+    {"id", required_argument, NULL, FLAG_ID},
+    {"name", required_argument, NULL, FLAG_NAME},
+    {"after", required_argument, NULL, FLAG_AFTER},
+    {"limit", required_argument, NULL, FLAG_LIMIT},
+    {"all", no_argument, NULL, FLAG_ALL},
+    {"live", no_argument, NULL, FLAG_LIVE},
+    {"prefix", required_argument, NULL, FLAG_PREFIX},
+    {NULL, 0, NULL, 0},
+};
+
+static int usage_error(const struct arguments *arguments, const char *text, const char *value)
+{
+    const char *verb = arguments->verb == NULL ? "" : arguments->verb->name;
+    complain("%s%s; see raftogramctl %s%s-h", text, value, verb, verb[0] == '\0' ? "" : " ");
+    return EXIT_USAGE;
+}
+
+/* ---- values ---- */
+
+/* Decimal digits only, at most `max`. */
+static bool read_number(const char *text, uint64_t max, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (*text == '\0') {
+        return false;
+    }
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9') {
+            return false;
+        }
+        uint64_t digit = (uint64_t)(*text - '0');
+        if (value > (max - digit) / 10) {
+            return false;
+        }
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}
+
+/* As in the daemon's configuration: 150ms, 2s, 5m. */
+static bool read_duration_ms(const char *text, uint64_t *out)
+{
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}};
+    char digits[16];
+    size_t count = strspn(text, "0123456789");
+    if (count == 0 || count >= sizeof(digits)) {
+        return false;
+    }
+    memcpy(digits, text, count);
+    digits[count] = '\0';
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        uint64_t value;
+        if (strcmp(text + count, units[i].name) == 0 &&
+            read_number(digits, TIMEOUT_MS_MAX / units[i].ms, &value) && value > 0) {
+            *out = value * units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int read_output(struct arguments *arguments, const char *value)
+{
+    arguments->is_json = strcmp(value, "json") == 0;
+    if (!arguments->is_json && strcmp(value, "table") != 0) {
+        return usage_error(arguments, "-o is table or json, not ", value);
+    }
+    return 0;
+}
+
+static int read_limit(struct arguments *arguments, const char *value)
+{
+    uint64_t limit;
+    if (!read_number(value, UINT32_MAX, &limit) || limit == 0) {
+        return usage_error(arguments, "-limit is a number from 1, not ", value);
+    }
+    arguments->limit = (uint32_t)limit;
+    return 0;
+}
+
+/* ---- flags ---- */
+
+static int take_option(struct arguments *arguments, int flag, const char *value)
+{
+    switch (flag) {
+    case FLAG_AUTHOR:
+        arguments->options |= OPTION_AUTHOR;
+        arguments->author = value;
+        return 0;
+    case FLAG_ID:
+        arguments->options |= OPTION_ID;
+        arguments->id = value;
+        return 0;
+    case FLAG_NAME:
+        arguments->options |= OPTION_NAME;
+        arguments->name = value;
+        return 0;
+    case FLAG_PREFIX:
+        arguments->options |= OPTION_PREFIX;
+        arguments->prefix = value;
+        return 0;
+    case FLAG_AFTER:
+        arguments->options |= OPTION_AFTER;
+        return read_number(value, UINT64_MAX, &arguments->after)
+                   ? 0
+                   : usage_error(arguments, "-after is a sequence number, not ", value);
+    case FLAG_LIMIT:
+        arguments->options |= OPTION_LIMIT;
+        return read_limit(arguments, value);
+    case FLAG_ALL:
+        arguments->options |= OPTION_ALL;
+        arguments->is_all = true;
+        return 0;
+    default:
+        arguments->options |= OPTION_LIVE;
+        arguments->is_live = true;
+        return 0;
+    }
+}
+
+/* `word` is the argument that getopt looks at. */
+static int take_flag(struct arguments *arguments, int flag, char *value, const char *word)
+{
+    switch (flag) {
+    case FLAG_ADDR:
+        arguments->address_text = value;
+        return 0;
+    case FLAG_OUTPUT:
+        return read_output(arguments, value);
+    case FLAG_TIMEOUT:
+        arguments->has_timeout = true;
+        return read_duration_ms(value, &arguments->timeout_ms)
+                   ? 0
+                   : usage_error(arguments, "-timeout is like 500ms, 5s or 2m (24h at most), not ",
+                                 value);
+    case FLAG_HELP:
+        arguments->is_help = true;
+        return 0;
+    case FLAG_VERSION:
+        arguments->is_version = true;
+        return 0;
+    case ':':
+        return usage_error(arguments, "a value is missing after ", word);
+    case '?':
+        return usage_error(arguments, "unknown or ambiguous flag, or a value too many: ", word);
+    default:
+        return take_option(arguments, flag, value);
+    }
+}
+
+/* ---- what is no flag ---- */
+
+static int take_operand(struct arguments *arguments, char *word)
+{
+    if (arguments->verb == NULL) {
+        arguments->verb = verb_find(word);
+        return arguments->verb != NULL ? 0 : usage_error(arguments, "unknown verb ", word);
+    }
+    if (arguments->operand_count == ARGUMENTS_OPERANDS_MAX) {
+        return usage_error(arguments, "unexpected argument ", word);
+    }
+    arguments->operands[arguments->operand_count++] = word;
+    return 0;
+}
+
+/* Splits "a:1,b:2" in place. */
+static int take_addresses(struct arguments *arguments, const char *text)
+{
+    arguments->address_text = strdup(text);
+    if (arguments->address_text == NULL) {
+        complain("out of memory");
+        return EXIT_REFUSED;
+    }
+    char *rest = arguments->address_text;
+    while (rest != NULL) {
+        char *address = strsep(&rest, ",");
+        address += strspn(address, " ");
+        address[strcspn(address, " ")] = '\0';
+        struct address parsed;
+        const char *reason;
+        if (address_split(address, &parsed, &reason) != 0) {
+            complain("-addr: \"%s\" %s", address, reason);
+            return EXIT_USAGE;
+        }
+        if (arguments->address_count == CLUSTER_ADDRESSES_MAX) {
+            complain("-addr: more than %d addresses", CLUSTER_ADDRESSES_MAX);
+            return EXIT_USAGE;
+        }
+        arguments->addresses[arguments->address_count++] = address;
+    }
+    return 0;
+}
+
+/* The name of one of `options`, for the error text. */
+static const char *option_name(unsigned options)
+{
+    static const char *const names[] = {"-author", "-id",  "-name", "-after",
+                                        "-limit",  "-all", "-live", "-prefix"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if ((options & 1U << i) != 0) {
+            return names[i];
+        }
+    }
+    return "that flag";
+}
+
+static int check(const struct arguments *arguments)
+{
+    const struct verb *verb = arguments->verb;
+    if (verb == NULL) {
+        return usage_error(arguments, "a verb is missing", "");
+    }
+    unsigned excess = arguments->options & ~verb->options;
+    if (excess != 0) {
+        complain("%s does not take %s; see raftogramctl %s -h", verb->name, option_name(excess),
+                 verb->name);
+        return EXIT_USAGE;
+    }
+    if (arguments->operand_count < verb->operands_min) {
+        complain("usage: raftogramctl %s %s", verb->name, verb->synopsis);
+        return EXIT_USAGE;
+    }
+    if (arguments->operand_count > verb->operands_max) {
+        return usage_error(arguments, "unexpected argument ",
+                           arguments->operands[verb->operands_max]);
+    }
+    return 0;
+}
+
+/* Reads all words; the order of flags and others does not matter, whatever POSIXLY_CORRECT says. */
+static int read_words(int argc, char **argv, struct arguments *out)
+{
+    opterr = 0;
+    for (;;) {
+        const char *word = optind < argc ? argv[optind] : "";
+        int flag = getopt_long_only(argc, argv, "-:", flags, NULL);
+        if (flag == -1) {
+            break;
+        }
+        int code =
+            flag == FLAG_OPERAND ? take_operand(out, optarg) : take_flag(out, flag, optarg, word);
+        if (code != 0) {
+            return code;
+        }
+    }
+    /* Behind "--". */
+    for (; optind < argc; optind++) {
+        int code = take_operand(out, argv[optind]);
+        if (code != 0) {
+            return code;
+        }
+    }
+    return 0;
+}
+
+int arguments_parse(int argc, char **argv, struct arguments *out)
+{
+    *out = (struct arguments){.timeout_ms = ARGUMENTS_TIMEOUT_MS_DEFAULT};
+    int code = read_words(argc, argv, out);
+    const char *text = out->address_text;
+    out->address_text = NULL; /* from here on it is our own copy */
+    if (code != 0 || out->is_help || out->is_version) {
+        return code;
+    }
+    code = check(out);
+    if (code != 0) {
+        return code;
+    }
+    if (text == NULL) {
+        text = getenv(ADDRESS_VARIABLE);
+    }
+    return take_addresses(out, text != NULL && text[0] != '\0' ? text : ADDRESS_DEFAULT);
+}
+
+void arguments_finish(struct arguments *arguments)
+{
+    free(arguments->address_text);
+}

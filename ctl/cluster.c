@@ -1,0 +1,594 @@
+#include "cluster.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
+#include "raftogram/v1/messaging.pb-c.h"
+#include "verbs.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define STATUS_PATH "/raftogram.v1.Cluster/Status"
+#define BACKOFF_MS_MIN 50
+#define BACKOFF_MS_MAX 400
+/* So many NotLeader answers in a row are followed at once; then they wait as any other retry. */
+#define REDIRECTS_AT_ONCE_MAX 3
+/* One attempt of a call that may be repeated gets a part of the whole time, so that a node that
+ * hangs does not take all of it. */
+#define ATTEMPT_PART 3
+#define ATTEMPT_MS_MIN 1000
+#define DISCOVER_MS_MAX 1000
+#define RECONNECT_BACKOFF_MS 200
+#define KEEPALIVE_MS 10000
+
+struct endpoint {
+    char *address;
+    struct rpc_channel *channel; /* NULL until first used */
+};
+
+struct cluster {
+    struct rpc_loop *loop;
+    uint64_t timeout_ms;
+    struct endpoint endpoints[CLUSTER_ADDRESSES_MAX];
+    size_t endpoint_count;
+    size_t current;
+};
+
+static uint64_t now_ns(void)
+{
+    return clock_monotonic_ns(clock_system());
+}
+
+/* ---- addresses ---- */
+
+/* The index of `address`, which is added when new; -1 when there is no room. */
+static int add_endpoint(struct cluster *cluster, const char *address)
+{
+    for (size_t i = 0; i < cluster->endpoint_count; i++) {
+        if (strcmp(cluster->endpoints[i].address, address) == 0) {
+            return (int)i;
+        }
+    }
+    /* It may come from the wire. */
+    struct address parsed;
+    if (cluster->endpoint_count == CLUSTER_ADDRESSES_MAX ||
+        address_split(address, &parsed, NULL) != 0) {
+        return -1;
+    }
+    char *copy = strdup(address);
+    if (copy == NULL) {
+        return -1;
+    }
+    cluster->endpoints[cluster->endpoint_count] = (struct endpoint){.address = copy};
+    return (int)cluster->endpoint_count++;
+}
+
+int cluster_create(char *const *addresses, size_t count, uint64_t timeout_ms, struct cluster **out)
+{
+    struct cluster *cluster = calloc(1, sizeof(*cluster));
+    if (cluster == NULL) {
+        return ERR_NOMEM;
+    }
+    cluster->timeout_ms = timeout_ms;
+    /* What gRPC itself has to say is in the answers. */
+    setenv("GRPC_VERBOSITY", "NONE", 0);
+    int rc = rpc_loop_create("ctl", &cluster->loop);
+    if (rc != 0) {
+        free(cluster);
+        return rc;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (add_endpoint(cluster, addresses[i]) < 0) {
+            cluster_destroy(cluster);
+            return ERR_NOMEM;
+        }
+    }
+    CHECK(cluster->endpoint_count > 0);
+    *out = cluster;
+    return 0;
+}
+
+void cluster_destroy(struct cluster *cluster)
+{
+    if (cluster == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < cluster->endpoint_count; i++) {
+        rpc_channel_destroy(cluster->endpoints[i].channel);
+        free(cluster->endpoints[i].address);
+    }
+    rpc_loop_destroy(cluster->loop);
+    free(cluster);
+}
+
+size_t cluster_address_count(const struct cluster *cluster)
+{
+    return cluster->endpoint_count;
+}
+
+const char *cluster_address(const struct cluster *cluster, size_t index)
+{
+    CHECK(index < cluster->endpoint_count);
+    return cluster->endpoints[index].address;
+}
+
+size_t cluster_current(const struct cluster *cluster)
+{
+    return cluster->current;
+}
+
+struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index)
+{
+    CHECK(index < cluster->endpoint_count);
+    struct endpoint *endpoint = &cluster->endpoints[index];
+    if (endpoint->channel != NULL) {
+        rpc_channel_reset_backoff(endpoint->channel);
+        return endpoint->channel;
+    }
+    const struct rpc_channel_options options = {
+        .address = endpoint->address,
+        .backoff_max_ms = RECONNECT_BACKOFF_MS,
+        .keepalive_ms = KEEPALIVE_MS,
+        .receive_bytes_max = CLUSTER_ANSWER_BYTES_MAX,
+    };
+    return rpc_channel_create(cluster->loop, &options, &endpoint->channel) == 0 ? endpoint->channel
+                                                                                : NULL;
+}
+
+/* ---- one call to one node, waited for ---- */
+
+/* What the loop's thread and the caller share. */
+struct crowd {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    size_t pending;
+};
+
+struct exchange {
+    struct crowd *crowd;
+    struct rpc_client_call *call;
+    const ProtobufCMessageDescriptor *descriptor;
+    struct answer answer;
+    ProtobufCMessage *response; /* NULL unless the answer is OK */
+};
+
+static void on_closed(void *context, const struct rpc_result *result)
+{
+    struct exchange *exchange = context;
+    struct crowd *crowd = exchange->crowd;
+    answer_of_result(result, &exchange->answer);
+    if (result->code == GRPC_STATUS_OK) {
+        exchange->response = protobuf_c_message_unpack(
+            exchange->descriptor, NULL, result->response.size, result->response.data);
+        if (exchange->response == NULL) {
+            exchange->answer.code = GRPC_STATUS_INTERNAL;
+            snprintf(exchange->answer.message, sizeof(exchange->answer.message),
+                     "the answer is no %s", exchange->descriptor->name);
+        }
+    }
+    pthread_mutex_lock(&crowd->lock);
+    crowd->pending--;
+    pthread_cond_signal(&crowd->changed);
+    pthread_mutex_unlock(&crowd->lock);
+}
+
+static void fail_exchange(struct exchange *exchange, int error)
+{
+    exchange->answer.code = GRPC_STATUS_RESOURCE_EXHAUSTED;
+    snprintf(exchange->answer.message, sizeof(exchange->answer.message), "cannot call: %s",
+             error_text(error));
+}
+
+/* `exchange` is zeroed. When the call cannot even start, its answer says so. */
+static void exchange_start(struct exchange *exchange, struct crowd *crowd,
+                           struct rpc_channel *channel, const char *path, struct bytes request,
+                           const ProtobufCMessageDescriptor *descriptor, uint64_t deadline_ns)
+{
+    exchange->crowd = crowd;
+    exchange->descriptor = descriptor;
+    const struct rpc_client_options options = {.path = path, .deadline_ns = deadline_ns};
+    const struct rpc_client_events events = {.on_closed = on_closed, .context = exchange};
+    if (channel == NULL) {
+        fail_exchange(exchange, ERR_NOMEM);
+        return;
+    }
+    pthread_mutex_lock(&crowd->lock);
+    crowd->pending++;
+    pthread_mutex_unlock(&crowd->lock);
+    int rc = rpc_unary(channel, &options, request, &events, &exchange->call);
+    if (rc != 0) {
+        pthread_mutex_lock(&crowd->lock);
+        crowd->pending--;
+        pthread_mutex_unlock(&crowd->lock);
+        fail_exchange(exchange, rc);
+    }
+}
+
+static void crowd_init(struct crowd *crowd)
+{
+    pthread_mutex_init(&crowd->lock, NULL);
+    pthread_cond_init(&crowd->changed, NULL);
+    crowd->pending = 0;
+}
+
+/* Every call has a deadline, so that this ends. */
+static void crowd_wait(struct crowd *crowd)
+{
+    pthread_mutex_lock(&crowd->lock);
+    while (crowd->pending > 0) {
+        pthread_cond_wait(&crowd->changed, &crowd->lock);
+    }
+    pthread_mutex_unlock(&crowd->lock);
+    pthread_cond_destroy(&crowd->changed);
+    pthread_mutex_destroy(&crowd->lock);
+}
+
+static void exchange_release(struct exchange *exchange)
+{
+    if (exchange->call != NULL) {
+        rpc_client_release(exchange->call);
+    }
+}
+
+/* ---- answers ---- */
+
+const char *answer_code_name(int code)
+{
+    static const char *const names[] = {
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    };
+    size_t count = sizeof(names) / sizeof(names[0]);
+    return code >= 0 && (size_t)code < count ? names[code] : "UNKNOWN";
+}
+
+static void copy_text(char *out, size_t size, const char *text)
+{
+    snprintf(out, size, "%s", text);
+}
+
+static bool is_any_of(const Google__Protobuf__Any *any, const char *type)
+{
+    const char *slash = strrchr(any->type_url, '/');
+    return slash != NULL && strcmp(slash + 1, type) == 0;
+}
+
+static void read_detail(const Google__Protobuf__Any *any, struct answer *out)
+{
+    if (is_any_of(any, "raftogram.v1.NotLeader")) {
+        Raftogram__V1__NotLeader *detail =
+            raftogram__v1__not_leader__unpack(NULL, any->value.len, any->value.data);
+        if (detail != NULL) {
+            out->is_not_leader = true;
+            copy_text(out->leader, sizeof(out->leader), detail->leader_grpc_target);
+            raftogram__v1__not_leader__free_unpacked(detail, NULL);
+        }
+    } else if (is_any_of(any, "google.rpc.ErrorInfo")) {
+        Google__Rpc__ErrorInfo *detail =
+            google__rpc__error_info__unpack(NULL, any->value.len, any->value.data);
+        if (detail != NULL) {
+            copy_text(out->reason, sizeof(out->reason), detail->reason);
+            google__rpc__error_info__free_unpacked(detail, NULL);
+        }
+    }
+}
+
+void answer_of_result(const struct rpc_result *result, struct answer *out)
+{
+    *out = (struct answer){.code = result->code};
+    copy_text(out->message, sizeof(out->message), result->message == NULL ? "" : result->message);
+    if (result->details.size == 0) {
+        return;
+    }
+    Google__Rpc__Status *status =
+        google__rpc__status__unpack(NULL, result->details.size, result->details.data);
+    if (status == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < status->n_details; i++) {
+        read_detail(status->details[i], out);
+    }
+    google__rpc__status__free_unpacked(status, NULL);
+}
+
+/* The contract's UNAVAILABLE says that nothing was proposed, and bears a reason. gRPC's own has
+ * none: it is safe only when no connection could be made. */
+static bool is_surely_not_done(const struct answer *answer)
+{
+    static const char no_connection[] = "failed to connect";
+    return answer->reason[0] != '\0' ||
+           strncmp(answer->message, no_connection, sizeof(no_connection) - 1) == 0;
+}
+
+enum answer_class answer_classify(const struct answer *answer)
+{
+    switch (answer->code) {
+    case GRPC_STATUS_UNAVAILABLE:
+        return is_surely_not_done(answer) ? ANSWER_RETRY : ANSWER_UNKNOWN;
+    case GRPC_STATUS_FAILED_PRECONDITION:
+        return answer->is_not_leader ? ANSWER_REDIRECT : ANSWER_REFUSED;
+    case GRPC_STATUS_RESOURCE_EXHAUSTED:
+        return strcmp(answer->reason, "OVERLOADED") == 0 ? ANSWER_RETRY : ANSWER_REFUSED;
+    case GRPC_STATUS_ABORTED:
+    case GRPC_STATUS_CANCELLED:
+    case GRPC_STATUS_DEADLINE_EXCEEDED:
+    case GRPC_STATUS_UNKNOWN:
+    case GRPC_STATUS_INTERNAL:
+    /* One node's damage: another may serve a read. */
+    case GRPC_STATUS_DATA_LOSS:
+        return ANSWER_UNKNOWN;
+    default:
+        return ANSWER_REFUSED;
+    }
+}
+
+/* ---- all nodes ---- */
+
+void cluster_learn_members(struct cluster *cluster, const Raftogram__V1__StatusResponse *status)
+{
+    for (size_t i = 0; i < status->n_members; i++) {
+        (void)add_endpoint(cluster, status->members[i]->grpc_addr);
+    }
+}
+
+static void start_status(struct cluster *cluster, size_t index, struct crowd *crowd,
+                         struct exchange *exchange, uint64_t deadline_ns)
+{
+    *exchange = (struct exchange){0};
+    exchange_start(exchange, crowd, cluster_channel(cluster, index), STATUS_PATH,
+                   (struct bytes){"", 0}, &raftogram__v1__status_response__descriptor, deadline_ns);
+}
+
+/* Asks the addresses [first, end) at once. */
+static void ask_range(struct cluster *cluster, size_t first, size_t end, uint64_t deadline_ns,
+                      struct node_answer *out)
+{
+    struct exchange exchanges[CLUSTER_ADDRESSES_MAX];
+    struct crowd crowd;
+    crowd_init(&crowd);
+    for (size_t i = first; i < end; i++) {
+        start_status(cluster, i, &crowd, &exchanges[i], deadline_ns);
+    }
+    crowd_wait(&crowd);
+    for (size_t i = first; i < end; i++) {
+        out[i] = (struct node_answer){
+            .address = cluster->endpoints[i].address,
+            .answer = exchanges[i].answer,
+            .status = (Raftogram__V1__StatusResponse *)exchanges[i].response,
+        };
+        exchange_release(&exchanges[i]);
+    }
+}
+
+size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node_answer *out)
+{
+    uint64_t deadline_ns = now_ns() + timeout_ms * NS_PER_MS;
+    size_t count = 0;
+    /* Twice if there is something to learn: those that were known, then their other members. */
+    while (count < cluster->endpoint_count) {
+        size_t end = cluster->endpoint_count;
+        ask_range(cluster, count, end, deadline_ns, out);
+        for (; count < end; count++) {
+            if (out[count].status != NULL) {
+                cluster_learn_members(cluster, out[count].status);
+            }
+        }
+    }
+    return count;
+}
+
+void cluster_free_answers(struct node_answer *answers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (answers[i].status != NULL) {
+            raftogram__v1__status_response__free_unpacked(answers[i].status, NULL);
+        }
+    }
+}
+
+const struct node_answer *cluster_find_leader(const struct node_answer *answers, size_t count)
+{
+    const struct node_answer *leader = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const Raftogram__V1__StatusResponse *status = answers[i].status;
+        if (status == NULL || !status->has_quorum || strcmp(status->role, "leader") != 0) {
+            continue;
+        }
+        if (leader == NULL || status->term > leader->status->term) {
+            leader = &answers[i];
+        }
+    }
+    return leader;
+}
+
+/* Chooses whom to ask next: the leader if there is one, else another node that lives, else just
+ * another. */
+static void discover(struct cluster *cluster, uint64_t deadline_ns)
+{
+    uint64_t now = now_ns();
+    uint64_t left_ms = deadline_ns > now ? (deadline_ns - now) / NS_PER_MS : 0;
+    struct node_answer answers[CLUSTER_ADDRESSES_MAX];
+    size_t count =
+        cluster_ask_all(cluster, left_ms < DISCOVER_MS_MAX ? left_ms : DISCOVER_MS_MAX, answers);
+    const struct node_answer *leader = cluster_find_leader(answers, count);
+    size_t next = (cluster->current + 1) % count;
+    if (leader != NULL) {
+        next = (size_t)(leader - answers);
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            size_t index = (next + i) % count;
+            if (answers[index].status != NULL) {
+                next = index;
+                break;
+            }
+        }
+    }
+    cluster->current = next;
+    cluster_free_answers(answers, count);
+}
+
+/* ---- calls ---- */
+
+struct attempts {
+    uint64_t deadline_ns;
+    uint64_t backoff_ms;
+    unsigned redirects; /* in a row */
+    bool is_unknown;    /* an attempt may have been done */
+};
+
+/* Sleeps, longer each time; false when the time is up. */
+static bool back_off(struct attempts *attempts)
+{
+    uint64_t now = now_ns();
+    uint64_t wait_ns = attempts->backoff_ms * NS_PER_MS;
+    if (now + wait_ns >= attempts->deadline_ns) {
+        return false;
+    }
+    struct timespec left = {(time_t)(wait_ns / NS_PER_S), (long)(wait_ns % NS_PER_S)};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+    attempts->backoff_ms =
+        attempts->backoff_ms * 2 < BACKOFF_MS_MAX ? attempts->backoff_ms * 2 : BACKOFF_MS_MAX;
+    return true;
+}
+
+static uint64_t attempt_deadline_ns(const struct cluster *cluster, const struct cluster_call *call,
+                                    const struct attempts *attempts)
+{
+    if (call->kind == CALL_ONCE) {
+        return attempts->deadline_ns;
+    }
+    uint64_t part_ms = cluster->timeout_ms / ATTEMPT_PART;
+    uint64_t part_ns = (part_ms > ATTEMPT_MS_MIN ? part_ms : ATTEMPT_MS_MIN) * NS_PER_MS;
+    uint64_t deadline_ns = now_ns() + part_ns;
+    return deadline_ns < attempts->deadline_ns ? deadline_ns : attempts->deadline_ns;
+}
+
+static ProtobufCMessage *attempt(struct cluster *cluster, const struct cluster_call *call,
+                                 struct bytes request, uint64_t deadline_ns, struct answer *answer)
+{
+    struct crowd crowd;
+    crowd_init(&crowd);
+    struct exchange exchange = {0};
+    exchange_start(&exchange, &crowd, cluster_channel(cluster, cluster->current), call->path,
+                   request, call->response, deadline_ns);
+    crowd_wait(&crowd);
+    exchange_release(&exchange);
+    ProtobufCMessage *response = exchange.response;
+    if (response != NULL && call->judge != NULL) {
+        call->judge(response, &exchange.answer);
+        if (exchange.answer.code != GRPC_STATUS_OK) {
+            protobuf_c_message_free_unpacked(response, NULL);
+            response = NULL;
+        }
+    }
+    *answer = exchange.answer;
+    return response;
+}
+
+/* Prepares the next attempt; false when the time is up. */
+static bool follow(struct cluster *cluster, const struct answer *answer, struct attempts *attempts)
+{
+    int leader = answer->is_not_leader && answer->leader[0] != '\0'
+                     ? add_endpoint(cluster, answer->leader)
+                     : -1;
+    if (leader >= 0 && attempts->redirects < REDIRECTS_AT_ONCE_MAX) {
+        attempts->redirects++;
+        cluster->current = (size_t)leader;
+        return now_ns() < attempts->deadline_ns;
+    }
+    attempts->redirects = 0;
+    if (!back_off(attempts)) {
+        return false;
+    }
+    discover(cluster, attempts->deadline_ns);
+    return true;
+}
+
+/* Says why it ended without a response, and returns the exit code. */
+static int give_up(const struct cluster *cluster, const struct answer *answer, bool is_refused,
+                   bool is_unknown)
+{
+    const char *reason =
+        answer->reason[0] != '\0' ? answer->reason : answer_code_name(answer->code);
+    if (is_refused) {
+        complain("%s (%s)", answer->message, reason);
+        return EXIT_REFUSED;
+    }
+    complain("%s%s: %s (%s)",
+             is_unknown ? "outcome unknown, it may have been done; the cluster is unavailable; "
+                        : "the cluster is unavailable; ",
+             cluster->endpoints[cluster->current].address, answer->message, reason);
+    return EXIT_UNAVAILABLE;
+}
+
+static int call_until_done(struct cluster *cluster, const struct cluster_call *call,
+                           struct bytes request, ProtobufCMessage **out)
+{
+    struct attempts attempts = {
+        .deadline_ns = now_ns() + cluster->timeout_ms * NS_PER_MS,
+        .backoff_ms = BACKOFF_MS_MIN,
+    };
+    for (;;) {
+        struct answer answer;
+        uint64_t deadline_ns = attempt_deadline_ns(cluster, call, &attempts);
+        *out = attempt(cluster, call, request, deadline_ns, &answer);
+        if (*out != NULL) {
+            return 0;
+        }
+        enum answer_class class = answer_classify(&answer);
+        if (class == ANSWER_UNKNOWN && call->kind != CALL_READ) {
+            attempts.is_unknown = true;
+        }
+        bool is_refused = class == ANSWER_REFUSED;
+        bool is_final = is_refused || (class == ANSWER_UNKNOWN && call->kind == CALL_ONCE);
+        size_t asked = cluster->current;
+        if (is_final || !follow(cluster, &answer, &attempts)) {
+            cluster->current = asked;
+            return give_up(cluster, &answer, is_refused, attempts.is_unknown);
+        }
+    }
+}
+
+int cluster_call(struct cluster *cluster, const struct cluster_call *call, ProtobufCMessage **out)
+{
+    struct buf request = {0};
+    size_t size = protobuf_c_message_get_packed_size(call->request);
+    uint8_t *data = size > 0 ? buf_extend(&request, size) : NULL;
+    if (buf_failed(&request)) {
+        complain("out of memory for the request");
+        return EXIT_REFUSED;
+    }
+    if (data != NULL) {
+        protobuf_c_message_pack(call->request, data);
+    }
+    ProtobufCMessage *response = NULL;
+    int code = call_until_done(cluster, call, buf_bytes(&request), &response);
+    if (code == 0) {
+        *out = response;
+    }
+    buf_finish(&request);
+    return code;
+}

@@ -1,0 +1,253 @@
+#include "output.h"
+
+#include "base/check.h"
+#include "verbs.h"
+#include "json/json.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <wchar.h>
+
+/* ---- text ---- */
+
+/* The code point of a well-formed UTF-8 character. */
+static wchar_t decode_character(const uint8_t *data, size_t size)
+{
+    static const uint8_t first_bits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t point = data[0] & first_bits[size];
+    for (size_t i = 1; i < size; i++) {
+        point = point << 6 | (data[i] & 0x3f);
+    }
+    return (wchar_t)point;
+}
+
+static void append_escaped(struct buf *out, uint8_t byte)
+{
+    switch (byte) {
+    case '\n':
+        buf_append_text(out, "\\n");
+        break;
+    case '\t':
+        buf_append_text(out, "\\t");
+        break;
+    case '\r':
+        buf_append_text(out, "\\r");
+        break;
+    default:
+        buf_printf(out, "\\x%02x", byte);
+    }
+}
+
+static bool is_control(wchar_t point)
+{
+    bool is_c0_or_c1 = point < 0x20 || (point >= 0x7f && point < 0xa0);
+    /* Marks that turn the direction of what follows could make one line look like another. */
+    bool is_direction =
+        (point >= 0x202a && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
+    bool is_line_end = point == 0x2028 || point == 0x2029;
+    return is_c0_or_c1 || is_direction || is_line_end;
+}
+
+static void append_character(struct buf *out, const uint8_t *data, size_t size)
+{
+    wchar_t point = decode_character(data, size);
+    if (!is_control(point)) {
+        buf_append(out, data, size);
+    } else if (size == 1) {
+        append_escaped(out, data[0]);
+    } else {
+        buf_printf(out, "\\u%04x", (unsigned)point);
+    }
+}
+
+void output_printable(struct buf *out, struct bytes text)
+{
+    bool is_text = bytes_is_utf8(text);
+    const uint8_t *data = text.data;
+    for (size_t i = 0; i < text.size;) {
+        size_t size = 1;
+        if (is_text) {
+            size = bytes_utf8_character((struct bytes){data + i, text.size - i});
+            append_character(out, data + i, size);
+        } else if (data[i] >= 0x20 && data[i] < 0x7f) {
+            buf_append_byte(out, data[i]);
+        } else {
+            append_escaped(out, data[i]);
+        }
+        i += size;
+    }
+}
+
+/* In terminal columns, of what output_printable() wrote. */
+static size_t printed_width(const char *text)
+{
+    const uint8_t *data = (const uint8_t *)text;
+    size_t left = strlen(text);
+    size_t width = 0;
+    while (left > 0) {
+        size_t size = bytes_utf8_character((struct bytes){data, left});
+        CHECK(size > 0);
+        int columns = wcwidth(decode_character(data, size));
+        width += columns >= 0 ? (size_t)columns : 1;
+        data += size;
+        left -= size;
+    }
+    return width;
+}
+
+/* ---- tables ---- */
+
+void table_add(struct table *table, struct bytes text)
+{
+    size_t start = table->text.size;
+    output_printable(&table->text, text);
+    buf_append_byte(&table->text, 0);
+    if (buf_failed(&table->text)) {
+        return;
+    }
+    size_t column = table->cells % table->columns;
+    size_t width = printed_width((const char *)table->text.data + start);
+    if (width > table->widths[column]) {
+        table->widths[column] = width;
+    }
+    table->cells++;
+}
+
+void table_add_text(struct table *table, const char *text)
+{
+    table_add(table, bytes_of_text(text));
+}
+
+void table_add_number(struct table *table, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    table_add_text(table, text);
+}
+
+static void print_cell(const struct table *table, size_t column, const char *text)
+{
+    bool is_last = column == table->columns - 1;
+    fputs(text, stdout);
+    if (is_last) {
+        putchar('\n');
+        return;
+    }
+    for (size_t width = printed_width(text); width < table->widths[column] + 2; width++) {
+        putchar(' ');
+    }
+}
+
+static void print_header(struct table *table)
+{
+    for (size_t i = 0; i < table->columns; i++) {
+        size_t width = strlen(table->headers[i]);
+        if (width > table->widths[i]) {
+            table->widths[i] = width;
+        }
+    }
+    for (size_t i = 0; i < table->columns; i++) {
+        print_cell(table, i, table->headers[i]);
+    }
+    table->is_header_printed = true;
+}
+
+void table_print(struct table *table)
+{
+    CHECK(table->columns > 0);
+    CHECK(table->columns <= TABLE_COLUMNS_MAX);
+    if (buf_failed(&table->text)) {
+        complain("out of memory for the table");
+        return;
+    }
+    CHECK(table->cells % table->columns == 0);
+    if (!table->is_header_printed) {
+        print_header(table);
+    }
+    const char *cell = (const char *)table->text.data;
+    for (size_t i = 0; i < table->cells; i++) {
+        print_cell(table, i % table->columns, cell);
+        cell += strlen(cell) + 1;
+    }
+    table->cells = 0;
+    buf_reset(&table->text);
+}
+
+void table_finish(struct table *table)
+{
+    buf_finish(&table->text);
+}
+
+/* ---- JSON ---- */
+
+void output_json(const ProtobufCMessage *message, const char *before)
+{
+    struct buf text = {0};
+    json_encode(message, JSON_NAMES_CAMEL, &text);
+    if (buf_failed(&text)) {
+        complain("out of memory for the answer");
+    } else if (before == NULL) {
+        printf("%s\n", buf_text(&text));
+    } else {
+        /* Every message that gets here has fields, so that its text goes on after the comma. */
+        printf("{%s%s\n", before, buf_text(&text) + 1);
+    }
+    buf_finish(&text);
+}
+
+/* ---- messages ---- */
+
+static const char *const message_headers[] = {"SEQUENCE", "TIME", "AUTHOR", "MESSAGE"};
+
+void message_output_init(struct message_output *output, bool is_json)
+{
+    *output = (struct message_output){
+        .is_json = is_json,
+        .table = {.headers = message_headers, .columns = 4},
+    };
+}
+
+/* As in the logs of the daemon: UTC. */
+static void format_time(int64_t unix_ms, char *out, size_t size)
+{
+    time_t seconds = (time_t)(unix_ms / 1000);
+    struct tm tm;
+    if (unix_ms < 0 || gmtime_r(&seconds, &tm) == NULL) {
+        snprintf(out, size, "%lld ms", (long long)unix_ms);
+        return;
+    }
+    char date[32];
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out, size, "%s.%03dZ", date, (int)(unix_ms % 1000));
+}
+
+static void add_message(struct table *table, const Raftogram__V1__StoredMessage *message)
+{
+    char text[64];
+    format_time(message->timestamp_unix_ms, text, sizeof(text));
+    table_add_number(table, message->sequence);
+    table_add_text(table, text);
+    table_add_text(table, message->author_id);
+    table_add(table, (struct bytes){message->payload.data, message->payload.len});
+}
+
+void message_output_print(struct message_output *output, Raftogram__V1__StoredMessage **messages,
+                          size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (output->is_json) {
+            output_json(&messages[i]->base, NULL);
+        } else {
+            add_message(&output->table, messages[i]);
+        }
+    }
+    if (!output->is_json) {
+        table_print(&output->table);
+    }
+}
+
+void message_output_finish(struct message_output *output)
+{
+    table_finish(&output->table);
+}

@@ -1,0 +1,53 @@
+/* What the verbs print: tables for people and JSON for scripts, on stdout. */
+#ifndef RAFTOGRAM_CTL_OUTPUT_H
+#define RAFTOGRAM_CTL_OUTPUT_H
+
+#include "base/buf.h"
+#include "raftogram/v1/messaging.pb-c.h"
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Appends what a terminal shows safely on one line: UTF-8 text with its control characters escaped
+ * (\n, \x1b), anything else with every byte that is not printable ASCII as \xNN. */
+void output_printable(struct buf *out, struct bytes text);
+
+#define TABLE_COLUMNS_MAX 16
+
+/* Rows gather until table_print(). The columns of a later batch are never narrower, so that pages
+ * of one listing stand under one header. Zeroed memory with `headers` and `columns` set is a valid
+ * empty table. */
+struct table {
+    const char *const *headers;
+    size_t columns;
+    size_t widths[TABLE_COLUMNS_MAX];
+    bool is_header_printed;
+    size_t cells;
+    struct buf text; /* the cells, each ended by NUL */
+};
+
+void table_add(struct table *table, struct bytes text);
+void table_add_text(struct table *table, const char *text);
+void table_add_number(struct table *table, uint64_t value);
+/* Prints the rows so far, and the header if this is the first time. Without memory it complains and
+ * prints nothing. */
+void table_print(struct table *table);
+void table_finish(struct table *table);
+
+/* Prints a message as JSON on one line. `before` (may be NULL) are members to put in front of its
+ * own, as JSON text that ends with a comma. */
+void output_json(const ProtobufCMessage *message, const char *before);
+
+/* The table of messages that history and tail print, or their JSON. */
+struct message_output {
+    bool is_json;
+    struct table table;
+};
+
+void message_output_init(struct message_output *output, bool is_json);
+void message_output_print(struct message_output *output, Raftogram__V1__StoredMessage **messages,
+                          size_t count);
+void message_output_finish(struct message_output *output);
+
+#endif

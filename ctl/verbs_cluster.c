@@ -1,0 +1,310 @@
+/* status and transfer-leader. */
+#include "output.h"
+#include "raftogram/v1/cluster.pb-c.h"
+#include "verbs.h"
+#include "json/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define STATUS_MS_MAX 2000 /* a node that says nothing for so long is shown as unreachable */
+#define NODES_MAX CLUSTER_ADDRESSES_MAX
+
+/* One row: a node by its id. */
+struct node {
+    const char *id; /* "" when only its address is known, and it does not answer */
+    const char *address;
+    const struct node_answer *answer;       /* its own; NULL: not asked, as its address is bad */
+    const Raftogram__V1__Member *by_leader; /* what the leader knows of it; NULL without leader */
+};
+
+/* ---- who is there ---- */
+
+static const struct node_answer *answer_of(const struct node_answer *answers, size_t count,
+                                           const Raftogram__V1__Member *member)
+{
+    const struct node_answer *refusal = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const Raftogram__V1__StatusResponse *status = answers[i].status;
+        if (status != NULL && strcmp(status->node_id, member->node_id) == 0) {
+            return &answers[i];
+        }
+        if (strcmp(answers[i].address, member->grpc_addr) == 0) {
+            refusal = &answers[i];
+        }
+    }
+    return refusal;
+}
+
+/* One that knows the members: the leader if there is one. */
+static const Raftogram__V1__StatusResponse *
+best_status(const struct node_answer *answers, size_t count, const struct node_answer *leader)
+{
+    if (leader != NULL) {
+        return leader->status;
+    }
+    const Raftogram__V1__StatusResponse *best = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const Raftogram__V1__StatusResponse *status = answers[i].status;
+        if (status != NULL && (best == NULL || status->term > best->term)) {
+            best = status;
+        }
+    }
+    return best;
+}
+
+static size_t list_nodes(const struct node_answer *answers, size_t count,
+                         const Raftogram__V1__StatusResponse *best, bool has_leader,
+                         struct node *out)
+{
+    size_t nodes = 0;
+    for (size_t i = 0; i < best->n_members && nodes < NODES_MAX; i++) {
+        const Raftogram__V1__Member *member = best->members[i];
+        out[nodes++] = (struct node){
+            .id = member->node_id,
+            .address = member->grpc_addr,
+            .answer = answer_of(answers, count, member),
+            .by_leader = has_leader ? member : NULL,
+        };
+    }
+    return nodes;
+}
+
+/* ---- the table ---- */
+
+static void format_uptime(uint64_t seconds, char *out, size_t size)
+{
+    unsigned long long s = seconds;
+    if (s < 60) {
+        snprintf(out, size, "%llus", s);
+    } else if (s < 60 * 60) {
+        snprintf(out, size, "%llum%llus", s / 60, s % 60);
+    } else if (s < 24 * 60 * 60) {
+        snprintf(out, size, "%lluh%llum", s / 3600, s / 60 % 60);
+    } else {
+        snprintf(out, size, "%llud%lluh", s / 86400, s / 3600 % 24);
+    }
+}
+
+static const char *const node_headers[] = {"NODE",    "ROLE",   "TERM",     "COMMIT",
+                                           "APPLIED", "LAST",   "SNAPSHOT", "LAG",
+                                           "CONTACT", "UPTIME", "VERSION",  "ADDRESS"};
+#define NODE_COLUMNS (sizeof(node_headers) / sizeof(node_headers[0]))
+
+/* How far behind the leader it is, and when the leader heard of it. */
+static void add_leader_view(struct table *table, const struct node *node,
+                            const Raftogram__V1__StatusResponse *best)
+{
+    const Raftogram__V1__Member *member = node->by_leader;
+    if (member == NULL || strcmp(member->node_id, best->node_id) == 0) {
+        table_add_text(table, "-");
+        table_add_text(table, "-");
+        return;
+    }
+    char contact[32];
+    snprintf(contact, sizeof(contact), "%llu ms", (unsigned long long)member->last_contact_ms);
+    table_add_number(
+        table, best->last_index > member->match_index ? best->last_index - member->match_index : 0);
+    table_add_text(table, contact);
+}
+
+static void add_node(struct table *table, const struct node *node,
+                     const Raftogram__V1__StatusResponse *best)
+{
+    const Raftogram__V1__StatusResponse *status =
+        node->answer == NULL ? NULL : node->answer->status;
+    table_add_text(table, node->id);
+    if (status == NULL) {
+        table_add_text(table, "unreachable");
+        for (size_t i = 0; i < 5; i++) {
+            table_add_text(table, "-");
+        }
+        add_leader_view(table, node, best);
+        table_add_text(table, "-");
+        table_add_text(table, "-");
+    } else {
+        char uptime[32];
+        format_uptime(status->uptime_seconds, uptime, sizeof(uptime));
+        table_add_text(table, status->role);
+        table_add_number(table, status->term);
+        table_add_number(table, status->commit_index);
+        table_add_number(table, status->applied_index);
+        table_add_number(table, status->last_index);
+        table_add_number(table, status->snapshot_index);
+        add_leader_view(table, node, best);
+        table_add_text(table, uptime);
+        table_add_text(table, status->version);
+    }
+    table_add_text(table, node->address);
+}
+
+static void print_status(const struct node *nodes, size_t count,
+                         const Raftogram__V1__StatusResponse *best, bool has_leader)
+{
+    struct table table = {.headers = node_headers, .columns = NODE_COLUMNS};
+    for (size_t i = 0; i < count; i++) {
+        add_node(&table, &nodes[i], best);
+    }
+    table_print(&table);
+    table_finish(&table);
+    struct buf line = {0};
+    output_printable(&line, bytes_of_text(best->cluster_id));
+    printf("\ncluster %s, ", line.size == 0 ? "not formed yet" : buf_text(&line));
+    buf_reset(&line);
+    output_printable(&line, bytes_of_text(best->node_id));
+    printf("%s%s\n", has_leader ? "has a quorum, led by " : "has NO LEADER with a quorum",
+           has_leader ? buf_text(&line) : "");
+    buf_finish(&line);
+}
+
+/* ---- JSON ---- */
+
+static void append_member(struct buf *out, const char *name, const char *text)
+{
+    buf_printf(out, "\"%s\":", name);
+    json_append_string(out, bytes_of_text(text));
+}
+
+/* A node that answers has all members of its own StatusResponse besides. */
+static void append_node(struct buf *out, const struct node *node)
+{
+    const Raftogram__V1__StatusResponse *status =
+        node->answer == NULL ? NULL : node->answer->status;
+    struct buf own = {0};
+    buf_append_byte(out, '{');
+    append_member(out, "grpcAddr", node->address);
+    buf_printf(out, ",\"isReachable\":%s,", status != NULL ? "true" : "false");
+    if (status != NULL) {
+        json_encode(&status->base, JSON_NAMES_CAMEL, &own);
+        buf_append_text(out, buf_text(&own) + 1);
+    } else {
+        append_member(out, "nodeId", node->id);
+        buf_append_text(out, ",\"role\":\"unreachable\",");
+        append_member(out, "error", node->answer == NULL ? "" : node->answer->answer.message);
+        buf_append_byte(out, '}');
+    }
+    buf_finish(&own);
+}
+
+static void print_status_json(const struct node *nodes, size_t count,
+                              const Raftogram__V1__StatusResponse *best, bool has_leader)
+{
+    struct buf text = {0};
+    buf_append_byte(&text, '{');
+    append_member(&text, "clusterId", best->cluster_id);
+    buf_append_byte(&text, ',');
+    append_member(&text, "leaderId", has_leader ? best->node_id : "");
+    buf_printf(&text, ",\"term\":\"%llu\",\"hasQuorum\":%s,\"nodes\":[",
+               (unsigned long long)best->term, has_leader ? "true" : "false");
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0) {
+            buf_append_byte(&text, ',');
+        }
+        append_node(&text, &nodes[i]);
+    }
+    buf_append_text(&text, "]}\n");
+    fputs(buf_text(&text), stdout);
+    buf_finish(&text);
+}
+
+/* ---- status ---- */
+
+static int run_status(struct cluster *cluster, const struct arguments *arguments)
+{
+    struct node_answer answers[CLUSTER_ADDRESSES_MAX];
+    uint64_t timeout_ms =
+        arguments->timeout_ms < STATUS_MS_MAX ? arguments->timeout_ms : STATUS_MS_MAX;
+    size_t count = cluster_ask_all(cluster, timeout_ms, answers);
+    const struct node_answer *leader = cluster_find_leader(answers, count);
+    const Raftogram__V1__StatusResponse *best = best_status(answers, count, leader);
+    if (best == NULL) {
+        for (size_t i = 0; i < count; i++) {
+            complain("%s: %s", answers[i].address, answers[i].answer.message);
+        }
+        complain("the cluster is unavailable: no node answers");
+        return EXIT_UNAVAILABLE;
+    }
+    struct node nodes[NODES_MAX];
+    size_t node_count = list_nodes(answers, count, best, leader != NULL, nodes);
+    if (arguments->is_json) {
+        print_status_json(nodes, node_count, best, leader != NULL);
+    } else {
+        print_status(nodes, node_count, best, leader != NULL);
+    }
+    cluster_free_answers(answers, count);
+    return EXIT_DONE;
+}
+
+const struct verb verb_status = {
+    .name = "status",
+    .synopsis = "",
+    .summary = "Shows all nodes of the cluster",
+    .help = "Asks each member itself; a node that does not answer within 2 s is shown as\n"
+            "unreachable.\n"
+            "\n"
+            "  ROLE      leader, follower or candidate, as the node says\n"
+            "  COMMIT    the highest log index that it knows to be on a majority\n"
+            "  APPLIED   what it has applied of that\n"
+            "  LAST      the last index of its log\n"
+            "  SNAPSHOT  its log before this index may be gone\n"
+            "  LAG       how many entries it is behind, as the leader knows\n"
+            "  CONTACT   how long ago the leader heard of it\n"
+            "\n"
+            "Exit code 0 when any node answers, with or without a quorum: scripts look at\n"
+            "hasQuorum of -o json.\n"
+            "\n"
+            "Examples:\n"
+            "  raftogramctl status\n"
+            "  raftogramctl status -o json | jq -e .hasQuorum\n"
+            "  watch -n 1 raftogramctl status -addr 10.0.0.1:9000,10.0.0.2:9000\n",
+    .run = run_status,
+};
+
+/* ---- transfer-leader ---- */
+
+static int run_transfer_leader(struct cluster *cluster, const struct arguments *arguments)
+{
+    Raftogram__V1__TransferLeadershipRequest request =
+        RAFTOGRAM__V1__TRANSFER_LEADERSHIP_REQUEST__INIT;
+    Raftogram__V1__TransferLeadershipResponse *response;
+    if (arguments->operand_count > 0) {
+        request.target_node_id = arguments->operands[0];
+    }
+    const struct cluster_call call = {
+        /* Without a target each one moves it on. */
+        .kind = arguments->operand_count > 0 ? CALL_REPEATABLE : CALL_ONCE,
+        .path = "/raftogram.v1.Cluster/TransferLeadership",
+        .request = &request.base,
+        .response = &raftogram__v1__transfer_leadership_response__descriptor,
+    };
+    int code = cluster_call(cluster, &call, (ProtobufCMessage **)&response);
+    if (code != 0) {
+        return code;
+    }
+    if (arguments->is_json) {
+        output_json(&response->base, NULL);
+    } else {
+        static const char *const headers[] = {"LEADER", "TERM"};
+        struct table table = {.headers = headers, .columns = 2};
+        table_add_text(&table, response->leader_id);
+        table_add_number(&table, response->term);
+        table_print(&table);
+        table_finish(&table);
+    }
+    raftogram__v1__transfer_leadership_response__free_unpacked(response, NULL);
+    return EXIT_DONE;
+}
+
+const struct verb verb_transfer_leader = {
+    .name = "transfer-leader",
+    .synopsis = "[NODE]",
+    .summary = "Hands leadership to NODE, or to the best follower",
+    .help = "Writes wait for the moment that it takes. Do it before maintenance of the leader;\n"
+            "stopping a leader by SIGTERM does it too.\n"
+            "\n"
+            "Examples:\n"
+            "  raftogramctl transfer-leader\n"
+            "  raftogramctl transfer-leader node2\n",
+    .operands_max = 1,
+    .run = run_transfer_leader,
+};

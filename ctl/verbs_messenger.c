@@ -1,0 +1,382 @@
+/* channels, create, send, history. */
+#include "base/random.h"
+#include "output.h"
+#include "raftogram/v1/messaging.pb-c.h"
+#include "verbs.h"
+#include "json/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SERVICE "/raftogram.v1.Messenger/"
+#define PAGE_MESSAGES_MAX 1000      /* what one ReadHistory or ListChannels answers at most */
+#define HISTORY_LIMIT_DEFAULT 100   /* as the service has it */
+#define PAYLOAD_BYTES_MAX (3 << 20) /* limits.max_payload_bytes can be no larger */
+#define MESSAGE_ID_RANDOM_BYTES 16
+
+/* protobuf-c takes char * also for what it only reads. */
+static char *text_field(const char *text)
+{
+    return (char *)(uintptr_t)(text == NULL ? "" : text);
+}
+
+/* ---- channels ---- */
+
+static const char *const channel_headers[] = {"CHANNEL", "NAME", "MESSAGES", "FIRST", "LAST"};
+
+static void print_channels(struct table *table, Raftogram__V1__ListChannelsResponse *page)
+{
+    for (size_t i = 0; i < page->n_channels; i++) {
+        const Raftogram__V1__Channel *channel = page->channels[i];
+        uint64_t count =
+            channel->last_sequence == 0 ? 0 : channel->last_sequence - channel->first_sequence + 1;
+        table_add_text(table, channel->channel_id);
+        table_add_text(table, channel->name);
+        table_add_number(table, count);
+        table_add_number(table, channel->first_sequence);
+        table_add_number(table, channel->last_sequence);
+    }
+    table_print(table);
+}
+
+/* Many pages are one object all the same. */
+static void print_channels_json(const Raftogram__V1__ListChannelsResponse *page, bool is_first)
+{
+    struct buf text = {0};
+    for (size_t i = 0; i < page->n_channels; i++) {
+        if (!is_first || i > 0) {
+            buf_append_byte(&text, ',');
+        }
+        json_encode(&page->channels[i]->base, JSON_NAMES_CAMEL, &text);
+    }
+    fputs(buf_text(&text), stdout);
+    buf_finish(&text);
+}
+
+static int list_page(struct cluster *cluster, const Raftogram__V1__ListChannelsRequest *request,
+                     Raftogram__V1__ListChannelsResponse **out)
+{
+    const struct cluster_call call = {
+        .kind = CALL_READ,
+        .path = SERVICE "ListChannels",
+        .request = &request->base,
+        .response = &raftogram__v1__list_channels_response__descriptor,
+    };
+    return cluster_call(cluster, &call, (ProtobufCMessage **)out);
+}
+
+static int run_channels(struct cluster *cluster, const struct arguments *arguments)
+{
+    struct table table = {.headers = channel_headers, .columns = 5};
+    char after[CLUSTER_ID_BYTES_MAX + 1] = "";
+    uint32_t left = arguments->limit == 0 ? UINT32_MAX : arguments->limit;
+    bool has_more = true;
+    bool is_first = true;
+    int code = 0;
+    while (code == 0 && has_more && left > 0) {
+        Raftogram__V1__ListChannelsRequest request = RAFTOGRAM__V1__LIST_CHANNELS_REQUEST__INIT;
+        Raftogram__V1__ListChannelsResponse *page;
+        request.prefix = text_field(arguments->prefix);
+        request.after_channel_id = after;
+        request.limit = left < PAGE_MESSAGES_MAX ? left : PAGE_MESSAGES_MAX;
+        code = list_page(cluster, &request, &page);
+        if (code != 0) {
+            break;
+        }
+        if (arguments->is_json) {
+            fputs(is_first ? "{\"channels\":[" : "", stdout);
+            print_channels_json(page, is_first);
+        } else {
+            print_channels(&table, page);
+        }
+        is_first = false;
+        left -= page->n_channels < left ? (uint32_t)page->n_channels : left;
+        has_more = page->has_more && page->n_channels > 0;
+        if (has_more) {
+            snprintf(after, sizeof(after), "%s", page->channels[page->n_channels - 1]->channel_id);
+        }
+        raftogram__v1__list_channels_response__free_unpacked(page, NULL);
+    }
+    if (arguments->is_json && code == 0) {
+        printf("],\"hasMore\":%s}\n", has_more ? "true" : "false");
+    }
+    table_finish(&table);
+    return code;
+}
+
+const struct verb verb_channels = {
+    .name = "channels",
+    .synopsis = "[-prefix P] [-limit N]",
+    .summary = "Lists the channels",
+    .help = "  -prefix P   only ids that begin with P\n"
+            "  -limit N    at most N (default: all)\n"
+            "\n"
+            "Examples:\n"
+            "  raftogramctl channels\n"
+            "  raftogramctl channels -prefix team- -o json | jq -r '.channels[].channelId'\n",
+    .options = OPTION_PREFIX | OPTION_LIMIT,
+    .run = run_channels,
+};
+
+/* ---- create ---- */
+
+static void print_created(const Raftogram__V1__CreateChannelResponse *response)
+{
+    static const char *const headers[] = {"CHANNEL", "NAME", "CREATED"};
+    struct table table = {.headers = headers, .columns = 3};
+    table_add_text(&table, response->channel_id);
+    table_add_text(&table, response->name);
+    table_add_text(&table, response->created ? "yes" : "no, it was there");
+    table_print(&table);
+    table_finish(&table);
+}
+
+static int run_create(struct cluster *cluster, const struct arguments *arguments)
+{
+    Raftogram__V1__CreateChannelRequest request = RAFTOGRAM__V1__CREATE_CHANNEL_REQUEST__INIT;
+    Raftogram__V1__CreateChannelResponse *response;
+    request.channel_id = text_field(arguments->operands[0]);
+    request.name = text_field(arguments->name);
+    const struct cluster_call call = {
+        /* Without an id every call makes another channel. */
+        .kind = request.channel_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
+        .path = SERVICE "CreateChannel",
+        .request = &request.base,
+        .response = &raftogram__v1__create_channel_response__descriptor,
+    };
+    int code = cluster_call(cluster, &call, (ProtobufCMessage **)&response);
+    if (code != 0) {
+        return code;
+    }
+    if (arguments->is_json) {
+        output_json(&response->base, NULL);
+    } else {
+        print_created(response);
+    }
+    raftogram__v1__create_channel_response__free_unpacked(response, NULL);
+    return EXIT_DONE;
+}
+
+const struct verb verb_create = {
+    .name = "create",
+    .synopsis = "[CHANNEL] [-name NAME]",
+    .summary = "Creates a channel",
+    .help = "  CHANNEL     its id; without one the cluster chooses channel-<number>\n"
+            "  -name NAME  what people call it\n"
+            "\n"
+            "A channel that exists already is left as it is, and its stored name is shown.\n"
+            "\n"
+            "Examples:\n"
+            "  raftogramctl create general -name \"General\"\n"
+            "  id=$(raftogramctl create -o json | jq -r .channelId)\n",
+    .operands_max = 1,
+    .options = OPTION_NAME,
+    .run = run_create,
+};
+
+/* ---- send ---- */
+
+/* All of stdin. Returns 0 or an exit code. */
+static int read_stdin(struct buf *out)
+{
+    buf_init(out, PAYLOAD_BYTES_MAX);
+    char chunk[65536];
+    for (;;) {
+        ssize_t got = read(STDIN_FILENO, chunk, sizeof(chunk));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            complain("cannot read stdin: %s", strerror(errno));
+            return EXIT_REFUSED;
+        }
+        if (got == 0) {
+            return 0;
+        }
+        buf_append(out, chunk, (size_t)got);
+        if (buf_failed(out)) {
+            complain("stdin is larger than %d bytes, the most that a message can have",
+                     PAYLOAD_BYTES_MAX);
+            return EXIT_REFUSED;
+        }
+    }
+}
+
+static void make_message_id(char out[2 * MESSAGE_ID_RANDOM_BYTES + 1])
+{
+    uint8_t random[MESSAGE_ID_RANDOM_BYTES];
+    random_bytes(random, sizeof(random));
+    for (size_t i = 0; i < sizeof(random); i++) {
+        snprintf(out + 2 * i, 3, "%02x", random[i]);
+    }
+}
+
+static void print_sent(const Raftogram__V1__SendMessageRequest *request,
+                       const Raftogram__V1__SendMessageResponse *response)
+{
+    static const char *const headers[] = {"CHANNEL", "SEQUENCE", "DEDUPLICATED", "ID"};
+    struct table table = {.headers = headers, .columns = 4};
+    table_add_text(&table, request->channel_id);
+    table_add_number(&table, response->sequence);
+    table_add_text(&table, response->deduplicated ? "yes" : "no");
+    table_add_text(&table, request->client_message_id);
+    table_print(&table);
+    table_finish(&table);
+}
+
+static void print_sent_json(const Raftogram__V1__SendMessageRequest *request,
+                            const Raftogram__V1__SendMessageResponse *response)
+{
+    struct buf before = {0};
+    buf_append_text(&before, "\"channelId\":");
+    json_append_string(&before, bytes_of_text(request->channel_id));
+    buf_append_text(&before, ",\"clientMessageId\":");
+    json_append_string(&before, bytes_of_text(request->client_message_id));
+    buf_append_byte(&before, ',');
+    output_json(&response->base, buf_text(&before));
+    buf_finish(&before);
+}
+
+static int send_message(struct cluster *cluster, const struct arguments *arguments,
+                        struct bytes payload)
+{
+    Raftogram__V1__SendMessageRequest request = RAFTOGRAM__V1__SEND_MESSAGE_REQUEST__INIT;
+    Raftogram__V1__SendMessageResponse *response;
+    char id[2 * MESSAGE_ID_RANDOM_BYTES + 1];
+    make_message_id(id);
+    request.channel_id = arguments->operands[0];
+    request.author_id = text_field(arguments->author);
+    request.client_message_id = arguments->id == NULL ? id : text_field(arguments->id);
+    request.payload = (ProtobufCBinaryData){payload.size, (uint8_t *)(uintptr_t)payload.data};
+    const struct cluster_call call = {
+        /* The id makes it so; who gives an empty one wants no deduplication. */
+        .kind = request.client_message_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
+        .path = SERVICE "SendMessage",
+        .request = &request.base,
+        .response = &raftogram__v1__send_message_response__descriptor,
+    };
+    int code = cluster_call(cluster, &call, (ProtobufCMessage **)&response);
+    if (code == EXIT_UNAVAILABLE && request.client_message_id[0] != '\0') {
+        complain("to try again without doubling it: -id %s", request.client_message_id);
+    }
+    if (code != 0) {
+        return code;
+    }
+    if (arguments->is_json) {
+        print_sent_json(&request, response);
+    } else {
+        print_sent(&request, response);
+    }
+    raftogram__v1__send_message_response__free_unpacked(response, NULL);
+    return EXIT_DONE;
+}
+
+static int run_send(struct cluster *cluster, const struct arguments *arguments)
+{
+    const char *text = arguments->operands[1];
+    if (strcmp(text, "-") != 0) {
+        return send_message(cluster, arguments, bytes_of_text(text));
+    }
+    struct buf payload;
+    int code = read_stdin(&payload);
+    if (code == 0) {
+        code = send_message(cluster, arguments, buf_bytes(&payload));
+    }
+    buf_finish(&payload);
+    return code;
+}
+
+const struct verb verb_send = {
+    .name = "send",
+    .synopsis = "CHANNEL TEXT|-",
+    .summary = "Sends a message",
+    .help =
+        "  TEXT        the message; - takes stdin as it is, text or not\n"
+        "  -author A   who says it\n"
+        "  -id ID      the client message id (default: random). The cluster stores one id once\n"
+        "              per channel, so that sending again with the same id never doubles.\n"
+        "\n"
+        "Retries by itself for -timeout, always with the same id. A text that begins with a\n"
+        "dash goes behind --.\n"
+        "\n"
+        "Examples:\n"
+        "  raftogramctl send general \"Hello\" -author alice\n"
+        "  raftogramctl send alerts - < report.bin\n"
+        "  raftogramctl send general -- -5 degrees\n",
+    .operands_min = 2,
+    .operands_max = 2,
+    .options = OPTION_AUTHOR | OPTION_ID,
+    .run = run_send,
+};
+
+/* ---- history ---- */
+
+static int history_page(struct cluster *cluster, const Raftogram__V1__ReadHistoryRequest *request,
+                        Raftogram__V1__ReadHistoryResponse **out)
+{
+    const struct cluster_call call = {
+        .kind = CALL_READ,
+        .path = SERVICE "ReadHistory",
+        .request = &request->base,
+        .response = &raftogram__v1__read_history_response__descriptor,
+    };
+    return cluster_call(cluster, &call, (ProtobufCMessage **)out);
+}
+
+static int run_history(struct cluster *cluster, const struct arguments *arguments)
+{
+    Raftogram__V1__ReadHistoryRequest request = RAFTOGRAM__V1__READ_HISTORY_REQUEST__INIT;
+    struct message_output output;
+    message_output_init(&output, arguments->is_json);
+    request.channel_id = arguments->operands[0];
+    request.after_sequence = arguments->after;
+    uint64_t left = arguments->limit != 0 ? arguments->limit
+                    : arguments->is_all   ? UINT64_MAX
+                                          : HISTORY_LIMIT_DEFAULT;
+    bool has_more = true;
+    int code = 0;
+    while (has_more && left > 0) {
+        Raftogram__V1__ReadHistoryResponse *page;
+        request.limit = left < PAGE_MESSAGES_MAX ? (uint32_t)left : PAGE_MESSAGES_MAX;
+        code = history_page(cluster, &request, &page);
+        if (code != 0) {
+            break;
+        }
+        message_output_print(&output, page->messages, page->n_messages);
+        left -= page->n_messages < left ? page->n_messages : left;
+        has_more = page->has_more && page->n_messages > 0;
+        if (page->n_messages > 0) {
+            request.after_sequence = page->messages[page->n_messages - 1]->sequence;
+        }
+        raftogram__v1__read_history_response__free_unpacked(page, NULL);
+    }
+    if (code == 0 && has_more && !arguments->is_json) {
+        fflush(stdout);
+        complain("there are more: -after %llu, or -all",
+                 (unsigned long long)request.after_sequence);
+    }
+    message_output_finish(&output);
+    return code;
+}
+
+const struct verb verb_history = {
+    .name = "history",
+    .synopsis = "CHANNEL [-after N] [-limit N|-all]",
+    .summary = "Shows stored messages, oldest first",
+    .help = "  -after N    only those with a sequence over N\n"
+            "  -limit N    at most N (default 100)\n"
+            "  -all        all of them\n"
+            "\n"
+            "What was acknowledged before is there, whichever node is asked. Times are UTC. With\n"
+            "-o json each message is one line, its payload in base64.\n"
+            "\n"
+            "Examples:\n"
+            "  raftogramctl history general -limit 20\n"
+            "  raftogramctl history general -all -o json | jq -r '.payload|@base64d'\n",
+    .operands_min = 1,
+    .operands_max = 1,
+    .options = OPTION_AFTER | OPTION_LIMIT | OPTION_ALL,
+    .run = run_history,
+};
