@@ -231,6 +231,8 @@ int node_create(const struct node_options *options, struct node **out, char *err
     node->is_eligible = true;
     node->applied_index = chat_durable_applied(node->chat);
     node->commit_index = node->applied_index;
+    node->compacted_at = wal_first_index(node->wal) - 1;
+    node->compact_at_ns = node->now_ns + options->snapshot_interval_ns;
     init_lists(node);
     pthread_mutex_init(&node->inbox_lock, NULL);
     pthread_mutex_init(&node->status_lock, NULL);
@@ -616,7 +618,7 @@ void node_get_status(const struct node *node, struct node_status *out)
 
 void node_set_eligible(struct node *node, bool is_eligible)
 {
-    bool eligible = is_eligible && !node->is_log_full && !node->is_diverged;
+    bool eligible = is_eligible && !node->is_log_full && !node->is_diverged && !node->is_draining;
     if (eligible == node->is_eligible) {
         return;
     }
@@ -671,8 +673,8 @@ static bool has_successor(const struct node *node)
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
     for (raft_member member = 0; member < node->options.member_count; member++) {
-        if (member != node->self && status.members[member].is_connected &&
-            status.members[member].is_whole) {
+        const struct raft_member_status *other = &status.members[member];
+        if (member != node->self && other->is_connected && other->is_whole && !other->cannot_lead) {
             return true;
         }
     }
@@ -686,6 +688,9 @@ static void drain_turn(struct node *node)
         node->is_draining = true;
         node->is_changed = true;
         log_info("node", "draining");
+        struct raft_event event = {.kind = RAFT_EVENT_ELIGIBLE};
+        (void)node_step(node, &event);
+        node->is_eligible = false;
     }
     enum raft_propose_answer answer = raft_can_propose(node->raft);
     if (answer == RAFT_PROPOSE_NOW && node->now_ns >= node->drain_retry_ns) {
@@ -772,6 +777,9 @@ static uint64_t next_turn_ns(const struct node *node)
     if (!node->config.is_founded) {
         next = least(next, node->missing_log_ns);
     }
+    if (node->options.snapshot_interval_ns != 0) {
+        next = least(next, node->compact_at_ns);
+    }
     if (node->is_draining && !atomic_load(&node->is_drained)) {
         next = least(next, node->now_ns + NODE_RETRY_NS);
     }
@@ -806,6 +814,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_complete(node);
     send_checkpoint(node);
     node->transport->ops->flush(node->transport);
+    node_compact(node);
     (void)wal_maintain(node->wal);
     publish_status(node);
     return next_turn_ns(node);

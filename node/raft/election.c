@@ -220,7 +220,7 @@ void raft_election_tick(struct raft *raft)
         start_pre_vote(raft);
         return;
     }
-    if (raft->role != RAFT_FOLLOWER) {
+    if (raft->role != RAFT_FOLLOWER || raft->leader != RAFT_NO_MEMBER) {
         raft_election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
     }
     arm_timeout(raft);

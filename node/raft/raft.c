@@ -484,6 +484,7 @@ static void get_member_status(const struct raft *raft, raft_member i,
 {
     const struct member *member = &raft->members[i];
     out->is_whole = raft_member_counts(raft, i);
+    out->cannot_lead = is_leader(raft) && member->cannot_lead;
     if (i == raft->self) {
         out->incarnation = raft->incarnation;
         out->is_connected = true;

@@ -122,6 +122,7 @@ struct raft_message {
             /* refused: prev_index of the request; 0: refused for its term */
             raft_index rejected_index;
             uint64_t read_round;
+            bool cannot_lead; /* it may not campaign now: no target for a transfer */
         } append_response;
         struct {
             raft_index last_index;
@@ -314,6 +315,7 @@ struct raft_member_status {
     bool is_connected;        /* its stream to us stands */
     bool is_whole;
     bool needs_snapshot; /* leader only */
+    bool cannot_lead;    /* as it said; leader only */
 };
 
 struct raft_status {

@@ -40,6 +40,7 @@ struct member {
     raft_index sent_commit; /* the newest commit index that it was told */
     uint64_t acked_round;   /* the newest read round that it answered */
     uint64_t contact_ns;    /* its last answer in this term */
+    bool cannot_lead;       /* its last answer said so */
 };
 
 /* A config change in the log behind the commit index. */
@@ -209,7 +210,9 @@ uint64_t raft_reads_deadline(const struct raft *raft);
 /* ---- transfer.c ---- */
 
 void raft_transfer_start(struct raft *raft, raft_member target);
-void raft_transfer_advance(struct raft *raft); /* the target's log grew */
+void raft_transfer_advance(struct raft *raft);
+/* An answer of a peer came: goes on, or gives up on a target that cannot lead. */
+void raft_transfer_on_answer(struct raft *raft, raft_member peer); /* the target's log grew */
 void raft_transfer_tick(struct raft *raft);
 void raft_transfer_on_role_change(struct raft *raft); /* stepped down, or a leader became known */
 

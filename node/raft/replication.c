@@ -318,6 +318,7 @@ int raft_replication_on_append_request(struct raft *raft, const struct raft_mess
 
     struct raft_message *answer = raft_emit(raft, RAFT_APPEND_RESPONSE, message->peer, true);
     answer->append_response.read_round = message->append_request.read_round;
+    answer->append_response.cannot_lead = !raft->is_eligible || raft->is_installing;
     if (!is_matching(raft, prev_index, prev_term)) {
         raft_index hint = conflict_hint(raft, prev_index, prev_term);
         answer->append_response.rejected_index = prev_index;
@@ -433,6 +434,7 @@ int raft_replication_on_append_response(struct raft *raft, const struct raft_mes
     }
     struct member *member = &raft->members[message->peer];
     member->contact_ns = raft->now_ns;
+    member->cannot_lead = message->append_response.cannot_lead;
     if (message->append_response.read_round > member->acked_round) {
         member->acked_round = message->append_response.read_round;
     }
@@ -440,7 +442,7 @@ int raft_replication_on_append_response(struct raft *raft, const struct raft_mes
         on_success(raft, member, message->append_response.last_index);
         raft_replication_commit(raft);
         raft_replication_open_term(raft);
-        raft_transfer_advance(raft);
+        raft_transfer_on_answer(raft, message->peer);
         raft_membership_admit(raft);
     } else {
         on_rejection(raft, message->peer, message);

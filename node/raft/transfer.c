@@ -5,7 +5,8 @@
 static bool is_target_fit(const struct raft *raft, raft_member target)
 {
     return target >= 0 && target < raft->member_count && target != raft->self &&
-           raft->members[target].is_connected && raft_member_counts(raft, target);
+           raft->members[target].is_connected && !raft->members[target].cannot_lead &&
+           raft_member_counts(raft, target);
 }
 
 static raft_member best_target(const struct raft *raft)
@@ -57,6 +58,15 @@ void raft_transfer_advance(struct raft *raft)
     }
     raft->is_transfer_sent = true;
     raft_emit(raft, RAFT_TIMEOUT_NOW, raft->transfer_target, false);
+}
+
+void raft_transfer_on_answer(struct raft *raft, raft_member peer)
+{
+    if (raft->is_transferring && raft->transfer_target == peer && raft->members[peer].cannot_lead) {
+        finish(raft); /* it is leaving too: somebody else, or nobody */
+        return;
+    }
+    raft_transfer_advance(raft);
 }
 
 void raft_transfer_tick(struct raft *raft)

@@ -95,7 +95,8 @@ static inline bool is_same_raft(const struct raft_message *a, const struct raft_
                a->append_response.last_index == b->append_response.last_index &&
                a->append_response.hint_term == b->append_response.hint_term &&
                a->append_response.rejected_index == b->append_response.rejected_index &&
-               a->append_response.read_round == b->append_response.read_round;
+               a->append_response.read_round == b->append_response.read_round &&
+               a->append_response.cannot_lead == b->append_response.cannot_lead;
     case RAFT_VOTE_REQUEST:
         return a->vote_request.last_index == b->vote_request.last_index &&
                a->vote_request.last_term == b->vote_request.last_term &&
