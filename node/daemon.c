@@ -69,6 +69,7 @@ struct daemon {
     bool has_store_thread;
     struct mailbox store_bell;
     atomic_bool is_store_stopping;
+    atomic_bool is_flush_wanted; /* of all that is applied */
     atomic_int store_error;
 
     enum stop_phase phase;
@@ -87,6 +88,13 @@ static void wake_store(void *context)
     mailbox_wake(&daemon->store_bell);
 }
 
+static void flush_store(void *context)
+{
+    struct daemon *daemon = context;
+    atomic_store(&daemon->is_flush_wanted, true);
+    mailbox_wake(&daemon->store_bell);
+}
+
 static void *run_store(void *context)
 {
     struct daemon *daemon = context;
@@ -96,7 +104,8 @@ static void *run_store(void *context)
     int last = 0;
     while (!atomic_load(&daemon->is_store_stopping)) {
         uint64_t now_ns = clock_monotonic_ns(clock_system());
-        int rc = chat_flush(chat, CHAT_FLUSH_IF_DUE, now_ns);
+        bool is_wanted = atomic_exchange(&daemon->is_flush_wanted, false);
+        int rc = chat_flush(chat, is_wanted ? CHAT_FLUSH_NOW : CHAT_FLUSH_IF_DUE, now_ns);
         uint64_t next_ns = chat_flush_deadline_ns(chat, now_ns);
         if (next_ns > now_ns + CHAT_GENERATION_AGE_NS) {
             next_ns = now_ns + CHAT_GENERATION_AGE_NS; /* apply wakes us by size only, not by age */
@@ -206,6 +215,11 @@ static int create_node(struct daemon *daemon, char *error, size_t error_size)
         .clock = clock_system(),
         .wal = daemon->boot.wal,
         .chat = daemon->boot.chat,
+        .snapshot_interval_ns = config->raft.snapshot_interval_ns,
+        .snapshot_threshold = config->raft.snapshot_threshold,
+        .trailing_logs = config->raft.trailing_logs,
+        .flush_store = flush_store,
+        .flush_store_context = daemon,
         .on_change = dispatch_on_change,
         .on_change_context = daemon->dispatch,
     };

@@ -92,6 +92,16 @@ struct node_options {
     bool is_new;       /* the data_dir was empty before this start */
     struct chat *chat; /* the caller's; chat_durable_applied() within the log */
     uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
+    /* Compaction: every interval, if at least `threshold` entries were applied since the last, the
+     * log is cut but for the newest `trailing_logs`, and never behind what the store has durably.
+     * Interval 0: never. */
+    uint64_t snapshot_interval_ns;
+    uint64_t snapshot_threshold;
+    uint64_t trailing_logs;
+    /* Asks for a flush of all that is applied, on the store thread; node_wake() when it is done.
+     * May be NULL. */
+    void (*flush_store)(void *context);
+    void *flush_store_context;
     /* Called on the node's thread when role, leader, quorum or readiness changed; may be NULL. */
     void (*on_change)(void *context);
     void *on_change_context;

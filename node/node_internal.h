@@ -18,6 +18,8 @@
 #define NODE_CHECKPOINTS_MAX 64u
 #define NODE_RETRY_NS (10 * NS_PER_MS) /* before a refused read or forward is tried again */
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
+#define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
+#define NODE_HOLD_BYTES_MAX (1u << 30) /* of log on the disk; beyond it nothing is held back */
 #define NODE_READ_WAIT_TIMEOUTS 4      /* election timeouts that a read waits for a leader */
 
 /* Requests whose read index was asked for together. */
@@ -40,6 +42,13 @@ struct forwarded {
 struct checkpoint {
     raft_index index;
     uint64_t hash;
+};
+
+/* What a peer still needs from the log: all behind `index`. */
+struct log_hold {
+    raft_index index;
+    uint64_t until_ns;
+    bool is_transfer; /* of a snapshot that ends at `index` */
 };
 
 struct node {
@@ -106,6 +115,11 @@ struct node {
     bool is_changed;
     uint64_t drain_retry_ns;
     uint64_t missing_log_ns; /* when to say again who is missing */
+    uint64_t compact_at_ns;  /* when to look again whether the log can be cut */
+    raft_index compacted_at; /* what was applied when it was cut last */
+    bool is_compaction_due;
+    bool is_flush_asked;
+    struct log_hold holds[RAFT_MEMBERS_MAX];
     struct checkpoint
         checkpoints[NODE_CHECKPOINTS_MAX]; /* ring, by index / NODE_CHECKPOINT_ENTRIES */
     raft_index checkpoint_sent;
@@ -153,6 +167,13 @@ void node_settle_transfers(struct node *node);
 void node_complete(struct node *node);
 void node_finish_request(struct node *node, struct node_request *request,
                          enum node_outcome outcome);
+
+/* node_compact.c */
+
+/* At the end of a turn: cuts the log if that is due. */
+void node_compact(struct node *node);
+/* Keeps the log behind `index` for a peer that makes progress, for a while. */
+void node_hold_log(struct node *node, raft_member member, raft_index index, bool is_transfer);
 
 /* node_config.c */
 

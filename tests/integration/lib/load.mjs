@@ -128,3 +128,21 @@ export class Follower {
       `${this.node.id}: a subscription missed, doubled or reordered messages`);
   }
 }
+
+// Sends `count` messages of `bytes` bytes as fast as a window of calls allows.
+export async function fill(cluster, { channelId, count, bytes = 200, window = 128, from = 0 }) {
+  const leader = await cluster.leader();
+  const client = new Client(leader.grpc);
+  if (from === 0) await client.createChannel({ channelId });
+  const payload = Buffer.alloc(bytes, 'x');
+  let next = from;
+  const worker = async () => {
+    while (next < from + count) {
+      const clientMessageId = `${channelId}-${next}`;
+      next += 1;
+      await client.send({ channelId, authorId: 'fill', payload, clientMessageId }, { deadline: 30000 });
+    }
+  };
+  await Promise.all(Array.from({ length: window }, worker));
+  client.close();
+}
