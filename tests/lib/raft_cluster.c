@@ -1040,6 +1040,7 @@ void cluster_wipe(struct cluster *cluster, raft_member n, bool is_damaged)
     node->disk_voted_for = RAFT_NO_MEMBER;
     node->incarnation = ++cluster->last_incarnation;
     node->is_fresh = !is_damaged;
+    cluster_check_wiped(cluster);
 }
 
 void cluster_pause(struct cluster *cluster, raft_member n)

@@ -247,6 +247,7 @@ void cluster_check_apply(struct cluster *cluster, raft_member node);
 void cluster_check_role(struct cluster *cluster, raft_member node);
 void cluster_check_read(struct cluster *cluster, raft_member node,
                         const struct raft_ready_read *ready);
+void cluster_check_wiped(struct cluster *cluster);
 /* The incarnations whose admission is complete (membership.c); all 0 while nothing is founded. */
 struct raft_config cluster_check_config(const struct cluster *cluster);
 raft_index cluster_check_committed(const struct cluster *cluster);

@@ -73,6 +73,27 @@ void cluster_check_destroy(struct cluster_check *check)
     free(check);
 }
 
+void cluster_check_wiped(struct cluster *cluster)
+{
+    struct cluster_check *check = cluster->check;
+    for (raft_member i = 0; i < cluster->options.count; i++) {
+        if (log_last(&cluster->nodes[i].disk) > 0 ||
+            (cluster->nodes[i].raft != NULL && log_last(&cluster->nodes[i].log) > 0)) {
+            return;
+        }
+    }
+    /* Nobody remembers that it was founded: terms and entries may begin anew. */
+    if (check->committed_count == 0) {
+        check->seen_count = 0;
+        if (check->seen != NULL) {
+            memset(check->seen, 0, check->seen_capacity * sizeof *check->seen);
+        }
+        if (check->leaders != NULL) {
+            memset(check->leaders, 0, check->leader_capacity * sizeof *check->leaders);
+        }
+    }
+}
+
 struct raft_config cluster_check_config(const struct cluster *cluster)
 {
     return cluster->check->sealed;
