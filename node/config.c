@@ -484,7 +484,9 @@ int config_parse(const char *name, struct bytes text, struct config **out, char 
         return ERR_NOMEM;
     }
     set_defaults(config);
-    yaml_parser_set_input_string(&parser, text.data, text.size);
+    /* libyaml asserts that there is a text, also when it is empty. */
+    yaml_parser_set_input_string(&parser, text.size > 0 ? text.data : (const uint8_t *)"",
+                                 text.size);
     struct config_reader reader = {.file = name, .error = error, .error_size = error_size};
     int rc = parse_with(&parser, &reader, text, config);
     yaml_parser_delete(&parser);

@@ -545,8 +545,11 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
     log_set_common("node", config->cluster.node_id);
     raise_file_limit();
     int signals = open_signals();
+    log_hold();
     int rc = signals < 0 ? ERR_IO : open_rooms(daemon, error, error_size);
-    if (rc == 0) {
+    bool is_open = rc == 0;
+    if (is_open) {
+        log_release(false);
         peer_start(daemon->peer);
         (void)sd_notify(0, "READY=1");
         log_info("daemon", "serving", LOG_STR("version", RAFTOGRAM_VERSION),
@@ -561,6 +564,9 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
         }
     }
     close_rooms(daemon);
+    if (!is_open) {
+        log_release(true); /* the caller's one line says it all */
+    }
     if (signals >= 0) {
         close(signals);
     }

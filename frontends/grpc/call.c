@@ -21,16 +21,22 @@ static void encode(const struct call *call, const ProtobufCMessage *message, str
     }
 }
 
+struct rpc_status status_with_details(int code, const char *message, const struct buf *details)
+{
+    struct rpc_status answer = {.code = code, .message = message};
+    if (!buf_failed(details) && details->size > 0) {
+        answer.trailers[0] =
+            (struct rpc_metadata){.key = "grpc-status-details-bin", .value = buf_bytes(details)};
+        answer.trailer_count = 1;
+    }
+    return answer;
+}
+
 void refuse(struct rpc_call *rpc, const struct dispatch_status *status)
 {
     struct buf details = {0};
     dispatch_status_encode(status, &details);
-    struct rpc_status answer = {.code = status->code, .message = status->message};
-    if (!buf_failed(&details) && details.size > 0) {
-        answer.trailers[0] =
-            (struct rpc_metadata){.key = "grpc-status-details-bin", .value = buf_bytes(&details)};
-        answer.trailer_count = 1;
-    }
+    struct rpc_status answer = status_with_details(status->code, status->message, &details);
     rpc_call_finish(rpc, NULL, &answer);
     buf_finish(&details);
 }
@@ -163,8 +169,8 @@ void call_start(struct grpc_frontend *frontend, struct rpc_call *rpc, const stru
     struct call *call = create(frontend, kind->size);
     if (call == NULL) {
         struct dispatch_status status;
-        dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
-                            "too many calls are open: try again later");
+        dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "%s",
+                            TOO_MANY_CALLS_MESSAGE);
         refuse(rpc, &status);
         return;
     }

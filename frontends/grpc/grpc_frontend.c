@@ -32,7 +32,19 @@ static void free_frontend(struct grpc_frontend *frontend)
 {
     pthread_cond_destroy(&frontend->changed);
     pthread_mutex_destroy(&frontend->lock);
+    buf_finish(&frontend->busy_details);
     free(frontend);
+}
+
+/* A flood is refused by the server with the words that call.c uses, without an object a call. */
+static void prepare_busy(struct grpc_frontend *frontend)
+{
+    struct dispatch_status status;
+    dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "%s",
+                        TOO_MANY_CALLS_MESSAGE);
+    dispatch_status_encode(&status, &frontend->busy_details);
+    frontend->busy =
+        status_with_details(status.code, TOO_MANY_CALLS_MESSAGE, &frontend->busy_details);
 }
 
 static int listen_on(struct grpc_frontend *frontend, const char *address)
@@ -42,6 +54,7 @@ static int listen_on(struct grpc_frontend *frontend, const char *address)
         .receive_bytes_max = RECEIVE_BYTES_MAX,
         .metadata_bytes_max = METADATA_BYTES_MAX,
         .calls_max = frontend->calls_max + CALLS_OVER_MAX,
+        .busy = &frontend->busy,
         .keepalive_ms = KEEPALIVE_MS,
         .ping_interval_min_ms = PING_INTERVAL_MIN_MS,
     };
@@ -76,6 +89,7 @@ static int start(const struct frontend_options *options, void **out, char *error
     pthread_cond_init(&frontend->changed, NULL);
     rc = descriptor_set_init(&frontend->descriptors, descriptor_set_of_proto);
     CHECK(rc == 0);
+    prepare_busy(frontend);
     rc = rpc_loop_create("grpc", &frontend->loop);
     if (rc != 0) {
         goto free_frontend;

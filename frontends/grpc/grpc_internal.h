@@ -29,6 +29,8 @@ struct grpc_frontend {
     struct descriptor_set descriptors;
     bool has_reflection;
     uint32_t calls_max;
+    struct buf busy_details; /* what `busy` carries */
+    struct rpc_status busy;
     atomic_bool is_closing;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -76,6 +78,10 @@ void call_fail_for_memory(struct call *call);
 /* A message of a stream, in the encoding of the request; `sent` follows. Errors: ERR_CLOSED,
  * ERR_NOMEM. */
 int call_send(struct call *call, const ProtobufCMessage *message);
+#define TOO_MANY_CALLS_MESSAGE "too many calls are open: try again later"
+
+/* `details` as dispatch_status_encode() made them; they and the message must outlive the result. */
+struct rpc_status status_with_details(int code, const char *message, const struct buf *details);
 /* As call_fail() for a call that was not started. */
 void refuse(struct rpc_call *rpc, const struct dispatch_status *status);
 

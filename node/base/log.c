@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@ enum {
     LOG_LINE_MAX = 16384,    /* bytes, with the newline */
     LOG_VALUE_MAX = 4096,    /* bytes of one escaped string */
     LOG_TAIL_SIZE = 64,      /* kept free for what every line ends with */
+    LOG_HELD_MAX = 65536,    /* bytes that wait for log_release() */
     LOG_STALL_MAX_MS = 1000, /* how long a non-blocking stderr may be full before a line is lost */
 };
 
@@ -34,6 +36,13 @@ static struct {
     const char *common_value;
     atomic_uint_fast64_t lost; /* lines that could not be written since the last one that could */
 } logger = {.level = LOG_LEVEL_INFO, .fd = STDERR_FILENO};
+
+static struct {
+    atomic_bool is_holding; /* changed under the lock */
+    pthread_mutex_t lock;
+    char text[LOG_HELD_MAX];
+    size_t size;
+} held = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void log_init(bool is_dev, enum log_level level)
 {
@@ -248,11 +257,11 @@ static void finish_line(struct line *line)
 }
 
 /* One write(2), unless the file takes less than it was offered (a pipe that is nearly full). */
-static bool write_line(const struct line *line)
+static bool write_text(const char *text, size_t size)
 {
     size_t done = 0;
-    while (done < line->size) {
-        ssize_t written = write(logger.fd, line->text + done, line->size - done);
+    while (done < size) {
+        ssize_t written = write(logger.fd, text + done, size - done);
         if (written >= 0) {
             done += (size_t)written;
         } else if (errno == EAGAIN) {
@@ -265,6 +274,47 @@ static bool write_line(const struct line *line)
         }
     }
     return true;
+}
+
+static void count_lost(uint64_t lines)
+{
+    atomic_fetch_add(&logger.lost, lines);
+}
+
+/* False when the line, which tells of `lost` others, is to be written. */
+static bool hold_line(enum log_level level, const struct line *line, uint64_t lost)
+{
+    if (level >= LOG_LEVEL_WARN || !atomic_load(&held.is_holding)) {
+        return false;
+    }
+    pthread_mutex_lock(&held.lock);
+    bool is_holding = atomic_load(&held.is_holding);
+    if (is_holding && line->size > sizeof held.text - held.size) {
+        count_lost(lost + 1);
+    } else if (is_holding) {
+        memcpy(held.text + held.size, line->text, line->size);
+        held.size += line->size;
+    }
+    pthread_mutex_unlock(&held.lock);
+    return is_holding;
+}
+
+void log_hold(void)
+{
+    pthread_mutex_lock(&held.lock);
+    atomic_store(&held.is_holding, true);
+    pthread_mutex_unlock(&held.lock);
+}
+
+void log_release(bool is_dropped)
+{
+    pthread_mutex_lock(&held.lock);
+    if (!is_dropped && held.size > 0 && !write_text(held.text, held.size)) {
+        count_lost(1);
+    }
+    held.size = 0;
+    atomic_store(&held.is_holding, false);
+    pthread_mutex_unlock(&held.lock);
 }
 
 void log_write(enum log_level level, const char *room, const char *message,
@@ -294,8 +344,8 @@ void log_write(enum log_level level, const char *room, const char *message,
         put_field(&line, &LOG_U64("lost_lines", lost));
     }
     finish_line(&line);
-    if (!write_line(&line)) {
-        atomic_fetch_add(&logger.lost, lost + 1);
+    if (!hold_line(level, &line, lost) && !write_text(line.text, line.size)) {
+        count_lost(lost + 1);
     }
     errno = saved_errno;
 }

@@ -43,6 +43,12 @@ void log_set_fd(int fd);
  * outlive all logging. NULL takes it away. */
 void log_set_common(const char *name, const char *value);
 
+/* While a program starts: lines below LOG_LEVEL_WARN wait (64 KiB of them, the rest is lost), so
+ * that a failure to start is told by one plain line. log_release() writes what waits, or drops it.
+ */
+void log_hold(void);
+void log_release(bool is_dropped);
+
 void log_write(enum log_level level, const char *room, const char *message,
                const struct log_field *fields, size_t count);
 

@@ -275,9 +275,7 @@ static void on_arrived(struct rpc_tag *tag, bool is_ok)
     bool is_welcome = rpc_server_slot_taken(server, true);
     open_call(call);
     if (!is_welcome) {
-        const struct rpc_status status = {.code = GRPC_STATUS_RESOURCE_EXHAUSTED,
-                                          .message = "too many concurrent calls"};
-        rpc_call_finish(call, NULL, &status);
+        rpc_call_finish(call, NULL, rpc_server_busy(server));
         return;
     }
     rpc_server_handle(server, call);

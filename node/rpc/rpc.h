@@ -61,7 +61,8 @@ struct rpc_server_options {
     const char *address;         /* host:port; port 0 picks one, see rpc_server_port() */
     uint32_t receive_bytes_max;  /* larger messages end their call with RESOURCE_EXHAUSTED */
     uint32_t metadata_bytes_max; /* of all request headers */
-    uint32_t calls_max; /* concurrent, over all connections; more are answered RESOURCE_EXHAUSTED */
+    uint32_t calls_max; /* concurrent, over all connections; more are answered with `busy` */
+    const struct rpc_status *busy; /* outlives the server; NULL: a plain RESOURCE_EXHAUSTED */
     uint32_t keepalive_ms;         /* our own pings; 0: none */
     uint32_t ping_interval_min_ms; /* clients may ping this often, with or without calls */
 };

@@ -87,6 +87,8 @@ void rpc_args_add_keepalive(struct rpc_args *args, uint32_t keepalive_ms);
 
 /* Calls report to their server; on the loop's thread. */
 grpc_server *rpc_server_grpc(struct rpc_server *server);
+/* What a call beyond calls_max hears. */
+const struct rpc_status *rpc_server_busy(const struct rpc_server *server);
 struct rpc_loop *rpc_server_loop(struct rpc_server *server);
 uint32_t rpc_server_receive_bytes_max(const struct rpc_server *server);
 /* A slot (a request for the next call) came back, with a call or because the server ends. A call

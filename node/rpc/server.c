@@ -22,6 +22,7 @@ struct rpc_server {
     grpc_server *grpc;
     struct rpc_server_handler handler;
     uint32_t calls_max;
+    const struct rpc_status *busy;
     uint32_t receive_bytes_max;
     int port;
     struct rpc_tag shutdown;
@@ -36,6 +37,13 @@ struct rpc_server {
 grpc_server *rpc_server_grpc(struct rpc_server *server)
 {
     return server->grpc;
+}
+
+const struct rpc_status *rpc_server_busy(const struct rpc_server *server)
+{
+    static const struct rpc_status plain = {.code = GRPC_STATUS_RESOURCE_EXHAUSTED,
+                                            .message = "too many concurrent calls"};
+    return server->busy != NULL ? server->busy : &plain;
 }
 
 struct rpc_loop *rpc_server_loop(struct rpc_server *server)
@@ -164,6 +172,7 @@ int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *op
     server->loop = loop;
     server->handler = *handler;
     server->calls_max = options->calls_max;
+    server->busy = options->busy;
     server->receive_bytes_max = options->receive_bytes_max;
     server->shutdown.fn = on_shutdown;
     pthread_mutex_init(&server->lock, NULL);

@@ -261,6 +261,54 @@ static void test_lines_of_threads_do_not_mix(void **state)
     assert_int_equal(lines, THREADS * LINES_EACH);
 }
 
+static void test_held_lines_come_in_order_at_the_release(void **state)
+{
+    log_hold();
+    log_info("a", "first");
+    log_info("a", "second");
+    assert_string_equal(written(), "");
+    log_warn("a", "urgent");
+    assert_non_null(strstr(written(), "urgent"));
+    log_release(false);
+    const char *both = written();
+    const char *first = strstr(both, "first");
+    const char *second = strstr(both, "second");
+    assert_non_null(first);
+    assert_non_null(second);
+    assert_true(first < second);
+    log_info("a", "third");
+    assert_non_null(strstr(written(), "third"));
+}
+
+static void test_held_lines_are_dropped_when_the_start_failed(void **state)
+{
+    log_hold();
+    log_info("a", "first");
+    log_release(true);
+    assert_string_equal(written(), "");
+}
+
+static void test_lines_beyond_what_can_be_held_are_counted(void **state)
+{
+    char word[4000];
+    memset(word, 'x', sizeof word - 1);
+    word[sizeof word - 1] = '\0';
+    log_hold();
+    for (int i = 0; i < 20; i++) {
+        log_info("a", "long", LOG_STR("word", word));
+    }
+    log_release(false);
+    size_t lines = 0;
+    for (const char *at = written(); (at = strchr(at, '\n')) != NULL; at++) {
+        lines++;
+    }
+    assert_true(lines < 20);
+    log_info("a", "after");
+    json_t *after = written_object();
+    assert_int_equal(json_integer_value(json_object_get(after, "lost_lines")), 20 - lines);
+    json_decref(after);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +328,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dev_line_cannot_be_forged_by_its_values, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_lost_lines_are_told_by_the_next, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_held_lines_come_in_order_at_the_release, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_held_lines_are_dropped_when_the_start_failed, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_lines_beyond_what_can_be_held_are_counted, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_errno_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lines_of_threads_do_not_mix, set_up, tear_down),
     };
