@@ -257,7 +257,6 @@ static void test_missing_keys_are_named_with_the_line_of_their_section(void **st
                                 "conf/config.yaml.dist shows it");
     expect_error("", "c.yaml:1: cluster: is missing, the file is empty; ...");
     struct config *none = NULL;
-    char error[CONFIG_ERROR_BYTES_MAX];
     struct bytes nothing = {NULL, 0};
     assert_int_equal(config_parse("c.yaml", nothing, &none, error, sizeof error), ERR_INVALID);
     expect_error("\nraft: {}\n", "c.yaml:2: cluster: is missing; conf/config.yaml.dist shows it");
