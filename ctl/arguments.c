@@ -261,7 +261,7 @@ static int check(const struct arguments *arguments)
         return EXIT_USAGE;
     }
     if (arguments->operand_count < verb->operands_min) {
-        complain("usage: raftogramctl %s %s", verb->name, verb->synopsis);
+        complain("%s wants %s; see raftogramctl %s -h", verb->name, verb->synopsis, verb->name);
         return EXIT_USAGE;
     }
     if (arguments->operand_count > verb->operands_max) {

@@ -26,7 +26,7 @@
 #define ATTEMPT_MS_MIN 1000
 #define DISCOVER_MS_MAX 1000
 #define RECONNECT_BACKOFF_MS 200
-#define KEEPALIVE_MS 10000
+#define KEEPALIVE_MS 6000 /* the nodes permit one ping each 5 s */
 
 struct endpoint {
     char *address;
@@ -295,10 +295,25 @@ static void read_detail(const Google__Protobuf__Any *any, struct answer *out)
     }
 }
 
+/* gRPC's text of a refused dial is long, with the cause at its end. */
+static void copy_message(const char *text, struct answer *out)
+{
+    static const char no_connection[] = "failed to connect";
+    if (out->code == GRPC_STATUS_UNAVAILABLE &&
+        strncmp(text, no_connection, sizeof(no_connection) - 1) == 0) {
+        const char *cause = strrchr(text, ':');
+        out->is_unconnected = true;
+        snprintf(out->message, sizeof(out->message), "cannot connect%s",
+                 cause == NULL ? "" : cause);
+    } else {
+        copy_text(out->message, sizeof(out->message), text);
+    }
+}
+
 void answer_of_result(const struct rpc_result *result, struct answer *out)
 {
     *out = (struct answer){.code = result->code};
-    copy_text(out->message, sizeof(out->message), result->message == NULL ? "" : result->message);
+    copy_message(result->message == NULL ? "" : result->message, out);
     if (result->details.size == 0) {
         return;
     }
@@ -313,20 +328,13 @@ void answer_of_result(const struct rpc_result *result, struct answer *out)
     google__rpc__status__free_unpacked(status, NULL);
 }
 
-/* The contract's UNAVAILABLE says that nothing was proposed, and bears a reason. gRPC's own has
- * none: it is safe only when no connection could be made. */
-static bool is_surely_not_done(const struct answer *answer)
-{
-    static const char no_connection[] = "failed to connect";
-    return answer->reason[0] != '\0' ||
-           strncmp(answer->message, no_connection, sizeof(no_connection) - 1) == 0;
-}
-
 enum answer_class answer_classify(const struct answer *answer)
 {
     switch (answer->code) {
     case GRPC_STATUS_UNAVAILABLE:
-        return is_surely_not_done(answer) ? ANSWER_RETRY : ANSWER_UNKNOWN;
+        /* A node's own says that nothing was proposed, and bears a reason. gRPC's has none: it is
+         * also what a connection that breaks during the call becomes. */
+        return answer->reason[0] != '\0' || answer->is_unconnected ? ANSWER_RETRY : ANSWER_UNKNOWN;
     case GRPC_STATUS_FAILED_PRECONDITION:
         return answer->is_not_leader ? ANSWER_REDIRECT : ANSWER_REFUSED;
     case GRPC_STATUS_RESOURCE_EXHAUSTED:

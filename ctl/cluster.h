@@ -28,6 +28,7 @@ struct answer {
     int code; /* GRPC_STATUS_* */
     char message[CLUSTER_MESSAGE_BYTES_MAX];
     char reason[CLUSTER_REASON_BYTES_MAX]; /* of google.rpc.ErrorInfo; "" when the node gave none */
+    bool is_unconnected;                   /* the call never left: no connection could be made */
     bool is_not_leader;
     char leader[ADDRESS_BYTES_MAX + 1]; /* with is_not_leader: where to go; "" when unknown */
 };

@@ -76,9 +76,9 @@ static void print_overview(FILE *file)
 {
     fputs(intro, file);
     for (size_t i = 0; i < VERBS_COUNT; i++) {
-        char left[48];
+        char left[64];
         snprintf(left, sizeof(left), "%s %s", verbs[i]->name, verbs[i]->synopsis);
-        fprintf(file, "  %-36s %s\n", left, verbs[i]->summary);
+        fprintf(file, "  %-43s %s\n", left, verbs[i]->summary);
     }
     fputs(flags_help, file);
     fputs(examples, file);

@@ -304,7 +304,7 @@ const struct verb verb_send = {
         "Examples:\n"
         "  raftogramctl send general \"Hello\" -author alice\n"
         "  raftogramctl send alerts - < report.bin\n"
-        "  raftogramctl send general -- -5 degrees\n",
+        "  raftogramctl send general -- \"-5 degrees\"\n",
     .operands_min = 2,
     .operands_max = 2,
     .options = OPTION_AUTHOR | OPTION_ID,

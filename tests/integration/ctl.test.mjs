@@ -1,0 +1,554 @@
+// raftogramctl, as a person and as a script use it.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { BUILD, Cluster, ROOT, delay, freePorts, until } from './lib/cluster.mjs';
+import { Client } from './lib/messenger.mjs';
+
+const CTL = process.env.RAFTOGRAMCTL ?? join(BUILD, 'raftogramctl');
+
+class Command {
+  constructor(program, args, { input, env = {} } = {}) {
+    this.stdout = Buffer.alloc(0);
+    this.stderr = '';
+    this.child = spawn(program, args, { env: { ...process.env, RAFTOGRAM_ADDR: '', ...env } });
+    this.child.stdout.on('data', (data) => { this.stdout = Buffer.concat([this.stdout, data]); });
+    this.child.stderr.on('data', (data) => { this.stderr += data; });
+    this.child.stdin.on('error', () => {}); // who does not read it may be gone
+    if (input !== null) this.child.stdin.end(input);
+    this.exited = new Promise((done) => {
+      this.child.on('close', (code, signal) => {
+        this.result = { code, signal };
+        done(this.result);
+      });
+    });
+  }
+
+  get text() { return this.stdout.toString(); }
+
+  get lines() { return this.text.split('\n').slice(0, -1); }
+
+  get json() { return JSON.parse(this.text); }
+
+  get objects() { return this.lines.map((line) => JSON.parse(line)); }
+}
+
+async function run(args, options = {}) {
+  const command = new Command(CTL, args, options);
+  const timer = setTimeout(() => command.child.kill('SIGKILL'), 60000);
+  const { code, signal } = await command.exited;
+  clearTimeout(timer);
+  command.code = code;
+  assert.equal(signal, null, `raftogramctl ${args.join(' ')}: ${signal}\n${command.stderr}`);
+  return command;
+}
+
+async function succeed(args, options) {
+  const command = await run(args, options);
+  assert.equal(command.code, 0, `raftogramctl ${args.join(' ')}: ${command.stderr}`);
+  return command;
+}
+
+async function fail(code, args, pattern, options) {
+  const command = await run(args, options);
+  assert.equal(command.code, code, `raftogramctl ${args.join(' ')}: ${command.text}${command.stderr}`);
+  assert.match(command.stderr, pattern);
+  assert.match(command.stderr, /^raftogramctl: /);
+  return command;
+}
+
+// A tail that collects; `stop` is what Ctrl-C is.
+class Tail extends Command {
+  constructor(args) {
+    super(CTL, ['tail', ...args]);
+  }
+
+  async stop(signal = 'SIGINT') {
+    this.child.kill(signal);
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), 10000);
+    const result = await this.exited;
+    clearTimeout(timer);
+    return result;
+  }
+}
+
+const rows = (command) => command.lines.map((line) => line.trim().split(/ {2,}/));
+
+async function startCluster() {
+  const cluster = await Cluster.create();
+  cluster.startAll();
+  await leaderOf(cluster);
+  return cluster;
+}
+
+// Who leads, as a stock client hears it from every running node.
+async function leaderOf(cluster) {
+  return until('a leader that all running nodes know', async () => {
+    const answers = await Promise.all(cluster.running.map(async (node) => {
+      const client = new Client(node.grpc);
+      try { return await client.status({ deadline: 1000 }); } finally { client.close(); }
+    }));
+    const [id, ...others] = new Set(answers.map((answer) => answer.leaderId));
+    const leader = cluster.running.find((node) => node.id === id);
+    return others.length === 0 && leader && answers.every((answer) => answer.hasQuorum) ? leader : null;
+  });
+}
+
+describe('wrong usage is exit code 2 and says what is wrong', () => {
+  const cases = [
+    [['nope'], /unknown verb nope/],
+    [['send'], /send wants CHANNEL TEXT/],
+    [['send', 'general'], /send wants CHANNEL TEXT/],
+    [['get', 'a', 'b'], /unexpected argument b/],
+    [['get', 'a', 'b', 'c', 'd', 'e'], /unexpected argument e/],
+    [['send', 'a', 'b', '-limit', '3'], /send does not take -limit/],
+    [['status', '-bogus'], /-bogus/],
+    [['-addr'], /value is missing after -addr/],
+    [['status', '-addr', 'localhost'], /"localhost" has no port/],
+    [['status', '-addr', '127.0.0.1:9000,'], /has no port/],
+    [['status', '-o', 'xml'], /-o is table or json, not xml/],
+    [['status', '-timeout', '5'], /-timeout is like/],
+    [['status', '-timeout', '0s'], /-timeout is like/],
+    [['history', 'a', '-limit', '0'], /-limit is a number from 1/],
+    [['history', 'a', '-after', '-1'], /-after is a sequence number/],
+    [['history', 'a', '-after', '18446744073709551616'], /-after is a sequence number/],
+    [['tail', 'a', '-live', '-after', '3'], /exclude each other/],
+    [['help', 'nope'], /unknown verb nope/],
+    [['--'], /a verb is missing/],
+  ];
+  for (const [args, pattern] of cases) {
+    test(args.join(' '), async () => { await fail(2, args, pattern); });
+  }
+
+  test('no words at all print the overview to stderr', async () => {
+    const command = await run([]);
+    assert.equal(command.code, 2);
+    assert.match(command.stderr, /^Usage: raftogramctl/);
+    assert.equal(command.text, '');
+  });
+});
+
+describe('help teaches', () => {
+  const verbs = ['status', 'channels', 'create', 'send', 'history', 'tail', 'get', 'put', 'del', 'transfer-leader', 'help'];
+  test('the overview names every verb and the exit codes', async () => {
+    for (const args of [['-h'], ['--help'], ['help']]) {
+      const { text } = await succeed(args);
+      for (const verb of verbs) assert.match(text, new RegExp(`^  ${verb} `, 'm'));
+      assert.match(text, /Exit codes: 0 done/);
+      assert.ok(text.split('\n').every((line) => line.length <= 100));
+    }
+  });
+  test('every verb has examples', async () => {
+    for (const verb of verbs) {
+      const { text } = await succeed([verb, '-h']);
+      assert.match(text, new RegExp(`^Usage: raftogramctl ${verb}`));
+      assert.match(text, new RegExp(`Examples:\n  .*raftogramctl ${verb}`));
+      assert.equal((await succeed(['help', verb])).text, text);
+    }
+  });
+  test('the version', async () => {
+    assert.match((await succeed(['-version'])).text, /^raftogramctl \d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe('an unreachable cluster is exit code 3', () => {
+  let address;
+  before(async () => { address = `127.0.0.1:${(await freePorts(1))[0]}`; });
+  const calls = [['channels'], ['create'], ['create', 'a'], ['send', 'a', 'b'], ['history', 'a'], ['tail', 'a'],
+    ['tail', 'a', '-live'], ['get', 'a'], ['put', 'a', 'b'], ['del', 'a'], ['transfer-leader']];
+  for (const args of calls) {
+    test(args.join(' '), async () => {
+      const begin = Date.now();
+      const command = await fail(3, [...args, '-addr', address, '-timeout', '300ms'], /the cluster is unavailable/);
+      assert.ok(Date.now() - begin < 3000);
+      assert.equal(command.text, '');
+    });
+  }
+  test('status says so for each address', async () => {
+    const command = await fail(3, ['status', '-addr', address], /the cluster is unavailable/);
+    assert.ok(command.stderr.includes(`${address}: cannot connect`));
+  });
+});
+
+describe('each verb against a cluster', () => {
+  let cluster;
+  let leader;
+  let follower;
+  let client;
+  before(async () => {
+    cluster = await startCluster();
+    leader = await leaderOf(cluster);
+    follower = cluster.nodes.find((node) => node !== leader);
+    client = new Client(leader.grpc);
+  });
+  after(async () => {
+    client?.close();
+    await cluster?.destroy();
+  });
+
+  test('flags stand before or after the verb, in every spelling', async () => {
+    for (const args of [
+      ['-addr', leader.grpc, 'status'], ['status', '-addr', leader.grpc], ['--addr', leader.grpc, 'status'],
+      [`-addr=${leader.grpc}`, 'status'], ['status', `--addr=${leader.grpc}`], ['status', '-addr', `${follower.grpc},${leader.grpc}`],
+    ]) {
+      assert.equal((await succeed([...args, '-o=json'])).json.leaderId, leader.id);
+    }
+    const env = { RAFTOGRAM_ADDR: follower.grpc, POSIXLY_CORRECT: '1' };
+    assert.equal((await succeed(['status', '-o', 'json'], { env })).json.leaderId, leader.id);
+  });
+
+  test('status shows all nodes whichever is asked', async () => {
+    for (const node of cluster.nodes) {
+      const table = rows(await succeed(['status', '-addr', node.grpc]));
+      assert.deepEqual(table[0].slice(0, 3), ['NODE', 'ROLE', 'TERM']);
+      assert.deepEqual(table.slice(1, 4).map((row) => [row[0], row[1], row.at(-1)]),
+        cluster.nodes.map((n) => [n.id, n === leader ? 'leader' : 'follower', n.grpc]));
+      const { json } = await succeed(['status', '-addr', node.grpc, '-o', 'json']);
+      assert.equal(json.hasQuorum, true);
+      assert.equal(json.leaderId, leader.id);
+      assert.match(json.clusterId, /./);
+      assert.deepEqual(json.nodes.map((n) => [n.nodeId, n.isReachable, n.grpcAddr]),
+        cluster.nodes.map((n) => [n.id, true, n.grpc]));
+      assert.equal(json.nodes[0].members.length, 3);
+    }
+  });
+
+  test('create finds the leader from any node', async () => {
+    const table = rows(await succeed(['create', 'general', '-name', 'General talk', '-addr', follower.grpc]));
+    assert.deepEqual(table, [['CHANNEL', 'NAME', 'CREATED'], ['general', 'General talk', 'yes']]);
+    const again = await succeed(['create', 'general', '-name', 'Other', '-addr', leader.grpc, '-o', 'json']);
+    assert.deepEqual(again.json, { channelId: 'general', name: 'General talk', created: false });
+    const named = await succeed(['create', '-addr', follower.grpc, '-o', 'json']);
+    assert.match(named.json.channelId, /^channel-\d+$/);
+    assert.equal(named.json.created, true);
+  });
+
+  test('send gives every message an id of its own', async () => {
+    const args = ['-addr', follower.grpc, '-o', 'json'];
+    const first = (await succeed(['send', 'general', 'Hello', '-author', 'alice', ...args])).json;
+    assert.match(first.clientMessageId, /^[0-9a-f]{32}$/);
+    assert.deepEqual(first, { channelId: 'general', clientMessageId: first.clientMessageId, sequence: '1', deduplicated: false });
+    const second = (await succeed(['send', 'general', 'Hello', ...args])).json;
+    assert.equal(second.sequence, '2');
+    assert.notEqual(second.clientMessageId, first.clientMessageId);
+    const { messages } = await client.history({ channelId: 'general' });
+    assert.deepEqual(messages.map((m) => [m.sequence, m.authorId, m.payload.toString(), m.clientMessageId]),
+      [['1', 'alice', 'Hello', first.clientMessageId], ['2', '', 'Hello', second.clientMessageId]]);
+  });
+
+  test('send with -id is stored once', async () => {
+    const table = rows(await succeed(['send', 'general', 'once', '-id', 'my-id', '-addr', leader.grpc]));
+    assert.deepEqual(table, [['CHANNEL', 'SEQUENCE', 'DEDUPLICATED', 'ID'], ['general', '3', 'no', 'my-id']]);
+    const again = rows(await succeed(['send', 'general', 'other', '-id', 'my-id', '-addr', follower.grpc]));
+    assert.deepEqual(again[1], ['general', '3', 'yes', 'my-id']);
+  });
+
+  test('send - takes stdin byte for byte', async () => {
+    await succeed(['create', 'bytes', '-addr', leader.grpc]);
+    const all = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+    const big = Buffer.alloc(60000, 'x');
+    for (const input of [all, big, Buffer.alloc(0), Buffer.from('line\n')]) {
+      await succeed(['send', 'bytes', '-', '-addr', leader.grpc], { input });
+    }
+    const { messages } = await client.history({ channelId: 'bytes' });
+    assert.deepEqual(messages.map((m) => m.payload), [all, big, Buffer.alloc(0), Buffer.from('line\n')]);
+    const { objects } = await succeed(['history', 'bytes', '-addr', follower.grpc, '-o', 'json']);
+    assert.deepEqual(objects.map((m) => Buffer.from(m.payload, 'base64')), messages.map((m) => m.payload));
+    await fail(1, ['send', 'bytes', '-', '-addr', leader.grpc], /PAYLOAD_TOO_LARGE/, { input: Buffer.alloc(70000) });
+    await fail(1, ['send', 'bytes', '-', '-addr', leader.grpc], /stdin is larger/, { input: Buffer.alloc(4 << 20) });
+  });
+
+  test('a text with a dash goes behind --', async () => {
+    await succeed(['send', '-addr', leader.grpc, '-author', 'bob', 'general', '--', '-5 degrees']);
+    const { objects } = await succeed(['history', 'general', '-after', '3', '-o', 'json', '-addr', leader.grpc]);
+    assert.equal(Buffer.from(objects[0].payload, 'base64').toString(), '-5 degrees');
+  });
+
+  test('history is printable and aligned, JSON is exact', async () => {
+    await succeed(['create', 'print', '-addr', leader.grpc]);
+    for (const payload of ['plain', 'two\nlines\t\u001b[31m', '漢字 é \u202e', Buffer.from([0xff, 0x41, 0x0a])]) {
+      await client.send({ channelId: 'print', authorId: 'évé', payload: Buffer.from(payload) });
+    }
+    const table = rows(await succeed(['history', 'print', '-addr', follower.grpc]));
+    assert.deepEqual(table[0], ['SEQUENCE', 'TIME', 'AUTHOR', 'MESSAGE']);
+    assert.deepEqual(table.slice(1).map((row) => [row[0], row[2], row[3]]), [
+      ['1', 'évé', 'plain'], ['2', 'évé', 'two\\nlines\\t\\x1b[31m'], ['3', 'évé', '漢字 é \\u202e'], ['4', 'évé', '\\xffA\\n'],
+    ]);
+    table.slice(1).forEach((row) => assert.match(row[1], /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/));
+    const { objects } = await succeed(['history', 'print', '-addr', follower.grpc, '-o', 'json']);
+    assert.deepEqual(Object.keys(objects[0]), ['sequence', 'authorId', 'payload', 'clientMessageId', 'timestampUnixMs']);
+  });
+
+  test('history pages', async () => {
+    await succeed(['create', 'long', '-addr', leader.grpc]);
+    await Promise.all(Array.from({ length: 2100 }, (_, i) => client.send({ channelId: 'long', payload: Buffer.from(`m${i}`) })));
+    const sequences = async (...args) => (await succeed(['history', 'long', ...args, '-o', 'json', '-addr', follower.grpc])).objects.map((m) => Number(m.sequence));
+    const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+    assert.deepEqual(await sequences(), range(1, 100));
+    assert.deepEqual(await sequences('-limit', '3'), range(1, 3));
+    assert.deepEqual(await sequences('-after', '500', '-limit', '1200'), range(501, 1700));
+    assert.deepEqual(await sequences('-all'), range(1, 2100));
+    assert.deepEqual(await sequences('-all', '-after', '2095'), range(2096, 2100));
+    assert.deepEqual(await sequences('-after', '2100'), []);
+    const table = await succeed(['history', 'long', '-limit', '5', '-addr', follower.grpc]);
+    assert.equal(table.lines.length, 6);
+    assert.match(table.stderr, /there are more: -after 5/);
+    assert.equal((await succeed(['history', 'long', '-all', '-addr', follower.grpc])).lines.length, 2101);
+  });
+
+  test('channels lists, with a prefix and a limit', async () => {
+    for (const id of ['team-a', 'team-b', 'team-c']) await succeed(['create', id, '-addr', follower.grpc]);
+    const ids = async (...args) => (await succeed(['channels', ...args, '-o', 'json', '-addr', follower.grpc])).json.channels.map((c) => c.channelId);
+    assert.ok((await ids()).includes('general'));
+    assert.deepEqual(await ids('-prefix', 'team-'), ['team-a', 'team-b', 'team-c']);
+    assert.deepEqual(await ids('-prefix', 'team-', '-limit', '2'), ['team-a', 'team-b']);
+    assert.deepEqual(await ids('-prefix', 'nothing'), []);
+    const table = rows(await succeed(['channels', '-prefix', 'general', '-addr', follower.grpc]));
+    assert.deepEqual(table, [['CHANNEL', 'NAME', 'MESSAGES', 'FIRST', 'LAST'], ['general', 'General talk', '4', '1', '4']]);
+  });
+
+  test('channels over many pages is one object', async () => {
+    await Promise.all(Array.from({ length: 1005 }, (_, i) => client.createChannel({ channelId: `many-${String(i).padStart(4, '0')}` })));
+    const { json } = await succeed(['channels', '-prefix', 'many-', '-o', 'json', '-addr', follower.grpc]);
+    assert.equal(json.channels.length, 1005);
+    assert.equal(json.hasMore, false);
+    assert.equal((await succeed(['channels', '-prefix', 'many-', '-addr', follower.grpc])).lines.length, 1006);
+  });
+
+  test('put, get and del', async () => {
+    const at = ['-addr', follower.grpc];
+    assert.equal((await succeed(['put', 'a key', 'v "1" é', ...at])).text, 'OK\n');
+    assert.equal((await succeed(['get', 'a key', ...at])).text, 'v "1" é\n');
+    assert.deepEqual((await succeed(['get', 'a key', '-o', 'json', ...at])).json, { value: 'v "1" é', found: true, leaderAddr: '', error: '' });
+    assert.deepEqual((await succeed(['del', 'a key', '-o', 'json', ...at])).json, { success: true, leaderAddr: '', error: '' });
+    assert.equal((await fail(1, ['get', 'a key', ...at], /no such key: a key/)).text, '');
+    const missing = await fail(1, ['get', 'a key', '-o', 'json', ...at], /no such key/);
+    assert.equal(missing.json.found, false);
+    await succeed(['del', 'a key', ...at]);
+    await succeed(['put', 'empty', '', ...at]);
+    assert.equal((await succeed(['get', 'empty', ...at])).text, '\n');
+    await fail(1, ['put', '', 'x', ...at], /1 to 256 bytes/);
+  });
+
+  test('what the cluster refuses is exit code 1', async () => {
+    const at = ['-addr', follower.grpc];
+    await fail(1, ['history', 'nowhere', ...at], /CHANNEL_NOT_FOUND/);
+    await fail(1, ['send', 'nowhere', 'x', ...at], /CHANNEL_NOT_FOUND/);
+    await fail(1, ['tail', 'nowhere', ...at], /CHANNEL_NOT_FOUND/);
+    await fail(1, ['tail', 'nowhere', '-live', ...at], /CHANNEL_NOT_FOUND/);
+    await fail(1, ['tail', 'general', '-after', '1000', ...at], /CURSOR_AHEAD/);
+    await fail(1, ['create', 'x'.repeat(257), ...at], /INVALID_FIELD/);
+    await fail(1, ['transfer-leader', 'node9', ...at], /INVALID_FIELD/);
+  });
+
+  test('tail prints what is stored and what comes, and ends with 0', async () => {
+    const all = new Tail(['print', '-o', 'json', '-addr', follower.grpc]);
+    const later = new Tail(['print', '-after', '3', '-o', 'json', '-addr', follower.grpc]);
+    const table = new Tail(['print', '-addr', leader.grpc]);
+    await until('the stored ones', () => all.lines.length === 4 && later.lines.length === 1 && table.lines.length === 5);
+    await client.send({ channelId: 'print', payload: Buffer.from('live') });
+    await until('the new one', () => all.lines.length === 5 && later.lines.length === 2 && table.lines.length === 6);
+    assert.deepEqual(all.objects.map((m) => m.sequence), ['1', '2', '3', '4', '5']);
+    assert.deepEqual(later.objects.map((m) => m.sequence), ['4', '5']);
+    assert.match(table.lines[5], /^5 .*live$/);
+    assert.deepEqual(await all.stop(), { code: 0, signal: null });
+    assert.deepEqual(await later.stop('SIGTERM'), { code: 0, signal: null });
+    assert.deepEqual(await table.stop(), { code: 0, signal: null });
+    assert.equal(all.stderr + later.stderr + table.stderr, '');
+  });
+
+  test('tail -live begins at the end', async () => {
+    const tail = new Tail(['print', '-live', '-o', 'json', '-addr', follower.grpc]);
+    // Its beginning cannot be seen from outside, so the messages go on until one gets through.
+    await until('a live message', async () => {
+      await client.send({ channelId: 'print', payload: Buffer.from('now') });
+      return tail.lines.length > 0;
+    });
+    await tail.stop();
+    assert.ok(Number(tail.objects[0].sequence) > 5);
+  });
+
+  test('tail ends when its reader goes', async () => {
+    const pipe = new Command('bash', ['-c', `"${CTL}" tail print -addr ${follower.grpc} | head -n 2`]);
+    const timer = setTimeout(() => pipe.child.kill('SIGKILL'), 10000);
+    const { signal } = await pipe.exited;
+    clearTimeout(timer);
+    assert.equal(signal, null);
+    assert.equal(pipe.lines.length, 2);
+  });
+
+  test('an output that cannot be written is exit code 1', async () => {
+    const command = new Command('bash', ['-c', `"${CTL}" status -addr ${leader.grpc} > /dev/full`]);
+    assert.equal((await command.exited).code, 1);
+    assert.match(command.stderr, /cannot write/);
+  });
+
+  test('on a terminal a value cannot send escape codes, and Ctrl-C ends tail', async () => {
+    await client.propose({ op: 'SET', key: 'evil', value: 'a\u001b[31mb' });
+    const terminal = (line) => new Command('script', ['-qec', line, '/dev/null'], { input: null });
+    const get = terminal(`'${CTL}' get evil -addr ${leader.grpc}`);
+    assert.equal((await get.exited).code, 0);
+    assert.equal(get.text, 'a\\x1b[31mb\r\n');
+    const tail = terminal(`'${CTL}' tail general -addr ${leader.grpc}; echo "code $?"`);
+    await until('the messages', () => tail.text.includes('degrees'));
+    tail.child.stdin.write('\u0003');
+    await tail.exited;
+    assert.match(tail.text, /code 0/);
+  });
+
+  test('bash completes verbs, flags, channels and nodes', async () => {
+    const complete = async (...words) => {
+      const quoted = words.map((word) => `'${word}'`).join(' ');
+      const command = new Command('bash', ['-c', `source "${ROOT}/conf/raftogramctl.bash-completion"
+        COMP_WORDS=('${CTL}' ${quoted}); COMP_CWORD=${words.length}; _raftogramctl
+        if ((\${#COMPREPLY[@]})); then printf '%s\\n' "\${COMPREPLY[@]}"; fi`], { env: { RAFTOGRAM_ADDR: follower.grpc } });
+      assert.equal((await command.exited).code, 0);
+      assert.equal(command.stderr, '');
+      return command.lines;
+    };
+    assert.deepEqual(await complete('st'), ['status']);
+    assert.deepEqual(await complete('help', 'tr'), ['transfer-leader']);
+    assert.deepEqual(await complete('tail', '-a'), ['-addr', '-after']);
+    assert.deepEqual(await complete('tail', '--a'), ['--addr', '--after']);
+    assert.deepEqual(await complete('-o', ''), ['table', 'json']);
+    assert.deepEqual(await complete('-o', '=', 'j'), ['json']);
+    assert.deepEqual(await complete('tail', 'team-'), ['team-a', 'team-b', 'team-c']);
+    assert.deepEqual(await complete('tail', 'team-a', ''), []);
+    const [host, port] = leader.grpc.split(':');
+    assert.deepEqual(await complete('-addr', host, ':', port, 'tail', 'gen'), ['general']);
+    assert.deepEqual(await complete('transfer-leader', ''), ['node1', 'node2', 'node3']);
+  });
+
+  test('transfer-leader hands over, to whom it is told', async () => {
+    const target = cluster.nodes.find((node) => node !== leader && node !== follower);
+    const table = rows(await succeed(['transfer-leader', target.id, '-addr', follower.grpc]));
+    assert.deepEqual(table[0], ['LEADER', 'TERM']);
+    assert.equal(table[1][0], target.id);
+    const { json } = await succeed(['transfer-leader', '-addr', follower.grpc, '-o', 'json']);
+    assert.notEqual(json.leaderId, target.id);
+    assert.equal((await leaderOf(cluster)).id, json.leaderId);
+    leader = await leaderOf(cluster);
+  });
+});
+
+describe('nodes die', () => {
+  let cluster;
+  let numbers = 0;
+  before(async () => { cluster = await startCluster(); });
+  after(async () => { await cluster?.destroy(); });
+  const everywhere = () => cluster.nodes.map((node) => node.grpc).join(',');
+
+  test('tail and send outlive leaders: no gap, no double', async () => {
+    const addresses = everywhere();
+    await succeed(['create', 'alive', '-addr', addresses]);
+    const tails = cluster.nodes.map((node) => new Tail(['alive', '-o', 'json', '-addr', node.grpc]));
+    const live = cluster.nodes.map((node) => new Tail(['alive', '-live', '-o', 'json', '-addr', node.grpc]));
+    let isStopping = false;
+    const sent = [];
+    const senders = [0, 1, 2].map(async () => {
+      while (!isStopping) {
+        const text = `m${numbers += 1}`;
+        const { json } = await succeed(['send', 'alive', text, '-o', 'json', '-addr', addresses, '-timeout', '20s']);
+        sent.push([json.sequence, text]);
+      }
+    });
+    await until('every live tail to have begun', () => live.every((tail) => tail.lines.length > 0));
+    for (let round = 0; round < 3; round += 1) {
+      const leader = await leaderOf(cluster);
+      await cluster.kill(leader.index);
+      const mark = sent.length;
+      await until('sends to go on', () => sent.length > mark + 20, { timeout: 30000 });
+      cluster.startNode(leader.index);
+      await leaderOf(cluster);
+    }
+    isStopping = true;
+    await Promise.all(senders);
+    const texts = new Map(sent.map(([sequence, text]) => [Number(sequence), text]));
+    assert.equal(texts.size, sent.length, 'a sequence was acknowledged twice');
+    const expected = Array.from({ length: sent.length }, (_, i) => [i + 1, texts.get(i + 1)]);
+    for (const tail of [...tails, ...live]) {
+      await until('every tail to have all', () => Number(tail.objects.at(-1).sequence) >= sent.length);
+      const got = tail.objects.map((m) => [Number(m.sequence), Buffer.from(m.payload, 'base64').toString()]);
+      assert.deepEqual(got, expected.slice(got[0][0] - 1), tail.stderr);
+      assert.deepEqual(await tail.stop(), { code: 0, signal: null });
+    }
+    assert.ok(tails.every((tail) => tail.objects[0].sequence === '1'));
+    assert.match(tails.map((tail) => tail.stderr).join(''), /goes on at/);
+  });
+
+  test('tail passes a frozen node over', async () => {
+    const leader = await leaderOf(cluster);
+    const frozen = cluster.nodes.find((node) => node !== leader);
+    const tail = new Tail(['alive', '-o', 'json', '-addr', `${frozen.grpc},${leader.grpc}`]);
+    await until('the stored ones', () => tail.lines.length === numbers);
+    frozen.process.signal('SIGSTOP');
+    await succeed(['send', 'alive', `m${numbers += 1}`, '-addr', leader.grpc]);
+    await until('the new one', () => tail.lines.length === numbers, { timeout: 60000 });
+    await tail.stop();
+    // And from the beginning.
+    const other = new Tail(['alive', '-o', 'json', '-addr', `${frozen.grpc},${leader.grpc}`]);
+    await until('all', () => other.lines.length === numbers, { timeout: 30000 });
+    await other.stop();
+    const status = await succeed(['status', '-addr', leader.grpc]);
+    assert.match(status.text, new RegExp(`^${frozen.id} +unreachable`, 'm'));
+    frozen.process.signal('SIGCONT');
+    await leaderOf(cluster);
+  });
+
+  test('a member that is down is shown as unreachable', async () => {
+    const leader = await leaderOf(cluster);
+    const dead = cluster.nodes.find((node) => node !== leader);
+    await cluster.kill(dead.index);
+    const { json } = await succeed(['status', '-o', 'json', '-addr', everywhere()]);
+    assert.equal(json.hasQuorum, true);
+    const row = json.nodes.find((node) => node.nodeId === dead.id);
+    assert.equal(row.isReachable, false);
+    assert.equal(row.role, 'unreachable');
+    assert.match(row.error, /cannot connect/);
+    // A dead address among the given ones costs nothing but a moment.
+    await succeed(['send', 'alive', `m${numbers += 1}`, '-addr', `${dead.grpc},${leader.grpc}`]);
+    await succeed(['put', 'k', 'v', '-addr', `${dead.grpc},${leader.grpc}`]);
+    assert.equal((await succeed(['get', 'k', '-addr', `${dead.grpc},${leader.grpc}`])).text, 'v\n');
+    cluster.startNode(dead.index);
+    await leaderOf(cluster);
+  });
+
+  test('without a quorum: 3, status still shows who is there, tail waits for its return', async () => {
+    const leader = await leaderOf(cluster);
+    const others = cluster.nodes.filter((node) => node !== leader);
+    const tail = new Tail(['alive', '-o', 'json', '-addr', others[0].grpc]);
+    const limited = new Tail(['alive', '-o', 'json', '-addr', others[1].grpc, '-timeout', '1s']);
+    await until('the stored ones', () => tail.lines.length === numbers && limited.lines.length === numbers);
+    await Promise.all(cluster.nodes.filter((node) => node !== others[0]).map((node) => cluster.kill(node.index)));
+    const at = ['-addr', everywhere(), '-timeout', '1s'];
+    for (const args of [['send', 'alive', 'x', '-id', 'late'], ['put', 'k', 'w'], ['get', 'k'], ['history', 'alive'], ['channels'], ['create', 'z'], ['create'], ['transfer-leader']]) {
+      await fail(3, [...args, ...at], /unavailable/);
+    }
+    const { json } = await succeed(['status', '-o', 'json', ...at]);
+    assert.equal(json.nodes.filter((node) => node.isReachable).length, 1);
+    await until('the node to know', async () => !(await succeed(['status', '-o', 'json', ...at])).json.hasQuorum);
+    assert.match((await succeed(['status', ...at])).text, /NO LEADER/);
+    await cluster.kill(others[0].index);
+    assert.deepEqual(await Promise.race([limited.exited, delay(20000)]), { code: 3, signal: null });
+    assert.match(limited.stderr, /the cluster is unavailable/);
+    cluster.startAll();
+    await leaderOf(cluster);
+    await succeed(['send', 'alive', `m${numbers += 1}`, '-addr', everywhere(), '-timeout', '20s']);
+    await until('the new one', () => tail.lines.length === numbers);
+    assert.deepEqual(tail.objects.map((m) => Number(m.sequence)), Array.from({ length: numbers }, (_, i) => i + 1));
+    assert.deepEqual(await tail.stop(), { code: 0, signal: null });
+  });
+
+  test('tail refuses to go on in another cluster', async () => {
+    const tail = new Tail(['alive', '-o', 'json', '-addr', cluster.nodes[0].grpc]);
+    await until('the stored ones', () => tail.lines.length === numbers);
+    const { rmSync } = await import('node:fs');
+    await Promise.all(cluster.nodes.map((node) => cluster.kill(node.index)));
+    cluster.nodes.forEach((node) => rmSync(node.dataDir, { recursive: true }));
+    cluster.startAll();
+    await leaderOf(cluster);
+    assert.deepEqual(await Promise.race([tail.exited, delay(20000)]), { code: 1, signal: null });
+    assert.match(tail.stderr, /CLUSTER_CHANGED/);
+  });
+});
