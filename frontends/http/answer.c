@@ -32,6 +32,10 @@ static bool add_headers(struct session *session, uint8_t **at, uint8_t *end)
     return lws_add_http_common_headers(wsi, (unsigned int)answer->status, answer->content_type,
                                        answer->body.size, at, end) == 0 &&
            (answer->allow == NULL || add_header(wsi, "allow:", answer->allow, at, end)) &&
+           (!answer->is_upgrade_required ||
+            (add_header(wsi, "upgrade:", "websocket", at, end) &&
+             add_header(wsi, "connection:", "upgrade", at, end) &&
+             add_header(wsi, "sec-websocket-version:", "13", at, end))) &&
            add_header(wsi, "cache-control:", "no-store", at, end) &&
            add_header(wsi, "x-content-type-options:", "nosniff", at, end) &&
            lws_finalize_http_header(wsi, at, end) == 0;
@@ -39,9 +43,13 @@ static bool add_headers(struct session *session, uint8_t **at, uint8_t *end)
 
 static int complete(struct session *session)
 {
+    bool is_whole = session->answer.is_whole;
     buf_finish(&session->answer.body);
     session->answer = (struct answer){0};
     session->is_busy = false;
+    if (is_whole) {
+        return 0;
+    }
     if (session->frontend->phase == HTTP_STOPPING) {
         return -1;
     }
@@ -85,8 +93,9 @@ int session_answer(struct session *session, struct answer *answer)
     session->answer = *answer;
     session->sent = 0;
     session->is_busy = true;
-    char method_is_head = (char)lws_hdr_total_length(session->wsi, WSI_TOKEN_HEAD_URI);
-    uint8_t *block = malloc(LWS_PRE + HTTP_ANSWER_HEADERS_MAX + HTTP_CHUNK_BYTES);
+    bool is_head = lws_hdr_total_length(session->wsi, WSI_TOKEN_HEAD_URI) > 0;
+    size_t room = answer->is_whole ? answer->body.size : HTTP_CHUNK_BYTES;
+    uint8_t *block = malloc(LWS_PRE + HTTP_ANSWER_HEADERS_MAX + room);
     if (block == NULL) {
         return -1;
     }
@@ -96,10 +105,14 @@ int session_answer(struct session *session, struct answer *answer)
         free(block);
         return -1;
     }
-    if (method_is_head != 0) {
+    if (answer->is_whole) {
+        /* Before an upgrade libwebsockets does not know the version yet, and writes HTTP/1.0. */
+        memcpy(start, "HTTP/1.1", strlen("HTTP/1.1"));
+    }
+    if (is_head) {
         session->sent = session->answer.body.size;
     } else {
-        at += take_body(session, at, HTTP_CHUNK_BYTES);
+        at += take_body(session, at, room);
     }
     int rc = write_block(session, start, (size_t)(at - start), true);
     free(block);

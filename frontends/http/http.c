@@ -3,12 +3,14 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "http_internal.h"
+#include "ws.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,7 +49,7 @@ static void run_tasks(struct http_frontend *frontend)
 
 /* ---- requests ---- */
 
-static int on_request(struct session *session, const char *path)
+static void route_request(struct session *session, const char *path, struct answer *out)
 {
     struct answer answer = {.status = 200};
     struct request request = {
@@ -65,12 +67,38 @@ static int on_request(struct session *session, const char *path)
     } else {
         route->serve(session->frontend, &request, &answer);
     }
+    *out = answer;
+}
+
+static int on_request(struct session *session, const char *path)
+{
+    struct answer answer;
+    route_request(session, path, &answer);
     return session_answer(session, &answer);
 }
 
-static void check_empty(struct http_frontend *frontend)
+/* A request with an Upgrade header. Returns 0 to go on with the handshake, 1 when it is answered,
+ * -1 to hang up. */
+static int on_upgrade(struct session *session, const char *protocol)
 {
-    if (frontend->phase == HTTP_SERVING || frontend->session_count > 0) {
+    struct answer answer = {.status = 200};
+    char path[HTTP_PATH_BYTES_MAX];
+    if (lws_hdr_copy(session->wsi, path, sizeof(path), WSI_TOKEN_GET_URI) < 0) {
+        path[0] = '\0';
+    }
+    if (strcasecmp(protocol, "websocket") != 0) {
+        route_request(session, path, &answer); /* a server may ignore the offer: RFC 9110, 7.8 */
+    } else if (ws_may_upgrade(session->frontend, session->wsi, path, &answer)) {
+        return 0;
+    }
+    answer.is_whole = true;
+    return session_answer(session, &answer) != 0 ? -1 : 1;
+}
+
+void frontend_check_empty(struct http_frontend *frontend)
+{
+    if (frontend->phase == HTTP_SERVING || frontend->session_count > 0 ||
+        frontend->socket_count > 0) {
         return;
     }
     pthread_mutex_lock(&frontend->lock);
@@ -82,11 +110,38 @@ static void check_empty(struct http_frontend *frontend)
 void session_destroy(struct session *session)
 {
     struct http_frontend *frontend = session->frontend;
+    if (session->ws != NULL) {
+        ws_gone(session->ws);
+    }
     buf_finish(&session->answer.body);
     list_remove(&session->link);
     frontend->session_count--;
     free(session);
-    check_empty(frontend);
+    frontend_check_empty(frontend);
+}
+
+static int on_ws(struct session *session, enum lws_callback_reasons reason, void *in, size_t size)
+{
+    struct ws *ws = session->ws;
+    switch (reason) {
+    case LWS_CALLBACK_RECEIVE:
+        return ws_receive(ws, (struct bytes){in, size});
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+        return ws_on_writable(ws);
+    case LWS_CALLBACK_RECEIVE_PONG:
+        ws_on_pong(ws);
+        return 0;
+    case LWS_CALLBACK_TIMER:
+        return ws_on_timer(ws);
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+        return ws_on_close_frame(ws, (struct bytes){in, size});
+    case LWS_CALLBACK_CLOSED:
+        session->ws = NULL;
+        ws_gone(ws);
+        return 0;
+    default:
+        return 0;
+    }
 }
 
 static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -101,13 +156,17 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
         return session != NULL ? on_request(session, in) : -1;
     case LWS_CALLBACK_HTTP_WRITEABLE:
         return session != NULL ? session_continue(session) : -1;
+    case LWS_CALLBACK_ESTABLISHED:
+        return session != NULL && ws_open(session) == 0 ? 0 : -1;
+    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+        return session != NULL ? on_upgrade(session, in) : -1;
     case LWS_CALLBACK_WSI_DESTROY:
         if (session != NULL) {
             session_destroy(session);
         }
         return 0;
     default:
-        return 0;
+        return session != NULL && session->ws != NULL ? on_ws(session, reason, in, size) : 0;
     }
 }
 
@@ -130,8 +189,24 @@ static void run_close(struct task *task)
     if (frontend->phase == HTTP_SERVING) {
         frontend->phase = HTTP_CLOSING;
         listener_stop(frontend);
-        check_empty(frontend);
+        LIST_FOR_EACH (link, &frontend->sockets) {
+            ws_close(LIST_ENTRY(link, struct ws, link), WS_CLOSE_GOING_AWAY, "shutting down",
+                     false);
+        }
+        frontend_check_empty(frontend);
     }
+}
+
+static void run_watch(struct task *task)
+{
+    ws_announce(LIST_ENTRY(task, struct http_frontend, watch_task));
+}
+
+/* The node's thread. */
+static void on_change(struct dispatch_watcher *watcher)
+{
+    struct http_frontend *frontend = LIST_ENTRY(watcher, struct http_frontend, watcher);
+    task_post(frontend, &frontend->watch_task);
 }
 
 static void run_stop(struct task *task)
@@ -140,7 +215,7 @@ static void run_stop(struct task *task)
     frontend->phase = HTTP_STOPPING;
     LIST_FOR_EACH (link, &frontend->sessions) {
         struct session *session = LIST_ENTRY(link, struct session, link);
-        if (!session->is_busy) {
+        if (!session->is_busy && session->ws == NULL) {
             lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
         }
     }
@@ -171,19 +246,25 @@ static void emit_log(int level, const char *line)
 static int create_context(struct http_frontend *frontend)
 {
     static struct lws_protocols protocols[3];
-    protocols[0] = (struct lws_protocols){.name = "raftogram.v1.json", .callback = on_http};
+    protocols[0] = (struct lws_protocols){
+        .name = WS_SUBPROTOCOL, .callback = on_http, .rx_buffer_size = WS_RECEIVE_BYTES};
     protocols[1] = listener_protocol;
+    /* Our own pings know of connections that we have stopped reading ourselves. */
+    static const lws_retry_bo_t no_pings = {.secs_since_valid_ping = 0};
     lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = protocols,
-        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_VALIDATE_UTF8,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
         .user = frontend,
         .vhost_name = "raftogram",
         .server_string = "raftogram",
         .max_http_header_data2 = HTTP_HEADERS_BYTES_MAX,
+        .pt_serv_buf_size = WS_RECEIVE_BYTES + LWS_PRE,
+        .keepalive_timeout = HTTP_KEEPALIVE_S,
+        .retry_and_idle_policy = &no_pings,
     };
     frontend->context = lws_create_context(&info);
     if (frontend->context == NULL) {
@@ -202,7 +283,10 @@ static void init_frontend(struct http_frontend *frontend, const struct frontend_
     frontend->close_task.run = run_close;
     frontend->stop_task.run = run_stop;
     frontend->over_task.run = run_over;
+    frontend->watch_task.run = run_watch;
+    frontend->watcher.changed = on_change;
     list_init(&frontend->sessions);
+    list_init(&frontend->sockets);
     list_init(&frontend->inbox);
     pthread_mutex_init(&frontend->lock, NULL);
     pthread_condattr_t attributes;
@@ -218,6 +302,7 @@ static void free_frontend(struct http_frontend *frontend)
         lws_context_destroy(frontend->context);
     }
     close(frontend->spare_fd);
+    buf_finish(&frontend->scratch);
     pthread_cond_destroy(&frontend->changed);
     pthread_mutex_destroy(&frontend->lock);
     free(frontend);
@@ -270,6 +355,7 @@ static int start(const struct frontend_options *options, void **out, char *error
     if (rc != 0) {
         goto free_frontend;
     }
+    dispatch_watch(frontend->dispatch, &frontend->watcher);
     log_info("http", "listening", LOG_STR("address", options->http_bind_addr));
     *out = frontend;
     return 0;
@@ -287,7 +373,8 @@ static void close_frontend(void *instance)
     task_post(frontend, &frontend->close_task);
 }
 
-/* Waits until all sessions are gone and dispatch has nothing left; for ever with UINT32_MAX. */
+/* Waits until all connections are gone, and what dispatch did for them; for ever with UINT32_MAX.
+ */
 static void await_empty(struct http_frontend *frontend, uint32_t grace_ms)
 {
     struct timespec until;
@@ -300,7 +387,7 @@ static void await_empty(struct http_frontend *frontend, uint32_t grace_ms)
     }
     pthread_mutex_lock(&frontend->lock);
     int rc = 0;
-    while (rc == 0 && (!frontend->is_empty || frontend->pending > 0)) {
+    while (rc == 0 && !frontend->is_empty) {
         rc = grace_ms == UINT32_MAX
                  ? pthread_cond_wait(&frontend->changed, &frontend->lock)
                  : pthread_cond_timedwait(&frontend->changed, &frontend->lock, &until);
@@ -316,6 +403,7 @@ static void stop(void *instance, uint32_t grace_ms)
     await_empty(frontend, grace_ms);
     task_post(frontend, &frontend->over_task);
     await_empty(frontend, UINT32_MAX);
+    dispatch_unwatch(frontend->dispatch, &frontend->watcher);
     atomic_store(&frontend->is_over, true);
     lws_cancel_service(frontend->context);
     pthread_join(frontend->thread, NULL);

@@ -20,6 +20,8 @@
 
 #define HTTP_HEADERS_BYTES_MAX 8192  /* of a request */
 #define HTTP_ANSWER_HEADERS_MAX 4096 /* of an answer */
+#define HTTP_PATH_BYTES_MAX 1024
+#define HTTP_KEEPALIVE_S 60
 #define HTTP_CHUNK_BYTES (64u << 10) /* of a body, written at once */
 
 /* Work for the service thread, posted by other threads. */
@@ -45,6 +47,20 @@ struct http_frontend {
     pthread_t thread;
     struct list sessions;
     size_t session_count;
+    struct list sockets; /* of struct ws */
+    size_t socket_count; /* also of connections that are gone, as long as dispatch works for them */
+    size_t calls;        /* of all connections */
+    struct buf scratch;  /* where a frame is put together */
+    struct dispatch_watcher watcher;
+    struct task watch_task;
+    const char *told_role; /* what connections were told last */
+    const char *told_leader_id;
+    bool told_quorum;
+    uint64_t sockets_total;
+    uint64_t frames_received_total;
+    uint64_t frames_sent_total;
+    uint64_t messages_sent_total;
+    uint64_t closed_for_fault_total;
     enum http_phase phase;
     struct task close_task;
     struct task stop_task;
@@ -53,14 +69,15 @@ struct http_frontend {
     pthread_mutex_t lock;
     struct list inbox; /* tasks; under lock */
     pthread_cond_t changed;
-    size_t pending;      /* calls and subscriptions that dispatch still has; under lock */
-    bool is_empty;       /* closing, and no session is left; under lock */
+    bool is_empty;       /* closing, and no session or socket is left; under lock */
     atomic_bool is_over; /* the service thread ends */
 };
 
 /* Runs `task` on the service thread, soon; a posted task that has not run yet is not posted again.
  * Any thread. */
 void task_post(struct http_frontend *frontend, struct task *task);
+/* Something is gone that stop() may wait for. */
+void frontend_check_empty(struct http_frontend *frontend);
 
 /* ---- one client ---- */
 
@@ -68,8 +85,12 @@ struct answer {
     int status;
     const char *content_type;
     const char *allow; /* NULL or the value of an Allow header */
+    bool is_upgrade_required;
+    bool is_whole; /* written at once, and completed by the caller */
     struct buf body;
 };
+
+struct ws;
 
 struct session {
     struct list link;
@@ -77,7 +98,8 @@ struct session {
     struct lws *wsi;
     struct answer answer; /* what is left to send of it */
     size_t sent;
-    bool is_busy; /* between a request and the end of its answer */
+    bool is_busy;  /* between a request and the end of its answer */
+    struct ws *ws; /* NULL while it is HTTP */
 };
 
 /* Begins to send; takes what `answer` holds. Returns what the libwebsockets callback must return.
@@ -129,6 +151,7 @@ void serve_livez(struct http_frontend *frontend, const struct request *request,
                  struct answer *answer);
 void serve_readyz(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer);
+void serve_ws(struct http_frontend *frontend, const struct request *request, struct answer *answer);
 void serve_status(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer);
 

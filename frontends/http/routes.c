@@ -4,8 +4,8 @@
 #include <string.h>
 
 static const struct route routes[] = {
-    {"/health", serve_health}, {"/livez", serve_livez},         {"/readyz", serve_readyz},
-    {"/status", serve_status}, {"/debug/status", serve_status},
+    {"/debug/status", serve_status}, {"/health", serve_health}, {"/livez", serve_livez},
+    {"/readyz", serve_readyz},       {"/status", serve_status}, {"/ws", serve_ws},
 };
 
 const struct route *route_find(const char *path)

@@ -1,0 +1,254 @@
+/* A connection's life: opened, receiving, closed. */
+#include "ws.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGE_KEPT_BYTES (16u << 10) /* of the buffer between messages */
+
+static uint64_t now_ns(void)
+{
+    return clock_monotonic_ns(clock_system());
+}
+
+/* ---- references ---- */
+
+void ws_ref(struct ws *ws)
+{
+    ws->references++;
+}
+
+void ws_unref(struct ws *ws)
+{
+    CHECK(ws->references > 0);
+    if (--ws->references > 0) {
+        return;
+    }
+    struct http_frontend *frontend = ws->frontend;
+    buf_finish(&ws->message);
+    list_remove(&ws->link);
+    free(ws);
+    CHECK(frontend->socket_count > 0);
+    frontend->socket_count--;
+    frontend_check_empty(frontend);
+}
+
+/* ---- timers ---- */
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void set_timer(struct ws *ws, uint64_t now)
+{
+    uint64_t heartbeat_ns = (uint64_t)ws->frontend->options.heartbeat_ms * NS_PER_MS;
+    uint64_t due = least(ws->last_sent_ns + heartbeat_ns, ws->last_received_ns + WS_IDLE_PING_NS);
+    if (ws->is_ping_sent) {
+        due = least(ws->last_sent_ns + heartbeat_ns, ws->ping_sent_ns + WS_PONG_WAIT_NS);
+    }
+    if (ws->close_code != 0) {
+        due = ws->close_since_ns + WS_CLOSE_WAIT_NS;
+    }
+    uint64_t wait_ns = due > now + WS_TIMER_MIN_NS ? due - now : WS_TIMER_MIN_NS;
+    lws_set_timer_usecs(ws->wsi, (lws_usec_t)(wait_ns / 1000));
+}
+
+int ws_on_timer(struct ws *ws)
+{
+    uint64_t now = now_ns();
+    if (ws->close_code != 0) {
+        if (now >= ws->close_since_ns + WS_CLOSE_WAIT_NS) {
+            return -1;
+        }
+        set_timer(ws, now);
+        return 0;
+    }
+    uint64_t heartbeat_ns = (uint64_t)ws->frontend->options.heartbeat_ms * NS_PER_MS;
+    if (now >= ws->last_sent_ns + heartbeat_ns) {
+        ws->is_heartbeat_due = true;
+    }
+    if (ws->is_ping_sent && !ws->is_paused && now >= ws->ping_sent_ns + WS_PONG_WAIT_NS) {
+        return -1; /* dead */
+    }
+    if (!ws->is_ping_sent && now >= ws->last_received_ns + WS_IDLE_PING_NS) {
+        ws->is_ping_due = true;
+    }
+    if (ws->is_heartbeat_due || ws->is_ping_due) {
+        lws_callback_on_writable(ws->wsi);
+    }
+    set_timer(ws, now);
+    return 0;
+}
+
+static void heard(struct ws *ws)
+{
+    ws->last_received_ns = now_ns();
+    ws->is_ping_sent = false;
+}
+
+void ws_on_pong(struct ws *ws)
+{
+    heard(ws);
+}
+
+/* ---- open and gone ---- */
+
+int ws_open(struct session *session)
+{
+    struct http_frontend *frontend = session->frontend;
+    struct ws *ws = calloc(1, sizeof(*ws));
+    if (ws == NULL) {
+        return ERR_NOMEM;
+    }
+    ws->frontend = frontend;
+    ws->wsi = session->wsi;
+    ws->references = 1;
+    ws->last_sent_ns = now_ns();
+    ws->last_received_ns = ws->last_sent_ns;
+    list_init(&ws->outbox);
+    list_init(&ws->subscriptions);
+    list_init(&ws->ready);
+    list_init(&ws->written);
+    list_push_back(&frontend->sockets, &ws->link);
+    frontend->socket_count++;
+    frontend->sockets_total++;
+    session->ws = ws;
+    struct buf hello = {0};
+    ws_begin_text(&hello);
+    ws_append_hello(frontend, &hello);
+    ws_send(ws, &hello);
+    if (frontend->phase != HTTP_SERVING) {
+        ws_close(ws, WS_CLOSE_GOING_AWAY, "shutting down", false);
+    }
+    set_timer(ws, ws->last_sent_ns);
+    return 0;
+}
+
+void ws_gone(struct ws *ws)
+{
+    ws->wsi = NULL;
+    ws_drop_outbox(ws);
+    ws_close_subscriptions(ws);
+    ws_unref(ws);
+}
+
+/* ---- receiving ---- */
+
+static bool must_pause(const struct ws *ws)
+{
+    return ws->close_code == 0 &&
+           (ws->calls >= WS_CALLS_PAUSE || ws->large_calls >= WS_LARGE_CALLS_PAUSE ||
+            ws->outbox_bytes >= WS_OUTBOX_PAUSE_BYTES);
+}
+
+void ws_regulate(struct ws *ws)
+{
+    bool is_paused = must_pause(ws);
+    if (ws->wsi == NULL || is_paused == ws->is_paused) {
+        return;
+    }
+    ws->is_paused = is_paused;
+    if (!is_paused) {
+        heard(ws); /* the silence was ours */
+    }
+    (void)lws_rx_flow_control(ws->wsi, is_paused ? 0 : 1);
+}
+
+static void take_message(struct ws *ws, struct bytes text)
+{
+    if (!bytes_is_utf8(text)) {
+        ws_close(ws, WS_CLOSE_INVALID_TEXT, "the text is not UTF-8", true);
+        return;
+    }
+    ws->frontend->frames_received_total++;
+    ws_serve_message(ws, text);
+    ws_regulate(ws);
+}
+
+int ws_receive(struct ws *ws, struct bytes fragment)
+{
+    heard(ws);
+    if (ws->close_code != 0) {
+        return 0; /* what still comes is drained, so that the close code arrives */
+    }
+    if (lws_frame_is_binary(ws->wsi)) {
+        ws_close(ws, WS_CLOSE_BINARY, "text frames only", true);
+        return 0;
+    }
+    size_t size = ws->message.size + fragment.size + lws_remaining_packet_payload(ws->wsi);
+    if (size > ws->frontend->options.max_frame_bytes) {
+        buf_finish(&ws->message);
+        ws_close(ws, WS_CLOSE_TOO_BIG, "the message is over max_frame_bytes", true);
+        return 0;
+    }
+    bool is_last = lws_is_final_fragment(ws->wsi) != 0;
+    if (is_last && ws->message.size == 0) {
+        take_message(ws, fragment);
+        return 0;
+    }
+    buf_append(&ws->message, fragment.data, fragment.size);
+    if (buf_failed(&ws->message)) {
+        ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
+        return 0;
+    }
+    if (is_last) {
+        take_message(ws, buf_bytes(&ws->message));
+        if (ws->message.capacity > MESSAGE_KEPT_BYTES) {
+            buf_finish(&ws->message);
+        } else {
+            buf_reset(&ws->message);
+        }
+    }
+    return 0;
+}
+
+/* ---- closing ---- */
+
+void ws_close(struct ws *ws, int code, const char *reason, bool is_now)
+{
+    if (ws->wsi == NULL || ws->close_code != 0) {
+        return;
+    }
+    ws->close_code = code;
+    ws->close_reason = reason;
+    ws->is_close_now = is_now;
+    ws->close_since_ns = now_ns();
+    if (code != WS_CLOSE_GOING_AWAY) {
+        ws->frontend->closed_for_fault_total++;
+        log_debug("ws", "closing a connection", LOG_I64("code", code), LOG_STR("reason", reason));
+    }
+    ws_regulate(ws);
+    set_timer(ws, ws->close_since_ns);
+    lws_callback_on_writable(ws->wsi);
+}
+
+/* Codes that a client may send (RFC 6455, 7.4, and the registry). */
+static bool is_close_code(unsigned code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
+}
+
+int ws_on_close_frame(struct ws *ws, struct bytes payload)
+{
+    if (ws->is_close_sent) {
+        return -1;
+    }
+    const uint8_t *data = payload.data;
+    const struct bytes reason = {data + 2, payload.size >= 2 ? payload.size - 2 : 0};
+    unsigned code = payload.size >= 2 ? (unsigned)data[0] << 8 | data[1] : WS_CLOSE_NORMAL;
+    if (payload.size == 1 || !is_close_code(code)) {
+        code = WS_CLOSE_PROTOCOL_ERROR;
+    } else if (reason.size > 0 && !bytes_is_utf8(reason)) {
+        code = WS_CLOSE_INVALID_TEXT;
+    }
+    /* Answered here and now: what libwebsockets would send knows nothing of these codes. */
+    (void)ws_write_close(ws, (int)code, "");
+    return -1;
+}

@@ -1,0 +1,217 @@
+/* What goes out: texts in order, then one page of each subscription in turn, as fast as the client
+ * reads and no faster. */
+#include "ws.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SCRATCH_KEPT_BYTES (2u << 20)
+#define CONTROL_BYTES_MAX 125
+/* libwebsockets keeps this value to itself and offers lws_close_reason(), after which it drains
+ * what the client still sends for 5 s only and forgets where in a message it was. */
+#define WRITE_CLOSE ((enum lws_write_protocol)4)
+
+struct frame {
+    struct list link;
+    struct buf text;
+};
+
+void ws_begin_text(struct buf *out)
+{
+    (void)buf_extend(out, LWS_PRE);
+}
+
+struct bytes ws_text_of(const struct buf *text)
+{
+    CHECK(text->size >= LWS_PRE);
+    return (struct bytes){text->data + LWS_PRE, text->size - LWS_PRE};
+}
+
+void ws_send(struct ws *ws, struct buf *text)
+{
+    if (ws->wsi == NULL || ws->is_close_sent) {
+        buf_finish(text);
+        return;
+    }
+    struct frame *frame = malloc(sizeof(*frame));
+    if (frame == NULL || buf_failed(text)) {
+        free(frame);
+        buf_finish(text);
+        ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
+        return;
+    }
+    frame->text = *text;
+    list_push_back(&ws->outbox, &frame->link);
+    ws->outbox_bytes += frame->text.size;
+    if (ws->outbox_bytes > WS_OUTBOX_BYTES_MAX) {
+        ws_close(ws, WS_CLOSE_OVERLOADED, "too many answers are not read", true);
+        return;
+    }
+    lws_callback_on_writable(ws->wsi);
+}
+
+static void free_frame(struct ws *ws, struct frame *frame)
+{
+    ws->outbox_bytes -= frame->text.size;
+    buf_finish(&frame->text);
+    free(frame);
+}
+
+void ws_drop_outbox(struct ws *ws)
+{
+    struct list *link;
+    while ((link = list_pop_front(&ws->outbox)) != NULL) {
+        free_frame(ws, LIST_ENTRY(link, struct frame, link));
+    }
+}
+
+/* ---- writing ---- */
+
+/* A text with its headroom. Returns 0, or -1 when the connection is broken. */
+static int write_text(struct ws *ws, const struct buf *text)
+{
+    size_t size = text->size - LWS_PRE;
+    if (lws_write(ws->wsi, text->data + LWS_PRE, size, LWS_WRITE_TEXT) < (int)size) {
+        return -1;
+    }
+    ws->last_sent_ns = clock_monotonic_ns(clock_system());
+    ws->is_heartbeat_due = false;
+    ws->frontend->frames_sent_total++;
+    return 0;
+}
+
+int ws_write_close(struct ws *ws, int code, const char *reason)
+{
+    uint8_t block[LWS_PRE + CONTROL_BYTES_MAX];
+    size_t size = strlen(reason);
+    CHECK(size <= CONTROL_BYTES_MAX - 2);
+    block[LWS_PRE] = (uint8_t)(code >> 8);
+    block[LWS_PRE + 1] = (uint8_t)code;
+    memcpy(block + LWS_PRE + 2, reason, size);
+    ws->is_close_sent = true;
+    ws_drop_outbox(ws);
+    return lws_write(ws->wsi, block + LWS_PRE, size + 2, WRITE_CLOSE) < 0 ? -1 : 0;
+}
+
+static int write_ping(struct ws *ws)
+{
+    uint8_t block[LWS_PRE + 1];
+    ws->is_ping_due = false;
+    ws->is_ping_sent = true;
+    ws->ping_sent_ns = clock_monotonic_ns(clock_system());
+    return lws_write(ws->wsi, block + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
+}
+
+/* The frontend's scratch, empty but for the headroom. */
+static struct buf *scratch(struct ws *ws)
+{
+    struct buf *text = &ws->frontend->scratch;
+    if (text->capacity > SCRATCH_KEPT_BYTES) {
+        buf_finish(text);
+    }
+    buf_reset(text);
+    ws_begin_text(text);
+    return text;
+}
+
+static int write_notice(struct ws *ws)
+{
+    struct buf *text = scratch(ws);
+    if (ws->is_leader_due) {
+        ws->is_leader_due = false;
+        ws_append_leader(ws->frontend, text);
+    } else {
+        ws->is_heartbeat_due = false;
+        ws_append_heartbeat(text);
+    }
+    return buf_failed(text) ? -1 : write_text(ws, text);
+}
+
+static int write_page(struct ws *ws)
+{
+    struct ws_subscription *subscription =
+        LIST_ENTRY(list_pop_front(&ws->ready), struct ws_subscription, ready_link);
+    struct buf *text = scratch(ws);
+    ws_subscription_append_page(subscription, text);
+    int rc = buf_failed(text) ? -1 : write_text(ws, text);
+    /* The next page is asked for when the socket has taken this one. */
+    list_push_back(&ws->written, &subscription->ready_link);
+    ws_subscription_page_sent(subscription);
+    return rc;
+}
+
+static int write_frame(struct ws *ws)
+{
+    struct frame *frame = LIST_ENTRY(list_pop_front(&ws->outbox), struct frame, link);
+    int rc = write_text(ws, &frame->text);
+    free_frame(ws, frame);
+    return rc;
+}
+
+static bool has_more(const struct ws *ws)
+{
+    return !list_is_empty(&ws->outbox) || ws->is_leader_due || !list_is_empty(&ws->ready) ||
+           ws->is_ping_due || ws->is_heartbeat_due;
+}
+
+static int write_next(struct ws *ws)
+{
+    if (!list_is_empty(&ws->outbox)) {
+        return write_frame(ws);
+    }
+    if (ws->is_leader_due) {
+        return write_notice(ws);
+    }
+    if (ws->is_ping_due) {
+        return write_ping(ws);
+    }
+    return list_is_empty(&ws->ready) ? write_notice(ws) : write_page(ws);
+}
+
+static void ask_for_pages(struct ws *ws)
+{
+    struct list *link;
+    while ((link = list_pop_front(&ws->written)) != NULL) {
+        ws_subscription_next(LIST_ENTRY(link, struct ws_subscription, ready_link));
+    }
+}
+
+/* Nothing is left that a close should wait for. */
+static bool may_close(const struct ws *ws)
+{
+    return ws->close_code != 0 && (ws->is_close_now || (ws->calls == 0 && !has_more(ws)));
+}
+
+int ws_on_writable(struct ws *ws)
+{
+    int rc = 0;
+    if (ws->is_close_sent) {
+        return 0;
+    }
+    for (int i = 0; i < WS_FRAMES_MAX && rc == 0 && !may_close(ws) && has_more(ws); i++) {
+        if (lws_send_pipe_choked(ws->wsi)) {
+            lws_callback_on_writable(ws->wsi);
+            return 0;
+        }
+        rc = write_next(ws);
+    }
+    if (rc != 0) {
+        return -1;
+    }
+    if (may_close(ws)) {
+        return ws_write_close(ws, ws->close_code, ws->close_reason);
+    }
+    ws_regulate(ws);
+    if (lws_send_pipe_choked(ws->wsi)) {
+        lws_callback_on_writable(ws->wsi); /* pages are asked for then */
+        return 0;
+    }
+    ask_for_pages(ws);
+    if (has_more(ws)) {
+        lws_callback_on_writable(ws->wsi);
+    }
+    return 0;
+}
