@@ -1032,8 +1032,10 @@ void cluster_wipe(struct cluster *cluster, raft_member n, bool is_damaged)
     struct cluster_node *node = &cluster->nodes[n];
     CHECK(node->raft == NULL);
     trace(cluster, "%d: is %s", n + 1, is_damaged ? "damaged" : "wiped");
-    log_copy(&node->wiped, &node->disk);
-    node->wiped_incarnation = node->incarnation;
+    if (node->wiped_incarnation == 0 || cluster_check_is_admitted(cluster, n)) {
+        log_copy(&node->wiped, &node->disk);
+        node->wiped_incarnation = node->incarnation;
+    }
     log_reset(&node->disk, 0, 0);
     memset(&node->disk_machine, 0, sizeof node->disk_machine);
     node->disk_term = 0;

@@ -115,7 +115,8 @@ struct cluster_node {
     raft_member disk_voted_for;
     struct cluster_machine disk_machine;
 
-    /* What the last wipe took: its acknowledgements may still be on their way. */
+    /* What a wipe took of an admitted incarnation: its acknowledgements may still be on their
+     * way. */
     struct cluster_log wiped;
     uint64_t wiped_incarnation;
 };
@@ -247,6 +248,7 @@ void cluster_check_apply(struct cluster *cluster, raft_member node);
 void cluster_check_role(struct cluster *cluster, raft_member node);
 void cluster_check_read(struct cluster *cluster, raft_member node,
                         const struct raft_ready_read *ready);
+bool cluster_check_is_admitted(const struct cluster *cluster, raft_member node);
 void cluster_check_wiped(struct cluster *cluster);
 /* The incarnations whose admission is complete (membership.c); all 0 while nothing is founded. */
 struct raft_config cluster_check_config(const struct cluster *cluster);

@@ -73,6 +73,11 @@ void cluster_check_destroy(struct cluster_check *check)
     free(check);
 }
 
+bool cluster_check_is_admitted(const struct cluster *cluster, raft_member n)
+{
+    return cluster->check->config.incarnations[n] == cluster->nodes[n].incarnation;
+}
+
 void cluster_check_wiped(struct cluster *cluster)
 {
     struct cluster_check *check = cluster->check;

@@ -24,8 +24,8 @@
 
 static inline struct cluster *make_cluster(int count, uint64_t seed)
 {
-    struct cluster *cluster = cluster_create(&(struct cluster_options){.count = count,
-                                                                      .seed = seed});
+    struct cluster *cluster =
+        cluster_create(&(struct cluster_options){.count = count, .seed = seed});
     assert_true(cluster_run_until(cluster, cluster_is_converged, 5000 * MS));
     cluster_run(cluster, 100 * MS);
     return cluster;
@@ -71,6 +71,7 @@ static inline void commit_some(struct cluster *cluster, int count)
     for (int i = 0; i < count; i++) {
         assert_true(cluster_propose(cluster, cluster_leader(cluster), 1000 + (uint64_t)i));
     }
+    cluster_run(cluster, MS);
     assert_true(cluster_run_until(cluster, cluster_is_converged, 2000 * MS));
 }
 
@@ -108,8 +109,9 @@ static inline raft_index solo_fit(void *context, raft_index first, raft_index la
     return last_max;
 }
 
-static const struct raft_change solo_genesis = {
-    .kind = RAFT_CHANGE_GENESIS, .member = RAFT_NO_MEMBER, .incarnations = {101, 102, 103, 104, 105}};
+static const struct raft_change solo_genesis = {.kind = RAFT_CHANGE_GENESIS,
+                                                .member = RAFT_NO_MEMBER,
+                                                .incarnations = {101, 102, 103, 104, 105}};
 static const raft_index solo_genesis_index = 1;
 
 /* Member 0 of `count`; members are founded with the incarnations 101, 102, …, and have said hello.
