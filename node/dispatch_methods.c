@@ -316,6 +316,11 @@ static bool get_text(const json_t *object, const char *name, struct bytes *out, 
         return false;
     }
     *out = (struct bytes){json_string_value(value), json_string_length(value)};
+    if (out->size > 0 && memchr(out->data, 0, out->size) != NULL) {
+        /* The answer to a read could not hold it: it would be cut there. */
+        *error = "bad command: op, key and value must not contain NUL";
+        return false;
+    }
     return true;
 }
 
