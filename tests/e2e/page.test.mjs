@@ -1,0 +1,308 @@
+// The page in a real browser, against a cluster made up for the test.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { assertNoComplaints, launch, say, shot, texts, visit } from './lib/browser.mjs';
+import { FakeCluster } from './lib/fake_cluster.mjs';
+
+const WINDOW_MAX = 500;
+let browser;
+let cluster;
+let pages;
+
+before(async () => { browser = await launch(); });
+after(async () => { await browser?.close(); });
+beforeEach(async () => {
+  cluster = await FakeCluster.start();
+  pages = [];
+});
+afterEach(async () => {
+  await Promise.all(pages.map((page) => page.context().close()));
+  await cluster.stop();
+  pages.forEach(assertNoComplaints);
+});
+
+async function person(node, options = {}) {
+  const page = await visit(browser, `http://${cluster.nodes[node].http}/${options.hash ?? ''}`, options);
+  pages.push(page);
+  return page;
+}
+
+function fill(channelId, count, { from = 1, words = 'message' } = {}) {
+  cluster.create(channelId);
+  const start = Date.now() - count * 60000;
+  for (let i = 0; i < count; i += 1) {
+    cluster.store({ channelId, authorId: ['ann', 'bo'][i % 7 > 3 ? 1 : 0], text: `${words} ${from + i}`, timestampUnixMs: start + i * 60000 });
+  }
+}
+
+const shown = (page) => page.locator('#messages > li');
+const waitForText = (page, text) => page.locator('#messages .text', { hasText: text }).last().waitFor();
+
+test('two people on two nodes read each other at once', async () => {
+  cluster.create('general', 'General');
+  const [ann, bo] = [await person(0, { name: 'ann' }), await person(1, { name: 'bo' })];
+  await waitForLeader(ann);
+  await say(ann, 'hello bo');
+  await waitForText(bo, 'hello bo');
+  await say(bo, 'hello ann');
+  await waitForText(ann, 'hello ann');
+  assert.deepEqual(await texts(ann), ['hello bo', 'hello ann']);
+  assert.deepEqual(await texts(bo), ['hello bo', 'hello ann']);
+  assert.equal(await ann.locator('#outbox > li').count(), 0);
+});
+
+const waitForLeader = (page) => page.locator('#cluster-line', { hasText: 'leads' }).waitFor();
+
+test('what people write is text, whatever it looks like', async () => {
+  cluster.create('general', '<b>General</b>');
+  const markup = '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>';
+  cluster.store({ channelId: 'general', authorId: '<i>eve</i>', text: markup });
+  cluster.store({ channelId: 'general', authorId: 'eve', payload: '//4A' });
+  const page = await person(0);
+  await waitForText(page, 'onerror');
+  assert.deepEqual((await texts(page))[0], markup);
+  assert.equal((await texts(page))[1], 'Not text: 3 B of data');
+  assert.equal(await page.locator('#messages img, #messages script, #messages i, h2 b').count(), 0);
+  assert.match(await page.title(), /<b>General<\/b>/);
+});
+
+test('a channel is created, and everybody sees it', async () => {
+  const [ann, bo] = [await person(0), await person(1)];
+  await ann.getByRole('button', { name: 'Create a channel' }).last().click();
+  await ann.getByRole('textbox', { name: 'Name' }).fill('Über uns & Co');
+  assert.equal(await ann.getByRole('textbox', { name: 'Id what' }).inputValue(), 'uber-uns-co');
+  await ann.getByRole('button', { name: 'Create', exact: true }).click();
+  await ann.getByRole('heading', { name: '# Über uns & Co' }).waitFor();
+  await bo.getByRole('link', { name: 'Über uns & Co' }).waitFor();
+});
+
+test('who has no name is asked for one when first writing, and keeps it', async () => {
+  cluster.create('general');
+  const page = await person(0);
+  await waitForLeader(page);
+  await say(page, 'first words');
+  await page.getByLabel('Others see it').fill('Zoë Ångström');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await waitForText(page, 'first words');
+  assert.equal(cluster.channels.get('general').messages[0].authorId, 'Zoë Ångström');
+  await page.reload();
+  await page.locator('#my-name', { hasText: 'Zoë Ångström' }).waitFor();
+});
+
+test('history loads as one scrolls up, whole and in order, and the document stays small', async () => {
+  fill('general', 1234);
+  const page = await person(0);
+  await waitForText(page, 'message 1234');
+  const seen = new Set();
+  await page.locator('#timeline').focus();
+  for (let i = 0; i < 400 && !seen.has(1); i += 1) {
+    for (const text of await texts(page)) seen.add(Number(text.split(' ')[1]));
+    assert.ok(await shown(page).count() <= WINDOW_MAX, 'the document grows without bound');
+    await page.evaluate(() => { document.querySelector('#timeline').scrollTop -= 700; });
+    await page.waitForTimeout(10);
+  }
+  assert.equal(seen.size, 1234);
+  await page.getByText('This is where the channel begins.').waitFor();
+  const numbers = (await texts(page)).map((text) => Number(text.split(' ')[1]));
+  numbers.forEach((number, i) => assert.equal(number, i + 1));
+  // Live messages are counted meanwhile, and one step leads to them.
+  cluster.store({ channelId: 'general', authorId: 'bo', text: 'message 1235' });
+  await page.locator('#jump-button').waitFor();
+  await page.locator('#jump-button').click();
+  await waitForText(page, 'message 1235');
+});
+
+test('reading older messages is not disturbed by new ones, nor by older ones that load', async () => {
+  fill('general', 400);
+  const page = await person(0);
+  await waitForText(page, 'message 400');
+  await page.evaluate(() => { document.querySelector('#timeline').scrollTop -= 1500; });
+  await page.waitForTimeout(300);
+  const topmost = () => page.evaluate(() => {
+    const region = document.querySelector('#timeline').getBoundingClientRect();
+    const item = [...document.querySelectorAll('#messages > li')].find((li) => li.getBoundingClientRect().bottom > region.top);
+    return `${item.dataset.sequence}@${Math.round(item.getBoundingClientRect().top)}`;
+  });
+  const before = await topmost();
+  for (let i = 0; i < 5; i += 1) cluster.store({ channelId: 'general', authorId: 'bo', text: `new ${i}` });
+  await page.locator('#jump-text', { hasText: '5 new messages' }).waitFor();
+  assert.equal(await topmost(), before);
+});
+
+test('a reload keeps channel, place, draft and what has been read', async () => {
+  fill('alpha', 10);
+  fill('general', 600);
+  const page = await person(0, { name: 'ann', hash: '#general' });
+  await waitForText(page, 'message 600');
+  for (let i = 0; i < 6; i += 1) {
+    await page.evaluate(() => { document.querySelector('#timeline').scrollTop -= 900; });
+    await page.waitForTimeout(120);
+  }
+  await page.getByLabel('Message', { exact: true }).fill('not yet sent');
+  await page.waitForTimeout(400);
+  const place = () => page.evaluate(() => {
+    const region = document.querySelector('#timeline').getBoundingClientRect();
+    const item = [...document.querySelectorAll('#messages > li')].find((li) => li.getBoundingClientRect().bottom > region.top);
+    return item && { sequence: item.dataset.sequence, top: Math.round(item.getBoundingClientRect().top) };
+  });
+  const before = await place();
+  await page.reload();
+  await page.locator(`#messages [data-sequence="${before.sequence}"]`).waitFor();
+  await page.waitForTimeout(300);
+  const now = await place();
+  assert.equal(now.sequence, before.sequence);
+  assert.ok(Math.abs(now.top - before.top) <= 2, `${now.top} is not ${before.top}`);
+  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'not yet sent');
+});
+
+test('unread messages are marked in other channels, and after coming back', async () => {
+  fill('alpha', 3);
+  fill('beta', 40);
+  const page = await person(0, { hash: '#alpha' });
+  await waitForText(page, 'message 3');
+  for (let i = 0; i < 4; i += 1) cluster.store({ channelId: 'beta', authorId: 'bo', text: `new ${i}` });
+  await page.getByRole('link', { name: 'beta 4 unread messages' }).waitFor();
+  assert.match(await page.title(), /^\(4\) #alpha/);
+  await page.getByRole('link', { name: 'beta' }).click();
+  await page.locator('.divider.unread').waitFor();
+  assert.equal(await page.locator('li:has(.divider.unread) .text').textContent(), 'new 0');
+  await page.getByRole('link', { name: 'beta', exact: true }).waitFor();
+});
+
+test('a lost answer is tried again and stored once; the others wait their turn in order', async () => {
+  cluster.create('general');
+  const page = await person(0, { name: 'ann' });
+  await waitForLeader(page);
+  cluster.loseAnswers = 2;
+  for (const text of ['one', 'two', 'three']) await say(page, text);
+  await waitForText(page, 'three');
+  await page.waitForTimeout(300);
+  assert.deepEqual(cluster.channels.get('general').messages.map((m) => m.text), ['one', 'two', 'three']);
+  assert.deepEqual(await texts(page), ['one', 'two', 'three']);
+  assert.equal(await page.locator('#outbox > li').count(), 0);
+});
+
+test('a send that fails says so, and can be retried after a reload', async () => {
+  cluster.create('general');
+  const page = await person(0, { name: 'ann' });
+  await waitForLeader(page);
+  cluster.refuseSends = { code: 8, reason: 'DISK_FULL' };
+  await say(page, 'important');
+  await page.getByText('Not sent: the disk of the cluster is full.').waitFor();
+  await page.reload();
+  await page.getByText('Not sent: the disk of the cluster is full.').waitFor();
+  cluster.refuseSends = null;
+  await page.getByRole('button', { name: 'Retry' }).click();
+  await waitForText(page, 'important');
+  assert.equal(await page.locator('#outbox > li').count(), 0);
+});
+
+test('without a quorum the page says so, keeps what is written and sends it afterwards', async () => {
+  cluster.create('general');
+  const page = await person(0, { name: 'ann' });
+  await waitForLeader(page);
+  cluster.setQuorum(false);
+  await page.getByText('The cluster has no quorum: messages wait').waitFor();
+  await say(page, 'patience');
+  await page.getByText('Waiting for a quorum…').waitFor();
+  cluster.setQuorum(true);
+  await waitForText(page, 'patience');
+  await page.locator('#banner').waitFor({ state: 'hidden' });
+});
+
+test('when its node dies the page goes on through another', async () => {
+  fill('general', 5);
+  const page = await person(0, { name: 'ann' });
+  await waitForText(page, 'message 5');
+  await cluster.nodes[0].stop();
+  cluster.nodes[0].stop = async () => {};
+  await page.locator('#cluster-detail', { hasText: /through node[23]|this node/ }).waitFor();
+  await page.waitForFunction(() => !document.querySelector('#cluster-detail').textContent.includes('node1'));
+  cluster.store({ channelId: 'general', authorId: 'bo', text: 'still here?' });
+  await waitForText(page, 'still here?');
+  await say(page, 'yes');
+  await waitForText(page, 'yes');
+  assert.deepEqual((await texts(page)).slice(-3), ['message 5', 'still here?', 'yes']);
+});
+
+test('a wiped cluster is noticed and begun afresh', async () => {
+  fill('general', 30);
+  const page = await person(0);
+  await waitForText(page, 'message 30');
+  cluster.clusterId = 'another';
+  cluster.channels.clear();
+  fill('general', 2, { words: 'fresh' });
+  for (const socket of cluster.nodes[0].sockets) socket.terminate();
+  await waitForText(page, 'fresh 2');
+  assert.deepEqual(await texts(page), ['fresh 1', 'fresh 2']);
+});
+
+test('a flood is taken without a growing document', async () => {
+  fill('general', 10);
+  const page = await person(0);
+  await waitForText(page, 'message 10');
+  for (let round = 0; round < 40; round += 1) {
+    for (let i = 0; i < 500; i += 1) cluster.store({ channelId: 'general', authorId: 'bo', text: `flood ${round * 500 + i}` });
+    await page.waitForTimeout(5);
+  }
+  await waitForText(page, 'flood 19999');
+  assert.ok(await shown(page).count() <= WINDOW_MAX);
+  const numbers = (await texts(page)).map((text) => Number(text.split(' ')[1]));
+  numbers.forEach((number, i) => assert.equal(number, numbers[0] + i));
+});
+
+test('the cluster panel shows every node, also one that is gone', async () => {
+  fill('general', 5);
+  const page = await person(0);
+  await waitForLeader(page);
+  await cluster.nodes[2].stop();
+  cluster.nodes[2].stop = async () => {};
+  await page.locator('#cluster-button').click();
+  await page.getByRole('row', { name: /node2 leader 7/ }).waitFor();
+  await page.getByRole('row', { name: /node1 this page follower 7/ }).waitFor();
+  await page.getByRole('row', { name: /node3 unreachable/ }).waitFor();
+  await shot(page, 'cluster');
+  await page.keyboard.press('Escape');
+  await page.locator('#cluster-dialog').waitFor({ state: 'hidden' });
+});
+
+test('everything can be done with the keyboard', async () => {
+  fill('alpha', 2);
+  fill('beta', 2);
+  const page = await person(0, { name: 'ann', hash: '#alpha' });
+  await waitForText(page, 'message 2');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'composer-text');
+  await page.keyboard.type('line one');
+  await page.keyboard.press('Shift+Enter');
+  await page.keyboard.type('line two');
+  await page.keyboard.press('Enter');
+  await waitForText(page, 'line two');
+  assert.equal((await texts(page)).at(-1), 'line one\nline two');
+  await page.keyboard.press('Alt+ArrowDown');
+  await page.getByRole('heading', { name: '# beta' }).waitFor();
+  cluster.store({ channelId: 'beta', authorId: 'bo', text: 'spoken' });
+  await page.getByRole('log', { name: 'New messages' }).getByText('bo: spoken').waitFor({ state: 'attached' });
+});
+
+test('the theme follows the system until one is chosen', async () => {
+  cluster.create('general');
+  const page = await person(0, { colorScheme: 'dark' });
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  assert.equal(await ground(), 'rgb(21, 23, 28)');
+  await page.getByRole('button', { name: 'Change to the light theme' }).click();
+  assert.equal(await ground(), 'rgb(255, 255, 255)');
+  await page.reload();
+  assert.equal(await ground(), 'rgb(255, 255, 255)');
+});
+
+test('on a phone the list and the channel are two screens, and nothing is too wide', async () => {
+  fill('general', 60);
+  cluster.store({ channelId: 'general', authorId: 'bo', text: 'w'.repeat(500) });
+  const page = await person(0, { name: 'ann', viewport: { width: 375, height: 720 }, hasTouch: true, isMobile: true });
+  await page.getByRole('link', { name: 'general' }).tap();
+  await waitForText(page, 'wwww');
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 375);
+  await page.getByRole('link', { name: 'Back to the channels' }).tap();
+  await page.getByRole('link', { name: 'general' }).waitFor();
+  assert.equal(await page.locator('#conversation').isVisible(), false);
+});
