@@ -387,6 +387,9 @@ static void on_stream_event(struct raft *raft, const struct raft_event *event)
         if (raft->leader == peer) {
             raft_reads_fail_all(raft);
         }
+        /* Answers went on that stream. On the next one there may be another process, which gives
+         * its reads the same ids. */
+        raft_reads_forget_peer(raft, peer);
         raft_replication_reset(raft, peer);
         break;
     case RAFT_EVENT_DIAL_UP:
