@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/errors.h"
+#include "storage/snapshot.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -110,6 +111,8 @@ int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const c
     strcpy(dir->path, path);
     snprintf(dir->log_path, sizeof(dir->log_path), "%s/log", dir->path);
     snprintf(dir->store_path, sizeof(dir->store_path), "%s/store", dir->path);
+    snprintf(dir->snapshots_path, sizeof(dir->snapshots_path), "%s/snapshots", dir->path);
+    snprintf(dir->incoming_path, sizeof(dir->incoming_path), "%s/incoming", dir->path);
     int rc = fs->ops->make_dir(fs, path);
     if (rc != 0) {
         snprintf(error, error_size,
@@ -174,4 +177,72 @@ int data_dir_set_aside(struct data_dir *dir, int64_t wall_ms, bool is_log_kept, 
         rc = fs->ops->sync_dir(fs, aside);
     }
     return rc == 0 ? fs->ops->sync_dir(fs, dir->path) : rc;
+}
+
+/* ---- installing a snapshot ---- */
+
+static void mark_path(const struct data_dir *dir, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/install", dir->path);
+}
+
+int data_dir_begin_install(struct data_dir *dir)
+{
+    struct fs *fs = dir->fs;
+    char path[PATH_MAX];
+    mark_path(dir, path);
+    /* Its name is all that it says, so it needs no room. */
+    struct fs_file *file;
+    int rc = fs->ops->open(fs, path, FS_OPEN_CREATE, &file);
+    if (rc == ERR_EXISTS) {
+        return fs->ops->sync_dir(fs, dir->path);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    fs->ops->close(fs, file);
+    return fs->ops->sync_dir(fs, dir->path);
+}
+
+bool data_dir_is_installing(struct data_dir *dir)
+{
+    char path[PATH_MAX];
+    mark_path(dir, path);
+    struct fs_file *file;
+    if (dir->fs->ops->open(dir->fs, path, FS_OPEN_READ, &file) != 0) {
+        return false;
+    }
+    dir->fs->ops->close(dir->fs, file);
+    return true;
+}
+
+int data_dir_swap_store(struct data_dir *dir)
+{
+    struct fs *fs = dir->fs;
+    char from[PATH_MAX + 16];
+    char to[PATH_MAX + 16];
+    snprintf(from, sizeof(from), "%s/" SNAPSHOT_DATA_NAME, dir->incoming_path);
+    snprintf(to, sizeof(to), "%s/" SNAPSHOT_DATA_NAME, dir->store_path);
+    int rc = fs->ops->make_dir(fs, dir->store_path);
+    if (rc == 0) {
+        rc = fs->ops->rename(fs, from, to);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    /* First where it has come to: a name that is gone here and not there would be no store. */
+    rc = fs->ops->sync_dir(fs, dir->store_path);
+    return rc == 0 ? fs->ops->sync_dir(fs, dir->incoming_path) : rc;
+}
+
+int data_dir_end_install(struct data_dir *dir)
+{
+    struct fs *fs = dir->fs;
+    char path[PATH_MAX];
+    mark_path(dir, path);
+    int rc = fs->ops->remove(fs, path);
+    if (rc != 0) {
+        return rc == ERR_NOT_FOUND ? 0 : rc;
+    }
+    return fs->ops->sync_dir(fs, dir->path);
 }

@@ -4,6 +4,9 @@
  *   identity    format version and node id, written once
  *   log/        the Raft log (wal.h)
  *   store/      the state machine
+ *   snapshots/  the file that this node serves to others; made anew when it is needed
+ *   incoming/   a snapshot that this node is receiving
+ *   install     while the snapshot in incoming/ replaces log and store
  *   damaged-<time>/  what was set aside */
 #ifndef RAFTOGRAM_STORAGE_DATA_DIR_H
 #define RAFTOGRAM_STORAGE_DATA_DIR_H
@@ -11,6 +14,7 @@
 #include "storage/fs.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define DATA_DIR_FORMAT_VERSION 1
@@ -21,6 +25,8 @@ struct data_dir {
     char path[PATH_MAX - 64];
     char log_path[PATH_MAX];
     char store_path[PATH_MAX];
+    char snapshots_path[PATH_MAX];
+    char incoming_path[PATH_MAX];
 };
 
 /* Makes it with its parents (mode 0700) when absent, locks it, and checks or writes the identity.
@@ -33,5 +39,22 @@ void data_dir_close(struct data_dir *dir);
 /* Moves log and store into damaged-<wall_ms>/, durably; both are absent afterwards. Only the log
  * when `is_store_kept`, only the store when `is_log_kept`. */
 int data_dir_set_aside(struct data_dir *dir, int64_t wall_ms, bool is_log_kept, bool is_store_kept);
+
+/* A snapshot takes the place of log and store in steps that each survive a crash:
+ *   1. incoming/data.mdb is whole and durable (snapshot_incoming_complete());
+ *   2. data_dir_begin_install() leaves the mark: from now on there is no way back;
+ *   3. the log is reset to begin behind the snapshot (wal_reset());
+ *   4. data_dir_swap_store() renames the file over the store's;
+ *   5. data_dir_end_install() takes the mark away.
+ * After a crash between 2 and 5 boot.c does 4, 3 and 5 again: each may be repeated. */
+
+/* Errors: ERR_NO_SPACE (there is no mark), others: the process must end. */
+int data_dir_begin_install(struct data_dir *dir);
+bool data_dir_is_installing(struct data_dir *dir);
+/* Errors: ERR_NOT_FOUND (nothing to rename: in a repetition it has been done), those of fs; the
+ * process must end. */
+int data_dir_swap_store(struct data_dir *dir);
+/* Also takes back a data_dir_begin_install() that nothing followed. Errors: as above. */
+int data_dir_end_install(struct data_dir *dir);
 
 #endif
