@@ -26,10 +26,11 @@ static int unlock_and_begin_read(struct chat *chat)
         return 0;
     }
     if (applier->read != NULL) {
-        chat->store->ops->read_end(applier->read);
+        chat->ops->read_end(applier->read);
         applier->read = NULL;
     }
-    int rc = chat->store->ops->read_begin(chat->store, &applier->read);
+    /* Only this thread replaces the store. */
+    int rc = chat->ops->read_begin(chat->backing->store, &applier->read);
     applier->read_epoch = epoch;
     return rc;
 }
@@ -37,7 +38,7 @@ static int unlock_and_begin_read(struct chat *chat)
 static void end_read(struct chat *chat)
 {
     if (chat->applier.read != NULL) {
-        chat->store->ops->read_end(chat->applier.read);
+        chat->ops->read_end(chat->applier.read);
         chat->applier.read = NULL;
     }
 }
@@ -52,7 +53,7 @@ static int find_channel(struct chat *chat, struct bytes id, struct overlay_chann
     struct store_channel row;
     int rc = unlock_and_begin_read(chat);
     if (rc == 0) {
-        rc = chat->store->ops->get_channel(chat->applier.read, id, &row);
+        rc = chat->ops->get_channel(chat->applier.read, id, &row);
     }
     pthread_mutex_lock(&chat->lock);
     /* Only this thread adds channels, so it is still not in the table. */
@@ -72,8 +73,7 @@ static int find_dedupe(struct chat *chat, struct overlay_channel *channel, struc
     channel->pins++;
     int rc = unlock_and_begin_read(chat);
     if (rc == 0) {
-        rc = chat->store->ops->get_dedupe(chat->applier.read, channel->number, client_id,
-                                          out_sequence);
+        rc = chat->ops->get_dedupe(chat->applier.read, channel->number, client_id, out_sequence);
     }
     pthread_mutex_lock(&chat->lock);
     channel->pins--;
@@ -90,7 +90,7 @@ static int find_value(struct chat *chat, struct bytes key)
     struct bytes stored;
     int rc = unlock_and_begin_read(chat);
     if (rc == 0) {
-        rc = chat->store->ops->get_value(chat->applier.read, key, &stored);
+        rc = chat->ops->get_value(chat->applier.read, key, &stored);
     }
     pthread_mutex_lock(&chat->lock);
     return rc;
@@ -349,7 +349,7 @@ int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes da
     if (rc == 0) {
         *out = result;
     }
-    return rc;
+    return chat_note(chat, rc);
 }
 
 int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct bytes config,

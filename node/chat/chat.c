@@ -31,14 +31,29 @@ static int reserve_scratch(struct buf *scratch)
     return 0;
 }
 
+static struct chat_backing *backing_create(struct store *store)
+{
+    struct chat_backing *backing = calloc(1, sizeof *backing);
+    if (backing != NULL) {
+        backing->store = store;
+        backing->users = 1;
+    }
+    return backing;
+}
+
 int chat_create(struct store *store, struct chat **out)
 {
     struct chat *chat = calloc(1, sizeof *chat);
     if (chat == NULL) {
         return ERR_NOMEM;
     }
-    chat->store = store;
-    int rc = read_stored_meta(store, &chat->durable);
+    chat->ops = store->ops;
+    int rc = ERR_NOMEM;
+    chat->backing = backing_create(store);
+    if (chat->backing == NULL) {
+        goto free_chat;
+    }
+    rc = read_stored_meta(store, &chat->durable);
     if (rc != 0) {
         goto free_chat;
     }
@@ -56,6 +71,7 @@ int chat_create(struct store *store, struct chat **out)
     }
     pages_init(&chat->pages);
     pthread_mutex_init(&chat->lock, NULL);
+    pthread_mutex_init(&chat->flush_lock, NULL);
     pthread_cond_init(&chat->frozen, NULL);
     chat->published = chat->durable;
     chat->applier.working = chat->durable;
@@ -68,6 +84,7 @@ destroy_hub:
 finish_scratch:
     buf_finish(&chat->applier.scratch);
 free_chat:
+    free(chat->backing);
     free(chat);
     return rc;
 }
@@ -79,10 +96,16 @@ void chat_destroy(struct chat *chat)
     }
     CHECK(!chat->is_batch_open);
     CHECK(!chat->is_freeze_wanted);
+    CHECK(chat->backing->users == 1);
+    if (chat->is_store_ours) {
+        chat->backing->store->ops->close(chat->backing->store);
+    }
+    free(chat->backing);
     pages_finish(&chat->pages);
     overlay_finish(&chat->overlay);
     pthread_cond_destroy(&chat->frozen);
     pthread_mutex_destroy(&chat->lock);
+    pthread_mutex_destroy(&chat->flush_lock);
     hub_destroy(chat->hub);
     buf_finish(&chat->applier.scratch);
     free(chat->applier.touched);
@@ -145,4 +168,130 @@ void chat_get_stats(const struct chat *chat, struct chat_stats *out)
 struct hub *chat_hub(struct chat *chat)
 {
     return chat->hub;
+}
+
+/* ---- the store ---- */
+
+struct store *chat_backing_store(const struct chat_backing *backing)
+{
+    return backing->store;
+}
+
+struct chat_backing *chat_hold_store(struct chat *chat)
+{
+    pthread_mutex_lock(&chat->lock);
+    struct chat_backing *backing = chat->backing;
+    backing->users++;
+    pthread_mutex_unlock(&chat->lock);
+    return backing;
+}
+
+void chat_release_store(struct chat *chat, struct chat_backing *backing)
+{
+    pthread_mutex_lock(&chat->lock);
+    CHECK(backing->users > 0);
+    bool is_last = --backing->users == 0;
+    pthread_mutex_unlock(&chat->lock);
+    if (!is_last) {
+        return;
+    }
+    if (backing->has_overlay) {
+        overlay_finish(&backing->overlay);
+    }
+    backing->store->ops->close(backing->store);
+    free(backing);
+}
+
+int chat_read_begin_locked(struct chat *chat, struct chat_read *out)
+{
+    struct chat_backing *backing = chat->backing;
+    int rc = backing->store->ops->read_begin(backing->store, &out->read);
+    if (rc == 0) {
+        backing->users++;
+        out->backing = backing;
+    }
+    return rc;
+}
+
+int chat_read_begin(struct chat *chat, struct chat_read *out)
+{
+    out->backing = chat_hold_store(chat);
+    struct store *store = out->backing->store;
+    int rc = store->ops->read_begin(store, &out->read);
+    if (rc != 0) {
+        chat_release_store(chat, out->backing);
+    }
+    return rc;
+}
+
+void chat_read_end(struct chat *chat, struct chat_read *read)
+{
+    chat->ops->read_end(read->read);
+    chat_release_store(chat, read->backing);
+}
+
+/* Under both locks: the old backing takes the overlay with it. */
+static void replace(struct chat *chat, struct chat_backing *backing, struct generation *fresh,
+                    const struct store_meta *meta)
+{
+    CHECK(!chat->is_batch_open);
+    CHECK(!chat->is_freeze_wanted);
+    struct chat_backing *old = chat->backing;
+    overlay_move(&chat->overlay, &old->overlay, fresh);
+    old->has_overlay = true;
+    chat->backing = backing;
+    chat->durable = *meta;
+    chat->published = *meta;
+    chat->applier.working = *meta;
+    chat->has_retry = false;
+    atomic_store_explicit(&chat->durable_applied, meta->applied_index, memory_order_release);
+    atomic_store_explicit(&chat->applied, meta->applied_index, memory_order_release);
+}
+
+int chat_replace_store(struct chat *chat, struct store *store)
+{
+    CHECK(store->ops == chat->ops);
+    CHECK(chat->applier.read == NULL);
+    struct store_meta meta;
+    int rc = read_stored_meta(store, &meta);
+    if (rc != 0) {
+        return rc;
+    }
+    CHECK(meta.applied_index >= chat_applied(chat));
+    struct chat_backing *backing = backing_create(store);
+    struct generation *fresh = generation_create();
+    if (backing == NULL || fresh == NULL) {
+        free(backing);
+        generation_destroy(fresh);
+        return ERR_NOMEM;
+    }
+    pthread_mutex_lock(&chat->flush_lock);
+    pthread_mutex_lock(&chat->lock);
+    struct chat_backing *old = chat->backing;
+    replace(chat, backing, fresh, &meta);
+    pthread_mutex_unlock(&chat->lock);
+    pthread_mutex_unlock(&chat->flush_lock);
+    chat->is_store_ours = true;
+    chat_release_store(chat, old);
+    /* After the store, so that whoever looks again finds the new one. */
+    hub_wake_all(chat->hub);
+    return 0;
+}
+
+bool chat_has_replaced_store(const struct chat *chat)
+{
+    return chat->is_store_ours;
+}
+
+int chat_note(struct chat *chat, int rc)
+{
+    if (rc == ERR_CORRUPT) {
+        atomic_store(&chat->is_damaged, true);
+    }
+    return rc;
+}
+
+bool chat_is_damaged(const struct chat *chat)
+{
+    return atomic_load(&chat->is_damaged);
 }

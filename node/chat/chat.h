@@ -54,6 +54,25 @@ void chat_apply_end(struct chat *chat);
 /* The overlay is at its bound: stop applying until a flush has made room. */
 bool chat_is_full(const struct chat *chat);
 
+/* ---- the store ---- */
+
+/* Between batches, on the node's thread: the state machine is that of `store` from now on, which
+ * must be at or beyond chat_applied() and of the same kind. The overlay is dropped, subscriptions
+ * stay and look again. Waits for a flush that is being written. `store` becomes the chat's: closed
+ * by chat_destroy(). So is the one before it, whoever opened that, by the last that reads it.
+ * Errors: ERR_CORRUPT, ERR_IO, ERR_NOMEM: nothing has changed. */
+int chat_replace_store(struct chat *chat, struct store *store);
+/* Whether the store that chat_create() was given has been closed. */
+bool chat_has_replaced_store(const struct chat *chat);
+/* Keeps the newest store open until the release, for what is no query: copies, scrubs. Any thread.
+ */
+struct chat_backing;
+struct chat_backing *chat_hold_store(struct chat *chat);
+struct store *chat_backing_store(const struct chat_backing *backing);
+void chat_release_store(struct chat *chat, struct chat_backing *backing);
+/* A read, an apply or a flush has met damage. Any thread. */
+bool chat_is_damaged(const struct chat *chat);
+
 /* ---- positions: any thread ---- */
 
 uint64_t chat_applied(const struct chat *chat);
@@ -104,9 +123,9 @@ int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefi
                        struct channel_info *out, size_t *out_count, bool *has_more);
 /* Appends the value to `out`. Errors: ERR_NOT_FOUND … */
 int chat_get_value(struct chat *chat, struct bytes key, struct buf *out);
-/* Walks the map in key order, starting after `after` (empty: at the first key), over at most `limit`
- * values. `each` returns 0 to go on; else the walk ends and returns that. It is called without any
- * lock of ours held; the views are valid during the call. */
+/* Walks the map in key order, starting after `after` (empty: at the first key), over at most
+ * `limit` values. `each` returns 0 to go on; else the walk ends and returns that. It is called
+ * without any lock of ours held; the views are valid during the call. */
 typedef int (*chat_value_fn)(void *context, struct bytes key, struct bytes value);
 int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_value_fn each,
                      void *context);

@@ -20,6 +20,21 @@ struct touched_channel {
     uint64_t last_sequence;
 };
 
+/* A store, and who reads it. The newest is the chat's; an older one is closed by the last that
+ * leaves it, with the overlay that stood on it. */
+struct chat_backing {
+    struct store *store;
+    size_t users; /* under the lock; the chat itself is one */
+    bool has_overlay;
+    struct overlay overlay;
+};
+
+/* A read transaction, and what keeps its store open. */
+struct chat_read {
+    struct store_read *read;
+    struct chat_backing *backing;
+};
+
 /* The node thread's own. */
 struct applier {
     struct store_meta working;
@@ -38,13 +53,17 @@ struct applier {
 };
 
 struct chat {
-    struct store *store;
+    const struct store_ops *ops; /* of every store that it ever has */
     struct hub *hub;
     struct applier applier;
+    bool is_store_ours; /* it came by chat_replace_store(): node thread */
 
+    /* Held for a whole flush, and while the store is replaced: taken before `lock`. */
+    pthread_mutex_t flush_lock;
     pthread_mutex_t lock;
     /* Under the lock: */
-    pthread_cond_t frozen; /* is_freeze_wanted became false */
+    struct chat_backing *backing; /* changed by the node thread, with both locks */
+    pthread_cond_t frozen;        /* is_freeze_wanted became false */
     bool is_batch_open;
     bool is_freeze_wanted; /* the end of the batch is to freeze, with `spare` */
     struct generation *spare;
@@ -55,6 +74,7 @@ struct chat {
     bool has_retry; /* the last commit of the frozen generation failed */
     uint64_t retry_ns;
 
+    atomic_bool is_damaged;
     atomic_uint_fast64_t applied;
     atomic_uint_fast64_t durable_applied;
     atomic_uint_fast64_t generations_flushed;
@@ -63,6 +83,14 @@ struct chat {
     atomic_uint_fast64_t tail_hits;
     atomic_uint_fast64_t tail_misses;
 };
+
+/* Begins a read of the newest store. Without, and with, the lock held. */
+int chat_read_begin(struct chat *chat, struct chat_read *out);
+int chat_read_begin_locked(struct chat *chat, struct chat_read *out);
+/* Without the lock. What is in memory beside the store may be gone afterwards, pinned or not. */
+void chat_read_end(struct chat *chat, struct chat_read *read);
+/* The data of a read was found damaged, or not: passes `rc` on. */
+int chat_note(struct chat *chat, int rc);
 
 static inline void chat_count(atomic_uint_fast64_t *counter)
 {

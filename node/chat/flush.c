@@ -215,7 +215,7 @@ static int commit(struct chat *chat, const struct generation *frozen, const stru
         .value_count = frozen->value_count,
         .meta = &frozen->meta,
     };
-    return chat->store->ops->commit(chat->store, &batch);
+    return chat_note(chat, chat->ops->commit(chat->backing->store, &batch));
 }
 
 /* ---- after the commit ---- */
@@ -300,7 +300,7 @@ free_garbage:
     return rc;
 }
 
-int chat_flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns)
+static int flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns)
 {
     bool has_frozen = false;
     int rc = make_frozen(chat, reason, now_ns, &has_frozen);
@@ -314,5 +314,13 @@ int chat_flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns
         chat->retry_ns = now_ns + CHAT_GENERATION_AGE_NS;
         pthread_mutex_unlock(&chat->lock);
     }
+    return rc;
+}
+
+int chat_flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns)
+{
+    pthread_mutex_lock(&chat->flush_lock);
+    int rc = flush(chat, reason, now_ns);
+    pthread_mutex_unlock(&chat->flush_lock);
     return rc;
 }

@@ -155,7 +155,9 @@ void hub_wait(struct hub_subscription *subscription)
     struct hub *hub = subscription->listener->hub;
     pthread_mutex_lock(&hub->lock);
     CHECK(subscription->channel != NULL);
-    if (subscription->channel->last_sequence > subscription->after_sequence) {
+    bool is_behind = subscription->channel->last_sequence > subscription->after_sequence;
+    if (is_behind || subscription->is_stale) {
+        subscription->is_stale = false;
         make_ready(subscription);
     } else {
         subscription->is_waiting = true;
@@ -224,6 +226,22 @@ void hub_publish(struct hub *hub, uint64_t channel_number, uint64_t last_sequenc
             }
         }
         list_splice_back(&channel->waiting, &still_waiting);
+    }
+    pthread_mutex_unlock(&hub->lock);
+}
+
+void hub_wake_all(struct hub *hub)
+{
+    pthread_mutex_lock(&hub->lock);
+    struct hub_channel *next = NULL;
+    for (struct hub_channel *channel = hub->channels; channel != NULL; channel = next) {
+        next = channel->hh.next;
+        LIST_FOR_EACH (link, &channel->busy) {
+            LIST_ENTRY(link, struct hub_subscription, channel_link)->is_stale = true;
+        }
+        while (!list_is_empty(&channel->waiting)) {
+            make_ready(LIST_ENTRY(channel->waiting.next, struct hub_subscription, channel_link));
+        }
     }
     pthread_mutex_unlock(&hub->lock);
 }

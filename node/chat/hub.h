@@ -36,6 +36,7 @@ struct hub_subscription {
     uint64_t after_sequence; /* the cursor; the owner moves it while it is not waiting */
     bool is_waiting;
     bool is_ready;
+    bool is_stale; /* what its owner is reading may be outdated: it looks again before it waits */
 };
 
 void hub_listener_init(struct hub *hub, struct hub_listener *listener,
@@ -61,6 +62,8 @@ size_t hub_count(const struct hub *hub);
 /* For chat.c alone. */
 int hub_create(struct hub **out);
 void hub_destroy(struct hub *hub);
+/* Any channel may have moved on, untold: every subscription looks again. */
+void hub_wake_all(struct hub *hub);
 /* The channel now ends at last_sequence, visible to readers. */
 void hub_publish(struct hub *hub, uint64_t channel_number, uint64_t last_sequence);
 

@@ -622,6 +622,33 @@ int overlay_init(struct overlay *overlay)
     return 0;
 }
 
+void overlay_move(struct overlay *overlay, struct overlay *to, struct generation *fresh)
+{
+    *to = (struct overlay){
+        .by_id = overlay->by_id,
+        .by_number = overlay->by_number,
+        .channels = overlay->channels,
+        .channel_count = overlay->channel_count,
+        .tail_bytes = overlay->tail_bytes,
+        .active = overlay->active,
+        .frozen = overlay->frozen,
+        .epoch = overlay->epoch,
+    };
+    list_init(&to->recent);
+    list_splice_back(&to->recent, &overlay->recent);
+    fresh->number = overlay->active->number + 1;
+    overlay->by_id = NULL;
+    overlay->by_number = NULL;
+    overlay->channels = (struct ordered){0};
+    overlay->channel_count = 0;
+    overlay->tail_bytes = 0;
+    overlay->active = fresh;
+    overlay->frozen = NULL;
+    overlay->epoch++;
+    /* Read without the lock by others. */
+    atomic_store_explicit(&overlay->memory_bytes, 0, memory_order_relaxed);
+}
+
 void overlay_finish(struct overlay *overlay)
 {
     /* HASH_CLEAR() frees the tables alone; the list of recent ones has every channel. */

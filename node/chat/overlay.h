@@ -102,6 +102,8 @@ struct overlay_garbage {
 /* Errors: ERR_NOMEM. */
 int overlay_init(struct overlay *overlay);
 void overlay_finish(struct overlay *overlay);
+/* Moves everything to `to`, and leaves an empty overlay with `fresh` as its active generation. */
+void overlay_move(struct overlay *overlay, struct overlay *to, struct generation *fresh);
 
 /* ---- channels ---- */
 

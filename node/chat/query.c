@@ -6,11 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int begin_read(struct chat *chat, struct store_read **out)
-{
-    return chat->store->ops->read_begin(chat->store, out);
-}
-
 /* ---- channels ---- */
 
 static void fill_info(struct bytes id, struct bytes name, uint64_t number, uint64_t last_sequence,
@@ -44,17 +39,17 @@ static void fill_info_of_channel(const struct overlay_channel *channel, uint64_t
 
 static int find_stored_channel(struct chat *chat, struct bytes id, struct channel_info *out)
 {
-    struct store_read *read = NULL;
-    int rc = begin_read(chat, &read);
+    struct chat_read read;
+    int rc = chat_read_begin(chat, &read);
     if (rc != 0) {
         return rc;
     }
     struct store_channel row;
-    rc = chat->store->ops->get_channel(read, id, &row);
+    rc = chat->ops->get_channel(read.read, id, &row);
     if (rc == 0) {
         rc = fill_info_of_row(&row, out);
     }
-    chat->store->ops->read_end(read);
+    chat_read_end(chat, &read);
     return rc;
 }
 
@@ -75,7 +70,7 @@ int chat_find_channel(struct chat *chat, struct bytes id, struct channel_info *o
         return is_published ? 0 : ERR_NOT_FOUND;
     }
     /* A read that begins now sees at least what the overlay had let go of by then. */
-    return find_stored_channel(chat, id, out);
+    return chat_note(chat, find_stored_channel(chat, id, out));
 }
 
 /* ---- pages ---- */
@@ -122,7 +117,7 @@ static int draft_add_stored(struct chat *chat, struct page_draft *draft, struct 
     for (size_t i = 0; i < count && !*is_full; i++) {
         uint64_t after = draft->page->last_sequence;
         struct message *message = NULL;
-        int rc = chat->store->ops->next_message(read, draft->channel_number, after, &message);
+        int rc = chat->ops->next_message(read, draft->channel_number, after, &message);
         if (rc != 0) {
             return rc;
         }
@@ -146,22 +141,23 @@ static int read_stored_page(struct chat *chat, struct page_draft *draft, uint64_
     if (rc != 0) {
         return rc;
     }
-    struct store_read *read = NULL;
-    rc = begin_read(chat, &read);
+    struct chat_read read;
+    rc = chat_read_begin(chat, &read);
     if (rc != 0) {
         return rc;
     }
     bool is_full = false;
-    rc = after_sequence < UINT64_MAX ? draft_add_stored(chat, draft, read, draft->limit, &is_full)
-                                     : ERR_NOT_FOUND;
+    rc = after_sequence < UINT64_MAX
+             ? draft_add_stored(chat, draft, read.read, draft->limit, &is_full)
+             : ERR_NOT_FOUND;
     if (rc == 0 && !is_full) {
         struct message *next = NULL;
-        rc = chat->store->ops->next_message(read, draft->channel_number, draft->page->last_sequence,
-                                            &next);
+        rc = chat->ops->next_message(read.read, draft->channel_number, draft->page->last_sequence,
+                                     &next);
         message_unref(next);
         is_full = rc == 0;
     }
-    chat->store->ops->read_end(read);
+    chat_read_end(chat, &read);
     draft->page->has_more = is_full;
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
@@ -199,12 +195,12 @@ static void draft_add_run(struct page_draft *draft, struct message *const *run, 
 static int read_joined_page(struct chat *chat, struct page_draft *draft, size_t stored_count,
                             struct message *const *run, size_t run_count)
 {
-    struct store_read *read = NULL;
-    int rc = begin_read(chat, &read);
+    struct chat_read read;
+    int rc = chat_read_begin(chat, &read);
     bool is_full = false;
     if (rc == 0) {
-        rc = draft_add_stored(chat, draft, read, stored_count, &is_full);
-        chat->store->ops->read_end(read);
+        rc = draft_add_stored(chat, draft, read.read, stored_count, &is_full);
+        chat_read_end(chat, &read);
     }
     draft_add_run(draft, run, run_count, is_full || rc != 0);
     /* What the overlay has let go of is in the store, or the store has lost it. */
@@ -286,7 +282,7 @@ int chat_read_page(struct chat *chat, uint64_t channel_number, uint64_t after_se
     }
     if (rc != 0) {
         page_unref(draft.page);
-        return rc;
+        return chat_note(chat, rc);
     }
     *out = draft.page;
     return 0;
@@ -311,7 +307,7 @@ struct channel_list {
     struct bytes from;
     bool is_exclusive;
     struct bytes prefix;
-    struct store_read *read;
+    struct chat_read read;
     struct store_channel row;
     bool has_row;
     char cursor[COMMAND_ID_BYTES_MAX];
@@ -346,7 +342,7 @@ static void unpin_listed(struct chat *chat, const struct listed_channel *listed,
 
 static int next_row(struct chat *chat, struct channel_list *list)
 {
-    int rc = chat->store->ops->seek_channel(list->read, list->from, list->is_exclusive, &list->row);
+    int rc = chat->ops->seek_channel(list->read.read, list->from, list->is_exclusive, &list->row);
     list->has_row = rc == 0 && has_prefix(list->row.id, list->prefix);
     if (!list->has_row) {
         return rc == ERR_NOT_FOUND ? 0 : rc;
@@ -407,33 +403,33 @@ int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefi
     };
     pthread_mutex_lock(&chat->lock);
     /* Begun under the lock: overlay and transaction are of one moment. */
-    int rc = begin_read(chat, &list.read);
+    int rc = chat_read_begin_locked(chat, &list.read);
     size_t count = rc == 0 ? pin_listed(chat, &list, limit + 1, listed) : 0;
     pthread_mutex_unlock(&chat->lock);
     if (rc == 0) {
         rc = merge_channels(chat, &list, listed, count, limit, out, out_count, has_more);
-        chat->store->ops->read_end(list.read);
         unpin_listed(chat, listed, count);
+        chat_read_end(chat, &list.read);
     }
     free(listed);
-    return rc;
+    return chat_note(chat, rc);
 }
 
 /* ---- values ---- */
 
 static int get_stored_value(struct chat *chat, struct bytes key, struct buf *out)
 {
-    struct store_read *read = NULL;
-    int rc = begin_read(chat, &read);
+    struct chat_read read;
+    int rc = chat_read_begin(chat, &read);
     if (rc != 0) {
         return rc;
     }
     struct bytes value;
-    rc = chat->store->ops->get_value(read, key, &value);
+    rc = chat->ops->get_value(read.read, key, &value);
     if (rc == 0) {
         buf_append(out, value.data, value.size);
     }
-    chat->store->ops->read_end(read);
+    chat_read_end(chat, &read);
     return rc;
 }
 
@@ -457,7 +453,7 @@ int chat_get_value(struct chat *chat, struct bytes key, struct buf *out)
         buf_append(out, value_bytes(value).data, value_bytes(value).size);
     }
     value_unref(value);
-    return rc == 0 && buf_failed(out) ? ERR_NOMEM : rc;
+    return rc == 0 && buf_failed(out) ? ERR_NOMEM : chat_note(chat, rc);
 }
 
 /* The overlay's part of a walk: values and deletions, referenced. */
@@ -510,7 +506,7 @@ static int take_values(struct chat *chat, struct bytes after, size_t limit, stru
 
 /* The store's next row of a walk. */
 struct value_row {
-    struct store_read *read;
+    struct chat_read read;
     struct bytes key;
     struct bytes value;
     bool has_row;
@@ -519,7 +515,7 @@ struct value_row {
 
 static int next_value_row(struct chat *chat, struct value_row *row, struct bytes after)
 {
-    int rc = chat->store->ops->seek_value(row->read, after, after.size > 0, &row->key, &row->value);
+    int rc = chat->ops->seek_value(row->read.read, after, after.size > 0, &row->key, &row->value);
     row->has_row = rc == 0;
     if (rc != 0) {
         return rc == ERR_NOT_FOUND ? 0 : rc;
@@ -566,7 +562,7 @@ int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_v
     struct value_list list = {0};
     struct value_row row = {0};
     pthread_mutex_lock(&chat->lock);
-    int rc = begin_read(chat, &row.read);
+    int rc = chat_read_begin_locked(chat, &row.read);
     bool has_read = rc == 0;
     if (rc == 0) {
         rc = take_values(chat, after, limit, &list);
@@ -576,8 +572,8 @@ int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_v
         rc = merge_values(chat, &list, &row, after, limit, each, context);
     }
     if (has_read) {
-        chat->store->ops->read_end(row.read);
+        chat_read_end(chat, &row.read);
     }
     value_list_finish(&list);
-    return rc;
+    return chat_note(chat, rc);
 }

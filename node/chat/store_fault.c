@@ -73,7 +73,7 @@ static size_t add_text(char *line, size_t used, size_t size, const char *text)
     return used;
 }
 
-_Noreturn void store_fault_exit(const struct store_guard *guard, const char *reason)
+void store_fault_mark(const struct store_guard *guard)
 {
     int mark = openat(guard->dir_fd, STORE_SUSPECT_FILE, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     if (mark >= 0) {
@@ -81,6 +81,11 @@ _Noreturn void store_fault_exit(const struct store_guard *guard, const char *rea
         (void)close(mark);
         (void)fsync(guard->dir_fd);
     }
+}
+
+_Noreturn void store_fault_exit(const struct store_guard *guard, const char *reason)
+{
+    store_fault_mark(guard);
     char line[1024];
     size_t used = 0;
     const char *parts[] = {"raftogram: ", guard->path, ": ", reason,

@@ -47,6 +47,8 @@ void store_fault_forget(const struct store_guard *guard);
  * page can send LMDB anywhere. Nests: pass what enter returned to leave. */
 const struct store_guard *store_fault_enter(const struct store_guard *guard);
 void store_fault_leave(const struct store_guard *outer);
+/* Leaves the mark. Async-signal-safe. */
+void store_fault_mark(const struct store_guard *guard);
 /* Leaves the mark and ends the process with one line. Async-signal-safe. */
 _Noreturn void store_fault_exit(const struct store_guard *guard, const char *reason);
 

@@ -442,6 +442,7 @@ static void lmdb_close(struct store *base)
     }
     pthread_mutex_destroy(&store->lock);
     free(store->path);
+    free(store->shown_path);
     free(store);
 }
 
@@ -481,6 +482,34 @@ static const struct store_ops lmdb_ops = {
     .get_stats = lmdb_get_stats,
 };
 
+static char *shown_path(const char *home)
+{
+    char path[PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s/data.mdb", home);
+    return strdup(path);
+}
+
+/* Marks go into `home` from now on. */
+static int move_guard(struct lmdb_store *store, const char *home)
+{
+    if (mkdir(home, 0700) != 0 && errno != EEXIST) {
+        return store_error_of(errno);
+    }
+    int fd = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return store_error_of(errno);
+    }
+    int old = store->guard.dir_fd;
+    store->guard.dir_fd = fd;
+    close(old);
+    return 0;
+}
+
+void store_lmdb_mark_suspect(struct store *base)
+{
+    store_fault_mark(&((struct lmdb_store *)base)->guard);
+}
+
 int store_lmdb_open(const struct store_lmdb_options *options, struct store **out, char *error,
                     size_t error_size)
 {
@@ -499,7 +528,8 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
     list_init(&store->idle_reads);
     pthread_mutex_init(&store->lock, NULL);
     store->path = strdup(path);
-    store->guard.path = store->path;
+    store->shown_path = options->home != NULL ? shown_path(options->home) : NULL;
+    store->guard.path = store->shown_path != NULL ? store->shown_path : store->path;
 
     char reason[256] = "";
     int rc = store->path != NULL ? open_dir(store, options->dir) : ERR_NOMEM;
@@ -507,6 +537,9 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
         const struct store_guard *outer = store_fault_enter(&store->guard);
         rc = open_file(store, options, reason, sizeof reason);
         store_fault_leave(outer);
+    }
+    if (rc == 0 && options->home != NULL) {
+        rc = move_guard(store, options->home);
     }
     if (rc != 0) {
         snprintf(error, error_size, "%s: %s", path, reason[0] != '\0' ? reason : error_text(rc));
@@ -525,7 +558,6 @@ int store_lmdb_copy(struct store *base, const char *path, struct store_meta *met
     if (fd < 0) {
         return store_error_of(errno);
     }
-    /* Nobody else commits, so the copy's transaction sees the state that we know. */
     const struct store_guard *outer = store_fault_enter(&store->guard);
     int rc = store_error_of(mdb_env_copyfd2(store->env, fd, MDB_CP_COMPACT));
     store_fault_leave(outer);
@@ -539,6 +571,9 @@ int store_lmdb_copy(struct store *base, const char *path, struct store_meta *met
         unlink(path);
         return rc;
     }
-    *meta = store->state.meta;
+    if (meta != NULL) {
+        /* Nobody else commits, so the copy's transaction saw the state that we know. */
+        *meta = store->state.meta;
+    }
     return 0;
 }

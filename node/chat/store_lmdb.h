@@ -9,6 +9,8 @@ struct store_lmdb_options {
     uint64_t map_bytes_max; /* address space, and the most that the store may grow to */
     uint32_t readers_max;   /* 0: 126; more reads at once get ERR_FULL */
     bool is_untrusted;      /* a received file: walk all its pages before LMDB follows them */
+    const char *home; /* where the file will be renamed to: the mark of a fault is left there, and
+                         it is what messages name; NULL: `dir`; made when absent */
 };
 
 /* Opens with LMDB's default sync (never NOSYNC, NOMETASYNC, WRITEMAP), MDB_NOTLS, and checks the
@@ -23,8 +25,12 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
  * Errors: ERR_CORRUPT, ERR_IO. Store thread only. */
 int store_lmdb_scrub(struct store *store, uint64_t rows_max, bool *is_done);
 
-/* A compacted copy of the last durable commit at `path` (mdb_env_copyfd2, MDB_CP_COMPACT), synced.
- * `meta` is that of the copy. Store thread only. Errors: ERR_NO_SPACE, ERR_IO. */
+/* Leaves the mark that a fault would leave: the next open checks everything. Any thread. */
+void store_lmdb_mark_suspect(struct store *store);
+
+/* A compacted copy of a durable commit at `path` (mdb_env_copyfd2, MDB_CP_COMPACT), synced. `meta`
+ * is that of the copy: store thread only; NULL: any thread, and commits go on meanwhile.
+ * Errors: ERR_NO_SPACE, ERR_IO. */
 int store_lmdb_copy(struct store *store, const char *path, struct store_meta *meta);
 
 /* Ends the process with one line on stderr and exit code 1 when a page in the map of an open store

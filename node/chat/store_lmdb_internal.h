@@ -43,7 +43,8 @@ struct lmdb_store {
     struct store store;
     MDB_env *env;
     MDB_dbi databases[ROW_DATABASES];
-    char *path; /* of the data file, for error messages */
+    char *path;       /* of the data file */
+    char *shown_path; /* where it will be; NULL: there */
     struct store_guard guard;
     uint64_t hash_seed;
     uint64_t hash_mask;   /* all ones; tests weaken it */

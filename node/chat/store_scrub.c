@@ -146,7 +146,7 @@ static int compare_totals(const struct lmdb_store *store, enum row_database data
     if (seen->rows == expected->rows && seen->hash == expected->hash) {
         return 0;
     }
-    log_error("store", "rows are missing or foreign", LOG_STR("file", store->path),
+    log_error("store", "rows are missing or foreign", LOG_STR("file", store->guard.path),
               LOG_U64("database", database), LOG_U64("rows", seen->rows),
               LOG_U64("expected", expected->rows));
     return ERR_CORRUPT;
@@ -160,7 +160,7 @@ static int scrub_slice(struct store_read *read, uint64_t rows_max, bool *is_done
         bool is_end;
         int rc = scrub_database(read, &left, &is_end);
         if (rc == ERR_CORRUPT) {
-            log_error("store", "a row is damaged", LOG_STR("file", store->path),
+            log_error("store", "a row is damaged", LOG_STR("file", store->guard.path),
                       LOG_U64("database", scrub->database),
                       LOG_U64("row", scrub->seen[scrub->database].rows));
         }
