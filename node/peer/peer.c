@@ -136,11 +136,38 @@ static void transport_set_not_fresh(struct transport *transport)
     pthread_mutex_unlock(&peer->lock);
 }
 
+static int transport_snapshot_open(struct transport *transport, raft_member to, uint64_t epoch,
+                                   raft_term term, struct bytes manifest)
+{
+    return sending_open(peer_of(transport)->sendings[to], epoch, term, manifest);
+}
+
+static void transport_snapshot_chunk(struct transport *transport, raft_member to, uint64_t epoch,
+                                     uint32_t chunk, struct bytes data)
+{
+    sending_chunk(peer_of(transport)->sendings[to], epoch, chunk, data);
+}
+
+static void transport_snapshot_close(struct transport *transport, raft_member to, uint64_t epoch)
+{
+    sending_close(peer_of(transport)->sendings[to], epoch);
+}
+
+static void transport_snapshot_answer(struct transport *transport, raft_member from, uint64_t epoch,
+                                      const struct peer_snapshot_answer *answer)
+{
+    receiving_answer(peer_of(transport), from, epoch, answer);
+}
+
 static const struct transport_ops transport_ops = {
     .send = transport_send,
     .flush = transport_flush,
     .set_cluster_id = transport_set_cluster_id,
     .set_not_fresh = transport_set_not_fresh,
+    .snapshot_open = transport_snapshot_open,
+    .snapshot_chunk = transport_snapshot_chunk,
+    .snapshot_close = transport_snapshot_close,
+    .snapshot_answer = transport_snapshot_answer,
 };
 
 struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t stream_id)
@@ -224,6 +251,8 @@ static void on_call(void *context, struct rpc_call *call)
         call_refuse(call, GRPC_STATUS_UNAVAILABLE, "the node is stopping");
     } else if (strcmp(path, STREAM_PATH) == 0) {
         stream_accept(peer, call);
+    } else if (strcmp(path, SNAPSHOT_PATH) == 0) {
+        receiving_accept(peer, call);
     } else if (strcmp(path, APPEND_ENTRIES_PATH) == 0) {
         query_accept(peer, call, RAFT_APPEND_REQUEST);
     } else if (strcmp(path, REQUEST_VOTE_PATH) == 0) {
@@ -315,6 +344,9 @@ static int create_links(struct peer *peer)
             continue;
         }
         int rc = link_create(peer, i, &peer->links[i]);
+        if (rc == 0) {
+            rc = sending_create(peer, i, &peer->sendings[i]);
+        }
         if (rc != 0) {
             return rc;
         }
@@ -326,6 +358,7 @@ static void free_peer(struct peer *peer)
 {
     for (int i = 0; i < peer->member_count; i++) {
         link_destroy(peer->links[i]);
+        sending_destroy(peer->sendings[i]);
         free(peer->members[i].node_id);
         free(peer->members[i].raft_addr);
     }
@@ -403,6 +436,7 @@ void peer_stop(struct peer *peer)
     for (int i = 0; i < peer->member_count; i++) {
         if (peer->links[i] != NULL) {
             link_stop(peer->links[i]);
+            sending_stop(peer->sendings[i]);
         }
     }
     end_incoming(peer);

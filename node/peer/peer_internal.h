@@ -15,6 +15,7 @@
 
 #define STREAM_PATH "/phalanx.Consensus/Stream"
 #define APPEND_ENTRIES_PATH "/phalanx.Consensus/AppendEntries"
+#define SNAPSHOT_PATH "/phalanx.Consensus/Snapshot"
 #define REQUEST_VOTE_PATH "/phalanx.Consensus/RequestVote"
 
 #define REASON_BYTES_MAX 512
@@ -44,11 +45,22 @@ struct member {
     char *raft_addr;
 };
 
-/* Of one peer's streams to us; on the loop's thread. */
+struct peer_sending;
+struct peer_receiving;
+
+/* Why a stream is refused; code 0: it is not. */
+struct refusal {
+    int code;
+    char text[REASON_BYTES_MAX];
+};
+
+/* Of one peer's streams to us; on the loop's thread, but for `receiving`. */
 struct incoming_side {
     struct peer_stream *stream; /* the newest, NULL when there is none */
     uint64_t epoch;
     struct log_limit refusals;
+    struct peer_receiving *receiving; /* the newest; with peer->lock */
+    uint64_t snapshot_epoch;
 };
 
 struct peer {
@@ -63,6 +75,7 @@ struct peer {
     uint64_t membership_hash;
     uint32_t election_timeout_ms;
     struct peer_link *links[RAFT_MEMBERS_MAX]; /* NULL for ourselves */
+    struct peer_sending *sendings[RAFT_MEMBERS_MAX];
     struct incoming_side incoming_sides[RAFT_MEMBERS_MAX];
     struct log_limit stranger_refusals;
     struct peer_counters counters;
@@ -128,7 +141,27 @@ void link_destroy(struct peer_link *link);
 
 /* ---- servers: peer_server.c, peer_query.c ---- */
 
+/* `from` is the sender as far as it is known. */
+void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
+                       struct refusal *refusal);
 void stream_accept(struct peer *peer, struct rpc_call *call);
 void query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind);
+
+/* ---- snapshots: peer_snapshot_send.c, peer_snapshot_receive.c ---- */
+
+/* Errors: ERR_NOMEM. */
+int sending_create(struct peer *peer, raft_member member, struct peer_sending **out);
+/* As transport_ops says. */
+int sending_open(struct peer_sending *sending, uint64_t epoch, raft_term term,
+                 struct bytes manifest);
+void sending_chunk(struct peer_sending *sending, uint64_t epoch, uint32_t chunk, struct bytes data);
+void sending_close(struct peer_sending *sending, uint64_t epoch);
+/* As the functions of links. */
+void sending_stop(struct peer_sending *sending);
+void sending_destroy(struct peer_sending *sending);
+
+void receiving_accept(struct peer *peer, struct rpc_call *call);
+void receiving_answer(struct peer *peer, raft_member from, uint64_t epoch,
+                      const struct peer_snapshot_answer *answer);
 
 #endif

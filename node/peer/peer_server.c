@@ -15,12 +15,6 @@
 #define HELLO_NS_MAX (5 * NS_PER_S)
 #define ADDRESS_BYTES_MAX 128
 
-/* Why a stream is refused; code 0: it is not. */
-struct refusal {
-    int code;
-    char text[REASON_BYTES_MAX];
-};
-
 struct peer_stream {
     struct incoming incoming; /* first */
     char address[ADDRESS_BYTES_MAX];
@@ -109,9 +103,8 @@ static void check_cluster(struct peer *peer, const struct peer_header *header,
     }
 }
 
-/* `from` is the sender as far as it is known, for the log. */
-static void check_hello(struct peer *peer, const struct peer_header *header, raft_member from,
-                        struct refusal *refusal)
+void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
+                       struct refusal *refusal)
 {
     const char *self = peer->members[peer->self].node_id;
     struct shown claimed = show(header->from_node_id);
@@ -142,7 +135,7 @@ static void check_same(struct peer_stream *stream, const struct peer_header *hea
                        struct refusal *refusal)
 {
     struct peer *peer = stream->incoming.peer;
-    check_hello(peer, header, stream->from, refusal);
+    peer_check_header(peer, header, stream->from, refusal);
     if (refusal->code != 0) {
         return;
     }
@@ -304,7 +297,7 @@ static void take_batch(struct peer_stream *stream, struct bytes wire, raft_membe
     }
     if (stream->from == RAFT_NO_MEMBER) {
         *from = peer_find_member(peer, batch.header.from_node_id);
-        check_hello(peer, &batch.header, *from, refusal);
+        peer_check_header(peer, &batch.header, *from, refusal);
         if (refusal->code != 0) {
             return;
         }

@@ -60,6 +60,13 @@ enum peer_event_kind {
     PEER_EVENT_DIAL_LOST,    /* our stream ended after it stood */
     PEER_EVENT_DIAL_REFUSED, /* nobody listens there */
     PEER_EVENT_QUERY,        /* a bare RPC of the reference document: answer and change nothing */
+    /* A snapshot comes from the peer, on a stream of its own: `epoch` numbers these streams. */
+    PEER_EVENT_SNAPSHOT_OFFER, /* `data` is its manifest; wants a snapshot_answer() */
+    PEER_EVENT_SNAPSHOT_CHUNK, /* the next one comes when this event is released */
+    PEER_EVENT_SNAPSHOT_LOST,  /* the stream ended, answered or not */
+    /* A snapshot goes to the peer; `epoch` is that of snapshot_open(). */
+    PEER_EVENT_SNAPSHOT_READY, /* wants `chunk` by snapshot_chunk(), or all of them have gone */
+    PEER_EVENT_SNAPSHOT_ENDED, /* `end` and `reason`; the peer may be opened to again */
 };
 
 /* The answer to a QUERY. */
@@ -67,6 +74,21 @@ struct peer_answer {
     raft_term term;
     bool granted_or_success;
     raft_index last_log_index;
+};
+
+enum peer_snapshot_end {
+    PEER_SNAPSHOT_DONE,    /* installed, or not needed */
+    PEER_SNAPSHOT_REFUSED, /* the receiver says why */
+    PEER_SNAPSHOT_BROKEN,  /* the stream was lost: what has arrived is kept over there */
+};
+
+#define PEER_REASON_BYTES_MAX 256
+
+struct peer_snapshot_answer {
+    bool is_over;
+    uint32_t next_chunk;        /* not over: where to go on */
+    enum peer_snapshot_end end; /* over */
+    const char *reason;         /* over; may be NULL */
 };
 
 /* Owned by whoever holds it; ended by peer_event->release(). */
@@ -79,6 +101,11 @@ struct peer_event {
     bool is_fresh;                 /* HELLO */
     struct peer_message *messages; /* MESSAGES; QUERY: one append or vote request */
     size_t message_count;
+    raft_term term;             /* SNAPSHOT_OFFER: the sender's */
+    uint32_t chunk;             /* SNAPSHOT_CHUNK, SNAPSHOT_READY */
+    struct bytes data;          /* SNAPSHOT_OFFER, SNAPSHOT_CHUNK; valid until the release */
+    enum peer_snapshot_end end; /* SNAPSHOT_ENDED */
+    char reason[PEER_REASON_BYTES_MAX];
     /* QUERY: exactly once, before release. */
     void (*answer)(struct peer_event *event, const struct peer_answer *answer);
     void (*release)(struct peer_event *event); /* frees; lets the stream read on. Any thread. */
@@ -95,6 +122,21 @@ struct transport_ops {
     /* From now on this is our cluster (16 bytes), and the data_dir is not fresh any more. */
     void (*set_cluster_id)(struct transport *transport, const uint8_t *cluster_id);
     void (*set_not_fresh)(struct transport *transport);
+
+    /* Snapshots go on streams of their own, one at a time to each peer, one chunk at a time. All of
+     * these are called on the node's thread and never wait; what they copy they copy at once. */
+
+    /* Offers one; `epoch` comes back in the events. SNAPSHOT_ENDED is owed from then on.
+     * Errors: ERR_BUSY (the one before has not ended yet), ERR_NOMEM, ERR_CLOSED. */
+    int (*snapshot_open)(struct transport *transport, raft_member to, uint64_t epoch,
+                         raft_term term, struct bytes manifest);
+    /* After SNAPSHOT_READY. A stream that is over drops it. */
+    void (*snapshot_chunk)(struct transport *transport, raft_member to, uint64_t epoch,
+                           uint32_t chunk, struct bytes data);
+    void (*snapshot_close)(struct transport *transport, raft_member to, uint64_t epoch);
+    /* To SNAPSHOT_OFFER: where to go on, once; and, once, how it ends. */
+    void (*snapshot_answer)(struct transport *transport, raft_member from, uint64_t epoch,
+                            const struct peer_snapshot_answer *answer);
 };
 
 struct transport {
