@@ -104,4 +104,62 @@ describe('kills under load', () => {
     }
     await senders.verify();
   });
+
+  test('SIGSTOP and SIGCONT of the leader lose nothing, and nobody sees two leaders\' truths', async (t) => {
+    const leader = await startLoad();
+    const streams = cluster.nodes.map((node) => new Follower(node, senders.channelId));
+    for (let round = 0; round < 3; round += 1) {
+      const paused = round === 0 ? leader : await cluster.leader();
+      senders.resetGaps();
+      paused.process.pause();
+      const next = await cluster.leader();
+      assert.notEqual(next, paused);
+      await progress(senders);
+      t.diagnostic(`write gap ${senders.longestGap} ms`);
+      paused.process.resume();
+      await cluster.leader();
+      await progress(senders);
+    }
+    await senders.stop();
+    await cluster.leader();
+    const client = new Client(cluster.nodes[0].grpc);
+    const last = (await client.all(senders.channelId)).length;
+    client.close();
+    for (const follower of streams) {
+      await until(`${follower.node.id} to have all messages`, () => follower.sequences.length >= last);
+      await follower.stop();
+      follower.assertExactlyOnceInOrder(last);
+    }
+    await finish();
+  });
+
+  test('SIGSTOP of a follower, past election timeouts, changes neither leader nor term', async () => {
+    const leader = await startLoad();
+    const { term } = await cluster.status(leader);
+    const [follower] = cluster.followersOf(leader);
+    follower.process.pause();
+    await progress(senders, 500);
+    await until('many election timeouts', async () => {
+      const { members } = await cluster.status(leader);
+      return Number(members.find((member) => member.nodeId === follower.id).lastContactMs) > 2000;
+    });
+    follower.process.resume();
+    await progress(senders);
+    assert.equal((await cluster.leader()).id, leader.id);
+    assert.equal((await cluster.status(leader)).term, term);
+    await finish();
+  });
+
+  test('transfers under load lose nothing and answer nothing but OK or NOT_LEADER', async () => {
+    await startLoad();
+    senders.codes.clear();
+    for (let round = 0; round < 4; round += 1) {
+      const leader = await cluster.leader();
+      const { leaderId } = await cluster.client(leader).transfer();
+      assert.notEqual(leaderId, leader.id);
+      await progress(senders, 100);
+    }
+    for (const code of senders.codes.keys()) assert.match(code, /^(OK|FAILED_PRECONDITION\/NOT_LEADER)$/);
+    await finish();
+  });
 });
