@@ -194,6 +194,7 @@ static void draft_append_request(struct draft *draft, const struct raft_message 
     add_number(draft, 4, raft->append_request.prev_term);
     add_number(draft, 6, raft->append_request.commit);
     add_number(draft, 10, raft->append_request.read_round);
+    add_number(draft, 11, raft->append_request.no_answer);
     draft->append = raft;
 }
 
@@ -589,6 +590,9 @@ static int read_append_request(struct bytes wire, bool is_strict, struct raft_me
             break;
         case VARINT(10):
             out->append_request.read_round = field.value;
+            break;
+        case VARINT(11):
+            out->append_request.no_answer = field.value != 0;
             break;
         default:
             break;

@@ -241,7 +241,7 @@ static uint64_t next_deadline(const struct raft *raft)
     if (raft->member_count == 1) {
         return deadline;
     }
-    deadline = earliest(deadline, raft->heartbeat_ns);
+    deadline = earliest(deadline, earliest(raft->heartbeat_ns, raft->notice_ns));
     return earliest(deadline,
                     raft->is_quorum_stale ? raft->now_ns : raft_election_quorum_deadline(raft));
 }

@@ -111,7 +111,8 @@ struct raft_message {
             raft_term prev_term;
             raft_index commit;
             uint64_t read_round; /* 0: none */
-            uint32_t count;      /* entries prev_index + 1 .. prev_index + count */
+            bool no_answer; /* tells a commit index only: answered just when it does not match */
+            uint32_t count; /* entries prev_index + 1 .. prev_index + count */
             /* In: the entries. Out: NULL, the driver reads them from the log when it sends. */
             const struct raft_entry *entries;
         } append_request;

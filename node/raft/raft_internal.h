@@ -119,6 +119,7 @@ struct raft {
     struct read reads[RAFT_READS_MAX];
     size_t read_count;
     uint64_t last_read_id;
+    uint64_t notice_ns;    /* leader: when followers hear of a commit at the latest */
     uint64_t round_newest; /* never reused, also not in a later term */
     uint64_t round_confirmed;
 

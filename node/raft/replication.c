@@ -1,6 +1,10 @@
 /* Log replication (Raft 5.3) and commitment (Raft 5.4.2). */
 #include "raft_internal.h"
 
+/* How long news of a commit waits for entries to travel with: one message instead of two while
+ * proposals follow one another. */
+static const uint64_t commit_notice_ns = 500000;
+
 /* ---- the leader's view of its followers ---- */
 
 void raft_replication_reset(struct raft *raft, raft_member peer)
@@ -61,6 +65,7 @@ void raft_replication_start(struct raft *raft)
     raft->heartbeat_ns = raft->now_ns + raft->heartbeat_interval_ns;
     raft->round_confirmed = raft->round_newest;
     raft->term_start = RAFT_NEVER;
+    raft->notice_ns = RAFT_NEVER;
     for (raft_member i = 0; i < raft->member_count; i++) {
         raft_replication_forget(raft, i);
         raft->members[i].contact_ns = raft->now_ns; /* grace: an election timeout to answer */
@@ -139,8 +144,8 @@ static bool wants_probe(const struct member *member)
 
 static bool wants_message(const struct raft *raft, const struct member *member)
 {
-    bool wants_commit =
-        member->progress == PROGRESS_REPLICATE && member->sent_commit < raft->commit_index;
+    bool wants_commit = member->progress == PROGRESS_REPLICATE &&
+                        member->sent_commit < raft->commit_index && raft->now_ns >= raft->notice_ns;
     return member->must_send || wants_commit || wants_probe(member) || can_pipeline(raft, member);
 }
 
@@ -159,7 +164,8 @@ static void send_to(struct raft *raft, raft_member peer)
     } else if (wants_probe(member) || can_pipeline(raft, member)) {
         send_entries(raft, peer);
     } else {
-        emit_append(raft, peer, member->next_index - 1, 0);
+        bool is_notice = !member->must_send;
+        emit_append(raft, peer, member->next_index - 1, 0)->append_request.no_answer = is_notice;
     }
 }
 
@@ -169,6 +175,9 @@ void raft_replication_send(struct raft *raft)
         if (i != raft->self) {
             send_to(raft, i);
         }
+    }
+    if (raft->now_ns >= raft->notice_ns) {
+        raft->notice_ns = RAFT_NEVER;
     }
 }
 
@@ -293,6 +302,15 @@ static raft_index conflict_hint(const struct raft *raft, raft_index prev_index, 
     return hint;
 }
 
+static void take_commit(struct raft *raft, raft_index leader_commit, raft_index matched)
+{
+    raft_index commit = leader_commit < matched ? leader_commit : matched;
+    if (commit > raft->commit_index) {
+        raft->commit_index = commit;
+        raft_membership_commit(raft);
+    }
+}
+
 int raft_replication_on_append_request(struct raft *raft, const struct raft_message *message)
 {
     if (!is_request_valid(raft, message)) {
@@ -316,10 +334,15 @@ int raft_replication_on_append_request(struct raft *raft, const struct raft_mess
     }
     raft_election_on_leader_contact(raft, message->peer);
 
+    bool matches = is_matching(raft, prev_index, prev_term);
+    if (matches && message->append_request.no_answer) {
+        take_commit(raft, message->append_request.commit, prev_index);
+        return 0;
+    }
     struct raft_message *answer = raft_emit(raft, RAFT_APPEND_RESPONSE, message->peer, true);
     answer->append_response.read_round = message->append_request.read_round;
     answer->append_response.cannot_lead = !raft->is_eligible || raft->is_installing;
-    if (!is_matching(raft, prev_index, prev_term)) {
+    if (!matches) {
         raft_index hint = conflict_hint(raft, prev_index, prev_term);
         answer->append_response.rejected_index = prev_index;
         answer->append_response.last_index = hint;
@@ -329,12 +352,7 @@ int raft_replication_on_append_request(struct raft *raft, const struct raft_mess
     raft_index matched = store_entries(raft, message);
     answer->append_response.success = true;
     answer->append_response.last_index = matched;
-    raft_index leader_commit = message->append_request.commit;
-    raft_index commit = leader_commit < matched ? leader_commit : matched;
-    if (commit > raft->commit_index) {
-        raft->commit_index = commit;
-        raft_membership_commit(raft);
-    }
+    take_commit(raft, message->append_request.commit, matched);
     return 0;
 }
 
@@ -362,6 +380,9 @@ void raft_replication_commit(struct raft *raft)
             return;
         }
         raft->commit_index = commit;
+        if (raft->notice_ns == RAFT_NEVER) {
+            raft->notice_ns = raft->now_ns + commit_notice_ns;
+        }
         raft_membership_commit(raft); /* a member that is admitted now may count for more */
     }
 }
