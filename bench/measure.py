@@ -1,0 +1,147 @@
+"""What is measured, one function for each kind. Each run gives a dict that goes into the JSON
+document as it is; nothing is averaged here."""
+
+import json
+import signal
+import subprocess
+import threading
+import time
+
+from clusters import Failure
+
+WORKS = {
+    "write": {"raftogram": "send", "etcd": "etcd-put", "nats": "nats-publish"},
+    "read": {"raftogram": "history", "etcd": "etcd-range"},
+    "kv-read": {"raftogram": "kv-read"},
+    "ws-write": {"raftogram": "ws-send"},
+}
+# How long before and after the leader is lost, by what the systems need to come back.
+GAP_SECONDS_AFTER = {"raftogram": 1.8, "etcd": 3.5, "nats": 8.5}
+GAP_SECONDS_BEFORE = 0.6
+GAP_TRIES_PER_SECOND = 1000
+
+
+class Bench:
+    def __init__(self, program):
+        self.program = program
+
+    def start(self, *arguments):
+        return subprocess.Popen([self.program, *map(str, arguments)], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
+    def finish(self, process, seconds):
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise Failure(f"raftogram-bench did not end within {seconds:.0f} s") from None
+        if process.returncode != 0:
+            raise Failure(err.strip() or f"raftogram-bench ended with {process.returncode}")
+        return json.loads(out)
+
+    def run(self, *arguments, seconds=90):
+        return self.finish(self.start(*arguments), seconds)
+
+
+def kind_of(cluster):
+    """nats-sync-always is measured as nats is."""
+    return "nats" if cluster.name.startswith("nats") else cluster.name
+
+
+def has_work(cluster, work):
+    return kind_of(cluster) in WORKS[work]
+
+
+def first_write(bench, cluster):
+    cluster.start()
+    prefix = {"raftogram": "", "etcd": "etcd-", "nats": "nats-"}[kind_of(cluster)]
+    result = bench.run(prefix + "first-write", "-to", cluster.addresses(), "-since",
+                       cluster.started_ns)
+    return {"system": cluster.name, "work": "start", "seconds": result["seconds"]}
+
+
+def with_cpu(cluster, leader, run):
+    """Adds what the servers' processors did to what `run` returns."""
+    before = cluster.cpu_seconds()
+    result = run()
+    used = [after - begin for after, begin in zip(cluster.cpu_seconds(), before)]
+    done = max(1, result["outcomes"]["ok"])
+    result["serverCpuUs"] = sum(used) / done * 1e6
+    result["leaderCpuUs"] = used[leader] / done * 1e6
+    return result
+
+
+def load(bench, cluster, work, in_flight, seconds, extra=()):
+    leader = cluster.await_leader()
+    if work == "ws-write":
+        to = cluster.http_address(leader)
+    else:
+        to = cluster.address(leader)
+    result = with_cpu(cluster, leader, lambda: bench.run(
+        WORKS[work][kind_of(cluster)], "-to", to, "-in-flight", in_flight, "-seconds", seconds,
+        "-warmup", min(0.4, seconds / 3), *extra))
+    return {**result, "system": cluster.name, "work": work}
+
+
+def fanout(bench, cluster, subscribers, rate, seconds):
+    leader = cluster.await_leader()
+    is_nats = kind_of(cluster) == "nats"
+    to = cluster.websocket_addresses() if is_nats else cluster.http_addresses()
+    pace = ["-rate", rate, "-in-flight", 4096] if rate else ["-in-flight", 512]
+    result = with_cpu(cluster, leader, lambda: bench.run(
+        "nats-fanout" if is_nats else "ws-fanout", "-to", to, "-publish", cluster.address(leader),
+        "-channel", "fan", "-subscribers", subscribers, "-seconds", seconds, "-warmup", 0.4,
+        *pace))
+    return {**result, "system": cluster.name, "work": "fan-out"}
+
+
+def fill(bench, cluster, messages):
+    """Many messages, and what they cost in memory and on disk."""
+    leader = cluster.await_leader()
+    idle = cluster.memory_bytes()
+    disk, store = cluster.disk_bytes(), cluster.store_bytes()
+    result = with_cpu(cluster, leader, lambda: bench.run(
+        WORKS["write"][kind_of(cluster)], "-to", cluster.address(leader), "-in-flight", 64,
+        "-seconds", 60, "-warmup", 0, "-count", messages))
+    time.sleep(2.5)  # stores are written behind the log
+    done = max(1, result["outcomes"]["ok"])
+    grown = [after - begin for after, begin in zip(cluster.disk_bytes(), disk)]
+    out = {"system": cluster.name, "work": "fill", "messages": done,
+           "idleMemory": idle, "memory": cluster.memory_bytes(),
+           "diskPerMessage": [size / done for size in grown],
+           "throughput": result["throughput"], "serverCpuUs": result["serverCpuUs"]}
+    if store is not None:
+        out["storePerMessage"] = [(after - begin) / done
+                                  for after, begin in zip(cluster.store_bytes(), store)]
+    return out
+
+
+def gap(bench, cluster, signal_name):
+    """The longest time without an acknowledged write when the leader is lost: tries at a fixed rate,
+    each to the next node, none repeated, so that no client's cleverness is measured."""
+    cluster.await_whole()
+    leader = cluster.await_leader()
+    kind = kind_of(cluster)
+    seconds = GAP_SECONDS_BEFORE + GAP_SECONDS_AFTER[kind]
+    process = bench.start(WORKS["write"][kind], "-to", cluster.addresses(first=leader),
+                          "-rate", GAP_TRIES_PER_SECOND, "-seconds", seconds, "-warmup", 0,
+                          "-deadline-ms", 1000)
+    time.sleep(GAP_SECONDS_BEFORE)
+    lost_ns = time.monotonic_ns()
+    cluster.signal_node(leader, getattr(signal, signal_name))
+    ended = []
+    waiter = threading.Thread(target=lambda: ended.append(cluster.await_end(leader)))
+    waiter.start()
+    try:
+        result = bench.finish(process, seconds + 20)
+    finally:
+        waiter.join()
+    cluster.start_node(leader)
+    end_ns = result["gapBeginNs"] + result["gapMs"] * 1e6
+    return {"system": cluster.name, "work": "gap", "signal": signal_name, "gapMs": result["gapMs"],
+            "isAcrossTheLoss": result["gapBeginNs"] - 5e6 <= lost_ns + 50e6 and end_ns > lost_ns,
+            "exitCode": ended[0] if ended else None, "outcomes": result["outcomes"],
+            "firstError": result.get("firstError")}
+
+
