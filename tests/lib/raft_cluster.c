@@ -975,7 +975,9 @@ void cluster_destroy(struct cluster *cluster)
         stop_node(&cluster->nodes[i]);
         free(cluster->nodes[i].log.entries);
         free(cluster->nodes[i].disk.entries);
-        free(cluster->nodes[i].wiped.entries);
+        for (size_t j = 0; j < CLUSTER_WIPES_MAX; j++) {
+            free(cluster->nodes[i].wiped[j].entries);
+        }
         for (raft_member j = 0; j < cluster->options.count; j++) {
             clear(&cluster->links[i][j].packets);
         }
@@ -1032,10 +1034,9 @@ void cluster_wipe(struct cluster *cluster, raft_member n, bool is_damaged)
     struct cluster_node *node = &cluster->nodes[n];
     CHECK(node->raft == NULL);
     trace(cluster, "%d: is %s", n + 1, is_damaged ? "damaged" : "wiped");
-    if (node->wiped_incarnation == 0 || cluster_check_is_admitted(cluster, n)) {
-        log_copy(&node->wiped, &node->disk);
-        node->wiped_incarnation = node->incarnation;
-    }
+    size_t slot = node->wipe_count++ % CLUSTER_WIPES_MAX;
+    log_copy(&node->wiped[slot], &node->disk);
+    node->wiped_incarnations[slot] = node->incarnation;
     log_reset(&node->disk, 0, 0);
     memset(&node->disk_machine, 0, sizeof node->disk_machine);
     node->disk_term = 0;

@@ -14,6 +14,7 @@
 
 #define CLUSTER_MS UINT64_C(1000000)
 #define CLUSTER_NEVER UINT64_MAX
+#define CLUSTER_WIPES_MAX 8 /* of one node that are remembered */
 
 /* data of a raft_entry points to one of these, except in the core's own entries. */
 struct cluster_entry {
@@ -115,10 +116,10 @@ struct cluster_node {
     raft_member disk_voted_for;
     struct cluster_machine disk_machine;
 
-    /* What a wipe took of an admitted incarnation: its acknowledgements may still be on their
-     * way. */
-    struct cluster_log wiped;
-    uint64_t wiped_incarnation;
+    /* What wipes took: acknowledgements of it may still be on their way. */
+    struct cluster_log wiped[CLUSTER_WIPES_MAX];
+    uint64_t wiped_incarnations[CLUSTER_WIPES_MAX];
+    size_t wipe_count;
 };
 
 enum cluster_read_state { CLUSTER_READ_WAITS, CLUSTER_READ_CONFIRMED, CLUSTER_READ_REFUSED };
@@ -248,7 +249,6 @@ void cluster_check_apply(struct cluster *cluster, raft_member node);
 void cluster_check_role(struct cluster *cluster, raft_member node);
 void cluster_check_read(struct cluster *cluster, raft_member node,
                         const struct raft_ready_read *ready);
-bool cluster_check_is_admitted(const struct cluster *cluster, raft_member node);
 void cluster_check_wiped(struct cluster *cluster);
 /* The incarnations whose admission is complete (membership.c); all 0 while nothing is founded. */
 struct raft_config cluster_check_config(const struct cluster *cluster);

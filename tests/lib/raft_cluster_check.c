@@ -73,11 +73,6 @@ void cluster_check_destroy(struct cluster_check *check)
     free(check);
 }
 
-bool cluster_check_is_admitted(const struct cluster *cluster, raft_member n)
-{
-    return cluster->check->config.incarnations[n] == cluster->nodes[n].incarnation;
-}
-
 void cluster_check_wiped(struct cluster *cluster)
 {
     struct cluster_check *check = cluster->check;
@@ -191,12 +186,19 @@ static bool holds(const struct cluster_log *log, raft_index index, raft_term ter
     return index <= log->base || log_term(log, index) == term;
 }
 
-/* A wiped node's old incarnation counts as long as none other was admitted for it. */
+/* A wiped incarnation counts as long as none other was admitted for it. */
 static bool has_held_durably(const struct cluster_node *node, uint64_t incarnation,
                              raft_index index, raft_term term)
 {
-    return (node->incarnation == incarnation && holds(&node->disk, index, term)) ||
-           (node->wiped_incarnation == incarnation && holds(&node->wiped, index, term));
+    if (node->incarnation == incarnation) {
+        return holds(&node->disk, index, term);
+    }
+    for (size_t i = 0; i < CLUSTER_WIPES_MAX; i++) {
+        if (node->wiped_incarnations[i] == incarnation && holds(&node->wiped[i], index, term)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* What is committed is on the disks of a majority, only admitted incarnations counted. */
