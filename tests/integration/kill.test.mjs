@@ -162,4 +162,46 @@ describe('kills under load', () => {
     for (const code of senders.codes.keys()) assert.match(code, /^(OK|FAILED_PRECONDITION\/NOT_LEADER)$/);
     await finish();
   });
+
+  test('writes that followers forward are all answered OK while the leader stops', async () => {
+    for (let round = 0; round < 3; round += 1) {
+      const leader = await cluster.leader();
+      const channelId = `forwarded-${round}`;
+      await cluster.client(leader).createChannel({ channelId });
+      const sequences = [];
+      let isStopping = false;
+      // Without a client message id: nothing may be sent twice, nothing may be unknown.
+      const workers = cluster.followersOf(leader).flatMap((node) => Array.from({ length: 4 }, async () => {
+        while (!isStopping) {
+          const { sequence } = await cluster.client(node).send({ channelId }, { deadline: 9000, metadata: { 'raftogram-forward': '1' } });
+          sequences.push(Number(sequence));
+        }
+      }));
+      await until('some writes', () => sequences.length > 100);
+      assert.deepEqual(await cluster.stopNode(leader.index), { code: 0, signal: null });
+      const before = sequences.length;
+      await until('more writes', () => sequences.length > before + 100);
+      isStopping = true;
+      await Promise.all(workers);
+      sequences.sort((a, b) => a - b);
+      assert.deepEqual(sequences, Array.from({ length: sequences.length }, (_, i) => i + 1));
+      cluster.startNode(leader.index);
+    }
+    await cluster.leader();
+  });
+
+  test('a rolling restart under load is heard as nothing but OK and NOT_LEADER by whoever follows the leader', async () => {
+    await startLoad();
+    for (let index = 0; index < 3; index += 1) {
+      const leader = await cluster.leader();
+      senders.codes.clear();
+      const target = index === 0 ? leader : cluster.followersOf(leader)[0];
+      assert.deepEqual(await cluster.stopNode(target.index), { code: 0, signal: null });
+      await progress(senders, 100);
+      for (const code of senders.codes.keys()) assert.match(code, /^(OK|FAILED_PRECONDITION\/NOT_LEADER)$/);
+      cluster.startNode(target.index);
+      await cluster.leader();
+    }
+    await finish();
+  });
 });

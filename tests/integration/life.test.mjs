@@ -375,6 +375,34 @@ describe('signals', () => {
     });
   }
 
+  test('a signal while it starts ends it cleanly, too', async () => {
+    const cluster = await Cluster.create({ size: 1 });
+    try {
+      const [node] = cluster.nodes;
+      for (let i = 0; i < 12; i += 1) {
+        cluster.startNode(0);
+        // A different moment of the start each time.
+        const marks = [/"listening"/, /"serving"/, /this node leads/, /founded/];
+        await node.process.logged(marks[i % marks.length]);
+        await stopsCleanly(node.process, i % 2 ? 'SIGINT' : 'SIGTERM');
+        if (i === 3) rmSync(node.dataDir, { recursive: true });
+      }
+    } finally {
+      await cluster.destroy();
+    }
+  });
+
+  test('asked twice it does not linger', async () => {
+    const cluster = await Cluster.start();
+    try {
+      const leader = await cluster.leader();
+      leader.process.signal('SIGTERM');
+      await stopsCleanly(leader.process, 'SIGINT');
+    } finally {
+      await cluster.destroy();
+    }
+  });
+
   test('the leader hands over, and an idle stop costs no election timeout', async () => {
     const cluster = await Cluster.start({ extra: 'raft: {election_timeout: 5s, heartbeat_interval: 100ms}' });
     try {
@@ -581,11 +609,35 @@ describe('restarts', () => {
     assert.deepEqual(errorDetails(error).notLeader, { leaderGrpcTarget: leader.grpc, raftLeaderId: leader.id });
   });
 
-  test('one node may move alone once the others know', async () => {
-    // The others' configuration names an address that nobody listens on.
+  test('clients are told the addresses of peers, never the bind addresses', async () => {
+    await Promise.all(cluster.nodes.map((node) => stopsCleanly(node.process, 'SIGTERM')));
+    for (const node of cluster.nodes) {
+      writeFileSync(node.configPath, cluster.config(node).replace(/(bind_addr: )127\.0\.0\.1/g, '$10.0.0.0'));
+    }
+    cluster.startAll();
+    const leader = await assertAllKept();
+    const [follower] = cluster.followersOf(leader);
+    const error = await refused(cluster.client(follower).send({ channelId: 'kept' }));
+    assert.deepEqual(errorDetails(error).notLeader, { leaderGrpcTarget: leader.grpc, raftLeaderId: leader.id });
+    for (const member of (await cluster.status(follower)).members) {
+      for (const address of [member.raftAddr, member.grpcAddr, member.httpAddr]) assert.match(address, /^127\.0\.0\.1:/);
+    }
+    cluster.writeConfigs();
+  });
+
+  test('one node may move alone, when the others hear of it', async () => {
     const node = cluster.nodes[2];
     await stopsCleanly(node.process, 'SIGTERM');
-    await cluster.leader();
+    const [raft, grpc, http] = await freePorts(3);
+    Object.assign(node, { raft: `127.0.0.1:${raft}`, grpc: `127.0.0.1:${grpc}`, http: `127.0.0.1:${http}` });
+    cluster.closeClients();
+    cluster.writeConfigs();
+    // One after the other, as an operator would.
+    for (const index of [0, 1]) {
+      await stopsCleanly(cluster.nodes[index].process, 'SIGTERM');
+      cluster.startNode(index);
+      await cluster.leader();
+    }
     cluster.startNode(2);
     await assertAllKept();
   });

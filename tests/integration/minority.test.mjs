@@ -26,6 +26,7 @@ describe('a follower that is left alone', () => {
   let client;
   let stream;
   let lostAt;
+  const states = [];
 
   before(async () => {
     cluster = await Cluster.start();
@@ -35,6 +36,10 @@ describe('a follower that is left alone', () => {
     client = cluster.client(alone);
     await cluster.client(leader).createChannel({ channelId: 'c' });
     await cluster.client(leader).send({ channelId: 'c' });
+    const watch = client.health.Watch({ service: 'raftogram.v1.Messenger' });
+    watch.on('data', ({ status }) => states.push(status));
+    watch.on('error', () => {});
+    await until('the first state', () => states.length > 0);
     stream = client.subscribe({ channelId: 'c' });
     await until('the stored message', () => stream.messages.length === 1);
     lostAt = Date.now();
@@ -92,6 +97,11 @@ describe('a follower that is left alone', () => {
     assert.equal((await client.check('phalanx.KV')).status, 'NOT_SERVING');
   });
 
+  test('a watch of its health was told', async () => {
+    await until('the change', () => states.length > 1);
+    assert.deepEqual(states, ['SERVING', 'NOT_SERVING']);
+  });
+
   test('its term does not run away', async () => {
     const before = Number((await client.status()).term);
     await until('some pre-votes', () => Date.now() > lostAt + 6000);
@@ -112,6 +122,7 @@ describe('a follower that is left alone', () => {
     assert.deepEqual(await sent, { sequence: '2', deduplicated: false });
     await cluster.leader();
     assert.equal((await client.history({ channelId: 'c' })).messages.length, 2);
+    await until('the watch to be told', () => states.at(-1) === 'SERVING');
   });
 });
 
