@@ -101,6 +101,7 @@ function channelsChanged() {
   composer.placeholder = isOpen ? `Message #${name}` : '';
   byId('composer').hidden = !isOpen;
   byId('timeline').hidden = !isOpen;
+  byId('conversation-head').hidden = !isOpen;
   showWelcome(isOpen);
   const unread = channels.unreadTotal;
   document.title = `${unread > 0 ? `(${unread > 99 ? '99+' : unread}) ` : ''}${isOpen ? `#${name} · ` : ''}raftogram`;
@@ -138,8 +139,8 @@ function describe() {
 
 function clusterChanged() {
   const { level, line, detail, banner } = describe();
-  byId('cluster-dot').dataset.level = level;
-  setText(byId('cluster-line'), line);
+  for (const id of ['cluster-dot', 'cluster-chip-dot']) byId(id).dataset.level = level;
+  for (const id of ['cluster-line', 'cluster-chip-line']) setText(byId(id), line);
   setText(byId('cluster-detail'), detail);
   if (level === 'good') {
     clearTimeout(outageTimer);
@@ -169,7 +170,7 @@ client.on('clusterChanged', () => {
 window.addEventListener('online', () => client.wake());
 document.addEventListener('visibilitychange', () => { if (!document.hidden) client.wake(); });
 byId('banner-button').addEventListener('click', () => client.wake());
-byId('cluster-button').addEventListener('click', () => panel.open());
+for (const id of ['cluster-button', 'cluster-chip']) byId(id).addEventListener('click', () => panel.open());
 
 // ---- writing ------------------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ export class Timeline {
     const item = target && this.#items.find(({ sequence }) => sequence >= target.sequence);
     if (item) {
       this.#isAtBottom = false;
-      this.#region.scrollTop = item.element.offsetTop - target.offset;
+      this.#region.scrollTop += this.#offsetOf(item.element) - target.offset;
       this.#isAtBottom = this.#distanceToBottom < BOTTOM_PX && this.#reachesEnd;
     }
     this.#region.setAttribute('aria-busy', 'false');
@@ -287,11 +287,17 @@ export class Timeline {
     return low;
   }
 
+  // Where an element stands below the upper edge of the region, with its fractions: rounded ones
+  // would add up to a drift.
+  #offsetOf(element) {
+    return element.getBoundingClientRect().top - this.#region.getBoundingClientRect().top;
+  }
+
   #keepingPlace(change) {
     const item = this.#items[this.#indexAt(this.#region.scrollTop)];
-    const before = item ? item.element.offsetTop : 0;
+    const before = item ? this.#offsetOf(item.element) : 0;
     change();
-    if (item?.element.isConnected) this.#region.scrollTop += item.element.offsetTop - before;
+    if (item?.element.isConnected) this.#region.scrollTop += this.#offsetOf(item.element) - before;
   }
 
   #scrolled() {
@@ -336,7 +342,7 @@ export class Timeline {
     if (!this.#isReady || this.#channelId === null) return;
     const item = this.#items[this.#indexAt(this.#region.scrollTop)];
     const place = this.#isAtBottom || !item ? undefined
-      : { sequence: item.sequence, offset: Math.round(item.element.offsetTop - this.#region.scrollTop) };
+      : { sequence: item.sequence, offset: this.#offsetOf(item.element) };
     this.#memory.setPlaceIn(this.#channelId, place);
   }
 }
