@@ -309,8 +309,8 @@ do_test() {
 do_sim() {
     [[ -d tests/sim ]] || fail "the simulator is not in this tree"
     configure "$BUILD"
-    ninja -C "$BUILD" raftogram-sim || fail "$BUILD/raftogram-sim is not built in this tree"
-    exec "$BUILD/raftogram-sim" "$@"
+    ninja -C "$BUILD" raftogram-core-sim
+    exec "$BUILD/raftogram-core-sim" "$@"
 }
 
 do_fuzz() {
