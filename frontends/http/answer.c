@@ -44,13 +44,15 @@ static bool add_headers(struct session *session, uint8_t **at, uint8_t *end)
 static int complete(struct session *session)
 {
     bool is_whole = session->answer.is_whole;
+    /* How long a body in chunks is, libwebsockets does not know. */
+    bool is_last = lws_hdr_total_length(session->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
     buf_finish(&session->answer.body);
     session->answer = (struct answer){0};
     session->is_busy = false;
     if (is_whole) {
         return 0;
     }
-    if (session->frontend->phase == HTTP_STOPPING) {
+    if (is_last || session->frontend->phase == HTTP_STOPPING) {
         return -1;
     }
     return lws_http_transaction_completed(session->wsi) != 0 ? -1 : 0;

@@ -125,16 +125,19 @@ static int on_ws(struct session *session, enum lws_callback_reasons reason, void
     struct ws *ws = session->ws;
     switch (reason) {
     case LWS_CALLBACK_RECEIVE:
-        return ws_receive(ws, (struct bytes){in, size});
+        ws_receive(ws, (struct bytes){in, size});
+        return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
         return ws_on_writable(ws);
     case LWS_CALLBACK_RECEIVE_PONG:
         ws_on_pong(ws);
         return 0;
     case LWS_CALLBACK_TIMER:
-        return ws_on_timer(ws);
+        ws_on_timer(ws);
+        return 0;
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-        return ws_on_close_frame(ws, (struct bytes){in, size});
+        ws_on_close_frame(ws, (struct bytes){in, size});
+        return 0;
     case LWS_CALLBACK_CLOSED:
         session->ws = NULL;
         ws_gone(ws);
@@ -245,17 +248,21 @@ static void emit_log(int level, const char *line)
 
 static int create_context(struct http_frontend *frontend)
 {
-    static struct lws_protocols protocols[3];
+    static struct lws_protocols protocols[4];
     protocols[0] = (struct lws_protocols){
         .name = WS_SUBPROTOCOL, .callback = on_http, .rx_buffer_size = WS_RECEIVE_BYTES};
     protocols[1] = listener_protocol;
+    protocols[2] = refusal_protocol;
     /* Our own pings know of connections that we have stopped reading ourselves. */
     static const lws_retry_bo_t no_pings = {.secs_since_valid_ping = 0};
     lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = protocols,
-        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
+                   LWS_SERVER_OPTION_FALLBACK_TO_APPLY_LISTEN_ACCEPT_CONFIG,
+        .listen_accept_role = "raw-skt",
+        .listen_accept_protocol = refusal_protocol.name,
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
         .user = frontend,

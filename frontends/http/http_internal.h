@@ -124,6 +124,9 @@ int listener_open(const char *address, int *out, const char **reason);
 int listener_start(struct http_frontend *frontend, int fd);
 void listener_stop(struct http_frontend *frontend);
 
+/* For connections that are no HTTP, or of an unknown method. */
+extern const struct lws_protocols refusal_protocol;
+
 /* ---- routes ---- */
 
 struct request {

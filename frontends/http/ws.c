@@ -38,6 +38,22 @@ void ws_unref(struct ws *ws)
     frontend_check_empty(frontend);
 }
 
+/* ---- hanging up ---- */
+
+void ws_expect_fault(struct ws *ws)
+{
+    if (!ws->is_close_sent) {
+        lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_PROTOCOL_ERR, NULL, 0);
+    }
+}
+
+/* Hangs up without another word; to return 0 after. A callback that returns -1 would have
+ * libwebsockets send a close frame of its own. */
+static void hang_up(struct ws *ws)
+{
+    lws_set_timeout(ws->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+}
+
 /* ---- timers ---- */
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -59,22 +75,24 @@ static void set_timer(struct ws *ws, uint64_t now)
     lws_set_timer_usecs(ws->wsi, (lws_usec_t)(wait_ns / 1000));
 }
 
-int ws_on_timer(struct ws *ws)
+void ws_on_timer(struct ws *ws)
 {
     uint64_t now = now_ns();
     if (ws->close_code != 0) {
         if (now >= ws->close_since_ns + WS_CLOSE_WAIT_NS) {
-            return -1;
+            hang_up(ws);
+        } else {
+            set_timer(ws, now);
         }
-        set_timer(ws, now);
-        return 0;
+        return;
     }
     uint64_t heartbeat_ns = (uint64_t)ws->frontend->options.heartbeat_ms * NS_PER_MS;
     if (now >= ws->last_sent_ns + heartbeat_ns) {
         ws->is_heartbeat_due = true;
     }
     if (ws->is_ping_sent && !ws->is_paused && now >= ws->ping_sent_ns + WS_PONG_WAIT_NS) {
-        return -1; /* dead */
+        hang_up(ws); /* dead */
+        return;
     }
     if (!ws->is_ping_sent && now >= ws->last_received_ns + WS_IDLE_PING_NS) {
         ws->is_ping_due = true;
@@ -83,7 +101,6 @@ int ws_on_timer(struct ws *ws)
         lws_callback_on_writable(ws->wsi);
     }
     set_timer(ws, now);
-    return 0;
 }
 
 static void heard(struct ws *ws)
@@ -119,6 +136,7 @@ int ws_open(struct session *session)
     frontend->socket_count++;
     frontend->sockets_total++;
     session->ws = ws;
+    ws_expect_fault(ws);
     struct buf hello = {0};
     ws_begin_text(&hello);
     ws_append_hello(frontend, &hello);
@@ -171,31 +189,31 @@ static void take_message(struct ws *ws, struct bytes text)
     ws_regulate(ws);
 }
 
-int ws_receive(struct ws *ws, struct bytes fragment)
+void ws_receive(struct ws *ws, struct bytes fragment)
 {
     heard(ws);
     if (ws->close_code != 0) {
-        return 0; /* what still comes is drained, so that the close code arrives */
+        return; /* what still comes is drained, so that the close code arrives */
     }
     if (lws_frame_is_binary(ws->wsi)) {
         ws_close(ws, WS_CLOSE_BINARY, "text frames only", true);
-        return 0;
+        return;
     }
     size_t size = ws->message.size + fragment.size + lws_remaining_packet_payload(ws->wsi);
     if (size > ws->frontend->options.max_frame_bytes) {
         buf_finish(&ws->message);
         ws_close(ws, WS_CLOSE_TOO_BIG, "the message is over max_frame_bytes", true);
-        return 0;
+        return;
     }
     bool is_last = lws_is_final_fragment(ws->wsi) != 0;
     if (is_last && ws->message.size == 0) {
         take_message(ws, fragment);
-        return 0;
+        return;
     }
     buf_append(&ws->message, fragment.data, fragment.size);
     if (buf_failed(&ws->message)) {
         ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
-        return 0;
+        return;
     }
     if (is_last) {
         take_message(ws, buf_bytes(&ws->message));
@@ -205,7 +223,6 @@ int ws_receive(struct ws *ws, struct bytes fragment)
             buf_reset(&ws->message);
         }
     }
-    return 0;
 }
 
 /* ---- closing ---- */
@@ -235,10 +252,11 @@ static bool is_close_code(unsigned code)
            (code >= 3000 && code <= 4999);
 }
 
-int ws_on_close_frame(struct ws *ws, struct bytes payload)
+void ws_on_close_frame(struct ws *ws, struct bytes payload)
 {
     if (ws->is_close_sent) {
-        return -1;
+        hang_up(ws);
+        return;
     }
     const uint8_t *data = payload.data;
     const struct bytes reason = {data + 2, payload.size >= 2 ? payload.size - 2 : 0};
@@ -250,5 +268,5 @@ int ws_on_close_frame(struct ws *ws, struct bytes payload)
     }
     /* Answered here and now: what libwebsockets would send knows nothing of these codes. */
     (void)ws_write_close(ws, (int)code, "");
-    return -1;
+    hang_up(ws);
 }

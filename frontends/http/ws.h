@@ -92,13 +92,16 @@ int ws_open(struct session *session);
 void ws_gone(struct ws *ws);
 void ws_ref(struct ws *ws);
 void ws_unref(struct ws *ws);
-/* These return what the libwebsockets callback must return. */
-int ws_receive(struct ws *ws, struct bytes fragment);
-int ws_on_close_frame(struct ws *ws, struct bytes payload);
-int ws_on_timer(struct ws *ws);
+void ws_receive(struct ws *ws, struct bytes fragment);
+void ws_on_close_frame(struct ws *ws, struct bytes payload);
+void ws_on_timer(struct ws *ws);
 void ws_on_pong(struct ws *ws);
 /* Ends the connection with a close frame; the first code stays. With `is_now` before what waits. */
 void ws_close(struct ws *ws, int code, const char *reason, bool is_now);
+/* Faults that libwebsockets finds and has no code for end as a protocol error: it takes the code
+ * from where it also keeps what a ping held, so this is to be said again whenever a pong may have
+ * gone. */
+void ws_expect_fault(struct ws *ws);
 /* Stops or resumes reading, as the bounds have it. */
 void ws_regulate(struct ws *ws);
 
@@ -110,6 +113,7 @@ void ws_begin_text(struct buf *out);
 struct bytes ws_text_of(const struct buf *text);
 /* Queues a text of ws_begin_text(); takes it. Without memory the connection ends. */
 void ws_send(struct ws *ws, struct buf *text);
+/* Returns -1 when the connection is broken. */
 int ws_on_writable(struct ws *ws);
 /* Writes a close frame at once; nothing is sent after it. */
 int ws_write_close(struct ws *ws, int code, const char *reason);

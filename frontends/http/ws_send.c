@@ -191,6 +191,7 @@ int ws_on_writable(struct ws *ws)
     if (ws->is_close_sent) {
         return 0;
     }
+    ws_expect_fault(ws);
     for (int i = 0; i < WS_FRAMES_MAX && rc == 0 && !may_close(ws) && has_more(ws); i++) {
         if (lws_send_pipe_choked(ws->wsi)) {
             lws_callback_on_writable(ws->wsi);
