@@ -17,6 +17,18 @@ void answer_error(struct answer *answer, int status, const char *message)
     buf_append_text(&answer->body, "}\n");
 }
 
+void answer_finish(struct answer *answer)
+{
+    buf_finish(&answer->body);
+    buf_finish(&answer->policy);
+    *answer = (struct answer){0};
+}
+
+static struct bytes content_of(const struct answer *answer)
+{
+    return answer->shared.data != NULL ? answer->shared : buf_bytes(&answer->body);
+}
+
 static bool add_header(struct lws *wsi, const char *name, const char *value, uint8_t **at,
                        uint8_t *end)
 {
@@ -25,18 +37,37 @@ static bool add_header(struct lws *wsi, const char *name, const char *value, uin
                                        end) == 0;
 }
 
+static bool add_page_headers(struct lws *wsi, struct answer *answer, uint8_t **at, uint8_t *end)
+{
+    if (!answer->has_etag) {
+        return add_header(wsi, "cache-control:", "no-store", at, end);
+    }
+    return add_header(wsi, "etag:", answer->etag, at, end) &&
+           add_header(wsi, "cache-control:", "no-cache", at, end) &&
+           add_header(wsi, "content-security-policy:", buf_text(&answer->policy), at, end) &&
+           add_header(wsi, "referrer-policy:", "no-referrer", at, end) &&
+           add_header(wsi, "x-frame-options:", "DENY", at, end);
+}
+
 static bool add_headers(struct session *session, uint8_t **at, uint8_t *end)
 {
     struct lws *wsi = session->wsi;
-    const struct answer *answer = &session->answer;
-    return lws_add_http_common_headers(wsi, (unsigned int)answer->status, answer->content_type,
-                                       answer->body.size, at, end) == 0 &&
-           (answer->allow == NULL || add_header(wsi, "allow:", answer->allow, at, end)) &&
+    struct answer *answer = &session->answer;
+    if (lws_add_http_header_status(wsi, (unsigned int)answer->status, at, end) != 0) {
+        return false;
+    }
+    /* A 304 has no body, and so no length. */
+    if (answer->status != 304 &&
+        (!add_header(wsi, "content-type:", answer->content_type, at, end) ||
+         lws_add_http_header_content_length(wsi, content_of(answer).size, at, end) != 0)) {
+        return false;
+    }
+    return (answer->allow == NULL || add_header(wsi, "allow:", answer->allow, at, end)) &&
            (!answer->is_upgrade_required ||
             (add_header(wsi, "upgrade:", "websocket", at, end) &&
              add_header(wsi, "connection:", "upgrade", at, end) &&
              add_header(wsi, "sec-websocket-version:", "13", at, end))) &&
-           add_header(wsi, "cache-control:", "no-store", at, end) &&
+           add_page_headers(wsi, answer, at, end) &&
            add_header(wsi, "x-content-type-options:", "nosniff", at, end) &&
            lws_finalize_http_header(wsi, at, end) == 0;
 }
@@ -46,8 +77,7 @@ static int complete(struct session *session)
     bool is_whole = session->answer.is_whole;
     /* How long a body in chunks is, libwebsockets does not know. */
     bool is_last = lws_hdr_total_length(session->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
-    buf_finish(&session->answer.body);
-    session->answer = (struct answer){0};
+    answer_finish(&session->answer);
     session->is_busy = false;
     if (is_whole) {
         return 0;
@@ -61,7 +91,7 @@ static int complete(struct session *session)
 /* Writes what the block holds, and that it is the end if nothing is left. */
 static int write_block(struct session *session, uint8_t *data, size_t size, bool is_header)
 {
-    bool is_last = session->sent == session->answer.body.size;
+    bool is_last = session->sent == content_of(&session->answer).size;
     enum lws_write_protocol kind = is_header ? LWS_WRITE_HTTP_HEADERS
                                    : is_last ? LWS_WRITE_HTTP_FINAL
                                              : LWS_WRITE_HTTP;
@@ -78,10 +108,11 @@ static int write_block(struct session *session, uint8_t *data, size_t size, bool
 /* Copies the next bytes of the body behind `at`. */
 static size_t take_body(struct session *session, uint8_t *at, size_t room)
 {
-    size_t left = session->answer.body.size - session->sent;
+    struct bytes content = content_of(&session->answer);
+    size_t left = content.size - session->sent;
     size_t size = left < room ? left : room;
     if (size > 0) {
-        memcpy(at, session->answer.body.data + session->sent, size);
+        memcpy(at, (const char *)content.data + session->sent, size);
         session->sent += size;
     }
     return size;
@@ -89,14 +120,14 @@ static size_t take_body(struct session *session, uint8_t *at, size_t room)
 
 int session_answer(struct session *session, struct answer *answer)
 {
-    if (buf_failed(&answer->body)) {
+    if (buf_failed(&answer->body) || buf_failed(&answer->policy)) {
         answer_error(answer, 503, "out of memory: try again later");
     }
     session->answer = *answer;
     session->sent = 0;
     session->is_busy = true;
     bool is_head = lws_hdr_total_length(session->wsi, WSI_TOKEN_HEAD_URI) > 0;
-    size_t room = answer->is_whole ? answer->body.size : HTTP_CHUNK_BYTES;
+    size_t room = answer->is_whole ? content_of(answer).size : HTTP_CHUNK_BYTES;
     uint8_t *block = malloc(LWS_PRE + HTTP_ANSWER_HEADERS_MAX + room);
     if (block == NULL) {
         return -1;
@@ -112,7 +143,7 @@ int session_answer(struct session *session, struct answer *answer)
         memcpy(start, "HTTP/1.1", strlen("HTTP/1.1"));
     }
     if (is_head) {
-        session->sent = session->answer.body.size;
+        session->sent = content_of(&session->answer).size;
     } else {
         at += take_body(session, at, room);
     }

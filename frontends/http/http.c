@@ -59,13 +59,14 @@ static void route_request(struct session *session, const char *path, struct answ
     };
     bool is_get = lws_hdr_total_length(session->wsi, WSI_TOKEN_GET_URI) > 0;
     const struct route *route = route_find(path);
-    if (route == NULL) {
-        answer_error(&answer, 404, "no such page");
-    } else if (!is_get && !request.is_head) {
+    session->frontend->requests_total++;
+    if (!is_get && !request.is_head) {
         answer_error(&answer, 405, "only GET and HEAD are served here");
         answer.allow = "GET, HEAD";
-    } else {
+    } else if (route != NULL) {
         route->serve(session->frontend, &request, &answer);
+    } else {
+        serve_page(session->frontend, &request, &answer);
     }
     *out = answer;
 }
@@ -113,7 +114,7 @@ void session_destroy(struct session *session)
     if (session->ws != NULL) {
         ws_gone(session->ws);
     }
-    buf_finish(&session->answer.body);
+    answer_finish(&session->answer);
     list_remove(&session->link);
     frontend->session_count--;
     free(session);

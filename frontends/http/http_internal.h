@@ -2,7 +2,8 @@
  * on that thread, except what says "any thread".
  *
  * Reading order: http.c (start, stop, the service thread), listener.c (accepting), routes.c (which
- * path is what), answer.c (how an answer leaves), status.c, then the WebSocket. */
+ * path is what), answer.c (how an answer leaves), status.c, metrics.c, page.c and
+ * static_files.c, then the WebSocket. */
 #ifndef RAFTOGRAM_HTTP_INTERNAL_H
 #define RAFTOGRAM_HTTP_INTERNAL_H
 
@@ -10,6 +11,7 @@
 #include "base/list.h"
 #include "dispatch.h"
 #include "frontend.h"
+#include "static_files.h"
 
 #include <libwebsockets.h>
 #include <pthread.h>
@@ -56,6 +58,7 @@ struct http_frontend {
     const char *told_role; /* what connections were told last */
     const char *told_leader_id;
     bool told_quorum;
+    uint64_t requests_total;
     uint64_t sockets_total;
     uint64_t frames_received_total;
     uint64_t frames_sent_total;
@@ -88,6 +91,10 @@ struct answer {
     bool is_upgrade_required;
     bool is_whole; /* written at once, and completed by the caller */
     struct buf body;
+    struct bytes shared; /* in place of body: lives as long as the program */
+    bool has_etag;
+    char etag[STATIC_ETAG_BYTES];
+    struct buf policy; /* Content-Security-Policy; empty: none */
 };
 
 struct ws;
@@ -110,6 +117,7 @@ int session_continue(struct session *session);
 /* The connection is gone: frees the session. */
 void session_destroy(struct session *session);
 
+void answer_finish(struct answer *answer);
 /* An error as JSON: {"error": message}. */
 void answer_error(struct answer *answer, int status, const char *message);
 
@@ -141,7 +149,7 @@ struct route {
                   struct answer *answer);
 };
 
-/* NULL: unknown. */
+/* NULL: one of the page's, perhaps. */
 const struct route *route_find(const char *path);
 
 /* A whole argument of the query: "verbose", or "kv_limit=" followed by its value. True if it is
@@ -157,5 +165,11 @@ void serve_readyz(struct http_frontend *frontend, const struct request *request,
 void serve_ws(struct http_frontend *frontend, const struct request *request, struct answer *answer);
 void serve_status(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer);
+
+void serve_metrics(struct http_frontend *frontend, const struct request *request,
+                   struct answer *answer);
+/* Every path that is none of the above. */
+void serve_page(struct http_frontend *frontend, const struct request *request,
+                struct answer *answer);
 
 #endif

@@ -4,8 +4,13 @@
 #include <string.h>
 
 static const struct route routes[] = {
-    {"/debug/status", serve_status}, {"/health", serve_health}, {"/livez", serve_livez},
-    {"/readyz", serve_readyz},       {"/status", serve_status}, {"/ws", serve_ws},
+    {"/debug/status", serve_status},
+    {"/health", serve_health},
+    {"/livez", serve_livez},
+    {"/metrics", serve_metrics},
+    {"/readyz", serve_readyz},
+    {"/status", serve_status},
+    {"/ws", serve_ws},
 };
 
 const struct route *route_find(const char *path)

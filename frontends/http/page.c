@@ -1,0 +1,96 @@
+/* The web page: which of its files a path means, and the headers that keep it safe. */
+#include "base/errors.h"
+#include "http_internal.h"
+#include "static_files.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define HOST_BYTES_MAX 262 /* host:port */
+#define TAGS_BYTES_MAX 512
+
+/* True for what can stand in a policy: a client wrote it. */
+static bool is_authority(const char *text)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        if (!isalnum((unsigned char)*at) && strchr(".-:[]_", *at) == NULL) {
+            return false;
+        }
+    }
+    return text[0] != '\0';
+}
+
+static void append_sources(struct buf *out, const char *authority)
+{
+    if (is_authority(authority)) {
+        buf_printf(out, " http://%s ws://%s", authority, authority);
+    }
+}
+
+/* The page may talk to the nodes of its cluster and to nobody else. Not every browser takes 'self'
+ * for ws:, so the host that the page came from is named, too. */
+static void append_policy(struct http_frontend *frontend, const struct request *request,
+                          struct buf *out)
+{
+    char host[HOST_BYTES_MAX];
+    struct dispatch_node_status node;
+    dispatch_get_status(frontend->dispatch, &node);
+    buf_append_text(out, "default-src 'none'; script-src 'self'; style-src 'self'; "
+                         "img-src 'self' data:; font-src 'self'; manifest-src 'self'; "
+                         "connect-src 'self'");
+    if (lws_hdr_copy(request->wsi, host, sizeof(host), WSI_TOKEN_HOST) > 0) {
+        append_sources(out, host);
+        if (is_authority(host)) {
+            buf_printf(out, " wss://%s", host); /* behind a proxy with TLS */
+        }
+    }
+    for (size_t i = 0; i < node.member_count; i++) {
+        append_sources(out, node.members[i].http_addr);
+    }
+    buf_append_text(out, "; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
+}
+
+static bool is_known_already(const struct request *request, const char *etag)
+{
+    char tags[TAGS_BYTES_MAX];
+    return lws_hdr_copy(request->wsi, tags, sizeof(tags), WSI_TOKEN_HTTP_IF_NONE_MATCH) > 0 &&
+           static_etag_matches(tags, etag);
+}
+
+static int find_content(struct http_frontend *frontend, const char *path, struct answer *answer)
+{
+    const char *root = frontend->options.web_root;
+    if (root != NULL && root[0] != '\0') {
+        return static_read(root, path, &answer->body);
+    }
+    const struct static_file *file = static_find(path);
+    if (file == NULL) {
+        return ERR_NOT_FOUND;
+    }
+    answer->shared = (struct bytes){file->data, file->size};
+    return 0;
+}
+
+void serve_page(struct http_frontend *frontend, const struct request *request,
+                struct answer *answer)
+{
+    int rc = find_content(frontend, request->path, answer);
+    if (rc == ERR_NOT_FOUND) {
+        answer_error(answer, 404, "no such page");
+        return;
+    }
+    if (rc != 0) {
+        answer_error(answer, 500, "the file cannot be read");
+        return;
+    }
+    struct bytes content = answer->shared.data != NULL ? answer->shared : buf_bytes(&answer->body);
+    answer->content_type = static_type(request->path);
+    answer->has_etag = true;
+    static_etag(content, answer->etag);
+    append_policy(frontend, request, &answer->policy);
+    if (is_known_already(request, answer->etag)) {
+        answer->status = 304;
+        answer->shared = (struct bytes){0};
+        buf_finish(&answer->body);
+    }
+}
