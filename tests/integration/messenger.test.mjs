@@ -308,6 +308,7 @@ describe('the Messenger', () => {
   });
 
   test('status agrees on every node', async () => {
+    await meet();
     const all = await Promise.all(cluster.nodes.map((node) => cluster.status(node)));
     const { clusterId, term } = all[0];
     for (const [i, status] of all.entries()) {
@@ -321,11 +322,10 @@ describe('the Messenger', () => {
         assert.deepEqual([member.nodeId, member.raftAddr, member.grpcAddr, member.httpAddr], [node.id, node.raft, node.grpc, node.http]);
       }
     }
-    const own = all.find((status) => status.nodeId === leader.id);
-    for (const member of own.members.filter((m) => m.nodeId !== leader.id)) {
-      assert.ok(Number(member.matchIndex) > 0);
-      assert.ok(Number(member.lastContactMs) < 5000);
-    }
+    await until('the leader to have heard of both followers', async () => {
+      const { members, lastIndex } = await client.status();
+      return members.every((member) => member.matchIndex === lastIndex && Number(member.lastContactMs) < 5000);
+    });
   });
 
   test('health: Check and Watch tell of the services, an unknown one is NOT_FOUND', async () => {

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import grpc from '@grpc/grpc-js';
 import loader from '@grpc/proto-loader';
 import { join } from 'node:path';
-import { Cluster } from './lib/cluster.mjs';
+import { Cluster, until } from './lib/cluster.mjs';
 import { ROOT } from './lib/paths.mjs';
 import { RawClient, frame, http2Call, jsonClient } from './lib/raw.mjs';
 
@@ -44,7 +44,10 @@ describe('phalanx.Consensus from a stranger', () => {
   }
 
   async function unchanged(body) {
-    const before = await state();
+    const before = await until('all nodes to have the same log', async () => {
+      const all = await state();
+      return all.every((one) => one.lastIndex === all[0].lastIndex) && all;
+    });
     await body(before);
     assert.deepEqual(await state(), before);
     const answer = await cluster.client(leader).propose({ op: 'SET', key: 'k', value: 'v' });
