@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "chat/store_lmdb.h"
 #include "node.h"
+#include "storage/snapshot.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -35,8 +36,12 @@ static int open_store(struct boot *boot, const struct boot_options *options, cha
 
 static void close_store(struct boot *boot)
 {
+    bool is_replaced = boot->chat != NULL && chat_has_replaced_store(boot->chat);
     chat_destroy(boot->chat);
     boot->chat = NULL;
+    if (is_replaced) {
+        boot->store = NULL;
+    }
     if (boot->store != NULL) {
         boot->store->ops->close(boot->store);
         boot->store = NULL;
@@ -108,6 +113,26 @@ static int begin_recovering(struct boot *boot, const struct wal_hard_state *old,
     return rc;
 }
 
+/* The log is set aside, the store stays. */
+static int replace_log(struct boot *boot, bool has_hard_state, char *error, size_t error_size)
+{
+    struct store_meta meta;
+    chat_get_meta(boot->chat, &meta);
+    struct wal_hard_state old = *wal_hard_state(boot->wal);
+    if (!has_hard_state) {
+        old = (struct wal_hard_state){0};
+        memcpy(old.cluster_id, meta.cluster_id, sizeof(old.cluster_id));
+    }
+    wal_close(boot->wal);
+    boot->wal = NULL;
+    int rc = set_aside(boot, false, true, error, error_size);
+    if (rc != 0) {
+        return rc;
+    }
+    log_warn("boot", "the log is set aside: recovering from the other nodes");
+    return begin_recovering(boot, &old, error, error_size);
+}
+
 static int mend_log(struct boot *boot, const struct boot_options *options,
                     const struct wal_report *report, char *error, size_t error_size)
 {
@@ -125,19 +150,7 @@ static int mend_log(struct boot *boot, const struct boot_options *options,
     if (options->is_alone) {
         return refuse_alone(boot, report->description, error, error_size);
     }
-    struct wal_hard_state old = *wal_hard_state(boot->wal);
-    if (!report->has_hard_state) {
-        old = (struct wal_hard_state){0};
-        memcpy(old.cluster_id, meta.cluster_id, sizeof(old.cluster_id));
-    }
-    wal_close(boot->wal);
-    boot->wal = NULL;
-    int rc = set_aside(boot, false, true, error, error_size);
-    if (rc != 0) {
-        return rc;
-    }
-    log_warn("boot", "the log is set aside: recovering from the other nodes");
-    return begin_recovering(boot, &old, error, error_size);
+    return replace_log(boot, report->has_hard_state, error, error_size);
 }
 
 /* The store cannot be used; `error` says why. */
@@ -179,11 +192,100 @@ static int open_chat(struct boot *boot, char *error, size_t error_size)
     return rc;
 }
 
+/* Log and store are each in order, but not of one another: one of them was lost or taken from
+ * elsewhere. */
+static int mend_misfit(struct boot *boot, const struct boot_options *options,
+                       const struct wal_report *report, char *error, size_t error_size)
+{
+    struct store_meta meta;
+    chat_get_meta(boot->chat, &meta);
+    uint64_t first = wal_first_index(boot->wal);
+    uint64_t last = wal_last_index(boot->wal);
+    char what[128];
+    snprintf(what, sizeof(what), "the log holds entries %llu to %llu, but the store stands at %llu",
+             (unsigned long long)first, (unsigned long long)last,
+             (unsigned long long)meta.applied_index);
+    if (options->is_alone) {
+        return refuse_alone(boot, what, error, error_size);
+    }
+    log_error("boot", "log and store do not fit together", LOG_STR("reason", what));
+    if (last < meta.applied_index) {
+        return replace_log(boot, report->condition != WAL_NEW, error, error_size);
+    }
+    close_store(boot);
+    struct wal_report none = {.condition = WAL_DAMAGED};
+    snprintf(error, error_size, "%s", what);
+    int rc = mend_store(boot, options, &none, error, error_size);
+    return rc == 0 ? open_chat(boot, error, error_size) : rc;
+}
+
+static bool do_fit(const struct boot *boot)
+{
+    struct store_meta meta;
+    chat_get_meta(boot->chat, &meta);
+    uint64_t applied = meta.applied_index;
+    return wal_first_index(boot->wal) <= applied + 1 && wal_last_index(boot->wal) >= applied &&
+           (applied == 0 || wal_term(boot->wal, applied) == meta.applied_term);
+}
+
+/* A snapshot was being installed when the process ended, and its file is the store by now. */
+static int reset_log(struct boot *boot, char *error, size_t error_size)
+{
+    struct store_meta meta;
+    chat_get_meta(boot->chat, &meta);
+    log_info("boot", "the log begins behind the snapshot that was being installed",
+             LOG_U64("index", meta.applied_index));
+    int rc = wal_reset(boot->wal, meta.applied_index, meta.applied_term);
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: the log cannot be reset: %s", boot->dir.log_path,
+                 error_text(rc));
+    }
+    return rc;
+}
+
+/* The invariant of the whole: the log holds what the store has not, and agrees where they meet. */
+static int fit_together(struct boot *boot, const struct boot_options *options,
+                        const struct wal_report *report, char *error, size_t error_size)
+{
+    int rc = 0;
+    if (!do_fit(boot)) {
+        rc = data_dir_is_installing(&boot->dir)
+                 ? reset_log(boot, error, error_size)
+                 : mend_misfit(boot, options, report, error, error_size);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    rc = data_dir_end_install(&boot->dir);
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: cannot be written: %s", boot->dir.path, error_text(rc));
+    }
+    return rc;
+}
+
+/* The first half of what a crash has left of an installation; and what nobody will ask for. */
+static int tidy(struct boot *boot, char *error, size_t error_size)
+{
+    int rc = snapshot_clear_dir(boot->dir.fs, boot->dir.snapshots_path);
+    if (rc == 0 && data_dir_is_installing(&boot->dir)) {
+        rc = data_dir_swap_store(&boot->dir);
+        rc = rc == ERR_NOT_FOUND ? 0 : rc;
+    }
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: snapshots cannot be tidied up: %s", boot->dir.path,
+                 error_text(rc));
+    }
+    return rc;
+}
+
 static int open_all(const struct boot_options *options, struct boot *boot, char *error,
                     size_t error_size)
 {
     struct wal_report report;
-    int rc = open_log(boot, &report, error, error_size);
+    int rc = tidy(boot, error, error_size);
+    if (rc == 0) {
+        rc = open_log(boot, &report, error, error_size);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -206,6 +308,9 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
     }
     if (rc == 0 && report.condition == WAL_DAMAGED && !is_mended) {
         rc = mend_log(boot, options, &report, error, error_size);
+    }
+    if (rc == 0) {
+        rc = fit_together(boot, options, &report, error, error_size);
     }
     if (rc != 0) {
         return rc;

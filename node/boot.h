@@ -22,7 +22,7 @@ struct boot_options {
 struct boot {
     struct data_dir dir;
     struct wal *wal;
-    struct store *store;
+    struct store *store; /* at start; the chat may have got another since */
     struct chat *chat;
     uint64_t incarnation;
 };
@@ -32,7 +32,8 @@ struct boot {
  * Damage: in the log at or below what the store has durably: that prefix is dropped. Else in the
  * log: it is set aside, and the node comes back with a new incarnation as a recovering one. In the
  * store with the whole log at hand: the store is set aside and the log replayed; without: both are
- * set aside. Alone: refused.
+ * set aside, and so they are when they do not fit together. Alone: refused. An installation of a
+ * snapshot that a crash has interrupted is finished.
  * Errors: those of data_dir_open(), wal_open(), store_lmdb_open(); ERR_CORRUPT when alone. */
 int boot_open(const struct boot_options *options, struct boot *boot, char *error,
               size_t error_size);

@@ -7,9 +7,11 @@
 #include "base/mailbox.h"
 #include "base/random.h"
 #include "boot.h"
+#include "chat/store_lmdb.h"
 #include "dispatch.h"
 #include "frontend.h"
 #include "node.h"
+#include "node_jobs.h"
 #include "peer/peer.h"
 
 #include <errno.h>
@@ -30,6 +32,12 @@
 #define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
 #define FRONTEND_GRACE_MS 3000
 #define STORE_RETRY_NS NS_PER_S
+#define SCRUB_INTERVAL_NS (100 * NS_PER_MS) /* a slice of rows, so many: */
+#define SCRUB_ROWS_IDLE 2000
+#define SCRUB_ROWS_BUSY 200
+#define SCRUB_PAUSE_NS (600 * NS_PER_S) /* between two passes */
+#define DAMAGE_LINGER_NS NS_PER_S       /* leadership is given away before the end */
+#define VERIFY_ROWS 10000
 #define READER_THREADS 2
 #define FRONTENDS_MAX 4
 
@@ -71,6 +79,14 @@ struct daemon {
     atomic_bool is_store_stopping;
     atomic_bool is_flush_wanted; /* of all that is applied */
     atomic_int store_error;
+    uint64_t scrub_ns;        /* when the next slice is due: the store's thread */
+    uint64_t damage_since_ns; /* 0: the store is whole, as far as is known */
+
+    pthread_t job_thread;
+    bool has_job_thread;
+    struct mailbox jobs;
+    atomic_bool is_job_thread_stopping;
+    struct node_files files;
 
     enum stop_phase phase;
     uint64_t phase_since_ns;
@@ -93,6 +109,25 @@ static void flush_store(void *context)
     struct daemon *daemon = context;
     atomic_store(&daemon->is_flush_wanted, true);
     mailbox_wake(&daemon->store_bell);
+}
+
+/* What readers never look at may rot unseen: all rows are read again, slowly. */
+static void scrub(struct daemon *daemon, uint64_t now_ns, bool is_idle)
+{
+    if (now_ns < daemon->scrub_ns) {
+        return;
+    }
+    struct chat *chat = daemon->boot.chat;
+    struct chat_backing *backing = chat_hold_store(chat);
+    bool is_done = false;
+    int rc = store_lmdb_scrub(chat_backing_store(backing),
+                              is_idle ? SCRUB_ROWS_IDLE : SCRUB_ROWS_BUSY, &is_done);
+    chat_release_store(chat, backing);
+    daemon->scrub_ns = now_ns + (is_done ? SCRUB_PAUSE_NS : SCRUB_INTERVAL_NS);
+    if (rc == ERR_CORRUPT || rc == ERR_IO) {
+        chat_set_damaged(chat);
+        node_wake(daemon->node);
+    }
 }
 
 static void *run_store(void *context)
@@ -124,6 +159,9 @@ static void *run_store(void *context)
             return NULL;
         }
         last = rc;
+        bool is_idle = !is_wanted && next_ns >= now_ns + CHAT_GENERATION_AGE_NS;
+        scrub(daemon, now_ns, is_idle);
+        next_ns = next_ns < daemon->scrub_ns ? next_ns : daemon->scrub_ns;
         now_ns = clock_monotonic_ns(clock_system());
         if (next_ns > now_ns) {
             mailbox_wait(&daemon->store_bell, next_ns - now_ns);
@@ -160,6 +198,103 @@ static void stop_store(struct daemon *daemon)
     pthread_join(daemon->store_thread, NULL);
     chat_set_flush_wanted(daemon->boot.chat, NULL, NULL);
     mailbox_finish(&daemon->store_bell);
+}
+
+/* ---- the thread for snapshots ---- */
+
+static int copy_store(void *context, struct store *store, const char *path)
+{
+    (void)context;
+    return store_lmdb_copy(store, path, NULL);
+}
+
+static int open_received(void *context, const char *dir, const char *home, struct store **out,
+                         char *error, size_t error_size)
+{
+    const struct daemon *daemon = context;
+    struct store_lmdb_options options = {
+        .dir = dir,
+        .home = home,
+        .map_bytes_max = daemon->config->limits.store_size_bytes,
+        .is_untrusted = true,
+    };
+    return store_lmdb_open(&options, out, error, error_size);
+}
+
+static int verify_store(void *context, struct store *store)
+{
+    (void)context;
+    bool is_done = false;
+    int rc = 0;
+    while (rc == 0 && !is_done) {
+        rc = store_lmdb_scrub(store, VERIFY_ROWS, &is_done);
+    }
+    return rc;
+}
+
+static void submit_job(void *context, struct node_job *job)
+{
+    struct daemon *daemon = context;
+    int rc = mailbox_post_always(&daemon->jobs, &job->link);
+    CHECK(rc == 0);
+}
+
+static void *run_jobs(void *context)
+{
+    struct daemon *daemon = context;
+    /* Copies and checks take as long as they take: whoever waits for an answer comes first. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
+    while (!atomic_load(&daemon->is_job_thread_stopping)) {
+        struct list jobs;
+        list_init(&jobs);
+        mailbox_wait(&daemon->jobs, UINT64_MAX);
+        (void)mailbox_drain(&daemon->jobs, &jobs);
+        struct list *link;
+        while ((link = list_pop_front(&jobs)) != NULL) {
+            struct node_job *job = LIST_ENTRY(link, struct node_job, link);
+            node_job_run(&daemon->files, job);
+            node_post_job(daemon->node, job);
+        }
+    }
+    return NULL;
+}
+
+static int start_jobs(struct daemon *daemon)
+{
+    const struct node_store_ops ops = {
+        .copy = copy_store, .open = open_received, .verify = verify_store, .context = daemon};
+    node_files_init(&daemon->files, &daemon->boot.dir, daemon->boot.chat, &ops);
+    int rc = mailbox_init(&daemon->jobs, 1);
+    if (rc != 0) {
+        return rc;
+    }
+    if (pthread_create(&daemon->job_thread, NULL, run_jobs, daemon) != 0) {
+        mailbox_finish(&daemon->jobs);
+        return ERR_NOMEM;
+    }
+    (void)pthread_setname_np(daemon->job_thread, "snapshot");
+    daemon->has_job_thread = true;
+    return 0;
+}
+
+/* After the node's last turn. */
+static void stop_jobs(struct daemon *daemon)
+{
+    if (!daemon->has_job_thread) {
+        return;
+    }
+    atomic_store(&daemon->is_job_thread_stopping, true);
+    mailbox_wake(&daemon->jobs);
+    pthread_join(daemon->job_thread, NULL);
+    struct list left;
+    list_init(&left);
+    (void)mailbox_drain(&daemon->jobs, &left);
+    struct list *link;
+    while ((link = list_pop_front(&left)) != NULL) {
+        node_job_destroy(LIST_ENTRY(link, struct node_job, link));
+    }
+    mailbox_finish(&daemon->jobs);
+    node_files_finish(&daemon->files);
 }
 
 /* ---- addresses ---- */
@@ -220,6 +355,9 @@ static int create_node(struct daemon *daemon, char *error, size_t error_size)
         .trailing_logs = config->raft.trailing_logs,
         .flush_store = flush_store,
         .flush_store_context = daemon,
+        .submit_job = submit_job,
+        .job_context = daemon,
+        .data_dir = &daemon->boot.dir,
         .on_change = dispatch_on_change,
         .on_change_context = daemon->dispatch,
     };
@@ -273,8 +411,11 @@ static uint64_t count_messages_sent(void *context)
 static uint64_t count_store_bytes(void *context)
 {
     const struct daemon *daemon = context;
+    struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
+    struct store *store = chat_backing_store(backing);
     struct store_stats stats;
-    daemon->boot.store->ops->get_stats(daemon->boot.store, &stats);
+    store->ops->get_stats(store, &stats);
+    chat_release_store(daemon->boot.chat, backing);
     return stats.bytes_used;
 }
 
@@ -355,6 +496,9 @@ static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
     if (rc == 0) {
         rc = start_store(daemon);
     }
+    if (rc == 0) {
+        rc = start_jobs(daemon);
+    }
     return rc;
 }
 
@@ -369,6 +513,7 @@ static void stop_frontends(struct daemon *daemon)
 static void close_rooms(struct daemon *daemon)
 {
     stop_frontends(daemon);
+    stop_jobs(daemon);
     stop_store(daemon);
     if (daemon->peer != NULL) {
         peer_stop(daemon->peer);
@@ -487,6 +632,26 @@ static int wait_for_work(struct daemon *daemon, int signals, uint64_t deadline_n
     return 0;
 }
 
+/* Damage in the store is marked at once; the end comes when leadership had time to go, and the next
+ * start mends. True when it is time. */
+static bool is_damage_due(struct daemon *daemon, uint64_t now_ns, char *error, size_t error_size)
+{
+    if (!chat_is_damaged(daemon->boot.chat)) {
+        return false;
+    }
+    if (daemon->damage_since_ns == 0) {
+        daemon->damage_since_ns = now_ns;
+        log_error("daemon", "the store is damaged: this node ends, and heals when it is started");
+        struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
+        store_lmdb_mark_suspect(chat_backing_store(backing));
+        chat_release_store(daemon->boot.chat, backing);
+        node_set_damaged(daemon->node);
+    }
+    snprintf(error, error_size, "%s: the store is damaged: start the node again to heal it",
+             daemon->config->cluster.data_dir);
+    return now_ns >= daemon->damage_since_ns + DAMAGE_LINGER_NS;
+}
+
 static int run_loop(struct daemon *daemon, int signals, char *error, size_t error_size)
 {
     while (daemon->phase != PHASE_STOPPED) {
@@ -494,6 +659,12 @@ static int run_loop(struct daemon *daemon, int signals, char *error, size_t erro
         uint64_t deadline_ns = node_turn(daemon->node, now_ns);
         const char *fatal = node_fatal(daemon->node);
         int store_error = atomic_load(&daemon->store_error);
+        if (is_damage_due(daemon, now_ns, error, error_size)) {
+            return ERR_CORRUPT;
+        }
+        if (daemon->damage_since_ns != 0 && deadline_ns > now_ns + 20 * NS_PER_MS) {
+            deadline_ns = now_ns + 20 * NS_PER_MS;
+        }
         if (fatal != NULL || store_error != 0) {
             snprintf(error, error_size, "%s: %s%s", daemon->config->cluster.data_dir,
                      fatal != NULL ? fatal : "the store cannot be written: ",

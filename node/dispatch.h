@@ -249,6 +249,7 @@ struct dispatch_metrics {
     uint64_t value_count;
     uint64_t log_commits_total;
     uint64_t overlay_bytes;
+    bool store_damaged;
 };
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out);
 

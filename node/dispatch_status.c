@@ -331,5 +331,6 @@ void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *ou
         .value_count = meta.value_count,
         .log_commits_total = node.wal.commits,
         .overlay_bytes = chat.overlay_bytes,
+        .store_damaged = node.is_store_damaged,
     };
 }

@@ -200,10 +200,10 @@ static int create_core(struct node *node, char *error, size_t error_size)
 
 static void init_lists(struct node *node)
 {
-    struct list *lists[] = {&node->inbox_requests, &node->inbox_events,  &node->waiting,
-                            &node->pending,        &node->forwarded,     &node->reads_new,
-                            &node->reads_asked,    &node->reads_indexed, &node->transfers,
-                            &node->finished};
+    struct list *lists[] = {&node->inbox_requests, &node->inbox_events, &node->inbox_jobs,
+                            &node->waiting,        &node->pending,      &node->forwarded,
+                            &node->reads_new,      &node->reads_asked,  &node->reads_indexed,
+                            &node->transfers,      &node->finished};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
     }
@@ -302,6 +302,10 @@ void node_destroy(struct node *node)
         struct peer_event *event = LIST_ENTRY(link, struct peer_event, link);
         event->release(event);
     }
+    while ((link = list_pop_front(&node->inbox_jobs)) != NULL) {
+        node_job_destroy(LIST_ENTRY(link, struct node_job, link));
+    }
+    buf_finish(&node->served.manifest);
     free_groups(&node->reads_asked);
     free_groups(&node->reads_indexed);
     raft_destroy(node->raft);
@@ -343,6 +347,14 @@ void node_post_event(struct node *node, struct peer_event *event)
 {
     pthread_mutex_lock(&node->inbox_lock);
     list_push_back(&node->inbox_events, &event->link);
+    pthread_mutex_unlock(&node->inbox_lock);
+    mailbox_wake(&node->bell);
+}
+
+void node_post_job(struct node *node, struct node_job *job)
+{
+    pthread_mutex_lock(&node->inbox_lock);
+    list_push_back(&node->inbox_jobs, &job->link);
     pthread_mutex_unlock(&node->inbox_lock);
     mailbox_wake(&node->bell);
 }
@@ -526,6 +538,15 @@ static void handle_event(struct node *node, struct peer_event *event)
     case PEER_EVENT_QUERY:
         answer_query(node, event);
         break;
+    case PEER_EVENT_SNAPSHOT_OFFER:
+    case PEER_EVENT_SNAPSHOT_CHUNK:
+    case PEER_EVENT_SNAPSHOT_LOST:
+    case PEER_EVENT_SNAPSHOT_READY:
+    case PEER_EVENT_SNAPSHOT_ENDED:
+        if (node_snapshot_event(node, event)) {
+            return;
+        }
+        break;
     }
     event->release(event);
 }
@@ -562,7 +583,7 @@ static void follow_leader(struct node *node)
 
 static bool is_caught_up(const struct node *node, const struct raft_status *status)
 {
-    if (!status->is_whole || node->is_diverged) {
+    if (!status->is_whole || node->is_diverged || node->is_store_damaged) {
         return false;
     }
     if (status->role == RAFT_LEADER) {
@@ -583,6 +604,7 @@ static void publish_status(struct node *node)
         .snapshot_index = wal_first_index(node->wal) - 1,
         .leaderless_since_ns = node->leaderless_since_ns,
         .is_draining = node->is_draining,
+        .is_store_damaged = node->is_store_damaged,
         .requests_pending = atomic_load(&node->requests_live),
         .proposals_total = node->proposals_total,
         .proposals_failed = node->proposals_failed,
@@ -618,7 +640,8 @@ void node_get_status(const struct node *node, struct node_status *out)
 
 void node_set_eligible(struct node *node, bool is_eligible)
 {
-    bool eligible = is_eligible && !node->is_log_full && !node->is_diverged && !node->is_draining;
+    bool eligible = is_eligible && !node->is_log_full && !node->is_diverged && !node->is_draining &&
+                    !node->is_store_damaged;
     if (eligible == node->is_eligible) {
         return;
     }
@@ -630,6 +653,13 @@ void node_set_eligible(struct node *node, bool is_eligible)
                                       .transfer = {.target = RAFT_NO_MEMBER}};
         (void)node_step(node, &transfer);
     }
+}
+
+void node_set_damaged(struct node *node)
+{
+    node->is_store_damaged = true;
+    node->is_changed = true;
+    node_set_eligible(node, false);
 }
 
 /* A cluster is founded once all members have been seen with empty directories. */
@@ -714,19 +744,25 @@ static void drain_turn(struct node *node)
 static void take_inbox(struct node *node)
 {
     struct list events;
+    struct list jobs;
     struct list requests;
     struct list none;
     list_init(&events);
+    list_init(&jobs);
     list_init(&requests);
     list_init(&none);
     (void)mailbox_drain(&node->bell, &none);
     pthread_mutex_lock(&node->inbox_lock);
     list_splice_back(&events, &node->inbox_events);
+    list_splice_back(&jobs, &node->inbox_jobs);
     list_splice_back(&requests, &node->inbox_requests);
     pthread_mutex_unlock(&node->inbox_lock);
     struct list *link;
     while ((link = list_pop_front(&events)) != NULL) {
         handle_event(node, LIST_ENTRY(link, struct peer_event, link));
+    }
+    while ((link = list_pop_front(&jobs)) != NULL) {
+        node_snapshot_job_done(node, LIST_ENTRY(link, struct node_job, link));
     }
     follow_leader(node);
     while ((link = list_pop_front(&requests)) != NULL) {
@@ -780,6 +816,7 @@ static uint64_t next_turn_ns(const struct node *node)
     if (node->options.snapshot_interval_ns != 0) {
         next = least(next, node->compact_at_ns);
     }
+    next = least(next, node->snapshot_turn_ns);
     if (node->is_draining && !atomic_load(&node->is_drained)) {
         next = least(next, node->now_ns + NODE_RETRY_NS);
     }
@@ -792,6 +829,9 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     CHECK(node->fatal[0] == '\0');
     node->now_ns = now_ns > node->now_ns ? now_ns : node->now_ns;
     take_inbox(node);
+    if (node->fatal[0] != '\0') {
+        return now_ns;
+    }
     struct raft_event tick = {.kind = RAFT_EVENT_TICK};
     (void)node_step(node, &tick);
     follow_leader(node);
@@ -802,6 +842,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_push_requests(node);
     struct raft_event replicate = {.kind = RAFT_EVENT_REPLICATE};
     (void)node_step(node, &replicate);
+    node->snapshot_turn_ns = node_snapshots_turn(node);
     node_save(node);
     if (node->fatal[0] != '\0') {
         return now_ns;

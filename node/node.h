@@ -79,6 +79,9 @@ struct node_member {
     const char *node_id;
 };
 
+struct node_job;
+struct data_dir;
+
 struct node_options {
     const struct node_member *members; /* sorted by node id bytewise; copied */
     int member_count;
@@ -102,6 +105,11 @@ struct node_options {
      * May be NULL. */
     void (*flush_store)(void *context);
     void *flush_store_context;
+    /* Snapshots. Takes the job, and brings it back by node_post_job() when node_job_run() has done
+     * it, in order. NULL: this node neither sends nor receives any. */
+    void (*submit_job)(void *context, struct node_job *job);
+    void *job_context;
+    struct data_dir *data_dir; /* the caller's; where snapshots are installed */
     /* Called on the node's thread when role, leader, quorum or readiness changed; may be NULL. */
     void (*on_change)(void *context);
     void *on_change_context;
@@ -132,6 +140,8 @@ const char *node_fatal(const struct node *node);
 int node_submit(struct node *node, struct node_request *request);
 /* Any thread: for struct peer_receiver. Takes the event. */
 void node_post_event(struct node *node, struct peer_event *event);
+/* Any thread: a job that was submitted is done. Takes it. */
+void node_post_job(struct node *node, struct node_job *job);
 /* Any thread: makes node_fd() readable. */
 void node_wake(struct node *node);
 
@@ -145,6 +155,9 @@ void node_fail_all(struct node *node);
 /* Node thread: whether this node may campaign (no: its disk is full). */
 void node_set_eligible(struct node *node, bool is_eligible);
 
+/* Node thread: the store is damaged. Not ready, not to lead; the caller will end the process. */
+void node_set_damaged(struct node *node);
+
 /* A copy of the node's state as of its last turn. Any thread. */
 struct node_status {
     struct raft_status raft;
@@ -157,6 +170,7 @@ struct node_status {
     bool is_ready; /* a leader is known, this node has caught up with it, and it is not draining */
     bool is_caught_up;
     bool is_draining;
+    bool is_store_damaged;
     uint64_t requests_pending;
     uint64_t proposals_total;
     uint64_t proposals_failed;

@@ -168,6 +168,7 @@ int node_step(struct node *node, struct raft_event *event)
     if (effects->is_transfer_over) {
         node->is_transfer_over = true;
     }
+    node->snapshot_wanted = effects->snapshot_wanted;
     node->raft_deadline_ns = effects->next_deadline_ns;
     return 0;
 }
@@ -214,7 +215,7 @@ void node_save(struct node *node)
 
 /* ---- apply ---- */
 
-static void founded(struct node *node)
+void node_founded(struct node *node)
 {
     struct wal_hard_state state = *wal_hard_state(node->wal);
     if (memcmp(state.cluster_id, node->config.cluster_id, sizeof(state.cluster_id)) != 0) {
@@ -244,7 +245,7 @@ static int apply_config(struct node *node, const struct wal_entry *entry)
         return rc;
     }
     if (change.kind == RAFT_CHANGE_GENESIS) {
-        founded(node);
+        node_founded(node);
         log_info("node", "the cluster is founded");
     } else {
         log_info("node", "a member's new data_dir is admitted",

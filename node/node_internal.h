@@ -4,6 +4,7 @@
 
 #include "base/mailbox.h"
 #include "node.h"
+#include "node_jobs.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,7 +21,12 @@
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
 #define NODE_HOLD_BYTES_MAX (1u << 30) /* of log on the disk; beyond it nothing is held back */
-#define NODE_READ_WAIT_TIMEOUTS 4      /* election timeouts that a read waits for a leader */
+#define NODE_SNAPSHOT_RETRY_NS (500 * NS_PER_MS)
+#define NODE_SNAPSHOT_REFUSED_NS (5 * NS_PER_S)    /* after a no: before it is tried again */
+#define NODE_SNAPSHOT_STALL_NS (60 * NS_PER_S)     /* a transfer without progress is given up */
+#define NODE_SNAPSHOT_INSTALL_NS (1800 * NS_PER_S) /* verifying and opening it may take */
+#define NODE_SNAPSHOT_KEPT_NS (300 * NS_PER_S)     /* a snapshot that nobody uses */
+#define NODE_READ_WAIT_TIMEOUTS 4 /* election timeouts that a read waits for a leader */
 
 /* Requests whose read index was asked for together. */
 struct read_group {
@@ -44,6 +50,37 @@ struct checkpoint {
     uint64_t hash;
 };
 
+/* The snapshot that this node serves. */
+struct snapshot_served {
+    bool is_known;
+    uint64_t id;
+    raft_index index;
+    uint64_t bytes;
+    uint32_t chunk_count;
+    uint64_t used_ns;
+    struct buf manifest;
+};
+
+struct snapshot_sending {
+    bool is_active; /* the transport owes an end */
+    uint64_t epoch;
+    uint64_t id;
+    uint32_t chunk; /* what the peer asked for last */
+    uint64_t progress_ns;
+    uint64_t retry_ns;
+};
+
+struct snapshot_receiving {
+    bool is_active;
+    bool is_completing; /* all is there: it is verified, and then installed */
+    raft_member from;
+    uint64_t epoch;
+    raft_index index;
+    raft_term term;
+    uint32_t chunk_count;
+    struct raft_config config;
+};
+
 /* What a peer still needs from the log: all behind `index`. */
 struct log_hold {
     raft_index index;
@@ -65,6 +102,7 @@ struct node {
     pthread_mutex_t inbox_lock;
     struct list inbox_requests;
     struct list inbox_events;
+    struct list inbox_jobs;
     bool is_closed;
     struct mailbox bell;
     atomic_uint_fast64_t requests_live;
@@ -110,6 +148,7 @@ struct node {
     bool is_drain_transferring;
     bool is_eligible;
     bool is_diverged;
+    bool is_store_damaged;
     bool is_log_full;
     bool was_not_fresh;
     bool is_changed;
@@ -120,6 +159,15 @@ struct node {
     bool is_compaction_due;
     bool is_flush_asked;
     struct log_hold holds[RAFT_MEMBERS_MAX];
+    uint32_t snapshot_wanted; /* by whom: a bit per member */
+    struct snapshot_served served;
+    bool is_making;
+    uint64_t make_retry_ns;
+    uint64_t snapshot_epoch;
+    uint64_t snapshot_count;
+    uint64_t snapshot_turn_ns;
+    struct snapshot_sending sendings[RAFT_MEMBERS_MAX];
+    struct snapshot_receiving receiving;
     struct checkpoint
         checkpoints[NODE_CHECKPOINTS_MAX]; /* ring, by index / NODE_CHECKPOINT_ENTRIES */
     raft_index checkpoint_sent;
@@ -143,6 +191,8 @@ int node_step(struct node *node, struct raft_event *event);
  * would have to take more than fits in one frame. */
 void node_save(struct node *node);
 void node_apply(struct node *node);
+/* The cluster's id is that of the config, for the log and for the peers. */
+void node_founded(struct node *node);
 void node_set_fatal(struct node *node, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -165,6 +215,8 @@ void node_expire(struct node *node);
 void node_settle_transfers(struct node *node);
 /* Calls done() of all that is finished. */
 void node_complete(struct node *node);
+/* A snapshot has taken the place of the entries up to `index`: nobody knows any more which. */
+void node_drop_pending(struct node *node, raft_index index);
 void node_finish_request(struct node *node, struct node_request *request,
                          enum node_outcome outcome);
 
@@ -174,6 +226,15 @@ void node_finish_request(struct node *node, struct node_request *request,
 void node_compact(struct node *node);
 /* Keeps the log behind `index` for a peer that makes progress, for a while. */
 void node_hold_log(struct node *node, raft_member member, raft_index index, bool is_transfer);
+
+/* node_snapshot.c */
+
+/* Every turn: begins and ends transfers. Returns when to call again at the latest. */
+uint64_t node_snapshots_turn(struct node *node);
+/* An event about snapshots; true when it was taken and will be released. */
+bool node_snapshot_event(struct node *node, struct peer_event *event);
+/* Takes the job. */
+void node_snapshot_job_done(struct node *node, struct node_job *job);
 
 /* node_config.c */
 

@@ -287,6 +287,17 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
     }
 }
 
+void node_drop_pending(struct node *node, raft_index index)
+{
+    while (!list_is_empty(&node->pending)) {
+        struct node_request *request = LIST_ENTRY(node->pending.next, struct node_request, link);
+        if (request->index > index) {
+            return;
+        }
+        node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
+    }
+}
+
 /* ---- forwarding ---- */
 
 static bool forward(struct node *node, struct node_request *request)

@@ -291,6 +291,11 @@ int chat_note(struct chat *chat, int rc)
     return rc;
 }
 
+void chat_set_damaged(struct chat *chat)
+{
+    atomic_store(&chat->is_damaged, true);
+}
+
 bool chat_is_damaged(const struct chat *chat)
 {
     return atomic_load(&chat->is_damaged);

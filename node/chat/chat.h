@@ -72,6 +72,8 @@ struct store *chat_backing_store(const struct chat_backing *backing);
 void chat_release_store(struct chat *chat, struct chat_backing *backing);
 /* A read, an apply or a flush has met damage. Any thread. */
 bool chat_is_damaged(const struct chat *chat);
+/* Something else has. */
+void chat_set_damaged(struct chat *chat);
 
 /* ---- positions: any thread ---- */
 

@@ -1,12 +1,55 @@
 // Compaction, snapshots and healing.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { Cluster, until } from './lib/cluster.mjs';
-import { fill } from './lib/load.mjs';
+import { closeSync, existsSync, openSync, readFileSync, readSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { Cluster, delay, until } from './lib/cluster.mjs';
+import { Follower, Senders, fill } from './lib/load.mjs';
 
 // Small enough that a test sees many compactions; the log is cut in segments of 4 MiB.
-const extra = `raft: {snapshot_interval: 1s, snapshot_threshold: 100, trailing_logs: 50}
-limits: {max_payload_bytes: 64KiB}`;
+const extra = `raft: {snapshot_interval: 1s, snapshot_threshold: 100, trailing_logs: 50}`;
+
+const number = async (cluster, node, field) => Number((await cluster.status(node))[field]);
+
+// Memory of the process itself, in KiB: pages of mapped files are the page cache's.
+function anonymous(node) {
+  const text = readFileSync(`/proc/${node.process.child.pid}/status`, 'utf8');
+  return Number(/RssAnon:\s+(\d+) kB/.exec(text)[1]);
+}
+
+// The leader's log begins behind what `index` has.
+async function cutBehind(cluster, index) {
+  await until('the log to be cut', async () => {
+    const leader = await cluster.leader();
+    return await number(cluster, leader, 'firstIndex') > index;
+  }, { timeout: 60000 });
+}
+
+async function caughtUp(cluster, node, { timeout = 60000 } = {}) {
+  await cluster.ready(node, { timeout });
+  await until(`${node.id} to have caught up`, async () => {
+    const leader = await cluster.leader();
+    return await number(cluster, node, 'appliedIndex') >= await number(cluster, leader, 'commitIndex') - 100;
+  }, { timeout });
+}
+
+async function follower(cluster) {
+  const leader = await cluster.leader();
+  return cluster.nodes[(leader.index + 1) % 3];
+}
+
+// Every node tells the same of a channel.
+async function compare(cluster, channelId, count) {
+  let reference;
+  for (const node of cluster.nodes) {
+    const messages = await cluster.client(node).all(channelId, { deadline: 20000 });
+    if (count !== undefined) assert.equal(messages.length, count, node.id);
+    messages.forEach((message, i) => assert.equal(message.sequence, String(i + 1), `${node.id}: a gap`));
+    const text = JSON.stringify(messages);
+    reference ??= text;
+    assert.ok(text === reference, `${node.id} differs`);
+  }
+}
 
 describe('compaction', () => {
   let cluster;
@@ -14,17 +57,86 @@ describe('compaction', () => {
   after(async () => { await cluster?.destroy(); });
 
   test('the log is cut on every node, and a restart finds all that was sent', async () => {
-    await cluster.leader();
     await fill(cluster, { channelId: 'many', count: 20000, bytes: 1024 });
     await until('all logs to be cut', async () => {
-      const statuses = await Promise.all(cluster.nodes.map((node) => cluster.status(node)));
-      return statuses.every((status) => Number(status.firstIndex) > 10000);
+      const indexes = await Promise.all(cluster.nodes.map((node) => number(cluster, node, 'firstIndex')));
+      return indexes.every((index) => index > 10000);
     }, { timeout: 30000 });
     for (const index of [0, 1, 2]) await cluster.kill(index);
     cluster.startAll();
     await cluster.leader();
-    const client = cluster.client(cluster.nodes[0]);
-    const messages = await client.all('many', { deadline: 10000 });
-    assert.equal(messages.length, 20000);
+    await compare(cluster, 'many', 20000);
+  });
+});
+
+describe('snapshots', () => {
+  let cluster;
+  before(async () => { cluster = await Cluster.start({ extra }); });
+  after(async () => { await cluster?.destroy(); });
+  let channel = 0;
+  let senders;
+  afterEach(async () => { await senders?.stop(); senders = undefined; });
+
+  const startLoad = async () => {
+    channel += 1;
+    const channelId = `load-${channel}`;
+    await cluster.client(await cluster.leader()).createChannel({ channelId });
+    senders = new Senders(cluster, { channelId, count: 2 });
+    return channelId;
+  };
+
+  test('a follower that missed 50,000 messages catches up while writes go on, with flat memory', async (t) => {
+    const node = await follower(cluster);
+    await cluster.kill(node.index);
+    await fill(cluster, { channelId: 'missed', count: 50000, bytes: 400 });
+    await cutBehind(cluster, 30000);
+    await startLoad();
+    cluster.startNode(node.index);
+    let peak = 0;
+    const timer = setInterval(() => { peak = Math.max(peak, anonymous(node)); }, 20);
+    await node.process.logged(/a snapshot is installed/, { timeout: 60000 });
+    await caughtUp(cluster, node);
+    clearInterval(timer);
+    t.diagnostic(`peak of anonymous memory ${peak} KiB`);
+    assert.ok(peak < 100 * 1024, `peak ${peak} KiB`);
+    await senders.stop();
+    await senders.verify();
+    await compare(cluster, 'missed', 50000);
+  });
+
+  test('a wiped node comes back by a snapshot, and counts again', async () => {
+    const node = await follower(cluster);
+    await cluster.kill(node.index);
+    rmSync(node.dataDir, { recursive: true });
+    cluster.startNode(node.index);
+    await node.process.logged(/a snapshot is installed/, { timeout: 60000 });
+    await caughtUp(cluster, node);
+    const leader = await cluster.leader();
+    const other = cluster.nodes.find((n) => n !== leader && n !== node);
+    await cluster.kill(other.index);
+    // Only with the vote and the acknowledgements of the new one.
+    await fill(cluster, { channelId: 'counts', count: 10 });
+    await cluster.client(await cluster.leader()).transfer(node.id);
+    await until('the new one to lead', async () => (await cluster.leader()) === node);
+    cluster.startNode(other.index);
+    await cluster.ready(other);
+    await compare(cluster, 'missed', 50000);
+    await compare(cluster, 'counts', 10);
+  });
+
+  test('a subscription on a node that installs a snapshot goes on without a gap', async () => {
+    const node = await follower(cluster);
+    await fill(cluster, { channelId: 'watched', count: 10 });
+    await cluster.ready(node);
+    const watcher = new Follower(node, 'watched');
+    await until('the first messages', () => watcher.sequences.length === 10);
+    node.process.pause();
+    await fill(cluster, { channelId: 'watched', count: 30000, bytes: 1000, from: 10 });
+    await cutBehind(cluster, await number(cluster, await cluster.leader(), 'lastIndex') - 15000);
+    node.process.resume();
+    await node.process.logged(/a snapshot is installed/, { timeout: 60000 });
+    await until('all messages', () => watcher.sequences.length >= 30010, { timeout: 60000 });
+    await watcher.stop();
+    watcher.assertExactlyOnceInOrder(30010);
   });
 });

@@ -1,0 +1,75 @@
+/* What the driver has done outside its thread: all about snapshots that touches the disk for long.
+ * A job is one step; node_job_run() does it, on a thread that runs one after the other (the
+ * simulator runs them inline), and node_post_job() brings the result back. */
+#ifndef RAFTOGRAM_NODE_JOBS_H
+#define RAFTOGRAM_NODE_JOBS_H
+
+#include "base/list.h"
+#include "chat/chat.h"
+#include "peer/transport.h"
+#include "storage/data_dir.h"
+#include "storage/snapshot.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum node_job_kind {
+    NODE_JOB_MAKE,     /* copies the store, verifies the copy, describes it; it is served then */
+    NODE_JOB_READ,     /* a chunk of the snapshot that is served */
+    NODE_JOB_DROP,     /* serves it no more */
+    NODE_JOB_RECEIVE,  /* begins to receive, or goes on where it ended */
+    NODE_JOB_WRITE,    /* a chunk of it */
+    NODE_JOB_COMPLETE, /* verifies all of it and opens it as a store */
+    NODE_JOB_FORGET,   /* receives no more; what has come is kept */
+};
+
+struct node_job {
+    struct list link;
+    enum node_job_kind kind;
+    raft_member peer;
+    uint64_t epoch;
+    uint64_t id;              /* MAKE, READ: of the snapshot */
+    uint32_t chunk;           /* READ, WRITE; out of RECEIVE: where to go on */
+    struct peer_event *event; /* RECEIVE, WRITE: has the data; the driver's to release */
+    /* Out. */
+    int rc;
+    char reason[PEER_REASON_BYTES_MAX]; /* on error; may be empty */
+    struct buf data;                    /* MAKE: the manifest; READ: the chunk */
+    uint64_t index;                     /* MAKE */
+    uint64_t bytes;                     /* MAKE: of the file */
+    uint32_t chunk_count;               /* MAKE */
+    struct store *store;                /* COMPLETE: the caller's to close or to pass on */
+};
+
+/* Frees it with all that it holds but what has been set to NULL. */
+void node_job_destroy(struct node_job *job);
+
+/* The kind of store that there is. Any thread. */
+struct node_store_ops {
+    /* A durable copy at `path` of the newest commit, or a newer one. */
+    int (*copy)(void *context, struct store *store, const char *path);
+    /* Opens a file of unknown contents in `dir` that will be moved to `home` (NULL: will not). */
+    int (*open)(void *context, const char *dir, const char *home, struct store **out, char *error,
+                size_t error_size);
+    /* Reads all of it. Errors: ERR_CORRUPT, ERR_IO. */
+    int (*verify)(void *context, struct store *store);
+    void *context;
+};
+
+/* The snapshots of a data_dir: the thread's that runs the jobs. */
+struct node_files {
+    struct data_dir *dir;
+    struct chat *chat;
+    struct node_store_ops ops;
+    struct snapshot_manifest served;
+    struct fs_file *served_file; /* NULL: none is served */
+    struct snapshot_incoming incoming;
+    bool is_receiving;
+};
+
+void node_files_init(struct node_files *files, struct data_dir *dir, struct chat *chat,
+                     const struct node_store_ops *ops);
+void node_files_finish(struct node_files *files);
+void node_job_run(struct node_files *files, struct node_job *job);
+
+#endif
