@@ -26,7 +26,11 @@ for patch in "$source_dir"/tests/sim/mutants/*.patch; do
     cp -r "$source_dir/node/raft" "$source_dir/node/base" "$work/copy/node/"
     cp "$source_dir"/tests/lib/raft_cluster* "$work/copy/tests/lib/"
     cp "$source_dir/tests/sim/raft_sim.c" "$work/copy/tests/sim/"
-    patch -s -p1 -d "$work/copy" <"$patch"
+    if ! patch -s -p1 -d "$work/copy" <"$patch"; then
+        echo "STALE   $name: the core has changed; make the patch anew"
+        missed=$((missed + 1))
+        continue
+    fi
     build "$work/copy" "$work/sim"
     if timeout 300 "$work/sim" --runs "$runs" >"$work/out" 2>&1; then
         echo "MISSED  $name: $(tail -1 "$work/out")"
