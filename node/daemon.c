@@ -145,6 +145,7 @@ static void *run_store(void *context)
         if (next_ns > now_ns + CHAT_GENERATION_AGE_NS) {
             next_ns = now_ns + CHAT_GENERATION_AGE_NS; /* apply wakes us by size only, not by age */
         }
+        node_set_store_full(daemon->node, rc == ERR_NO_SPACE);
         if (rc == 0) {
             node_wake(daemon->node); /* it may be waiting for room in the overlay */
         } else if (rc == ERR_NO_SPACE || rc == ERR_NOMEM) {

@@ -359,6 +359,11 @@ void node_post_job(struct node *node, struct node_job *job)
     mailbox_wake(&node->bell);
 }
 
+void node_set_store_full(struct node *node, bool is_full)
+{
+    atomic_store(&node->is_store_full, is_full);
+}
+
 void node_wake(struct node *node)
 {
     mailbox_wake(&node->bell);

@@ -145,6 +145,10 @@ void node_post_job(struct node *node, struct node_job *job);
 /* Any thread: makes node_fd() readable. */
 void node_wake(struct node *node);
 
+/* Any thread: the store can(not) take what is applied, for lack of space. Writes that find no room
+ * behind it get NODE_DISK_FULL instead of NODE_OVERLOADED. */
+void node_set_store_full(struct node *node, bool is_full);
+
 /* Any thread. Hands leadership over; what was accepted before completes; later writes get
  * NODE_NOT_LEADER (or NODE_DRAINING with nobody to lead). */
 void node_drain(struct node *node);

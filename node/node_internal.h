@@ -108,6 +108,7 @@ struct node {
     atomic_uint_fast64_t requests_live;
     atomic_bool drain_wanted;
     atomic_bool is_drained;
+    atomic_bool is_store_full;
 
     /* Node thread. */
     uint64_t now_ns;

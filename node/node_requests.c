@@ -246,7 +246,8 @@ static void propose_batch(struct node *node)
 static void propose(struct node *node)
 {
     if (chat_is_full(node->chat)) {
-        finish_all(node, &node->waiting, NODE_OVERLOADED);
+        finish_all(node, &node->waiting,
+                   atomic_load(&node->is_store_full) ? NODE_DISK_FULL : NODE_OVERLOADED);
         return;
     }
     const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
