@@ -224,11 +224,13 @@ static void set_members(const struct dispatch *dispatch, const struct node_statu
     }
 }
 
-static void set_cluster_id(const struct raft_config *config, char *out)
+static void set_cluster_id(const uint8_t *cluster_id, char *out)
 {
+    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
+    bool is_founded = memcmp(cluster_id, none, sizeof(none)) != 0;
     out[0] = '\0';
-    for (size_t i = 0; config->is_founded && i < RAFT_CLUSTER_ID_BYTES; i++) {
-        snprintf(out + 2 * i, 3, "%02x", config->cluster_id[i]);
+    for (size_t i = 0; is_founded && i < RAFT_CLUSTER_ID_BYTES; i++) {
+        snprintf(out + 2 * i, 3, "%02x", cluster_id[i]);
     }
 }
 
@@ -261,7 +263,7 @@ void dispatch_get_status(struct dispatch *dispatch, struct dispatch_node_status 
     };
     set_role(&node, out);
     set_members(dispatch, &node, out);
-    set_cluster_id(&node.raft.config, out->cluster_id);
+    set_cluster_id(node.cluster_id, out->cluster_id);
 }
 
 /* ---- watchers ---- */

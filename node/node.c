@@ -620,6 +620,11 @@ static void publish_status(struct node *node)
     };
     wal_get_stats(node->wal, &status.wal);
     raft_get_status(node->raft, node->now_ns, &status.raft);
+    /* The log knows it before the entry that says so is known to be committed. */
+    memcpy(status.cluster_id,
+           status.raft.config.is_founded ? status.raft.config.cluster_id
+                                         : wal_hard_state(node->wal)->cluster_id,
+           sizeof(status.cluster_id));
     status.is_caught_up = is_caught_up(node, &status.raft);
     status.is_ready = status.is_caught_up && status.raft.leader != RAFT_NO_MEMBER &&
                       status.raft.has_quorum && !node->is_draining;

@@ -165,6 +165,7 @@ void node_set_damaged(struct node *node);
 /* A copy of the node's state as of its last turn. Any thread. */
 struct node_status {
     struct raft_status raft;
+    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES]; /* all zero: not founded */
     uint64_t taken_ns;
     raft_index first_index;
     raft_index applied_index;
