@@ -348,4 +348,34 @@ describe('errors of gRPC calls', () => {
       await small.destroy();
     }
   });
+
+  test('a full store is DISK_FULL; reads go on, and more room mends it', async () => {
+    const full = await Cluster.start({ size: 1, extra: 'limits: {store_size: 2MiB}' });
+    try {
+      const [node] = full.nodes;
+      await full.client(node).createChannel({ channelId: 'c' });
+      const outcomes = new Map();
+      let sent = 0;
+      await until('the store to be full', async () => {
+        await Promise.all(Array.from({ length: 20 }, () => full.client(node).send({ channelId: 'c', payload: Buffer.alloc(60000) }).then(
+          () => { sent += 1; },
+          (error) => outcomes.set(`${grpc.status[error.code]}/${errorDetails(error).info?.reason}`, true),
+        )));
+        return outcomes.has('RESOURCE_EXHAUSTED/DISK_FULL');
+      }, { timeout: 60000 });
+      for (const outcome of outcomes.keys()) assert.match(outcome, /^RESOURCE_EXHAUSTED\/(DISK_FULL|OVERLOADED)$/);
+      assert.equal((await full.client(node).history({ channelId: 'c' })).messages[0].sequence, '1');
+      assert.equal((await full.client(node).all('c')).length, sent);
+      assert.deepEqual(await full.stopNode(0), { code: 0, signal: null });
+      full.extra = 'limits: {store_size: 1GiB}';
+      full.writeConfigs();
+      full.startNode(0);
+      await full.leader();
+      const { sequence } = await until('room', () => full.client(node).send({ channelId: 'c' }));
+      assert.equal(sequence, String(sent + 1));
+      assert.equal((await full.client(node).all('c')).length, sent + 1);
+    } finally {
+      await full.destroy();
+    }
+  });
 });
