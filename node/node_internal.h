@@ -65,7 +65,8 @@ struct snapshot_sending {
     bool is_active; /* the transport owes an end */
     uint64_t epoch;
     uint64_t id;
-    uint32_t chunk; /* what the peer asked for last */
+    uint32_t chunk;    /* what the peer asked for last */
+    uint32_t failures; /* in a row, before the first chunk */
     uint64_t progress_ns;
     uint64_t retry_ns;
 };

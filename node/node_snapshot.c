@@ -77,13 +77,11 @@ static void make(struct node *node)
     submit(node, job);
 }
 
-static void open_to(struct node *node, raft_member peer)
+static void open_to(struct node *node, raft_member peer, raft_term term)
 {
     struct snapshot_sending *sending = &node->sendings[peer];
-    struct raft_status status;
-    raft_get_status(node->raft, node->now_ns, &status);
     sending->epoch = ++node->snapshot_epoch;
-    int rc = ops(node)->snapshot_open(node->transport, peer, sending->epoch, status.term,
+    int rc = ops(node)->snapshot_open(node->transport, peer, sending->epoch, term,
                                       buf_bytes(&node->served.manifest));
     if (rc != 0) {
         sending->retry_ns = node->now_ns + NODE_SNAPSHOT_RETRY_NS;
@@ -94,22 +92,27 @@ static void open_to(struct node *node, raft_member peer)
     sending->progress_ns = node->now_ns;
     sending->chunk = 0;
     node->served.used_ns = node->now_ns;
-    node_hold_log(node, peer, node->served.index, true);
+    if (!node->holds[peer].is_transfer || node->holds[peer].index != node->served.index) {
+        /* Once: a peer that never takes a chunk does not hold the log for ever. */
+        node_hold_log(node, peer, node->served.index, true);
+    }
     log_info("node", "sending a snapshot", LOG_STR("peer", name_of(node, peer)),
              LOG_U64("index", node->served.index), LOG_U64("bytes", node->served.bytes));
 }
 
 static void start_sending(struct node *node)
 {
+    struct raft_status status;
+    raft_get_status(node->raft, node->now_ns, &status);
     for (raft_member i = 0; i < node->options.member_count; i++) {
         const struct snapshot_sending *sending = &node->sendings[i];
-        bool is_due = (node->snapshot_wanted >> i & 1u) != 0 && !sending->is_active &&
-                      node->now_ns >= sending->retry_ns;
+        bool is_due = (node->snapshot_wanted >> i & 1u) != 0 && status.members[i].is_connected &&
+                      !sending->is_active && node->now_ns >= sending->retry_ns;
         if (!is_due || node->is_making) {
             continue;
         }
         if (is_served_useful(node)) {
-            open_to(node, i);
+            open_to(node, i, status.term);
         } else if (node->now_ns >= node->make_retry_ns) {
             make(node);
         }
@@ -246,16 +249,18 @@ static void sending_ended(struct node *node, const struct peer_event *event)
     }
     sending->is_active = false;
     bool is_done = event->end == PEER_SNAPSHOT_DONE;
-    uint64_t pause_ns =
-        event->end == PEER_SNAPSHOT_REFUSED ? NODE_SNAPSHOT_REFUSED_NS : NODE_SNAPSHOT_RETRY_NS;
+    /* At once when it broke off on its way, later when it did not even begin. */
+    sending->failures = is_done || sending->chunk > 0 ? 0 : sending->failures + 1;
+    bool is_late = event->end == PEER_SNAPSHOT_REFUSED || sending->failures > 1;
+    uint64_t pause_ns = is_late ? NODE_SNAPSHOT_REFUSED_NS : NODE_SNAPSHOT_RETRY_NS;
     sending->retry_ns = node->now_ns + (is_done ? 0 : pause_ns);
     if (is_done) {
+        node_hold_log(node, event->peer, node->served.index, true);
         log_info("node", "a peer has the snapshot", LOG_STR("peer", name_of(node, event->peer)));
     } else {
         log_warn("node", "a snapshot did not arrive", LOG_STR("peer", name_of(node, event->peer)),
                  LOG_U64("chunk", sending->chunk), LOG_STR("reason", event->reason));
     }
-    node_hold_log(node, event->peer, node->served.index, true);
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_SENT,
                               .snapshot = {.peer = event->peer, .success = is_done}};
     (void)node_step(node, &step);
