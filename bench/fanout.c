@@ -206,7 +206,9 @@ static void on_data(void *context, struct socket *socket, struct bytes piece, bo
 static void on_closed(void *context, struct socket *socket)
 {
     struct fanout *fanout = context;
+    pthread_mutex_lock(&fanout->lock);
     fanout->result.lost_connections++;
+    pthread_mutex_unlock(&fanout->lock);
 }
 
 /* ---- life ---- */
@@ -238,7 +240,11 @@ static int fanout_prepare(struct target *base, uint64_t deadline_ns)
     while (now_ns() < deadline_ns) {
         pthread_mutex_lock(&fanout->lock);
         bool is_ready = fanout->ready_count == fanout->options->subscribers;
+        bool is_broken = fanout->result.lost_connections > 0;
         pthread_mutex_unlock(&fanout->lock);
+        if (is_broken) {
+            return ERR_IO;
+        }
         if (is_ready) {
             return 0;
         }

@@ -67,6 +67,17 @@ static bool has_more_to_start(const struct load *load)
     return load->options->count_max == 0 || load->next_number < load->options->count_max;
 }
 
+/* After the first OK. */
+static void record_gap(struct load *load, uint64_t now)
+{
+    struct load_result *result = &load->result;
+    if (load->last_ok_ns != 0 && now >= load->last_ok_ns + LOAD_GAP_MIN_NS &&
+        result->gap_count < LOAD_GAPS_MAX) {
+        result->gaps[result->gap_count++] =
+            (struct load_gap){load->last_ok_ns, now - load->last_ok_ns};
+    }
+}
+
 static void record(struct load *load, const struct operation *operation, enum outcome outcome,
                    const char *text, uint64_t now)
 {
@@ -79,10 +90,7 @@ static void record(struct load *load, const struct operation *operation, enum ou
     if (outcome != OUTCOME_OK) {
         return;
     }
-    if (load->last_ok_ns != 0 && now - load->last_ok_ns > result->gap_ns) {
-        result->gap_ns = now - load->last_ok_ns;
-        result->gap_begin_ns = load->last_ok_ns;
-    }
+    record_gap(load, now);
     load->last_ok_ns = now;
     /* Open loop: whatever was due in the window counts, however late its answer. */
     uint64_t moment = is_open_loop(load) ? operation->intended_ns : now;
@@ -306,10 +314,7 @@ const struct load_result *load_run(struct load *load)
     pthread_mutex_lock(&load->lock);
     /* With a count the work may be over early. */
     load->result.measured_ns = end_ns < load->end_ns ? end_ns - begin_ns : planned_ns;
-    if (load->last_ok_ns != 0 && load->last_ok_ns + load->result.gap_ns < end_ns) {
-        load->result.gap_ns = end_ns - load->last_ok_ns;
-        load->result.gap_begin_ns = load->last_ok_ns;
-    }
+    record_gap(load, end_ns);
     pthread_mutex_unlock(&load->lock);
     return &load->result;
 }

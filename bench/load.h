@@ -7,22 +7,31 @@
 #ifndef RAFTOGRAM_BENCH_LOAD_H
 #define RAFTOGRAM_BENCH_LOAD_H
 
+#include "base/clock.h"
 #include "bench/histogram.h"
 #include "bench/operation.h"
 #include "bench/options.h"
 
 #define LOAD_TEXT_BYTES 200
+#define LOAD_GAPS_MAX 4096 /* later ones are not told */
+#define LOAD_GAP_MIN_NS (3 * NS_PER_MS)
+
+/* A time without any OK, between two of them or until the end. */
+struct load_gap {
+    uint64_t begin_ns; /* monotonic */
+    uint64_t ns;
+};
 
 struct load_result {
     struct histogram latency; /* of what was OK within the measured time */
     uint64_t measured_ns;
-    uint64_t measured_ok;              /* acknowledged within the measured time */
-    uint64_t outcomes[OUTCOME_COUNT];  /* over all the time */
-    uint64_t unfinished;               /* no answer at all, long after the end */
-    char first_error[LOAD_TEXT_BYTES]; /* of OUTCOME_ERROR; empty if none */
-    uint64_t gap_ns;                   /* the longest time without any OK after the first one */
-    uint64_t gap_begin_ns;             /* monotonic */
-    uint64_t cpu_ns;                   /* of this whole process while measuring */
+    uint64_t measured_ok;                /* acknowledged within the measured time */
+    uint64_t outcomes[OUTCOME_COUNT];    /* over all the time */
+    uint64_t unfinished;                 /* no answer at all, long after the end */
+    char first_error[LOAD_TEXT_BYTES];   /* of OUTCOME_ERROR; empty if none */
+    struct load_gap gaps[LOAD_GAPS_MAX]; /* those of LOAD_GAP_MIN_NS and more, in order */
+    size_t gap_count;
+    uint64_t cpu_ns; /* of this whole process while measuring */
 };
 
 struct load;

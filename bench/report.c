@@ -62,6 +62,20 @@ static json_t *outcomes(const struct load_result *result)
     return object;
 }
 
+/* Pairs of the monotonic nanosecond that it began and its milliseconds. */
+static json_t *gaps(const struct load_result *result)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < result->gap_count; i++) {
+        json_t *pair = json_array();
+        CHECK(json_array_append_new(pair, json_integer((json_int_t)result->gaps[i].begin_ns)) == 0);
+        double milliseconds = (double)result->gaps[i].ns / (double)NS_PER_MS;
+        CHECK(json_array_append_new(pair, json_real(milliseconds)) == 0);
+        CHECK(json_array_append_new(list, pair) == 0);
+    }
+    return list;
+}
+
 void report_print(const struct options *options, const struct load_result *result,
                   const struct fanout_result *fanout)
 {
@@ -78,8 +92,7 @@ void report_print(const struct options *options, const struct load_result *resul
         json_t *text = json_string(result->first_error);
         set(object, "firstError", text != NULL ? text : json_string("(not UTF-8)"));
     }
-    set(object, "gapMs", json_real((double)result->gap_ns / (double)NS_PER_MS));
-    set(object, "gapBeginNs", json_integer((json_int_t)result->gap_begin_ns));
+    set(object, "gaps", gaps(result));
     set(object, "clientCpuSeconds", json_real((double)result->cpu_ns / (double)NS_PER_S));
     if (fanout != NULL) {
         set(object, "subscribers", json_integer(options->subscribers));

@@ -117,7 +117,7 @@ def gap_rows(runs):
     for (name, system), same in group(runs, "signal", "system").items():
         outcomes = {key: sum(run["outcomes"][key] for run in same) for key in same[0]["outcomes"]}
         rows.append([name, system, len(same), spread(medians(same, "gapMs"), 0),
-                     " ".join(f"{key}:{count}" for key, count in outcomes.items() if count)])
+                     spread(medians(same, "gapBeforeMs"), 0), " ".join(f"{key}:{count}" for key, count in outcomes.items() if count)])
     return rows
 
 
@@ -154,7 +154,7 @@ def print_all(document):
                 ["pace", "subscribers", "system", "deliveries/s", "/nats", "p50 ms", "p99 ms",
                  "CPU us/delivery"], fanout_rows(of.get(("fan-out",), [])))
     print_table("Write gap when the leader is lost (tries at 1000/s, each to the next node)",
-                ["signal", "system", "runs", "gap ms", "answers"], gap_rows(of.get(("gap",), [])))
+                ["signal", "system", "runs", "gap ms", "longest before", "answers"], gap_rows(of.get(("gap",), [])))
     print_table("Fresh start to the first write", ["system", "seconds"],
                 [[system, spread(medians(same, "seconds"), 2)]
                  for (system,), same in group(of.get(("start",), []), "system").items()])
