@@ -189,9 +189,17 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
 
 /* ---- unary calls ---- */
 
+void count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code)
+{
+    CHECK(code >= 0);
+    CHECK(code < DISPATCH_CODES);
+    atomic_fetch_add_explicit(&dispatch->calls[id][code], 1, memory_order_relaxed);
+}
+
 void work_finish(struct work *work, const ProtobufCMessage *response)
 {
     struct dispatch_call *call = work->call;
+    count_call(work->dispatch, call->method->id, call->status.code);
     ProtobufCMessage *request = call->request;
     CHECK((response == NULL) == (call->status.code != DISPATCH_OK));
     call->request = NULL;
@@ -229,6 +237,7 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
     if (work == NULL) {
         dispatch_status_set(&call->status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
                             "out of memory");
+        count_call(dispatch, call->method->id, call->status.code);
         protobuf_c_message_free_unpacked(call->request, NULL);
         call->request = NULL;
         call->done(call);

@@ -8,6 +8,7 @@
 #define RAFTOGRAM_DISPATCH_H
 
 #include "base/buf.h"
+#include "base/latency.h"
 #include "base/list.h"
 
 #include <protobuf-c/protobuf-c.h>
@@ -66,6 +67,8 @@ enum dispatch_code {
     DISPATCH_UNAVAILABLE = 14,
     DISPATCH_DATA_LOSS = 15,
 };
+
+#define DISPATCH_CODES 17 /* all numbers of gRPC are below */
 
 /* The name, such as "NOT_FOUND"; a static string. */
 const char *dispatch_code_name(int code);
@@ -250,6 +253,20 @@ struct dispatch_metrics {
     uint64_t log_commits_total;
     uint64_t overlay_bytes;
     bool store_damaged;
+    bool is_recovering; /* its data_dir is not admitted yet: it is sent all, but does not count */
+    bool is_diverged;
+    bool is_log_full;
+    bool is_store_full;
+    uint64_t proposals_pending;
+    uint64_t durable_applied_index; /* up to there the store is on disk */
+    uint64_t log_written_bytes_total;
+    uint64_t store_flushes_total;
+    uint64_t messages_applied_total;
+    uint64_t subscription_lag_max; /* in messages, over all subscriptions, at most 250 ms old */
+    struct latency_counts log_sync;
+    struct latency_counts apply;
+    struct latency_counts proposal;
+    uint64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES]; /* answered, by status */
 };
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out);
 

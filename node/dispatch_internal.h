@@ -30,6 +30,7 @@ struct reader {
     struct hub_listener listener;
     struct list subscriptions; /* open ones, by dispatch_subscription.link; reader thread only */
     atomic_bool is_stopping;
+    atomic_uint_fast64_t lag_max; /* of its subscriptions, in messages, when it last looked */
 };
 
 struct reader_job {
@@ -49,6 +50,7 @@ struct dispatch {
     struct list watchers;
     atomic_bool is_ending; /* subscriptions end with DRAINING */
     char cluster_id[33];   /* hex, written once under watch_lock */
+    atomic_uint_fast64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES];
 };
 
 /* One unary call on its way. */
@@ -73,6 +75,8 @@ struct method_handler {
 
 extern const struct method_handler method_handlers[DISPATCH_METHOD_COUNT];
 
+/* A call was answered with this status. */
+void count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code);
 /* Ends the call: frees the request message and the work, after done(). */
 void work_finish(struct work *work, const ProtobufCMessage *response);
 /* Sets the status of a request that did not end with NODE_OK. */
@@ -92,6 +96,7 @@ void reader_post(struct reader *reader, struct reader_job *job);
 /* subscriptions, reader's thread */
 void subscription_serve(struct hub_subscription *hub_subscription);
 void subscription_sweep(struct reader *reader, uint64_t now_ns);
+void subscription_measure_lag(struct reader *reader);
 
 /* The messages of a page as protobuf-c messages, in one allocation. NULL: no memory. */
 struct stored_messages {

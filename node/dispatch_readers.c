@@ -31,6 +31,7 @@ static void *run_reader(void *context)
         uint64_t now_ns = clock_monotonic_ns(clock_system());
         if (now_ns >= sweep_ns) {
             subscription_sweep(reader, now_ns);
+            subscription_measure_lag(reader);
             sweep_ns = now_ns + READER_TICK_NS;
         }
         if (!has_more) {

@@ -303,6 +303,16 @@ int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
     return chat_walk_values(dispatch->chat, from_start, limit, each, context);
 }
 
+static uint64_t subscription_lag_max(const struct dispatch *dispatch)
+{
+    uint64_t lag_max = 0;
+    for (size_t i = 0; i < dispatch->reader_count; i++) {
+        uint64_t lag = atomic_load_explicit(&dispatch->readers[i].lag_max, memory_order_relaxed);
+        lag_max = lag > lag_max ? lag : lag_max;
+    }
+    return lag_max;
+}
+
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out)
 {
     const struct dispatch_options *options = &dispatch->options;
@@ -334,5 +344,26 @@ void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *ou
         .log_commits_total = node.wal.commits,
         .overlay_bytes = chat.overlay_bytes,
         .store_damaged = node.is_store_damaged,
+        .is_recovering = node.raft.config.is_founded && !node.raft.is_whole,
+        .is_diverged = node.is_diverged,
+        .is_log_full = node.is_log_full,
+        .is_store_full = node.is_store_full,
+        .proposals_pending = node.proposals_pending,
+        .durable_applied_index = node.durable_applied_index,
+        .log_written_bytes_total = node.wal.bytes_written,
+        .store_flushes_total = chat.generations_flushed,
+        .messages_applied_total = chat.messages_applied,
+        .subscription_lag_max = subscription_lag_max(dispatch),
     };
+    struct node_latencies latencies;
+    node_get_latencies(dispatch->node, &latencies);
+    out->log_sync = latencies.log_sync;
+    out->apply = latencies.apply;
+    out->proposal = latencies.proposal;
+    for (size_t method = 0; method < DISPATCH_METHOD_COUNT; method++) {
+        for (size_t code = 0; code < DISPATCH_CODES; code++) {
+            out->calls[method][code] =
+                atomic_load_explicit(&dispatch->calls[method][code], memory_order_relaxed);
+        }
+    }
 }

@@ -22,13 +22,15 @@ struct dispatch_subscription {
     bool is_open;         /* in the hub and in the reader's list */
     bool is_behind;       /* more is stored behind the cursor than the hub has heard of */
     /* Reader's thread. */
-    bool is_opened; /* `opened` was called */
+    uint64_t end_sequence; /* of the channel, when it was opened */
+    bool is_opened;        /* `opened` was called */
     bool is_closing;
 };
 
 static void refuse(struct dispatch_subscription *subscription, const struct dispatch_status *status)
 {
     subscription->is_opened = true;
+    count_call(subscription->dispatch, DISPATCH_SUBSCRIBE, status->code);
     subscription->events.opened(subscription->events.context, status, 0, "");
 }
 
@@ -116,6 +118,8 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
             dispatch_get_status(subscription->dispatch, &node);
             list_push_back(&reader->subscriptions, &subscription->link);
             subscription->is_opened = true;
+            subscription->end_sequence = channel.last_sequence;
+            count_call(subscription->dispatch, DISPATCH_SUBSCRIBE, DISPATCH_OK);
             pthread_mutex_lock(&subscription->lock);
             subscription->is_behind = true;
             subscription->is_open = true;
@@ -255,6 +259,25 @@ void subscription_sweep(struct reader *reader, uint64_t now_ns)
         link = link->next;
         end_subscription(subscription, &status);
     }
+}
+
+/* How far its subscriptions are behind their channels' ends. */
+void subscription_measure_lag(struct reader *reader)
+{
+    uint64_t lag_max = 0;
+    LIST_FOR_EACH (link, &reader->subscriptions) {
+        const struct dispatch_subscription *subscription =
+            LIST_ENTRY(link, struct dispatch_subscription, link);
+        uint64_t end = hub_last_sequence(&subscription->hub);
+        if (end < subscription->end_sequence) {
+            end = subscription->end_sequence;
+        }
+        uint64_t after = subscription->hub.after_sequence;
+        if (end > after && end - after > lag_max) {
+            lag_max = end - after;
+        }
+    }
+    atomic_store_explicit(&reader->lag_max, lag_max, memory_order_relaxed);
 }
 
 void dispatch_end_subscriptions(struct dispatch *dispatch)

@@ -610,8 +610,12 @@ static void publish_status(struct node *node)
         .leaderless_since_ns = node->leaderless_since_ns,
         .is_draining = node->is_draining,
         .is_store_damaged = node->is_store_damaged,
+        .is_diverged = node->is_diverged,
+        .is_log_full = node->is_log_full,
+        .is_store_full = atomic_load(&node->is_store_full),
         .requests_pending = atomic_load(&node->requests_live),
         .proposals_total = node->proposals_total,
+        .proposals_pending = node->proposals_pending,
         .proposals_failed = node->proposals_failed,
         .reads_total = node->reads_total,
         .leader_changes = node->leader_changes,
@@ -646,6 +650,13 @@ void node_get_status(const struct node *node, struct node_status *out)
     pthread_mutex_lock(&mutable->status_lock);
     *out = node->status;
     pthread_mutex_unlock(&mutable->status_lock);
+}
+
+void node_get_latencies(const struct node *node, struct node_latencies *out)
+{
+    latency_read(&node->log_sync_latency, &out->log_sync);
+    latency_read(&node->apply_latency, &out->apply);
+    latency_read(&node->proposal_latency, &out->proposal);
 }
 
 void node_set_eligible(struct node *node, bool is_eligible)

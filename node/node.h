@@ -9,6 +9,7 @@
 #define RAFTOGRAM_NODE_H
 
 #include "base/clock.h"
+#include "base/latency.h"
 #include "base/list.h"
 #include "chat/chat.h"
 #include "chat/command.h"
@@ -176,7 +177,11 @@ struct node_status {
     bool is_caught_up;
     bool is_draining;
     bool is_store_damaged;
-    uint64_t requests_pending;
+    bool is_diverged;           /* applied something else than the leader */
+    bool is_log_full;           /* no room on the disk */
+    bool is_store_full;         /* no room on the disk, or store_size is reached */
+    uint64_t requests_pending;  /* of every kind */
+    uint64_t proposals_pending; /* commands, forwarded ones among them */
     uint64_t proposals_total;
     uint64_t proposals_failed;
     uint64_t reads_total;
@@ -186,5 +191,13 @@ struct node_status {
     struct wal_stats wal;
 };
 void node_get_status(const struct node *node, struct node_status *out);
+
+struct node_latencies {
+    struct latency_counts log_sync; /* one synchronous write of the log */
+    struct latency_counts apply;    /* one batch of entries, NODE_APPLY_BATCH_MAX at most */
+    struct latency_counts proposal; /* from a command's arrival here to its success */
+};
+/* Any thread. */
+void node_get_latencies(const struct node *node, struct node_latencies *out);
 
 #endif

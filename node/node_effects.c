@@ -192,6 +192,10 @@ void node_save(struct node *node)
         int rc = wal_commit(node->wal);
         if (rc != 0) {
             node_set_fatal(node, "the log cannot be written: %s", error_text(rc));
+        } else {
+            struct wal_stats stats;
+            wal_get_stats(node->wal, &stats);
+            latency_record(&node->log_sync_latency, stats.last_commit_ns);
         }
     }
     if (node->fatal[0] != '\0') {
@@ -304,11 +308,13 @@ void node_apply(struct node *node)
            !chat_is_full(node->chat) && node->fatal[0] == '\0') {
         raft_index end = batch_end(node);
         int rc = 0;
+        uint64_t begin_ns = clock_monotonic_ns(node->options.clock);
         chat_apply_begin(node->chat);
         while (rc == 0 && node->applied_index < end) {
             rc = apply_entry(node, node->applied_index + 1);
         }
         chat_apply_end(node->chat);
+        latency_record(&node->apply_latency, clock_monotonic_ns(node->options.clock) - begin_ns);
         if (rc != 0) {
             node_set_fatal(node, "entry %llu cannot be applied: %s",
                            (unsigned long long)node->applied_index + 1, error_text(rc));

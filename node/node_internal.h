@@ -175,10 +175,15 @@ struct node {
     raft_index checkpoint_sent;
 
     uint64_t proposals_total;
+    uint64_t proposals_pending;
     uint64_t proposals_failed;
     uint64_t reads_total;
     uint64_t leader_changes;
     uint64_t forwards_total;
+
+    struct latency log_sync_latency;
+    struct latency apply_latency;
+    struct latency proposal_latency;
 
     char fatal[256];
     pthread_mutex_t status_lock;

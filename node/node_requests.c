@@ -14,8 +14,9 @@ void node_finish_request(struct node *node, struct node_request *request, enum n
 {
     request->outcome = outcome;
     request->leader = node->leader;
-    if (outcome != NODE_OK && request->kind == NODE_REQUEST_COMMAND) {
-        node->proposals_failed++;
+    if (request->kind == NODE_REQUEST_COMMAND) {
+        node->proposals_pending--;
+        node->proposals_failed += outcome != NODE_OK;
     }
     list_remove(&request->link);
     list_push_back(&node->finished, &request->link);
@@ -24,8 +25,14 @@ void node_finish_request(struct node *node, struct node_request *request, enum n
 void node_complete(struct node *node)
 {
     struct list *link;
+    uint64_t now_ns = list_is_empty(&node->finished) ? 0 : clock_monotonic_ns(node->options.clock);
     while ((link = list_pop_front(&node->finished)) != NULL) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        if (request->kind == NODE_REQUEST_COMMAND && request->outcome == NODE_OK) {
+            /* A turn may be given a time that is ahead of the clock. */
+            bool is_behind = now_ns > request->submitted_ns;
+            latency_record(&node->proposal_latency, is_behind ? now_ns - request->submitted_ns : 0);
+        }
         /* done() may free the request, so its buffer is taken out first. */
         struct buf text = request->result_text;
         request->result_text = (struct buf){0};
@@ -151,6 +158,7 @@ void node_admit(struct node *node, struct node_request *request)
     switch (request->kind) {
     case NODE_REQUEST_COMMAND:
         node->proposals_total++;
+        node->proposals_pending++;
         admit_command(node, request);
         break;
     case NODE_REQUEST_READ:

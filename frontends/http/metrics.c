@@ -1,6 +1,8 @@
 /* /metrics: the Prometheus text format, version 0.0.4. Counters end in _total, sizes are bytes,
  * times seconds; the exception is raftogram_election_count, whose name is the reference document's.
  * No label holds a channel, a key or a user, so the number of series is fixed by the cluster. */
+#include "base/clock.h"
+#include "base/latency.h"
 #include "http_internal.h"
 
 #include <dirent.h>
@@ -49,6 +51,36 @@ static void append_label(struct buf *out, const char *text)
     }
 }
 
+/* "0.0025": no more digits than it takes. */
+static void append_seconds(struct buf *out, uint64_t ns)
+{
+    char text[32];
+    int size = snprintf(text, sizeof(text), "%" PRIu64 ".%09" PRIu64, ns / NS_PER_S, ns % NS_PER_S);
+    while (text[size - 1] == '0') {
+        size--;
+    }
+    if (text[size - 1] == '.') {
+        size--;
+    }
+    buf_append(out, text, (size_t)size);
+}
+
+static void append_histogram(struct buf *out, const char *name, const struct latency_counts *counts,
+                             const char *help)
+{
+    append_head(out, name, "histogram", help);
+    uint64_t below = 0;
+    for (size_t i = 0; i < LATENCY_BOUNDS; i++) {
+        below += counts->buckets[i];
+        buf_printf(out, "%s_bucket{le=\"", name);
+        append_seconds(out, latency_bounds_ns[i]);
+        buf_printf(out, "\"} %" PRIu64 "\n", below);
+    }
+    buf_printf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum ", name, counts->count, name);
+    append_seconds(out, counts->sum_ns);
+    buf_printf(out, "\n%s_count %" PRIu64 "\n", name, counts->count);
+}
+
 /* ---- raft ---- */
 
 static void append_states(struct buf *out, const char *state)
@@ -93,6 +125,8 @@ static void append_raft(struct buf *out, const struct dispatch_node_status *node
         "1 while the node serves: a leader is known, it has caught up, it is not draining.");
     append_counter(out, "raftogram_leader_changes_total", metrics->leader_changes_total,
                    "Changes of the leader that this node saw.");
+    append_gauge(out, "raftogram_proposals_pending", metrics->proposals_pending,
+                 "Writes that wait for their result.");
     append_counter(out, "raftogram_proposals_failed_total", metrics->proposals_failed_total,
                    "Writes that failed or whose outcome is unknown.");
     append_counter(out, "raftogram_forwards_total", metrics->forwards_total,
@@ -107,13 +141,44 @@ static void append_raft(struct buf *out, const struct dispatch_node_status *node
     append_gauge(out, "raftogram_log_bytes", metrics->log_bytes, "Size of the log on disk.");
     append_counter(out, "raftogram_log_commits_total", metrics->log_commits_total,
                    "Synchronous writes of the log.");
+    append_counter(out, "raftogram_log_written_bytes_total", metrics->log_written_bytes_total,
+                   "Bytes written to the log.");
+    append_histogram(out, "raftogram_log_sync_duration_seconds", &metrics->log_sync,
+                     "One synchronous write of the log: write and fdatasync.");
+    append_histogram(out, "raftogram_apply_duration_seconds", &metrics->apply,
+                     "Applying one batch of committed entries to the state machine.");
+    append_histogram(out, "raftogram_proposal_duration_seconds", &metrics->proposal,
+                     "From a write's arrival at this node to its success.");
+}
+
+/* What needs a person. */
+static void append_damage(struct buf *out, const struct dispatch_metrics *metrics)
+{
+    append_gauge(out, "raftogram_store_damaged", metrics->store_damaged,
+                 "1 when the store fails its checksums; the node ends and repairs itself.");
+    append_gauge(
+        out, "raftogram_recovering", metrics->is_recovering,
+        "1 while a wiped or damaged node is filled again: it does not count for a quorum.");
+    append_gauge(out, "raftogram_diverged", metrics->is_diverged,
+                 "1 when this node applied something else than the leader.");
+    append_gauge(out, "raftogram_log_full", metrics->is_log_full,
+                 "1 while the disk has no room for the log.");
+    append_gauge(
+        out, "raftogram_store_full", metrics->is_store_full,
+        "1 while the store cannot grow: the disk is full or limits.store_size is reached.");
 }
 
 static void append_chat(struct buf *out, const struct dispatch_metrics *metrics)
 {
+    append_gauge(out, "raftogram_durable_applied_index", metrics->durable_applied_index,
+                 "Highest log index that the store has on disk.");
     append_gauge(out, "raftogram_store_bytes", metrics->store_bytes, "Size of the store in use.");
     append_gauge(out, "raftogram_overlay_bytes", metrics->overlay_bytes,
                  "Applied state in memory that is not in the store yet.");
+    append_counter(out, "raftogram_store_flushes_total", metrics->store_flushes_total,
+                   "Transactions that wrote applied state to the store.");
+    append_counter(out, "raftogram_messages_applied_total", metrics->messages_applied_total,
+                   "Chat messages applied since the start.");
     append_gauge(out, "raftogram_channels", metrics->channel_count, "Channels.");
     append_gauge(out, "raftogram_messages", metrics->message_count, "Messages stored.");
     append_gauge(out, "raftogram_keys", metrics->value_count, "Keys in the key-value map.");
@@ -121,14 +186,34 @@ static void append_chat(struct buf *out, const struct dispatch_metrics *metrics)
                    "Messages recognised by their client message id.");
     append_gauge(out, "raftogram_subscriptions", metrics->subscriptions,
                  "Subscriptions of all protocols.");
+    append_gauge(out, "raftogram_subscription_lag_max_messages", metrics->subscription_lag_max,
+                 "Messages that the slowest subscription has still to be sent.");
+}
+
+/* ---- calls ---- */
+
+/* By method and status. OK is always there, so that a rate can be taken from the first call on. */
+static void append_calls(struct buf *out, const struct dispatch_metrics *metrics)
+{
+    append_head(out, "raftogram_calls_total", "counter",
+                "Calls answered, of all protocols; for Subscribe the opening.");
+    for (size_t method = 0; method < DISPATCH_METHOD_COUNT; method++) {
+        for (int code = 0; code < DISPATCH_CODES; code++) {
+            if (code == DISPATCH_OK || metrics->calls[method][code] > 0) {
+                buf_printf(out, "raftogram_calls_total{method=\"%s\",code=\"%s\"} %" PRIu64 "\n",
+                           dispatch_method((enum dispatch_method_id)method)->name,
+                           dispatch_code_name(code), metrics->calls[method][code]);
+            }
+        }
+    }
 }
 
 /* ---- peers ---- */
 
-enum peer_metric { PEER_CONNECTED, PEER_MATCH_INDEX, PEER_LAST_CONTACT };
+enum peer_metric { PEER_CONNECTED, PEER_MATCH_INDEX, PEER_LAG, PEER_LAST_CONTACT };
 
-static void append_peer_value(struct buf *out, const struct dispatch_member *member,
-                              enum peer_metric metric)
+static void append_peer_value(struct buf *out, const struct dispatch_node_status *node,
+                              const struct dispatch_member *member, enum peer_metric metric)
 {
     switch (metric) {
     case PEER_CONNECTED:
@@ -136,6 +221,11 @@ static void append_peer_value(struct buf *out, const struct dispatch_member *mem
         break;
     case PEER_MATCH_INDEX:
         buf_printf(out, "%" PRIu64 "\n", member->match_index);
+        break;
+    case PEER_LAG:
+        buf_printf(out, "%" PRIu64 "\n",
+                   node->last_index > member->match_index ? node->last_index - member->match_index
+                                                          : 0);
         break;
     case PEER_LAST_CONTACT:
         if (member->last_contact_ms == UINT64_MAX) {
@@ -157,7 +247,7 @@ static void append_peer_metric(struct buf *out, const struct dispatch_node_statu
             buf_printf(out, "%s{peer=\"", name);
             append_label(out, node->members[i].node_id);
             buf_append_text(out, "\"} ");
-            append_peer_value(out, &node->members[i], metric);
+            append_peer_value(out, node, &node->members[i], metric);
         }
     }
 }
@@ -172,6 +262,8 @@ static void append_peers(struct buf *out, const struct dispatch_node_status *nod
     if (node->is_leader) {
         append_peer_metric(out, node, PEER_MATCH_INDEX, "raftogram_peer_match_index",
                            "Highest log index known to be on the peer.");
+        append_peer_metric(out, node, PEER_LAG, "raftogram_peer_lag_entries",
+                           "Entries of the log that the peer is not known to have.");
         append_peer_metric(out, node, PEER_LAST_CONTACT, "raftogram_peer_last_contact_seconds",
                            "Time since the peer was heard.");
     }
@@ -274,7 +366,9 @@ void serve_metrics(struct http_frontend *frontend, const struct request *request
     append_states(out, node.state);
     append_reference(out, &metrics);
     append_raft(out, &node, &metrics);
+    append_damage(out, &metrics);
     append_chat(out, &metrics);
+    append_calls(out, &metrics);
     append_peers(out, &node);
     append_frontend(out, frontend);
     append_process(out, node.uptime_seconds);

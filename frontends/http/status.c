@@ -210,6 +210,10 @@ static void append_members(struct buf *out, const struct dispatch_node_status *n
         append_boolean(out, "is_whole", member->is_whole);
         if (node->is_leader) {
             append_number(out, "match_index", member->match_index);
+            append_number(out, "lag",
+                          node->last_index > member->match_index
+                              ? node->last_index - member->match_index
+                              : 0);
             if (member->last_contact_ms != UINT64_MAX) {
                 append_number(out, "last_contact_ms", member->last_contact_ms);
             }
@@ -217,6 +221,31 @@ static void append_members(struct buf *out, const struct dispatch_node_status *n
         buf_append_byte(out, '}');
     }
     buf_append_byte(out, ']');
+}
+
+/* What an operator looks for beside the document of the reference; as in /metrics. */
+static void append_details(struct buf *out, const struct http_frontend *frontend,
+                           const struct dispatch_metrics *metrics)
+{
+    append_number(out, "durable_applied_index", metrics->durable_applied_index);
+    append_number(out, "log_bytes", metrics->log_bytes);
+    append_number(out, "store_bytes", metrics->store_bytes);
+    append_number(out, "overlay_bytes", metrics->overlay_bytes);
+    append_number(out, "requests_pending", metrics->requests_pending);
+    append_number(out, "proposals_pending", metrics->proposals_pending);
+    append_number(out, "proposals_failed_total", metrics->proposals_failed_total);
+    append_number(out, "forwards_total", metrics->forwards_total);
+    append_number(out, "leader_changes_total", metrics->leader_changes_total);
+    append_number(out, "dedupe_hits_total", metrics->dedupe_hits_total);
+    append_number(out, "subscriptions", metrics->subscriptions);
+    append_number(out, "subscription_lag_max", metrics->subscription_lag_max);
+    append_number(out, "http_connections", frontend->session_count);
+    append_number(out, "websocket_connections", frontend->socket_count);
+    append_boolean(out, "is_recovering", metrics->is_recovering);
+    append_boolean(out, "is_diverged", metrics->is_diverged);
+    append_boolean(out, "is_store_damaged", metrics->store_damaged);
+    append_boolean(out, "is_log_full", metrics->is_log_full);
+    append_boolean(out, "is_store_full", metrics->is_store_full);
 }
 
 void serve_status(struct http_frontend *frontend, const struct request *request,
@@ -250,6 +279,7 @@ void serve_status(struct http_frontend *frontend, const struct request *request,
     append_number(out, "snapshot_index", node.snapshot_index);
     append_number(out, "channel_count", metrics.channel_count);
     append_number(out, "message_count", metrics.message_count);
+    append_details(out, frontend, &metrics);
     append_member(out, "cluster_id", node.cluster_id);
     append_member(out, "version", RAFTOGRAM_VERSION);
     append_number(out, "uptime_seconds", node.uptime_seconds);

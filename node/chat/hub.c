@@ -201,6 +201,16 @@ size_t hub_take_ready(struct hub_listener *listener, struct list *out, size_t co
     return count;
 }
 
+uint64_t hub_last_sequence(const struct hub_subscription *subscription)
+{
+    struct hub *hub = subscription->listener->hub;
+    pthread_mutex_lock(&hub->lock);
+    CHECK(subscription->channel != NULL);
+    uint64_t last_sequence = subscription->channel->last_sequence;
+    pthread_mutex_unlock(&hub->lock);
+    return last_sequence;
+}
+
 size_t hub_count(const struct hub *hub)
 {
     return atomic_load_explicit(&hub->count, memory_order_relaxed);

@@ -56,6 +56,8 @@ void hub_make_ready(struct hub_subscription *subscription);
 /* Moves at most `count_max` ready subscriptions to `out` (by ready_link); returns how many. Take
  * each off the list before it is served: it may become ready again at once. */
 size_t hub_take_ready(struct hub_listener *listener, struct list *out, size_t count_max);
+/* The last sequence that was published while the channel had subscriptions; 0: none. */
+uint64_t hub_last_sequence(const struct hub_subscription *subscription);
 /* Subscriptions registered. */
 size_t hub_count(const struct hub *hub);
 
