@@ -7,6 +7,7 @@
 #include "storage/wal.h"
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,8 +119,19 @@ static int dump_log(const char *path)
     return 0;
 }
 
+/* From the first moment on: a signal that comes while the process starts waits for daemon_run(). */
+static void hold_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int main(int argc, char **argv)
 {
+    hold_signals();
     struct arguments arguments = {0};
     int code = parse_arguments(argc, argv, &arguments);
     if (code >= 0) {

@@ -393,13 +393,30 @@ static uint64_t last_index_below(const struct wal *wal, uint64_t sequence)
     return wal->index.base + low;
 }
 
+/* The segment that is written to holds entries that are not needed any more: later ones go into a
+ * new one, so that a later compaction can remove it. */
+static int begin_segment(struct wal *wal)
+{
+    struct wal_batch nothing = {0};
+    struct wal_place place;
+    int rc = wal_maintain(wal);
+    if (rc == ERR_NO_SPACE) {
+        return 0; /* the segment goes on as it is */
+    }
+    if (rc == 0) {
+        rc = wal_segment_roll(wal, &nothing, false, &place);
+        wal->has_failed = rc != 0;
+    }
+    return rc;
+}
+
 int wal_compact(struct wal *wal, uint64_t index)
 {
     CHECK(!wal->is_damaged);
     CHECK(!wal->has_failed);
     /* Staged entries may hide older ones that a crash would bring back, and a new segment would
      * have a hard state that nobody has committed. */
-    if (wal_has_staged(wal) || wal->segment_count < 2) {
+    if (wal_has_staged(wal) || wal->segment_count == 0) {
         return 0;
     }
     size_t keep = 0;
@@ -412,11 +429,15 @@ int wal_compact(struct wal *wal, uint64_t index)
         base = last;
         keep++;
     }
-    if (keep == 0) {
-        return 0;
+    int rc = 0;
+    if (keep + 1 == wal->segment_count && base < index) {
+        rc = begin_segment(wal);
+    }
+    if (rc != 0 || keep == 0) {
+        return rc;
     }
     struct wal_batch batch = {.has_floor = true};
-    int rc = wal_segment_fits(wal, &batch) ? 0 : wal_maintain(wal);
+    rc = wal_segment_fits(wal, &batch) ? 0 : wal_maintain(wal);
     if (rc != 0) {
         return rc;
     }

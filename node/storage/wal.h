@@ -122,9 +122,10 @@ int wal_maintain(struct wal *wal);
  * them. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
 int wal_read(struct wal *wal, uint64_t index, struct wal_entry *out);
 
-/* Removes whole segments whose entries all lie at or below `index`; the rest of them stays. Does
- * nothing while something is staged. Works on a full disk too, once at least. Errors: ERR_NO_SPACE
- * (nothing has changed; try again later); others as wal_commit(). */
+/* Removes whole segments whose entries all lie at or below `index`; the rest of them stays. If that
+ * is in the segment that is written to, a new one is begun, so that a later call can remove it.
+ * Does nothing while something is staged. Works on a full disk too, once at least. Errors:
+ * ERR_NO_SPACE (nothing has changed; try again later); others as wal_commit(). */
 int wal_compact(struct wal *wal, uint64_t index);
 /* Forgets all entries, staged ones too, and begins at index + 1 after (index, term): a snapshot was
  * installed. Durable on return. The hard state stays, and what is staged of it is durable too.
