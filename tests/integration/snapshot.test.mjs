@@ -140,3 +140,143 @@ describe('snapshots', () => {
     watcher.assertExactlyOnceInOrder(30010);
   });
 });
+
+describe('snapshots under kills', () => {
+  let cluster;
+  before(async () => {
+    cluster = await Cluster.start({ extra });
+    await fill(cluster, { channelId: 'heavy', count: 12000, bytes: 8192 });
+    await cutBehind(cluster, 1000);
+  });
+  after(async () => { await cluster?.destroy(); });
+
+  // Begins a transfer to a node that has nothing, and tells when the first bytes have come.
+  const wipe = async (node) => {
+    await cluster.kill(node.index);
+    rmSync(node.dataDir, { recursive: true });
+    cluster.startNode(node.index);
+    await node.process.logged(/receiving a snapshot/, { timeout: 60000 });
+  };
+
+  test('a receiver that is killed again and again goes on where it was', async (t) => {
+    const node = await follower(cluster);
+    await wipe(node);
+    let resumed = 0;
+    for (let i = 0; i < 8; i += 1) {
+      await delay(10 + 40 * i);
+      await cluster.kill(node.index);
+      cluster.startNode(node.index);
+      await node.process.logged(/receiving a snapshot|stream to peer stands/);
+      if (i < 7) await until('a transfer or its end', () =>
+        /receiving a snapshot|boot.*snapshot|"stream from peer began"/.test(node.process.stderr));
+      if (/goes on where it ended/.test(node.process.stderr)) resumed += 1;
+    }
+    await caughtUp(cluster, node);
+    t.diagnostic(`resumed ${resumed} times`);
+    await compare(cluster, 'heavy', 12000);
+  });
+
+  test('a sender that is killed is followed by another one', async () => {
+    const node = await follower(cluster);
+    for (let i = 0; i < 3; i += 1) {
+      await cluster.ready(node);
+      await wipe(node);
+      const leader = await cluster.leader();
+      await delay(30 * i);
+      await cluster.kill(leader.index);
+      cluster.startNode(leader.index);
+      await caughtUp(cluster, node);
+      await cluster.ready(leader);
+    }
+    await compare(cluster, 'heavy', 12000);
+  });
+
+  test('leadership moves while a snapshot is under way, and writes go on', async () => {
+    const node = await follower(cluster);
+    await cluster.client(await cluster.leader()).createChannel({ channelId: 'moving' });
+    const senders = new Senders(cluster, { channelId: 'moving', count: 2 });
+    await wipe(node);
+    const leader = await cluster.leader();
+    const other = cluster.nodes.find((n) => n !== leader && n !== node);
+    await cluster.client(leader).transfer(other.id).catch(() => {});
+    await caughtUp(cluster, node);
+    await senders.stop();
+    await senders.verify();
+    await compare(cluster, 'heavy', 12000);
+  });
+});
+
+describe('damage', () => {
+  let cluster;
+  before(async () => {
+    cluster = await Cluster.start({ extra });
+    await fill(cluster, { channelId: 'kept', count: 15000, bytes: 1024 });
+    await cutBehind(cluster, 1000);
+  });
+  after(async () => { await cluster?.destroy(); });
+
+  const flip = (path, at) => {
+    const fd = openSync(path, 'r+');
+    const byte = Buffer.alloc(1);
+    readSync(fd, byte, 0, 1, at);
+    byte[0] ^= 0x10;
+    writeSync(fd, byte, 0, 1, at);
+    closeSync(fd);
+  };
+
+  // It may notice at the start or by its scrub; then it ends, and is started again.
+  const heals = async (name, sign, hurt) => {
+    const node = await follower(cluster);
+    await cluster.ready(node);
+    await cluster.kill(node.index);
+    hurt(node);
+    const before = readFileSync(node.logPath, 'utf8').length;
+    cluster.startNode(node.index);
+    await until(`${name} to be noticed and healed`, async () => {
+      if (!node.process.isRunning) {
+        assert.match(node.process.stderr, /damaged|checked at the next start/);
+        cluster.startNode(node.index);
+      }
+      return sign.test(readFileSync(node.logPath, 'utf8').slice(before));
+    }, { timeout: 60000, every: 100 });
+    await caughtUp(cluster, node);
+    await compare(cluster, 'kept', 15000);
+  };
+
+  const segments = (node) => readdirSync(join(node.dataDir, 'log')).filter((name) => name.startsWith('log-')).sort();
+
+  test('a flipped byte in the middle of the store', () => heals('the store', /set aside/, (node) => {
+    const path = join(node.dataDir, 'store', 'data.mdb');
+    flip(path, Math.floor(statSync(path).size / 2) + 100);
+  }));
+
+  test('a flipped byte in the log', () => heals('the log', /nothing is lost|set aside/, (node) => {
+    const path = join(node.dataDir, 'log', segments(node)[0]);
+    flip(path, 8192 + 40);
+  }));
+
+  test('a store that is gone', () => heals('no store', /set aside/, (node) => {
+    rmSync(join(node.dataDir, 'store'), { recursive: true });
+  }));
+
+  test('a log that is gone', () => heals('no log', /set aside/, (node) => {
+    rmSync(join(node.dataDir, 'log'), { recursive: true });
+  }));
+
+  test('damage at run time ends the process, and its restart heals', async () => {
+    const node = await follower(cluster);
+    await cluster.ready(node);
+    const path = join(node.dataDir, 'store', 'data.mdb');
+    const size = statSync(path).size;
+    for (let at = Math.floor(size / 3); at < size / 2; at += 65536) flip(path, at + 77);
+    node.process.isAskedToEnd = true;
+    await cluster.client(node).all('kept', { deadline: 10000 }).catch(() => {});
+    await until('the node to end', () => !node.process.isRunning, { timeout: 60000 });
+    assert.equal(node.process.result.code, 1);
+    assert.match(node.process.stderr, /store is damaged|checked at the next start/);
+    cluster.startNode(node.index);
+    await caughtUp(cluster, node);
+    await compare(cluster, 'kept', 15000);
+    assert.ok(!existsSync(join(node.dataDir, 'store', 'suspect')));
+  });
+});
