@@ -1,0 +1,61 @@
+// The files under conf/ are right: configurations, unit, alert rules, dashboard.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { DAEMON, ROOT, runDaemon } from './lib/cluster.mjs';
+
+const CONF = join(ROOT, 'conf');
+const lacks = (program) => spawnSync(program, ['--version']).status !== 0 && `no ${program}`;
+const configurations = readdirSync(CONF, { recursive: true }).map(String).filter((name) => /\.(yaml|dist)$/.test(name));
+
+test('every example is a valid configuration', async () => {
+  assert.ok(configurations.length >= 7, configurations.join());
+  for (const name of configurations) {
+    const { code, stderr } = await runDaemon(['-config', join(CONF, name), '-check-config']);
+    assert.equal(code, 0, `${name}: ${stderr}`);
+  }
+});
+
+test('the examples of one cluster differ in what is one node\'s own, and in nothing else', () => {
+  for (const folder of ['local', 'three-hosts']) {
+    const peers = readdirSync(join(CONF, folder)).map((name) => {
+      const text = readFileSync(join(CONF, folder, name), 'utf8');
+      return { id: /node_id: (\S+)/.exec(text)[1], file: name, peers: text.slice(text.indexOf('  peers:')) };
+    });
+    assert.deepEqual(peers.map(({ file }) => file), peers.map(({ id }) => `${id}.yaml`));
+    assert.equal(new Set(peers.map((node) => node.peers)).size, 1, folder);
+  }
+});
+
+test('systemd takes the unit', { skip: lacks('systemd-analyze') }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'raftogram-unit-'));
+  const path = join(folder, 'raftogram.service');
+  writeFileSync(path, readFileSync(join(CONF, 'raftogram.service'), 'utf8').replace('/usr/local/bin/raftogram ', `${DAEMON} `));
+  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', path], { encoding: 'utf8' });
+  rmSync(folder, { recursive: true });
+  const ours = (stdout + stderr).split('\n').filter((line) => line.includes('raftogram'));
+  assert.deepEqual({ status, ours }, { status: 0, ours: [] });
+});
+
+test('Prometheus takes the alert rules', { skip: lacks('promtool') }, () => {
+  const { status, stdout, stderr } = spawnSync('promtool', ['check', 'rules', join(CONF, 'prometheus-alerts.yml')], { encoding: 'utf8' });
+  assert.equal(status, 0, stdout + stderr);
+});
+
+test('the dashboard is JSON, and its panels do not overlap', () => {
+  const { panels } = JSON.parse(readFileSync(join(CONF, 'grafana-dashboard.json'), 'utf8'));
+  assert.equal(new Set(panels.map((panel) => panel.id)).size, panels.length);
+  const taken = new Set();
+  for (const { title, gridPos: { x, y, w, h } } of panels) {
+    assert.ok(x + w <= 24, title);
+    for (let column = x; column < x + w; column++) {
+      for (let line = y; line < y + h; line++) {
+        assert.ok(!taken.has(`${column},${line}`), title);
+        taken.add(`${column},${line}`);
+      }
+    }
+  }
+});
