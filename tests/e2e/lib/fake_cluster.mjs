@@ -100,7 +100,7 @@ class FakeNode {
       response.writeHead(200, {
         'content-type': TYPES[extname(file)] ?? 'application/octet-stream',
         'cache-control': 'no-cache',
-        'content-security-policy': `default-src 'self'; connect-src 'self' ${sources}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'`,
+        'content-security-policy': `default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ${sources}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'`,
         'x-content-type-options': 'nosniff',
       }).end(body);
     } catch {
