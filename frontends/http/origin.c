@@ -16,7 +16,10 @@ static bool split(const char *text, struct place *out)
 {
     const char *end = text + strlen(text);
     const char *host_end = text[0] == '[' ? strchr(text, ']') : strchr(text, ':');
-    if (text[0] == '[' && host_end != NULL) {
+    if (text[0] == '[') {
+        if (host_end == NULL) {
+            return false;
+        }
         host_end++;
     }
     if (host_end == NULL) {

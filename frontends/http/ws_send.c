@@ -179,10 +179,12 @@ static void ask_for_pages(struct ws *ws)
     }
 }
 
-/* Nothing is left that a close should wait for. */
+/* Nothing is left that a close should wait for: when the node shuts down, calls are answered and
+ * subscriptions are told that they ended. */
 static bool may_close(const struct ws *ws)
 {
-    return ws->close_code != 0 && (ws->is_close_now || (ws->calls == 0 && !has_more(ws)));
+    bool is_quiet = ws->calls == 0 && ws->subscription_count == 0 && !has_more(ws);
+    return ws->close_code != 0 && (ws->is_close_now || is_quiet);
 }
 
 int ws_on_writable(struct ws *ws)

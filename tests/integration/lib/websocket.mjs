@@ -136,14 +136,18 @@ export function handshake({ path = '/ws', host = 'localhost', headers = {} } = {
   return `GET ${path} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`;
 }
 
-// Bare bytes over TCP: `received` holds all that came, `frames()` what of it are frames.
+// Bare bytes over TCP: `received` holds all that came before the upgrade, `frames` what came after.
 export class RawSocket {
   constructor(address) {
     const [host, port] = address.split(':');
     this.received = Buffer.alloc(0);
+    this.isUpgraded = false;
+    this.rest = Buffer.alloc(0);
+    this.frames = [];
+    this.texts = [];
     this.isClosed = false;
     this.socket = connect({ host, port: Number(port), allowHalfOpen: true });
-    this.socket.on('data', (data) => { this.received = Buffer.concat([this.received, data]); });
+    this.socket.on('data', (data) => this.take(data));
     this.socket.on('end', () => { this.isEnded = true; this.socket.end(); });
     this.socket.on('close', () => { this.isClosed = true; });
     this.socket.on('error', (error) => { this.error = error; });
@@ -152,40 +156,48 @@ export class RawSocket {
   static async upgraded(address, options) {
     const raw = new RawSocket(address);
     raw.write(handshake(options));
-    const end = await until('the handshake', () => {
-      const at = raw.received.indexOf('\r\n\r\n');
-      return at >= 0 && at + 4;
-    });
-    raw.head = raw.received.subarray(0, end).toString();
-    raw.start = end;
-    if (!raw.head.startsWith('HTTP/1.1 101 ')) throw new Error(raw.received.toString());
+    await until('the handshake', () => raw.received.includes('\r\n\r\n'));
+    if (!raw.isUpgraded) throw new Error(raw.received.toString());
     return raw;
   }
 
   write(data) { this.socket.write(data); }
 
-  frames() {
-    const frames = [];
-    let at = this.start;
-    while (at + 2 <= this.received.length) {
-      const opcode = this.received[at] & 0x0f;
-      let size = this.received[at + 1] & 0x7f;
-      let head = 2;
-      if (size === 126) { size = this.received.readUInt16BE(at + 2); head = 4; }
-      if (size === 127) { size = Number(this.received.readBigUInt64BE(at + 2)); head = 10; }
-      if (at + head + size > this.received.length) break;
-      frames.push({ opcode, payload: this.received.subarray(at + head, at + head + size) });
-      at += head + size;
+  take(data) {
+    if (this.isUpgraded) {
+      this.takeFrames(data);
+      return;
     }
-    return frames;
+    const all = Buffer.concat([this.received, data]);
+    const end = all.indexOf('\r\n\r\n');
+    this.isUpgraded = end >= 0 && all.subarray(0, 13).toString() === 'HTTP/1.1 101 ';
+    this.received = this.isUpgraded ? all.subarray(0, end + 4) : all;
+    if (this.isUpgraded) this.takeFrames(all.subarray(end + 4));
   }
 
-  texts() { return this.frames().filter((item) => item.opcode === OPCODE.text).map((item) => JSON.parse(item.payload.toString())); }
+  takeFrames(data) {
+    this.rest = Buffer.concat([this.rest, data]);
+    while (this.rest.length >= 2) {
+      const opcode = this.rest[0] & 0x0f;
+      let size = this.rest[1] & 0x7f;
+      const head = size === 127 ? 10 : size === 126 ? 4 : 2;
+      if (this.rest.length < head) return;
+      if (size === 126) size = this.rest.readUInt16BE(2);
+      if (size === 127) size = Number(this.rest.readBigUInt64BE(2));
+      if (this.rest.length < head + size) return;
+      const payload = this.rest.subarray(head, head + size);
+      this.frames.push({ opcode, payload });
+      if (opcode === OPCODE.text) this.texts.push(JSON.parse(payload.toString()));
+      this.rest = this.rest.subarray(head + size);
+    }
+  }
+
+  messages() { return this.texts.filter((item) => item.method === 'messages').flatMap((item) => item.params.messages); }
 
   // The code of the close frame; 'none' when the connection ended without one.
   async closeCode() {
     return until('the close', () => {
-      const close = this.frames().find((item) => item.opcode === OPCODE.close);
+      const close = this.frames.find((item) => item.opcode === OPCODE.close);
       if (close) return close.payload.length >= 2 ? close.payload.readUInt16BE(0) : 1005;
       return (this.isClosed || this.isEnded) && 'none';
     });
