@@ -15,7 +15,8 @@ DAEMON_PACKAGES=(
     libprotobuf-dev libwebsockets-dev libjansson-dev libyaml-dev libcmocka-dev libxxhash-dev
     libsystemd-dev uthash-dev
 )
-TEST_PACKAGES=(clang clang-format libclang-rt-14-dev python3 curl ca-certificates git)
+RUN_PACKAGES=(curl)
+TEST_PACKAGES=(clang clang-format libclang-rt-14-dev python3 ca-certificates git chromium)
 
 usage() {
     cat <<'END'
@@ -24,7 +25,7 @@ usage: ./do VERB [ARGUMENT...]
   setup            install the Debian packages that are missing (as root, or through sudo)
   build            build the daemon, raftogramctl and the tests into build/
   run              build, then start the local three-node cluster; Ctrl-C stops it
-  test [STAGE]     everything, or one of: unit layers asan tsan integration
+  test [STAGE]     everything, or one of: unit layers asan tsan integration integration_asan e2e
   sim [ARG...]     the deterministic simulator
   fuzz NAME [ARG...]  build and run the fuzz target tests/fuzz/NAME_fuzz.c (libFuzzer's arguments)
   bench [ARG...]   the load generator
@@ -61,27 +62,37 @@ as_root() {
 
 missing_packages() {
     local package
-    for package in "${DAEMON_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; do
+    for package in "$@"; do
         is_installed "$package" || echo "$package"
     done
-    # Whatever brought node and npm will do; only when they are absent Debian's are taken.
+}
+
+# Whatever brought node and npm will do; only when they are absent Debian's are taken.
+missing_node() {
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
 }
 
-do_setup() {
+# ensure [PACKAGE...]: installs what is missing, and says nothing when nothing is.
+ensure() {
+    (($# > 0)) || return 0
     command -v dpkg-query >/dev/null ||
-        fail "setup knows Debian only; install the likes of: ${DAEMON_PACKAGES[*]}"
-    local missing
-    mapfile -t missing < <(missing_packages)
-    if ((${#missing[@]} == 0)); then
-        say "setup: every package is installed"
-        return
-    fi
-    say "setup: installing ${missing[*]}"
+        fail "setup knows Debian only; install the likes of: $*"
+    say "setup: installing $*"
     as_root apt-get update
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends "${missing[@]}"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+ensure_run() {
+    # shellcheck disable=SC2046
+    ensure $(missing_packages "${DAEMON_PACKAGES[@]}" "${RUN_PACKAGES[@]}")
+}
+
+do_setup() {
+    # shellcheck disable=SC2046
+    ensure $(missing_packages "${DAEMON_PACKAGES[@]}" "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+        missing_node)
+    say "setup: every package is installed"
 }
 
 # ---- build --------------------------------------------------------------------------------------
@@ -101,10 +112,12 @@ configure() {
     }
 }
 
+# do_build [TARGET...]: all without.
 do_build() {
+    ensure_run
     say "build: $BUILD/"
     configure "$BUILD"
-    ninja -C "$BUILD"
+    ninja -C "$BUILD" "$@"
     local program
     for program in raftogram raftogramctl; do
         [[ -x $BUILD/$program ]] || fail "the build made no $BUILD/$program"
@@ -177,7 +190,7 @@ stop_nodes() {
 }
 
 do_run() {
-    do_build
+    do_build raftogram raftogramctl
     local -A pids=()
     local node is_stopping=0 is_up=0 has_died=0
     trap 'is_stopping=1' INT TERM HUP
@@ -256,12 +269,28 @@ stage_integration() {
     )
 }
 
-# The stages that this tree has something for.
+# The daemon under AddressSanitizer: its life, the walk, kills and the WebSocket.
+stage_integration_asan() {
+    configure "$BUILD_ASAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=address,undefined
+    ninja -C "$BUILD_ASAN" raftogram raftogramctl
+    (
+        cd tests/integration
+        RAFTOGRAM_BUILD=$OLDPWD/$BUILD_ASAN node --test --test-concurrency=1 \
+            walk.test.mjs kill.test.mjs errors.test.mjs encodings.test.mjs ws_protocol.test.mjs
+    )
+}
+
+# The page in Chromium.
+stage_e2e() {
+    (
+        cd tests/e2e
+        npm ci --no-audit --no-fund
+        RAFTOGRAM_BUILD=$OLDPWD/$BUILD npm test
+    )
+}
+
 known_stages() {
-    echo unit layers asan tsan
-    if [[ -f tests/integration/package.json ]]; then
-        echo integration
-    fi
+    echo unit layers asan tsan integration integration_asan e2e
 }
 
 run_stage() {
@@ -352,7 +381,7 @@ do_format() {
 
 do_clean() {
     rm -rf "$BUILD" "$BUILD_ASAN" "$BUILD_TSAN" "$BUILD_FUZZ"
-    rm -rf tests/integration/node_modules
+    rm -rf tests/integration/node_modules tests/e2e/node_modules
 }
 
 verb=${1:-help}

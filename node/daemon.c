@@ -39,6 +39,7 @@
 #define DAMAGE_LINGER_NS NS_PER_S       /* leadership is given away before the end */
 #define VERIFY_ROWS 10000
 #define READER_THREADS 2
+#define WEBSOCKET_HEARTBEAT_MS 5000 /* a page notices a node that hangs in a few of these */
 #define FRONTENDS_MAX 4
 
 static const struct frontend *const frontends[] = {
@@ -454,7 +455,7 @@ static int start_frontends(struct daemon *daemon, char *error, size_t error_size
         .max_connections = (uint32_t)config->limits.max_connections,
         .max_subscriptions = (uint32_t)config->limits.max_subscriptions_per_connection,
         .max_calls = (uint32_t)config->limits.max_calls,
-        .heartbeat_ms = 15000,
+        .heartbeat_ms = WEBSOCKET_HEARTBEAT_MS,
         .allowed_origins = daemon->origins,
         .allowed_origin_count = config->websocket.allowed_origin_count,
     };
