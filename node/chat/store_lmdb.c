@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -551,6 +552,12 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
     return 0;
 }
 
+void store_release_pages(const struct lmdb_store *store)
+{
+    const struct store_mapping *map = &store->guard.map;
+    (void)madvise((void *)map->begin, map->end - map->begin, MADV_DONTNEED);
+}
+
 int store_lmdb_copy(struct store *base, const char *path, struct store_meta *meta)
 {
     struct lmdb_store *store = (struct lmdb_store *)base;
@@ -561,6 +568,7 @@ int store_lmdb_copy(struct store *base, const char *path, struct store_meta *met
     const struct store_guard *outer = store_fault_enter(&store->guard);
     int rc = store_error_of(mdb_env_copyfd2(store->env, fd, MDB_CP_COMPACT));
     store_fault_leave(outer);
+    store_release_pages(store);
     if (rc == 0 && fsync(fd) != 0) {
         rc = store_error_of(errno);
     }

@@ -37,6 +37,7 @@ struct store_scrub {
     uint8_t key[ROW_KEY_BYTES_MAX];
     uint8_t item[ROW_SEALED_ITEM_BYTES]; /* in `runs` and `dedupe`: the duplicate of the key */
     struct store_totals seen[ROW_DATABASES];
+    uint64_t unreleased_rows; /* read since store_release_pages() */
 };
 
 struct lmdb_store {
@@ -99,6 +100,10 @@ int store_format_read(struct lmdb_store *store, MDB_txn *txn);
 int store_format_write(struct lmdb_store *store, MDB_txn *txn);
 int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_state *out);
 int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store_state *state);
+
+/* Who has read all of the store has all of it mapped: gives the pages back to the page cache, so
+ * that the process does not seem to grow with its store. */
+void store_release_pages(const struct lmdb_store *store);
 
 int store_commit(struct store *store, const struct store_batch *batch);
 

@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+enum { RELEASE_ROWS = 100000 };
+
 static int compare_keys(const void *a, size_t a_size, const void *b, size_t b_size)
 {
     size_t size = a_size < b_size ? a_size : b_size;
@@ -190,6 +192,7 @@ int store_lmdb_scrub(struct store *base, uint64_t rows_max, bool *is_done)
     if (!store->scrub.is_running) {
         store->scrub = (struct store_scrub){.is_running = true};
     }
+    store->scrub.unreleased_rows += rows_max;
     struct store_read *read;
     int rc = store_read_begin(base, &read);
     if (rc != 0) {
@@ -200,6 +203,10 @@ int store_lmdb_scrub(struct store *base, uint64_t rows_max, bool *is_done)
     rc = scrub_slice(read, rows_max, &is_end);
     store_fault_leave(outer);
     store_read_end(read);
+    if (is_end || store->scrub.unreleased_rows >= RELEASE_ROWS) {
+        store->scrub.unreleased_rows = 0;
+        store_release_pages(store);
+    }
     if (rc != 0 || is_end) {
         store->scrub.is_running = false;
     }
