@@ -85,12 +85,14 @@ static void on_message(void *context, struct bytes message)
     pthread_mutex_lock(&sending->lock);
     bool is_first = answer != NULL && !sending->has_answer;
     uint64_t epoch = sending->epoch;
+    /* The answer may be here before the word that the offer has left: then that tells. */
+    bool is_ready = is_first && !sending->is_sending;
     if (is_first) {
         sending->has_answer = true;
         sending->next_chunk = answer->next_chunk;
     }
     pthread_mutex_unlock(&sending->lock);
-    if (is_first) {
+    if (is_ready) {
         post_ready(sending, epoch, answer->next_chunk);
     }
     if (answer != NULL) {
