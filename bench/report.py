@@ -168,7 +168,7 @@ def print_all(document):
 # ---- the plot ----
 
 WIDTH, HEIGHT = 720, 440
-LEFT, RIGHT, TOP, BOTTOM = 70, 150, 46, 58
+LEFT, RIGHT, TOP, BOTTOM = 70, 180, 56, 58
 COLOURS = {"raftogram": "#0b6bcb", "etcd": "#c2410c", "nats": "#15803d",
            "nats-sync-always": "#7c3aed"}
 LABELS = {"nats": "NATS R3 (no fsync)", "nats-sync-always": "NATS R3 (fsync)",
@@ -215,7 +215,10 @@ def plot(document):
            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
            f'<text x="{LEFT}" y="24" font-size="14" font-weight="600" fill="#111827">'
            f'Writes to three nodes on one machine, {document["options"]["size"]}-byte payloads'
-           '</text>']
+           '</text>',
+           f'<text x="{LEFT}" y="40" font-size="11" fill="#6b7280">{document["machine"]["cores"]} '
+           f'cores shared with the client; load average {document["machine"]["loadAtStart"]:.1f} '
+           'before the run</text>']
     for value in ticks(x_low, x_high):
         out.append(f'<path d="M{x(value):.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#e5e7eb"/>'
                    f'<text x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle" '
@@ -228,8 +231,12 @@ def plot(document):
                'fill="#111827">acknowledged writes a second</text>'
                f'<text transform="translate(18 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
                'text-anchor="middle" fill="#111827">median latency, ms</text>')
-    for system, line in lines.items():
+    for place, (system, line) in enumerate(lines.items()):
         colour = COLOURS.get(system, "#374151")
+        legend = TOP + 14 + 20 * place
+        out.append(f'<path d="M{WIDTH - RIGHT + 12} {legend - 4}h16" stroke="{colour}" '
+                   f'stroke-width="3"/><text x="{WIDTH - RIGHT + 34}" y="{legend}" '
+                   f'font-weight="600" fill="{colour}">{LABELS.get(system, system)}</text>')
         line.sort(key=lambda point: point[2])
         path = "L".join(f"{x(rate):.1f} {y(latency):.1f}" for rate, latency, _ in line)
         out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -237,9 +244,6 @@ def plot(document):
             out.append(f'<circle cx="{x(rate):.1f}" cy="{y(latency):.1f}" r="3.5" fill="{colour}"/>'
                        f'<text x="{x(rate):.1f}" y="{y(latency) - 8:.1f}" font-size="10" '
                        f'text-anchor="middle" fill="{colour}">{in_flight}</text>')
-        rate, latency, _ = line[-1]
-        out.append(f'<text x="{x(rate) + 9:.1f}" y="{y(latency) + 4:.1f}" font-weight="600" '
-                   f'fill="{colour}">{LABELS.get(system, system)}</text>')
     out.append(f'<text x="{WIDTH - 12}" y="{HEIGHT - 14}" text-anchor="end" font-size="10" '
                'fill="#6b7280">small numbers: in flight</text></svg>')
     return "\n".join(out) + "\n"
