@@ -58,6 +58,7 @@ struct http_frontend {
     const char *told_role; /* what connections were told last */
     const char *told_leader_id;
     bool told_quorum;
+    uint64_t process_start_s; /* since 1970; from the first look on it does not waver */
     uint64_t requests_total;
     uint64_t sockets_total;
     uint64_t frames_received_total;

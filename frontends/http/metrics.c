@@ -323,7 +323,7 @@ static bool read_memory(unsigned long *virtual_pages, unsigned long *resident_pa
     return count == 2;
 }
 
-static void append_process(struct buf *out, uint64_t uptime_seconds)
+static void append_process(struct buf *out, struct http_frontend *frontend, uint64_t uptime_seconds)
 {
     struct rusage usage;
     struct rlimit limit;
@@ -347,7 +347,10 @@ static void append_process(struct buf *out, uint64_t uptime_seconds)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         append_gauge(out, "process_max_fds", limit.rlim_cur, "Limit of open file descriptors.");
     }
-    append_gauge(out, "process_start_time_seconds", (uint64_t)time(NULL) - uptime_seconds,
+    if (frontend->process_start_s == 0) {
+        frontend->process_start_s = (uint64_t)time(NULL) - uptime_seconds;
+    }
+    append_gauge(out, "process_start_time_seconds", frontend->process_start_s,
                  "Start of the process, in seconds since 1970.");
 }
 
@@ -371,5 +374,5 @@ void serve_metrics(struct http_frontend *frontend, const struct request *request
     append_calls(out, &metrics);
     append_peers(out, &node);
     append_frontend(out, frontend);
-    append_process(out, node.uptime_seconds);
+    append_process(out, frontend, node.uptime_seconds);
 }

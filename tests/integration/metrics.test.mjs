@@ -186,4 +186,13 @@ describe('metrics', () => {
       for (const name of new Set(named)) assert.ok(known.has(name), `${file}: ${name}`);
     }
   });
+
+  test('the README explains each', async () => {
+    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+    const [, table] = readme.split('### Watching it');
+    for (const name of (await metrics(leader)).keys()) {
+      const [, short] = /^(?:raftogram_)?(.*)$/.exec(name);
+      if (!/^(websocket|process)_/.test(short)) assert.match(table, new RegExp(`\`${short}[\`{]`), name);
+    }
+  });
 });
