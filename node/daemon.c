@@ -65,6 +65,7 @@ struct daemon {
     struct boot boot;
     struct node *node;
     struct peer *peer;
+    struct rpc_loop *rpc_loop; /* of the peers and the gRPC frontend */
     struct dispatch *dispatch;
     void *instances[FRONTENDS_MAX];
     size_t instance_count;
@@ -390,7 +391,13 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
         .receiver = {.post = post_event, .context = daemon->node},
     };
     memcpy(options.cluster_id, state->cluster_id, sizeof(options.cluster_id));
-    int rc = peer_create(&options, &daemon->peer);
+    int rc = rpc_loop_create("rpc", &daemon->rpc_loop);
+    if (rc != 0) {
+        snprintf(error, error_size, "cannot start a thread: %s", error_text(rc));
+        return rc;
+    }
+    options.loop = daemon->rpc_loop;
+    rc = peer_create(&options, &daemon->peer);
     if (rc != 0) {
         snprintf(error, error_size,
                  "%s: cannot listen for other nodes: %s; stop the process that has the address, or "
@@ -446,6 +453,7 @@ static int start_frontends(struct daemon *daemon, char *error, size_t error_size
     }
     struct frontend_options options = {
         .dispatch = daemon->dispatch,
+        .rpc_loop = daemon->rpc_loop,
         .grpc_bind_addr = config->cluster.grpc_bind_addr,
         .http_bind_addr = config->cluster.health_bind_addr,
         .web_root = config->http_web_root,
@@ -526,6 +534,7 @@ static void close_rooms(struct daemon *daemon)
     dispatch_destroy(daemon->dispatch);
     node_destroy(daemon->node);
     peer_destroy(daemon->peer);
+    rpc_loop_destroy(daemon->rpc_loop);
     boot_close(&daemon->boot);
 }
 

@@ -90,7 +90,8 @@ static int start(const struct frontend_options *options, void **out, char *error
     rc = descriptor_set_init(&frontend->descriptors, descriptor_set_of_proto);
     CHECK(rc == 0);
     prepare_busy(frontend);
-    rc = rpc_loop_create("grpc", &frontend->loop);
+    rc = options->rpc_loop != NULL ? rpc_loop_share(options->rpc_loop, &frontend->loop)
+                                   : rpc_loop_create("grpc", &frontend->loop);
     if (rc != 0) {
         goto free_frontend;
     }

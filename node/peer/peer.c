@@ -388,7 +388,8 @@ int peer_create(const struct peer_options *options, struct peer **out)
     if (rc != 0) {
         goto free_peer;
     }
-    rc = rpc_loop_create("peer", &peer->loop);
+    rc = options->loop != NULL ? rpc_loop_share(options->loop, &peer->loop)
+                               : rpc_loop_create("peer", &peer->loop);
     if (rc != 0) {
         goto free_peer;
     }

@@ -29,12 +29,13 @@ struct peer_options {
     bool is_fresh;
     uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES]; /* all zero: not founded */
     uint32_t election_timeout_ms;              /* keepalive and connect timeouts derive from it */
+    struct rpc_loop *loop; /* shared, must outlive the peer; NULL: one of its own */
     struct peer_receiver receiver;
 };
 
 struct peer;
 
-/* Listens; nothing is dialled before peer_start(). Makes its own rpc_loop.
+/* Listens; nothing is dialled before peer_start().
  * Errors: ERR_BUSY (bind_addr is taken or cannot be bound), ERR_NOMEM. */
 int peer_create(const struct peer_options *options, struct peer **out);
 void peer_start(struct peer *peer);

@@ -23,6 +23,7 @@ struct post {
     uint64_t sequence; /* keeps posts of one deadline in order */
     void (*fn)(void *context);
     void *context;
+    struct rpc_loop *owner; /* a loop that shares this one's thread; NULL: the loop itself */
 };
 
 struct rpc_loop {
@@ -39,6 +40,11 @@ struct rpc_loop {
     uint64_t planned_until_ns; /* when the thread looks at the posts again if nothing wakes it */
     bool is_waking;
     bool is_stopping;
+
+    /* A sharing loop has only these; `owned_count` and `is_stopping` are under the host's lock. */
+    struct rpc_loop *host;
+    size_t owned_count; /* posts of ours in the host's heap */
+    pthread_cond_t drained;
 };
 
 static __thread const struct rpc_loop *current_loop;
@@ -66,14 +72,19 @@ uint64_t rpc_timespec_ns(gpr_timespec time)
     return (uint64_t)monotonic.tv_sec * NS_PER_S + (uint64_t)monotonic.tv_nsec;
 }
 
+static const struct rpc_loop *thread_of(const struct rpc_loop *loop)
+{
+    return loop->host != NULL ? loop->host : loop;
+}
+
 grpc_completion_queue *rpc_loop_queue(struct rpc_loop *loop)
 {
-    return loop->queue;
+    return thread_of(loop)->queue;
 }
 
 bool rpc_loop_is_current(const struct rpc_loop *loop)
 {
-    return current_loop == loop;
+    return current_loop == thread_of(loop);
 }
 
 /* ---- the heap of posts ---- */
@@ -113,11 +124,8 @@ static int heap_push(struct rpc_loop *loop, struct post post)
     return 0;
 }
 
-static struct post heap_pop(struct rpc_loop *loop)
+static void heap_sink(struct rpc_loop *loop, size_t at)
 {
-    struct post first = loop->posts[0];
-    loop->posts[0] = loop->posts[--loop->post_count];
-    size_t at = 0;
     for (;;) {
         size_t least = at;
         for (size_t child = 2 * at + 1; child <= 2 * at + 2; child++) {
@@ -126,10 +134,31 @@ static struct post heap_pop(struct rpc_loop *loop)
             }
         }
         if (least == at) {
-            return first;
+            return;
         }
         heap_swap(&loop->posts[at], &loop->posts[least]);
         at = least;
+    }
+}
+
+static struct post heap_pop(struct rpc_loop *loop)
+{
+    struct post first = loop->posts[0];
+    loop->posts[0] = loop->posts[--loop->post_count];
+    heap_sink(loop, 0);
+    return first;
+}
+
+/* Makes all posts of a sharing loop due at once. */
+static void heap_hasten(struct rpc_loop *loop, const struct rpc_loop *owner)
+{
+    for (size_t i = 0; i < loop->post_count; i++) {
+        if (loop->posts[i].owner == owner) {
+            loop->posts[i].deadline_ns = 0;
+        }
+    }
+    for (size_t i = loop->post_count; i > 0; i--) {
+        heap_sink(loop, i - 1);
     }
 }
 
@@ -167,6 +196,9 @@ static void run_posts(struct rpc_loop *loop)
         pthread_mutex_unlock(&loop->lock);
         post.fn(post.context);
         pthread_mutex_lock(&loop->lock);
+        if (post.owner != NULL && --post.owner->owned_count == 0) {
+            pthread_cond_signal(&post.owner->drained);
+        }
     }
     pthread_mutex_unlock(&loop->lock);
 }
@@ -278,12 +310,44 @@ int rpc_loop_create(const char *name, struct rpc_loop **out)
     return 0;
 }
 
+int rpc_loop_share(struct rpc_loop *host, struct rpc_loop **out)
+{
+    CHECK(host->host == NULL);
+    struct rpc_loop *loop = calloc(1, sizeof(*loop));
+    if (loop == NULL) {
+        return ERR_NOMEM;
+    }
+    loop->host = host;
+    pthread_cond_init(&loop->drained, NULL);
+    *out = loop;
+    return 0;
+}
+
+static void destroy_sharing(struct rpc_loop *loop)
+{
+    struct rpc_loop *host = loop->host;
+    pthread_mutex_lock(&host->lock);
+    loop->is_stopping = true;
+    heap_hasten(host, loop);
+    wake(host);
+    while (loop->owned_count > 0) {
+        pthread_cond_wait(&loop->drained, &host->lock);
+    }
+    pthread_mutex_unlock(&host->lock);
+    pthread_cond_destroy(&loop->drained);
+    free(loop);
+}
+
 void rpc_loop_destroy(struct rpc_loop *loop)
 {
     if (loop == NULL) {
         return;
     }
     CHECK(!rpc_loop_is_current(loop));
+    if (loop->host != NULL) {
+        destroy_sharing(loop);
+        return;
+    }
     pthread_mutex_lock(&loop->lock);
     loop->is_stopping = true;
     wake(loop);
@@ -301,17 +365,22 @@ void rpc_loop_destroy(struct rpc_loop *loop)
 int rpc_loop_post(struct rpc_loop *loop, uint64_t deadline_ns, void (*fn)(void *context),
                   void *context)
 {
-    pthread_mutex_lock(&loop->lock);
+    bool is_sharing = loop->host != NULL;
+    struct rpc_loop *host = is_sharing ? loop->host : loop;
+    struct post post = {deadline_ns, 0, fn, context, is_sharing ? loop : NULL};
+    pthread_mutex_lock(&host->lock);
+    post.sequence = host->post_sequence;
     int rc = ERR_CLOSED;
-    if (!loop->is_stopping) {
-        rc = heap_push(loop, (struct post){deadline_ns, loop->post_sequence, fn, context});
+    if (!host->is_stopping && !loop->is_stopping) {
+        rc = heap_push(host, post);
     }
     if (rc == 0) {
-        loop->post_sequence++;
-        if (deadline_ns < loop->planned_until_ns && !rpc_loop_is_current(loop)) {
-            wake(loop);
+        host->post_sequence++;
+        loop->owned_count += is_sharing ? 1 : 0;
+        if (deadline_ns < host->planned_until_ns && !rpc_loop_is_current(loop)) {
+            wake(host);
         }
     }
-    pthread_mutex_unlock(&loop->lock);
+    pthread_mutex_unlock(&host->lock);
     return rc;
 }

@@ -22,6 +22,10 @@ struct rpc_loop;
 /* Starts a thread named `name` (15 characters at most). The first loop calls grpc_init().
  * Errors: ERR_NOMEM, ERR_IO. */
 int rpc_loop_create(const char *name, struct rpc_loop **out);
+/* A loop on the thread of `host`, which must outlive it: for rooms of one process whose calls come
+ * one after the other. gRPC's poller lets one thread at a time wait for all connections, so that
+ * two threads would wake each other for each event. Errors: ERR_NOMEM. */
+int rpc_loop_share(struct rpc_loop *host, struct rpc_loop **out);
 /* Waits for the thread. Servers, channels and references to calls must be gone. Accepts NULL. */
 void rpc_loop_destroy(struct rpc_loop *loop);
 /* Runs `fn(context)` on the loop's thread, once, at `deadline_ns` of the monotonic clock (0: as

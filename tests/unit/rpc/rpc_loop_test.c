@@ -79,12 +79,32 @@ static void test_destroy_runs_what_was_not_due(void **state)
     assert_int_equal(ran, 2);
 }
 
+static void test_a_sharing_loop_runs_its_own_posts_when_it_is_destroyed(void **state)
+{
+    struct rpc_loop *sharing;
+    assert_int_equal(rpc_loop_share(loop, &sharing), 0);
+    struct job of_host = {.number = 1};
+    struct job of_sharing = {.number = 0};
+    uint64_t never_ns = now_ns() + 3600 * NS_PER_S;
+    assert_int_equal(rpc_loop_post(loop, never_ns, run_job, &of_host), 0);
+    assert_int_equal(rpc_loop_post(sharing, never_ns, run_job, &of_sharing), 0);
+    rpc_loop_destroy(sharing);
+    assert_int_equal(ran, 1);
+    assert_int_equal(order[0], 0);
+    rpc_loop_destroy(loop);
+    assert_int_equal(ran, 2);
+    assert_int_equal(order[1], 1);
+    loop = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_posts_run_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_posts_run_by_deadline_and_not_before, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reposting_ends_with_the_loop, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_sharing_loop_runs_its_own_posts_when_it_is_destroyed,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroy_runs_what_was_not_due, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
