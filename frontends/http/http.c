@@ -30,19 +30,28 @@ void task_post(struct http_frontend *frontend, struct task *task)
     }
 }
 
+/* NULL when the list is empty. From here on the task may be posted again. */
+static struct task *take_task(struct http_frontend *frontend, struct list *tasks)
+{
+    pthread_mutex_lock(&frontend->lock);
+    struct list *link = list_pop_front(tasks);
+    struct task *task = link != NULL ? LIST_ENTRY(link, struct task, link) : NULL;
+    if (task != NULL) {
+        task->is_posted = false;
+    }
+    pthread_mutex_unlock(&frontend->lock);
+    return task;
+}
+
 static void run_tasks(struct http_frontend *frontend)
 {
-    struct list tasks;
+    struct list tasks; /* what comes from now on waits for the next turn */
     list_init(&tasks);
     pthread_mutex_lock(&frontend->lock);
     list_splice_back(&tasks, &frontend->inbox);
-    LIST_FOR_EACH (link, &tasks) {
-        LIST_ENTRY(link, struct task, link)->is_posted = false;
-    }
     pthread_mutex_unlock(&frontend->lock);
-    struct list *link;
-    while ((link = list_pop_front(&tasks)) != NULL) {
-        struct task *task = LIST_ENTRY(link, struct task, link);
+    struct task *task;
+    while ((task = take_task(frontend, &tasks)) != NULL) {
         task->run(task);
     }
 }
