@@ -45,6 +45,19 @@ test('Prometheus takes the alert rules', { skip: lacks('promtool') }, () => {
   assert.equal(status, 0, stdout + stderr);
 });
 
+test('Prometheus takes every query of the dashboard', { skip: lacks('promtool') }, () => {
+  const { panels } = JSON.parse(readFileSync(join(CONF, 'grafana-dashboard.json'), 'utf8'));
+  const rules = panels.flatMap(({ targets = [] }) => targets).map(({ expr }, i) => ({ record: `query:${i}`,
+    expr: expr.replaceAll('$__rate_interval', '5m').replaceAll(/\$(job|instance)/g, '.*') }));
+  assert.ok(rules.length > 20);
+  const folder = mkdtempSync(join(tmpdir(), 'raftogram-rules-'));
+  const path = join(folder, 'rules.yml');
+  writeFileSync(path, JSON.stringify({ groups: [{ name: 'dashboard', rules }] }));
+  const { status, stdout, stderr } = spawnSync('promtool', ['check', 'rules', path], { encoding: 'utf8' });
+  rmSync(folder, { recursive: true });
+  assert.equal(status, 0, stdout + stderr);
+});
+
 test('the dashboard is JSON, and its panels do not overlap', () => {
   const { panels } = JSON.parse(readFileSync(join(CONF, 'grafana-dashboard.json'), 'utf8'));
   assert.equal(new Set(panels.map((panel) => panel.id)).size, panels.length);
