@@ -47,9 +47,8 @@ void ws_expect_fault(struct ws *ws)
     }
 }
 
-/* Hangs up without another word; to return 0 after. A callback that returns -1 would have
- * libwebsockets send a close frame of its own. */
-static void hang_up(struct ws *ws)
+/* A callback that returns -1 would have libwebsockets send a close frame of its own. */
+void ws_hang_up(struct ws *ws)
 {
     lws_set_timeout(ws->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
@@ -80,7 +79,7 @@ void ws_on_timer(struct ws *ws)
     uint64_t now = now_ns();
     if (ws->close_code != 0) {
         if (now >= ws->close_since_ns + WS_CLOSE_WAIT_NS) {
-            hang_up(ws);
+            ws_hang_up(ws);
         } else {
             set_timer(ws, now);
         }
@@ -91,7 +90,7 @@ void ws_on_timer(struct ws *ws)
         ws->is_heartbeat_due = true;
     }
     if (ws->is_ping_sent && !ws->is_paused && now >= ws->ping_sent_ns + WS_PONG_WAIT_NS) {
-        hang_up(ws); /* dead */
+        ws_hang_up(ws); /* dead */
         return;
     }
     if (!ws->is_ping_sent && now >= ws->last_received_ns + WS_IDLE_PING_NS) {
@@ -255,7 +254,7 @@ static bool is_close_code(unsigned code)
 void ws_on_close_frame(struct ws *ws, struct bytes payload)
 {
     if (ws->is_close_sent) {
-        hang_up(ws);
+        ws_hang_up(ws);
         return;
     }
     const uint8_t *data = payload.data;
@@ -268,5 +267,5 @@ void ws_on_close_frame(struct ws *ws, struct bytes payload)
     }
     /* Answered here and now: what libwebsockets would send knows nothing of these codes. */
     (void)ws_write_close(ws, (int)code, "");
-    hang_up(ws);
+    ws_hang_up(ws);
 }

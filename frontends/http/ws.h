@@ -102,6 +102,8 @@ void ws_close(struct ws *ws, int code, const char *reason, bool is_now);
  * from where it also keeps what a ping held, so this is to be said again whenever a pong may have
  * gone. */
 void ws_expect_fault(struct ws *ws);
+/* Hangs up without another word, soon. */
+void ws_hang_up(struct ws *ws);
 /* Stops or resumes reading, as the bounds have it. */
 void ws_regulate(struct ws *ws);
 
@@ -115,6 +117,8 @@ struct bytes ws_text_of(const struct buf *text);
 void ws_send(struct ws *ws, struct buf *text);
 /* Returns -1 when the connection is broken. */
 int ws_on_writable(struct ws *ws);
+/* Sends what waits without a turn through poll(2), for what comes on the service thread. */
+void ws_flush(struct ws *ws);
 /* Writes a close frame at once; nothing is sent after it. */
 int ws_write_close(struct ws *ws, int code, const char *reason);
 /* Frees what was not sent. */

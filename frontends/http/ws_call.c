@@ -201,10 +201,7 @@ static void finish_call(struct task *task)
     }
     finish_reply(&reply, &call->answer);
     ws_batch_release(call->batch);
-    ws_regulate(ws);
-    if (ws->close_code != 0 && ws->wsi != NULL) {
-        lws_callback_on_writable(ws->wsi); /* it may have waited for this call */
-    }
+    ws_flush(ws);
     free(call);
     ws_unref(ws);
 }

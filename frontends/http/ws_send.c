@@ -187,18 +187,16 @@ static bool may_close(const struct ws *ws)
     return ws->close_code != 0 && (ws->is_close_now || is_quiet);
 }
 
-int ws_on_writable(struct ws *ws)
+static int write_all(struct ws *ws)
 {
     int rc = 0;
     if (ws->is_close_sent) {
         return 0;
     }
-    ws_expect_fault(ws);
-    for (int i = 0; i < WS_FRAMES_MAX && rc == 0 && !may_close(ws) && has_more(ws); i++) {
-        if (lws_send_pipe_choked(ws->wsi)) {
-            lws_callback_on_writable(ws->wsi);
-            return 0;
-        }
+    /* What the socket did not take lies with libwebsockets, which calls again when it is gone. */
+    for (int i = 0; i < WS_FRAMES_MAX && rc == 0 && !may_close(ws) && has_more(ws) &&
+                    !lws_partial_buffered(ws->wsi);
+         i++) {
         rc = write_next(ws);
     }
     if (rc != 0) {
@@ -208,7 +206,7 @@ int ws_on_writable(struct ws *ws)
         return ws_write_close(ws, ws->close_code, ws->close_reason);
     }
     ws_regulate(ws);
-    if (lws_send_pipe_choked(ws->wsi)) {
+    if (lws_partial_buffered(ws->wsi)) {
         lws_callback_on_writable(ws->wsi); /* pages are asked for then */
         return 0;
     }
@@ -217,4 +215,20 @@ int ws_on_writable(struct ws *ws)
         lws_callback_on_writable(ws->wsi);
     }
     return 0;
+}
+
+int ws_on_writable(struct ws *ws)
+{
+    ws_expect_fault(ws); /* a pong has gone before this call */
+    return write_all(ws);
+}
+
+void ws_flush(struct ws *ws)
+{
+    if (ws->wsi == NULL || lws_partial_buffered(ws->wsi)) {
+        return; /* it is called when it may go on */
+    }
+    if (write_all(ws) != 0) {
+        ws_hang_up(ws);
+    }
 }

@@ -274,7 +274,7 @@ void ws_subscription_run_page(struct task *task)
     CHECK(subscription->page == NULL);
     subscription->page = page;
     list_push_back(&subscription->ws->ready, &subscription->ready_link);
-    lws_callback_on_writable(subscription->ws->wsi);
+    ws_flush(subscription->ws);
 }
 
 void ws_subscription_append_page(const struct ws_subscription *subscription, struct buf *out)

@@ -75,7 +75,17 @@ describe('WebSocket frames', () => {
     raw.write(frame(OPCODE.ping, 'between'));
     raw.write(frame(OPCODE.continuation, text.subarray(middle)));
     await until('the answer', () => raw.texts.find((item) => item.id === 'ö'));
-    assert.ok(raw.frames.some((item) => item.opcode === OPCODE.pong && item.payload.toString() === 'between'));
+    await until('the pong', () => raw.frames.find((item) => item.opcode === OPCODE.pong));
+    assert.equal(raw.frames.find((item) => item.opcode === OPCODE.pong).payload.toString(), 'between');
+    raw.destroy();
+  });
+
+  test('a pong holds what the ping held, whatever goes out meanwhile', async () => {
+    const raw = await RawSocket.upgraded(address);
+    for (let i = 0; i < 200; i++) raw.write(Buffer.concat([frame(OPCODE.text, call(i, 'Read', { key: 'x' })), frame(OPCODE.ping, `ping ${i}`)]));
+    await until('the answers', () => raw.texts.filter((item) => item.result).length === 200);
+    await until('a pong', () => raw.frames.some((item) => item.opcode === OPCODE.pong));
+    for (const item of raw.frames) if (item.opcode === OPCODE.pong) assert.match(item.payload.toString(), /^ping \d+$/);
     raw.destroy();
   });
 
