@@ -340,7 +340,7 @@ static void note_bytes(struct lmdb_store *store)
     MDB_stat stat;
     CHECK(mdb_env_info(store->env, &info) == 0);
     CHECK(mdb_env_stat(store->env, &stat) == 0);
-    store->bytes_max = info.me_mapsize;
+    atomic_store(&store->bytes_max, info.me_mapsize);
     atomic_store(&store->bytes_used, (info.me_last_pgno + 1) * stat.ms_psize);
 }
 
@@ -451,7 +451,7 @@ static void lmdb_get_stats(struct store *base, struct store_stats *out)
 {
     struct lmdb_store *store = (struct lmdb_store *)base;
     *out = (struct store_stats){.bytes_used = atomic_load(&store->bytes_used),
-                                .bytes_max = store->bytes_max,
+                                .bytes_max = atomic_load(&store->bytes_max),
                                 .last_commit_ns = atomic_load(&store->last_commit_ns),
                                 .commits = atomic_load(&store->commits)};
 }

@@ -63,7 +63,7 @@ struct lmdb_store {
     atomic_uint_least64_t bytes_used;
     atomic_uint_least64_t last_commit_ns;
     atomic_uint_least64_t commits;
-    uint64_t bytes_max;
+    atomic_uint_least64_t bytes_max;
 };
 
 struct store_read {
