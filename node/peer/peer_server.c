@@ -120,6 +120,8 @@ void peer_check_header(struct peer *peer, const struct peer_header *header, raft
     } else if (from == RAFT_NO_MEMBER) {
         refuse(refusal, code, "%s is not among the peers that %s is configured with", claimed.text,
                self);
+    } else if (header->incarnation == 0) {
+        refuse(refusal, code, "%s does not say which data_dir it has", claimed.text);
     } else if (header->membership_hash != peer->membership_hash) {
         refuse(refusal, code,
                "%s and %s are configured with different peers (hash %016" PRIx64 " and %016" PRIx64

@@ -48,6 +48,9 @@ static void test_a_hello_that_does_not_fit_is_refused_with_the_reason(void **sta
     header.from_node_id = bytes_of_text("stran\nger");
     expect_refused(&cluster, &header, code, "stran?ger is not among the peers");
     header = hello_of(&cluster, 1, 0);
+    header.incarnation = 0;
+    expect_refused(&cluster, &header, code, "node2 does not say which data_dir it has");
+    header = hello_of(&cluster, 1, 0);
     header.membership_hash++;
     expect_refused(&cluster, &header, code, "node2 and node1 are configured with different peers");
     header = hello_of(&cluster, 1, 0);
