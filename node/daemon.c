@@ -522,6 +522,9 @@ static void stop_frontends(struct daemon *daemon)
 
 static void close_rooms(struct daemon *daemon)
 {
+    if (daemon->node != NULL && daemon->instance_count > 0) {
+        node_fail_all(daemon->node); /* no turn comes any more: their calls would wait for ever */
+    }
     stop_frontends(daemon);
     stop_jobs(daemon);
     stop_store(daemon);

@@ -227,7 +227,9 @@ int node_create(const struct node_options *options, struct node **out, char *err
     node->leader_commit = UINT64_MAX;
     node->leaderless_since_ns = node->now_ns;
     node->expire_at_ns = UINT64_MAX;
-    node->next_forward_id = 1;
+    /* A leader may still answer what an earlier process of this node forwarded: no id of ours may
+     * be one of those. */
+    node->next_forward_id = options->seed;
     node->is_eligible = true;
     node->applied_index = chat_durable_applied(node->chat);
     node->commit_index = node->applied_index;
@@ -878,6 +880,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node->transport->ops->flush(node->transport);
     node_compact(node);
     (void)wal_maintain(node->wal);
+    node_look_for_room(node);
     publish_status(node);
     return next_turn_ns(node);
 }

@@ -73,6 +73,7 @@ struct node_request {
     uint64_t forward_id;
     raft_member forward_peer;
     bool has_caller_deadline;
+    bool is_unsure;     /* sent to a leader that was lost: it may be applied without us */
     bool was_confirmed; /* READ: the index is known, only applying is awaited */
 };
 
@@ -90,7 +91,7 @@ struct node_options {
     uint64_t election_timeout_ns;
     uint64_t heartbeat_interval_ns;
     uint32_t requests_max; /* waiting and pending together; more are OVERLOADED */
-    uint64_t seed;
+    uint64_t seed;         /* another one in each process */
     const struct clock *clock;
     struct wal *wal;   /* open and clean; the caller's */
     bool is_new;       /* the data_dir was empty before this start */
@@ -155,7 +156,8 @@ void node_set_store_full(struct node *node, bool is_full);
 void node_drain(struct node *node);
 /* Any thread: draining, not the leader any more (or nobody can take over), nothing pending. */
 bool node_is_drained(const struct node *node);
-/* Node thread: ends every request (NODE_COMMIT_UNKNOWN if proposed, else NODE_DRAINING). */
+/* Node thread, after the last turn: ends every request (NODE_COMMIT_UNKNOWN if proposed, else
+ * NODE_DRAINING), and takes no more. */
 void node_fail_all(struct node *node);
 /* Node thread: whether this node may campaign (no: its disk is full). */
 void node_set_eligible(struct node *node, bool is_eligible);

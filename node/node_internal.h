@@ -206,6 +206,8 @@ void node_set_fatal(struct node *node, const char *format, ...)
 /* node_requests.c */
 
 void node_admit(struct node *node, struct node_request *request);
+/* Ends the state of a full disk once there is room, also where nothing is proposed. */
+void node_look_for_room(struct node *node);
 /* Proposes or forwards what waits, asks for read indexes. */
 void node_push_requests(struct node *node);
 /* The entry at `index` with `term` was applied with this result. */

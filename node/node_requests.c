@@ -12,7 +12,9 @@
 
 void node_finish_request(struct node *node, struct node_request *request, enum node_outcome outcome)
 {
-    request->outcome = outcome;
+    /* That nothing was proposed is true of the last try only. */
+    bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
+    request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
     request->leader = node->leader;
     if (request->kind == NODE_REQUEST_COMMAND) {
         node->proposals_pending--;
@@ -149,6 +151,7 @@ static void admit_transfer(struct node *node, struct node_request *request)
 void node_admit(struct node *node, struct node_request *request)
 {
     request->submitted_ns = node->now_ns;
+    request->is_unsure = false;
     request->has_caller_deadline = request->deadline_ns != UINT64_MAX;
     if (request->deadline_ns > node->now_ns + NODE_REQUEST_MAX_NS) {
         request->deadline_ns = node->now_ns + NODE_REQUEST_MAX_NS;
@@ -202,6 +205,22 @@ static bool log_has_room(struct node *node, uint64_t bytes)
         node_set_eligible(node, has_room);
     }
     return has_room;
+}
+
+/* Room for a batch of the largest size, or for `command_bytes` if that is more. */
+static bool has_room_for_batch(struct node *node, uint64_t command_bytes)
+{
+    uint64_t bytes =
+        command_bytes > NODE_PROPOSE_BYTES_MAX ? command_bytes : NODE_PROPOSE_BYTES_MAX;
+    return log_has_room(node, bytes + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES);
+}
+
+void node_look_for_room(struct node *node)
+{
+    /* It does not lead any more, nor would it campaign: nothing else asks. */
+    if (node->is_log_full) {
+        (void)has_room_for_batch(node, 0);
+    }
 }
 
 /* Takes from `waiting` what fits in one batch, in order. */
@@ -259,9 +278,7 @@ static void propose(struct node *node)
         return;
     }
     const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
-    uint64_t bytes =
-        first->command_size > NODE_PROPOSE_BYTES_MAX ? first->command_size : NODE_PROPOSE_BYTES_MAX;
-    if (!log_has_room(node, bytes + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES)) {
+    if (!has_room_for_batch(node, first->command_size)) {
         finish_all(node, &node->waiting, NODE_DISK_FULL);
         return;
     }
@@ -387,6 +404,7 @@ void node_peer_lost(struct node *node, raft_member peer)
             continue;
         }
         if (request->may_repeat) {
+            request->is_unsure = true;
             requeue(node, request);
         } else {
             node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
@@ -656,8 +674,23 @@ void node_expire(struct node *node)
     }
 }
 
+static void close_inbox(struct node *node)
+{
+    struct list last;
+    list_init(&last);
+    pthread_mutex_lock(&node->inbox_lock);
+    node->is_closed = true;
+    list_splice_back(&last, &node->inbox_requests);
+    pthread_mutex_unlock(&node->inbox_lock);
+    struct list *link;
+    while ((link = list_pop_front(&last)) != NULL) {
+        node_admit(node, LIST_ENTRY(link, struct node_request, link));
+    }
+}
+
 void node_fail_all(struct node *node)
 {
+    close_inbox(node);
     finish_all(node, &node->waiting, NODE_DRAINING);
     finish_all(node, &node->pending, NODE_COMMIT_UNKNOWN);
     finish_all(node, &node->forwarded, NODE_COMMIT_UNKNOWN);

@@ -1,7 +1,7 @@
 // Nodes without a quorum: what they refuse, how, and after how long.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Cluster, until } from './lib/cluster.mjs';
+import { Cluster, delay, until } from './lib/cluster.mjs';
 import { errorDetails, grpc, refusal, refused } from './lib/messenger.mjs';
 
 const NO_QUORUM = { code: 'UNAVAILABLE', reason: 'NO_QUORUM' };
@@ -206,5 +206,26 @@ describe('a leader whose followers fall silent', () => {
     }
     await Promise.all(pages);
     await cluster.leader();
+  });
+});
+
+describe('a leader that takes forwarded writes with it', () => {
+  let cluster;
+
+  before(async () => { cluster = await Cluster.start(); });
+  after(async () => { await cluster?.destroy(); });
+
+  test('what was sent to it is COMMIT_UNKNOWN, repeatable or not, and never UNAVAILABLE', async () => {
+    const leader = await cluster.leader();
+    const [node, other] = cluster.followersOf(leader);
+    const client = cluster.client(node);
+    await cluster.client(leader).createChannel({ channelId: 'c' });
+    await client.send({ channelId: 'c' }, forward);
+    other.process.pause();
+    leader.process.pause();
+    const calls = ['', 'repeatable'].map((clientMessageId) => refusal(client.send({ channelId: 'c', clientMessageId }, forward)));
+    await delay(100);
+    await cluster.kill(leader.index);
+    for (const outcome of await Promise.all(calls)) assert.deepEqual(outcome, { code: 'ABORTED', reason: 'COMMIT_UNKNOWN' });
   });
 });
