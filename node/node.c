@@ -427,7 +427,7 @@ static bool has_room_for(struct node *node, const struct raft_message *message)
         return true;
     }
     node_save(node);
-    (void)wal_maintain(node->wal);
+    node_maintain_log(node);
     return node->fatal[0] == '\0' && wal_has_room(node->wal, bytes);
 }
 
@@ -879,7 +879,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     send_checkpoint(node);
     node->transport->ops->flush(node->transport);
     node_compact(node);
-    (void)wal_maintain(node->wal);
+    node_maintain_log(node);
     node_look_for_room(node);
     publish_status(node);
     return next_turn_ns(node);

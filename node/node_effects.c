@@ -183,6 +183,17 @@ static void send_held(struct node *node)
     }
 }
 
+void node_maintain_log(struct node *node)
+{
+    if (node->now_ns < node->maintain_ns) {
+        return;
+    }
+    if (wal_maintain(node->wal) != 0) {
+        /* Each try fills what room there is for a moment: not in every turn. */
+        node->maintain_ns = node->now_ns + NODE_MAINTAIN_RETRY_NS;
+    }
+}
+
 /* Raft section 5: nothing that depends on a save leaves before the save is durable. What does not
  * depend on it leaves first, so that the followers' disks work beside ours. */
 void node_save(struct node *node)

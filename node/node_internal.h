@@ -18,6 +18,7 @@
 #define NODE_CHECKPOINT_ENTRIES 1024u    /* how often apply hashes are compared */
 #define NODE_CHECKPOINTS_MAX 64u
 #define NODE_RETRY_NS (10 * NS_PER_MS) /* before a refused read or forward is tried again */
+#define NODE_MAINTAIN_RETRY_NS NS_PER_S
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
 #define NODE_HOLD_BYTES_MAX (1u << 30) /* of log on the disk; beyond it nothing is held back */
@@ -155,6 +156,7 @@ struct node {
     bool was_not_fresh;
     bool is_changed;
     uint64_t drain_retry_ns;
+    uint64_t maintain_ns;    /* not before: the log found no room for a segment */
     uint64_t missing_log_ns; /* when to say again who is missing */
     uint64_t compact_at_ns;  /* when to look again whether the log can be cut */
     raft_index compacted_at; /* what was applied when it was cut last */
@@ -197,6 +199,8 @@ int node_step(struct node *node, struct raft_event *event);
 /* Sends what is durable, writes the log, sends the rest. At the end of a turn, and before the log
  * would have to take more than fits in one frame. */
 void node_save(struct node *node);
+/* Makes room in the log ahead of need. */
+void node_maintain_log(struct node *node);
 void node_apply(struct node *node);
 /* The cluster's id is that of the config, for the log and for the peers. */
 void node_founded(struct node *node);

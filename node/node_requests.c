@@ -192,7 +192,7 @@ static bool log_has_room(struct node *node, uint64_t bytes)
 {
     bool has_room = wal_has_room(node->wal, bytes + NODE_LOG_SLACK_BYTES);
     if (!has_room) {
-        (void)wal_maintain(node->wal);
+        node_maintain_log(node);
         has_room = wal_has_room(node->wal, bytes + NODE_LOG_SLACK_BYTES);
     }
     if (has_room == node->is_log_full) {
