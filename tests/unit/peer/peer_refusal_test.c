@@ -2,7 +2,10 @@
 #include "base/log.h"
 #include "peer_testing.h"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 static const uint8_t cluster_a[RAFT_CLUSTER_ID_BYTES] = {0xaa, 1};
 static const uint8_t cluster_b[RAFT_CLUSTER_ID_BYTES] = {0xbb, 2};
@@ -178,10 +181,15 @@ static void test_both_sides_log_the_reason_once(void **state)
     cluster_init(&cluster, 2);
     memcpy(cluster.nodes[0].options.cluster_id, cluster_a, sizeof(cluster_a));
     memcpy(cluster.nodes[1].options.cluster_id, cluster_b, sizeof(cluster_b));
-    FILE *lines = tmpfile();
+    /* Two descriptions of one file: reading must not move where the log writes. */
+    char path[] = "/tmp/raftogram-peer-log-XXXXXX";
+    int log_fd = mkostemp(path, O_APPEND);
+    assert_true(log_fd >= 0);
+    FILE *lines = fopen(path, "r");
     assert_non_null(lines);
+    assert_int_equal(unlink(path), 0);
     log_init(false, LOG_LEVEL_WARN);
-    log_set_fd(fileno(lines));
+    log_set_fd(log_fd);
     node_start(&cluster.nodes[1]);
     node_start(&cluster.nodes[0]);
     const char *reason = "node1 belongs to cluster aa01";
@@ -202,6 +210,7 @@ static void test_both_sides_log_the_reason_once(void **state)
     log_init(true, LOG_LEVEL_ERROR);
     log_set_fd(2);
     fclose(lines);
+    close(log_fd);
 }
 
 static void test_membership_is_the_set_of_node_ids(void **state)
