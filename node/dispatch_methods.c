@@ -119,8 +119,6 @@ static bool create_channel_prepare(struct work *work)
         .channel_id = bytes_of_text(request->channel_id),
         .name = bytes_of_text(request->name),
     };
-    /* Whoever repeats the creation of a named channel gets the same channel. */
-    work->request.may_repeat = request->channel_id[0] != '\0';
     return refuse_command(work,
                           command_check(&command, work->dispatch->options.max_payload_bytes)) &&
            prepare_command(work, &command);
