@@ -93,7 +93,9 @@ static bool load_entries(struct node *node, struct raft_message *message)
     }
     size_t offset = 0;
     for (uint32_t i = 0; i < count; i++) {
-        node->entry_scratch[i].data = node->payload_scratch.data + offset;
+        /* A no-op has no payload, and a batch of them no buffer. */
+        const uint8_t *payload = node->payload_scratch.data;
+        node->entry_scratch[i].data = payload == NULL ? NULL : payload + offset;
         offset += node->entry_scratch[i].size;
     }
     message->append_request.entries = node->entry_scratch;

@@ -306,7 +306,7 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
             buf_append(&request->result_text, result->name.data, result->name.size);
             const uint8_t *text = request->result_text.data;
             request->result.channel_id.data = text;
-            request->result.name.data = text + result->channel_id.size;
+            request->result.name.data = text == NULL ? NULL : text + result->channel_id.size;
         }
         node_finish_request(node, request,
                             buf_failed(&request->result_text) ? NODE_COMMIT_UNKNOWN : NODE_OK);
