@@ -254,14 +254,14 @@ describe('errors of gRPC calls', () => {
     for (const call of [() => client.send({ channelId: 'c' }, { deadline: -1 }), () => client.history({ channelId: 'c' }, { deadline: -1 })]) {
       assert.equal((await refused(call())).code, grpc.status.DEADLINE_EXCEEDED);
     }
-    // The server's own word for it, from one too short to be met; it may be done before the timer fires.
-    const answer = await http2Call(leader.grpc, `${MESSENGER}/SendMessage`, frame(fieldBytes(1, 'c')), { headers: { 'grpc-timeout': '1n' } });
-    assert.match(answer.trailers['grpc-status'] ?? '4', /^[04]$/);
   });
 
   test('a deadline is kept while the quorum is gone', async () => {
     for (const node of cluster.followersOf(leader)) node.process.pause();
     try {
+      // The server's own word for it, on a call that nothing can answer.
+      const answer = await http2Call(leader.grpc, `${MESSENGER}/SendMessage`, frame(fieldBytes(1, 'c')), { headers: { 'grpc-timeout': '50m' } });
+      assert.equal(answer.trailers['grpc-status'] ?? '4', '4');
       const begin = Date.now();
       const error = await refused(client.send({ channelId: 'c' }, { deadline: 300 }));
       assert.ok(Date.now() - begin < 2000);
