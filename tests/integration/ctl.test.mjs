@@ -386,7 +386,10 @@ describe('each verb against a cluster', () => {
 
   test('on a terminal a value cannot send escape codes, and Ctrl-C ends tail', async () => {
     await client.propose({ op: 'SET', key: 'evil', value: 'a\u001b[31mb' });
-    const terminal = (line) => new Command('script', ['-qec', line, '/dev/null'], { input: null });
+    // script runs its line in $SHELL. dash, which it takes where that is not set, dies of the Ctrl-C
+    // with its child, however that ended; bash asks the child first.
+    const terminal = (line) => new Command('script', ['-qec', line, '/dev/null'],
+      { input: null, env: { SHELL: '/bin/bash' } });
     const get = terminal(`'${CTL}' get evil -addr ${leader.grpc}`);
     assert.equal((await get.exited).code, 0);
     assert.equal(get.text, 'a\\x1b[31mb\r\n');
