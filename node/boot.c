@@ -158,7 +158,9 @@ static int mend_store(struct boot *boot, const struct boot_options *options,
                       const struct wal_report *report, char *error, size_t error_size)
 {
     log_error("boot", "the store is damaged", LOG_STR("reason", error));
-    bool is_log_whole = report->condition != WAL_DAMAGED && wal_first_index(boot->wal) == 1;
+    /* An empty log beside a store that holds something is one that was lost. */
+    bool is_log_whole = report->condition != WAL_DAMAGED && report->condition != WAL_NEW &&
+                        wal_first_index(boot->wal) == 1;
     if (options->is_alone && !is_log_whole) {
         char what[256];
         snprintf(what, sizeof(what), "the store is damaged: %.200s", error);

@@ -303,6 +303,51 @@ static void test_alone_a_misfit_is_refused_with_the_remedy(void **state)
     assert_non_null(strstr(error, "backup"));
 }
 
+static void spoil(const char *path)
+{
+    int fd = open(path, O_WRONLY);
+    assert_true(fd >= 0);
+    uint8_t junk[16384];
+    memset(junk, 0xa5, sizeof(junk));
+    assert_int_equal(pwrite(fd, junk, sizeof(junk), 0), (ssize_t)sizeof(junk));
+    close(fd);
+}
+
+/* Without a log that could be replayed, a damaged store is no reason to begin anew. */
+static void test_a_lost_log_beside_a_damaged_store_never_makes_a_fresh_node(void **state)
+{
+    char path[128];
+    char inside[300];
+    char error[256] = "";
+    snprintf(path, sizeof(path), "%s/node", base);
+    for (int is_alone = 0; is_alone < 2; is_alone++) {
+        (void)make_node(path, OLD_INDEX + 2);
+        snprintf(inside, sizeof(inside), "%s/log", path);
+        remove_all(inside);
+        snprintf(inside, sizeof(inside), "%s/store/data.mdb", path);
+        spoil(inside);
+        struct boot boot;
+        struct boot_options options = {.data_dir = path,
+                                       .node_id = "node1",
+                                       .is_alone = is_alone == 1,
+                                       .store_bytes_max = MAP_BYTES};
+        int rc = boot_open(&options, &boot, error, sizeof(error));
+        if (is_alone == 1) {
+            assert_int_equal(rc, ERR_CORRUPT);
+            assert_non_null(strstr(error, "backup"));
+            /* Nor at the second try: nothing was made meanwhile that looks like a log. */
+            rc = boot_open(&options, &boot, error, sizeof(error));
+            assert_int_equal(rc, ERR_CORRUPT);
+            assert_false(has_entry(path, "damaged-"));
+        } else {
+            assert_int_equal(rc, 0);
+            assert_true(wal_hard_state(boot.wal)->is_recovering);
+            assert_true(has_entry(path, "damaged-"));
+            boot_close(&boot);
+        }
+    }
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
@@ -316,6 +361,7 @@ int main(void)
             test_a_crash_anywhere_boots_into_old_or_new_behind_a_longer_log_that_disagrees),
         cmocka_unit_test(test_log_and_store_that_do_not_fit_make_a_recovering_node),
         cmocka_unit_test(test_alone_a_misfit_is_refused_with_the_remedy),
+        cmocka_unit_test(test_a_lost_log_beside_a_damaged_store_never_makes_a_fresh_node),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     remove_all(base);
