@@ -15,7 +15,7 @@
 /* A closed loop waits this long before it repeats what failed, so that a dead server is not
  * measured by how fast it refuses. */
 #define RETRY_PAUSE_NS (10 * NS_PER_MS)
-/* How long after the end, beyond an operation's own deadline, an answer is still waited for. */
+/* Beyond an operation's own deadline. */
 #define DRAIN_EXTRA_NS NS_PER_S
 
 struct load {
@@ -28,6 +28,7 @@ struct load {
     struct list idle;
     struct list parked; /* closed loop: failed, to be started again after a pause */
     uint32_t outstanding;
+    uint32_t never_started; /* open loop: due, but all operations were in flight for too long */
     uint64_t next_number;
     uint64_t last_ok_ns; /* 0: none yet */
     atomic_uint_least64_t begin_ns;
@@ -236,11 +237,17 @@ static void run_closed(struct load *load)
     }
 }
 
-/* Waits until an operation is free; false if none is by the end. */
-static bool await_idle(struct load *load)
+/* How long after the end an answer, or an operation to start a late one with, is waited for. */
+static uint64_t patience_ns(const struct load *load)
+{
+    return load->options->deadline_ms * NS_PER_MS + DRAIN_EXTRA_NS;
+}
+
+/* Waits until an operation is free; false if none is by `give_up_ns`. */
+static bool await_idle(struct load *load, uint64_t give_up_ns)
 {
     pthread_mutex_lock(&load->lock);
-    while (list_is_empty(&load->idle) && now_ns() < load->end_ns) {
+    while (list_is_empty(&load->idle) && now_ns() < give_up_ns) {
         uint64_t until = now_ns() + RETRY_PAUSE_NS;
         struct timespec deadline = {
             .tv_sec = (time_t)(until / NS_PER_S),
@@ -268,7 +275,10 @@ static void run_open(struct load *load, uint64_t start_ns)
             }
             sleep_until(due_ns);
         }
-        if (!await_idle(load)) {
+        /* What was due before the end is started after it too: to leave out what a stall kept back
+         * would be to leave out the stall. */
+        if (!await_idle(load, load->end_ns + patience_ns(load))) {
+            load->never_started = (uint32_t)((double)(load->end_ns - due_ns) / interval_ns) + 1;
             break;
         }
         struct operation *operation = take(load, &load->idle, due_ns);
@@ -282,13 +292,13 @@ static void run_open(struct load *load, uint64_t start_ns)
 
 static void drain(struct load *load)
 {
-    uint64_t give_up_ns = now_ns() + load->options->deadline_ms * NS_PER_MS + DRAIN_EXTRA_NS;
+    uint64_t give_up_ns = now_ns() + patience_ns(load);
     for (;;) {
         pthread_mutex_lock(&load->lock);
         uint32_t outstanding = load->outstanding;
         pthread_mutex_unlock(&load->lock);
         if (outstanding == 0 || now_ns() > give_up_ns) {
-            load->result.unfinished = outstanding;
+            load->result.unfinished = outstanding + load->never_started;
             return;
         }
         sleep_until(now_ns() + NS_PER_MS);

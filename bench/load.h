@@ -25,10 +25,10 @@ struct load_gap {
 struct load_result {
     struct histogram latency; /* of what was OK within the measured time */
     uint64_t measured_ns;
-    uint64_t measured_ok;                /* acknowledged within the measured time */
-    uint64_t outcomes[OUTCOME_COUNT];    /* over all the time */
-    uint64_t unfinished;                 /* no answer at all, long after the end */
-    char first_error[LOAD_TEXT_BYTES];   /* of OUTCOME_ERROR; empty if none */
+    uint64_t measured_ok;              /* acknowledged within the measured time */
+    uint64_t outcomes[OUTCOME_COUNT];  /* over all the time */
+    uint64_t unfinished;               /* no answer at all, or never started, long after the end */
+    char first_error[LOAD_TEXT_BYTES]; /* of OUTCOME_ERROR; empty if none */
     struct load_gap gaps[LOAD_GAPS_MAX]; /* those of LOAD_GAP_MIN_NS and more, in order */
     size_t gap_count;
     uint64_t cpu_ns; /* of this whole process while measuring */
