@@ -12,10 +12,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static int open_log(struct boot *boot, struct wal_report *report, char *error, size_t error_size)
+static int open_log(struct boot *boot, const struct boot_options *options,
+                    struct wal_report *report, char *error, size_t error_size)
 {
-    struct wal_options options = {.fs = boot->dir.fs, .dir = boot->dir.log_path};
-    int rc = wal_open(&options, &boot->wal, report);
+    struct wal_options log = {
+        .fs = boot->dir.fs,
+        .dir = boot->dir.log_path,
+        .segment_bytes = options->log_segment_bytes,
+    };
+    int rc = wal_open(&log, &boot->wal, report);
     if (rc != 0) {
         snprintf(error, error_size, "%s: the log cannot be opened: %s%s%s", boot->dir.log_path,
                  error_text(rc), report->description[0] == '\0' ? "" : ": ", report->description);
@@ -26,6 +31,10 @@ static int open_log(struct boot *boot, struct wal_report *report, char *error, s
 static int open_store(struct boot *boot, const struct boot_options *options, char *error,
                       size_t error_size)
 {
+    if (options->open_store != NULL) {
+        return options->open_store(options->context, boot->dir.store_path, &boot->store, error,
+                                   error_size);
+    }
     struct store_lmdb_options store = {
         .dir = boot->dir.store_path,
         .map_bytes_max = options->store_bytes_max,
@@ -48,8 +57,11 @@ static void close_store(struct boot *boot)
     }
 }
 
-static uint64_t new_incarnation(void)
+static uint64_t new_incarnation(const struct boot_options *options)
 {
+    if (options->new_incarnation != NULL) {
+        return options->new_incarnation(options->context);
+    }
     uint64_t incarnation = 0;
     while (incarnation == 0) {
         random_bytes(&incarnation, sizeof(incarnation));
@@ -57,10 +69,10 @@ static uint64_t new_incarnation(void)
     return incarnation;
 }
 
-static int set_aside(struct boot *boot, bool is_log_kept, bool is_store_kept, char *error,
-                     size_t error_size)
+static int set_aside(struct boot *boot, const struct boot_options *options, bool is_log_kept,
+                     bool is_store_kept, char *error, size_t error_size)
 {
-    int64_t wall_ms = clock_wall_ms(clock_system());
+    int64_t wall_ms = clock_wall_ms(options->clock != NULL ? options->clock : clock_system());
     int rc = data_dir_set_aside(&boot->dir, wall_ms, is_log_kept, is_store_kept);
     if (rc != 0) {
         snprintf(error, error_size, "%s: damaged files cannot be set aside: %s", boot->dir.path,
@@ -80,18 +92,18 @@ static int refuse_alone(const struct boot *boot, const char *what, char *error, 
 
 /* A new log with a new incarnation that begins behind what the store has: the node is recovering
  * until the others have admitted it. */
-static int begin_recovering(struct boot *boot, const struct wal_hard_state *old, char *error,
-                            size_t error_size)
+static int begin_recovering(struct boot *boot, const struct boot_options *options,
+                            const struct wal_hard_state *old, char *error, size_t error_size)
 {
     struct wal_report report;
-    int rc = open_log(boot, &report, error, error_size);
+    int rc = open_log(boot, options, &report, error, error_size);
     if (rc != 0) {
         return rc;
     }
     CHECK(report.condition == WAL_NEW);
     struct wal_hard_state state = {
         .term = old->term,
-        .incarnation = new_incarnation(),
+        .incarnation = new_incarnation(options),
         .is_recovering = true,
     };
     memcpy(state.cluster_id, old->cluster_id, sizeof(state.cluster_id));
@@ -114,7 +126,8 @@ static int begin_recovering(struct boot *boot, const struct wal_hard_state *old,
 }
 
 /* The log is set aside, the store stays. */
-static int replace_log(struct boot *boot, bool has_hard_state, char *error, size_t error_size)
+static int replace_log(struct boot *boot, const struct boot_options *options, bool has_hard_state,
+                       char *error, size_t error_size)
 {
     struct store_meta meta;
     chat_get_meta(boot->chat, &meta);
@@ -125,12 +138,12 @@ static int replace_log(struct boot *boot, bool has_hard_state, char *error, size
     }
     wal_close(boot->wal);
     boot->wal = NULL;
-    int rc = set_aside(boot, false, true, error, error_size);
+    int rc = set_aside(boot, options, false, true, error, error_size);
     if (rc != 0) {
         return rc;
     }
     log_warn("boot", "the log is set aside: recovering from the other nodes");
-    return begin_recovering(boot, &old, error, error_size);
+    return begin_recovering(boot, options, &old, error, error_size);
 }
 
 static int mend_log(struct boot *boot, const struct boot_options *options,
@@ -150,7 +163,7 @@ static int mend_log(struct boot *boot, const struct boot_options *options,
     if (options->is_alone) {
         return refuse_alone(boot, report->description, error, error_size);
     }
-    return replace_log(boot, report->has_hard_state, error, error_size);
+    return replace_log(boot, options, report->has_hard_state, error, error_size);
 }
 
 /* The store cannot be used; `error` says why. */
@@ -171,7 +184,7 @@ static int mend_store(struct boot *boot, const struct boot_options *options,
         wal_close(boot->wal);
         boot->wal = NULL;
     }
-    int rc = set_aside(boot, is_log_whole, false, error, error_size);
+    int rc = set_aside(boot, options, is_log_whole, false, error, error_size);
     if (rc != 0) {
         return rc;
     }
@@ -179,7 +192,7 @@ static int mend_store(struct boot *boot, const struct boot_options *options,
         log_warn("boot", "the store is set aside: the log is replayed from its beginning");
     } else {
         log_warn("boot", "log and store are set aside: recovering from the other nodes");
-        rc = begin_recovering(boot, &old, error, error_size);
+        rc = begin_recovering(boot, options, &old, error, error_size);
     }
     return rc == 0 ? open_store(boot, options, error, error_size) : rc;
 }
@@ -212,7 +225,7 @@ static int mend_misfit(struct boot *boot, const struct boot_options *options,
     }
     log_error("boot", "log and store do not fit together", LOG_STR("reason", what));
     if (last < meta.applied_index) {
-        return replace_log(boot, report->condition != WAL_NEW, error, error_size);
+        return replace_log(boot, options, report->condition != WAL_NEW, error, error_size);
     }
     close_store(boot);
     struct wal_report none = {.condition = WAL_DAMAGED};
@@ -286,7 +299,7 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
     struct wal_report report;
     int rc = tidy(boot, error, error_size);
     if (rc == 0) {
-        rc = open_log(boot, &report, error, error_size);
+        rc = open_log(boot, options, &report, error, error_size);
     }
     if (rc != 0) {
         return rc;
@@ -317,7 +330,7 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
     if (rc != 0) {
         return rc;
     }
-    boot->incarnation = node_prepare_log(boot->wal, new_incarnation());
+    boot->incarnation = node_prepare_log(boot->wal, new_incarnation(options));
     if (boot->incarnation == 0) {
         snprintf(error, error_size, "%s: the log cannot be written", boot->dir.log_path);
         return ERR_IO;
@@ -328,12 +341,14 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
 int boot_open(const struct boot_options *options, struct boot *boot, char *error, size_t error_size)
 {
     *boot = (struct boot){0};
-    int rc = data_dir_open(&boot->dir, fs_posix(), options->data_dir, options->node_id, error,
-                           error_size);
+    struct fs *fs = options->fs != NULL ? options->fs : fs_posix();
+    int rc = data_dir_open(&boot->dir, fs, options->data_dir, options->node_id, error, error_size);
     if (rc != 0) {
         return rc;
     }
-    store_lmdb_install_sigbus_handler();
+    if (options->open_store == NULL) {
+        store_lmdb_install_sigbus_handler();
+    }
     rc = open_all(options, boot, error, error_size);
     if (rc != 0) {
         boot_close(boot);

@@ -2,6 +2,7 @@
 #ifndef RAFTOGRAM_BOOT_H
 #define RAFTOGRAM_BOOT_H
 
+#include "base/clock.h"
 #include "chat/chat.h"
 #include "chat/store.h"
 #include "storage/data_dir.h"
@@ -16,6 +17,14 @@ struct boot_options {
     bool is_alone; /* a cluster of one: there is nobody to recover from */
     uint64_t store_bytes_max;
     uint32_t readers_max; /* threads that read the store at once */
+    /* The simulator's; zeroed: the real file system, clock, store and randomness. */
+    struct fs *fs;
+    const struct clock *clock;
+    uint32_t log_segment_bytes;
+    int (*open_store)(void *context, const char *dir, struct store **out, char *error,
+                      size_t error_size);
+    uint64_t (*new_incarnation)(void *context); /* never 0 */
+    void *context;
 };
 
 /* Everything that is open. */

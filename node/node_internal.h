@@ -9,13 +9,20 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* Of one turn, unless its first command alone is larger: it must fit in one frame of the log. */
+/* Of one turn, unless its first command alone is larger: it must fit in one frame of the log. The
+ * simulator builds with smaller bounds, here and in raft.h and snapshot.h. */
+#ifndef NODE_PROPOSE_BYTES_MAX
 #define NODE_PROPOSE_BYTES_MAX (1u << 20)
+#endif
+#ifndef NODE_LOG_SLACK_BYTES
 #define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state */
-#define NODE_APPLY_BATCH_MAX 1024u       /* entries between chat_apply_begin() and _end() */
-#define NODE_APPLY_TURN_MAX 8192u        /* entries applied in one turn */
-#define NODE_CAUGHT_UP_LAG_MAX 8192u     /* entries behind the leader's commit that are level */
-#define NODE_CHECKPOINT_ENTRIES 1024u    /* how often apply hashes are compared */
+#endif
+#define NODE_APPLY_BATCH_MAX 1024u   /* entries between chat_apply_begin() and _end() */
+#define NODE_APPLY_TURN_MAX 8192u    /* entries applied in one turn */
+#define NODE_CAUGHT_UP_LAG_MAX 8192u /* entries behind the leader's commit that are level */
+#ifndef NODE_CHECKPOINT_ENTRIES
+#define NODE_CHECKPOINT_ENTRIES 1024u /* how often apply hashes are compared */
+#endif
 #define NODE_CHECKPOINTS_MAX 64u
 #define NODE_RETRY_NS (10 * NS_PER_MS) /* before a refused read or forward is tried again */
 #define NODE_MAINTAIN_RETRY_NS NS_PER_S

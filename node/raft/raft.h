@@ -27,9 +27,13 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 #define RAFT_NO_MEMBER (-1)
 #define RAFT_MEMBERS_MAX 9
 #define RAFT_CLUSTER_ID_BYTES 16
+#ifndef RAFT_APPEND_ENTRIES_MAX
 #define RAFT_APPEND_ENTRIES_MAX 4096 /* entries in one AppendEntries */
+#endif
+#ifndef RAFT_APPEND_BYTES_MAX
 #define RAFT_APPEND_BYTES_MAX \
-    (1u << 20)               /* payload in one, unless its first entry alone is larger */
+    (1u << 20) /* payload in one, unless its first entry alone is larger */
+#endif
 #define RAFT_INFLIGHT_MAX 64 /* unanswered AppendEntries per peer */
 #define RAFT_READS_MAX 256   /* reads that wait, from this node and from peers */
 #define RAFT_ROUNDS_MAX 64   /* ReadIndex rounds that are open */
