@@ -820,13 +820,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 static uint64_t next_turn_ns(const struct node *node)
 {
     uint64_t next = least(node->raft_deadline_ns, node->expire_at_ns);
-    bool has_waiting = !list_is_empty(&node->waiting);
-    if (has_waiting && raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
-        return node->now_ns;
-    }
-    if (has_waiting && node->leader != RAFT_NO_MEMBER && node->leader != node->self) {
-        next = least(next, node->forward_retry_ns);
-    }
+    next = least(next, node_push_ns(node));
     if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER) {
         next = least(next, node->read_retry_ns);
     }

@@ -65,6 +65,7 @@ struct node_request {
 
     /* The node's own. */
     struct list link;
+    uint64_t order; /* in which it came */
     uint64_t submitted_ns;
     uint64_t expires_ns;
     raft_index index;

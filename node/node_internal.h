@@ -25,6 +25,9 @@
 #endif
 #define NODE_CHECKPOINTS_MAX 64u
 #define NODE_RETRY_NS (10 * NS_PER_MS) /* before a refused read or forward is tried again */
+/* Later commands wait so long for what an earlier leader owes an answer for: commands of one
+ * connection must keep their order, but a leader that hangs must not stop them for long. */
+#define NODE_ORDER_WAIT_NS (100 * NS_PER_MS)
 #define NODE_MAINTAIN_RETRY_NS NS_PER_S
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
@@ -139,7 +142,7 @@ struct node {
     struct buf encode_scratch;
 
     struct list waiting;       /* commands that cannot be proposed or forwarded yet, in order */
-    struct list pending;       /* proposed here, by index */
+    struct list pending;       /* proposed here, by index; all in one term */
     struct list forwarded;     /* sent to the leader, by link, in order of their ids */
     struct list reads_new;     /* to be asked for */
     struct list reads_asked;   /* read_group: in the core */
@@ -148,7 +151,9 @@ struct node {
     struct list finished; /* done() is due */
     uint64_t next_forward_id;
     uint64_t next_read_id;
+    uint64_t next_order;
     uint64_t forward_retry_ns;
+    uint64_t order_until_ns; /* NODE_ORDER_WAIT_NS after the last change of leader */
     uint64_t read_retry_ns;
     uint64_t expire_at_ns; /* lower bound of all expires_ns */
     uint64_t leaderless_since_ns;
@@ -221,6 +226,9 @@ void node_admit(struct node *node, struct node_request *request);
 void node_look_for_room(struct node *node);
 /* Proposes or forwards what waits, asks for read indexes. */
 void node_push_requests(struct node *node);
+/* When what waits may go at the earliest, as far as only time is missing: 0 is now, UINT64_MAX when
+ * it is not a matter of time. */
+uint64_t node_push_ns(const struct node *node);
 /* The entry at `index` with `term` was applied with this result. */
 void node_entry_applied(struct node *node, raft_index index, raft_term term,
                         const struct command_result *result);
@@ -235,8 +243,9 @@ void node_expire(struct node *node);
 void node_settle_transfers(struct node *node);
 /* Calls done() of all that is finished. */
 void node_complete(struct node *node);
-/* A snapshot has taken the place of the entries up to `index`: nobody knows any more which. */
-void node_drop_pending(struct node *node, raft_index index);
+/* A snapshot has taken the place of the entries up to `index`: nobody knows any more which. Those
+ * behind it are gone. */
+void node_drop_pending(struct node *node, raft_index index, raft_term term);
 void node_finish_request(struct node *node, struct node_request *request,
                          enum node_outcome outcome);
 

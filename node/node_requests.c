@@ -84,11 +84,17 @@ static uint64_t wait_until(const struct node *node, const struct node_request *r
     return limit < deadline ? limit : deadline;
 }
 
+/* In the order in which they came: one that comes back goes before those that came later. */
 static void wait_for_leader(struct node *node, struct node_request *request)
 {
     request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
     note_expiry(node, request->expires_ns);
-    list_push_back(&node->waiting, &request->link);
+    struct list *position = node->waiting.prev;
+    while (position != &node->waiting &&
+           LIST_ENTRY(position, struct node_request, link)->order > request->order) {
+        position = position->prev;
+    }
+    list_insert_after(&request->link, position);
 }
 
 static void admit_command(struct node *node, struct node_request *request)
@@ -150,6 +156,7 @@ static void admit_transfer(struct node *node, struct node_request *request)
 
 void node_admit(struct node *node, struct node_request *request)
 {
+    request->order = node->next_order++;
     request->submitted_ns = node->now_ns;
     request->is_unsure = false;
     request->has_caller_deadline = request->deadline_ns != UINT64_MAX;
@@ -285,16 +292,36 @@ static void propose(struct node *node)
     propose_batch(node);
 }
 
+/* Terms never decrease along a log: an entry of an earlier term at or behind a committed one of
+ * `term` was overwritten, or will be. It was certainly not applied. */
+static void readmit_overwritten(struct node *node, raft_term term)
+{
+    struct list *link = node->pending.next;
+    while (link != &node->pending) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (request->term < term) {
+            list_remove(&request->link);
+            admit_command(node, request);
+        }
+    }
+}
+
 void node_entry_applied(struct node *node, raft_index index, raft_term term,
                         const struct command_result *result)
 {
+    if (!list_is_empty(&node->pending) &&
+        LIST_ENTRY(node->pending.prev, struct node_request, link)->term < term) {
+        readmit_overwritten(node, term);
+    }
     while (!list_is_empty(&node->pending)) {
         struct node_request *request = LIST_ENTRY(node->pending.next, struct node_request, link);
         if (request->index > index) {
             return;
         }
         if (request->term != term) {
-            /* Another entry has its place: it was certainly not applied. */
+            /* Another entry has its place, of an even earlier term: it was certainly not applied.
+             */
             list_remove(&request->link);
             admit_command(node, request);
             continue;
@@ -313,15 +340,16 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
     }
 }
 
-void node_drop_pending(struct node *node, raft_index index)
+void node_drop_pending(struct node *node, raft_index index, raft_term term)
 {
     while (!list_is_empty(&node->pending)) {
         struct node_request *request = LIST_ENTRY(node->pending.next, struct node_request, link);
         if (request->index > index) {
-            return;
+            break;
         }
         node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
     }
+    readmit_overwritten(node, term);
 }
 
 /* ---- forwarding ---- */
@@ -383,15 +411,7 @@ static void refuse_waiting(struct node *node)
 static void requeue(struct node *node, struct node_request *request)
 {
     list_remove(&request->link);
-    request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
-    note_expiry(node, request->expires_ns);
-    /* Before those that came later. */
-    struct list *position = node->waiting.prev;
-    while (position != &node->waiting &&
-           LIST_ENTRY(position, struct node_request, link)->submitted_ns > request->submitted_ns) {
-        position = position->prev;
-    }
-    list_insert_after(&request->link, position);
+    wait_for_leader(node, request);
 }
 
 void node_peer_lost(struct node *node, raft_member peer)
@@ -594,20 +614,60 @@ void node_release_reads(struct node *node)
 
 /* ---- every turn ---- */
 
-void node_push_requests(struct node *node)
+/* Earlier commands may have to go again: they were proposed here in an earlier term, or forwarded
+ * to an earlier leader, and their fate is not known yet. The first entry of this term that is
+ * applied tells the one, the earlier leader or the loss of its stream the other. */
+static uint64_t held_until_ns(const struct node *node)
+{
+    if (!list_is_empty(&node->pending)) {
+        const struct node_request *first =
+            LIST_ENTRY(node->pending.next, struct node_request, link);
+        if (first->term < wal_hard_state(node->wal)->term) {
+            return UINT64_MAX;
+        }
+    }
+    if (!list_is_empty(&node->forwarded)) {
+        const struct node_request *first =
+            LIST_ENTRY(node->forwarded.next, struct node_request, link);
+        if (first->forward_peer != node->leader) {
+            return node->order_until_ns;
+        }
+    }
+    return 0;
+}
+
+uint64_t node_push_ns(const struct node *node)
+{
+    if (list_is_empty(&node->waiting)) {
+        return UINT64_MAX;
+    }
+    uint64_t held_ns = held_until_ns(node);
+    if (raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
+        return held_ns;
+    }
+    if (node->leader == RAFT_NO_MEMBER || node->leader == node->self) {
+        return UINT64_MAX;
+    }
+    return held_ns > node->forward_retry_ns ? held_ns : node->forward_retry_ns;
+}
+
+static void push_commands(struct node *node)
 {
     enum raft_propose_answer answer = raft_can_propose(node->raft);
+    bool is_due = node->now_ns >= node_push_ns(node);
+    if (answer == RAFT_PROPOSE_NOW && is_due) {
+        propose(node);
+    } else if (answer == RAFT_PROPOSE_NOT_LEADER && is_due) {
+        forward_waiting(node);
+    } else if (answer == RAFT_PROPOSE_NOT_LEADER) {
+        refuse_waiting(node);
+    }
+}
+
+void node_push_requests(struct node *node)
+{
     if (!list_is_empty(&node->waiting)) {
-        if (answer == RAFT_PROPOSE_NOW) {
-            propose(node);
-        } else if (answer == RAFT_PROPOSE_NOT_LEADER) {
-            if (node->leader != RAFT_NO_MEMBER && node->leader != node->self &&
-                node->now_ns >= node->forward_retry_ns) {
-                forward_waiting(node);
-            } else {
-                refuse_waiting(node);
-            }
-        }
+        push_commands(node);
     }
     if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER &&
         node->now_ns >= node->read_retry_ns) {
@@ -617,6 +677,7 @@ void node_push_requests(struct node *node)
 
 void node_leader_changed(struct node *node)
 {
+    node->order_until_ns = node->now_ns + NODE_ORDER_WAIT_NS;
     node->forward_retry_ns = 0;
     node->read_retry_ns = 0;
 }

@@ -504,7 +504,7 @@ static void tell_core(struct node *node)
         ops(node)->set_not_fresh(node->transport);
     }
     node_founded(node);
-    node_drop_pending(node, receiving->index);
+    node_drop_pending(node, receiving->index, receiving->term);
     node_release_reads(node);
 }
 
