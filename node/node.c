@@ -504,6 +504,17 @@ static void handle_stream(struct node *node, const struct peer_event *event,
     (void)node_step(node, &step);
 }
 
+/* Answers to what we forwarded may have been on the stream that ended. The end of one that another
+ * has replaced comes late, and says nothing new. */
+static void note_stream(struct node *node, const struct peer_event *event, bool is_up)
+{
+    struct peer_stream_state *stream = &node->streams[event->peer];
+    if (is_up || event->epoch == stream->epoch) {
+        node_peer_lost(node, event->peer, NULL);
+        *stream = (struct peer_stream_state){.is_up = is_up, .epoch = event->epoch};
+    }
+}
+
 /* The unary calls of the reference document: the truth, and no change. */
 static void answer_query(struct node *node, struct peer_event *event)
 {
@@ -525,10 +536,11 @@ static void handle_event(struct node *node, struct peer_event *event)
         handle_messages(node, event);
         break;
     case PEER_EVENT_HELLO:
+        note_stream(node, event, true);
         handle_stream(node, event, RAFT_EVENT_PEER_HELLO);
         break;
     case PEER_EVENT_STREAM_LOST:
-        node_peer_lost(node, event->peer);
+        note_stream(node, event, false);
         handle_stream(node, event, RAFT_EVENT_STREAM_LOST);
         break;
     case PEER_EVENT_DIAL_UP:
@@ -536,7 +548,7 @@ static void handle_event(struct node *node, struct peer_event *event)
         node->forward_retry_ns = 0;
         break;
     case PEER_EVENT_DIAL_LOST:
-        node_peer_lost(node, event->peer);
+        node_peer_lost(node, event->peer, &event->unsent);
         handle_stream(node, event, RAFT_EVENT_DIAL_LOST);
         break;
     case PEER_EVENT_DIAL_REFUSED:

@@ -56,6 +56,12 @@ struct forwarded {
     uint8_t command[];
 };
 
+/* The stream that a peer has dialled to us: its answers come on it. */
+struct peer_stream_state {
+    bool is_up;
+    uint64_t epoch;
+};
+
 struct checkpoint {
     raft_index index;
     uint64_t hash;
@@ -149,6 +155,7 @@ struct node {
     struct list reads_indexed; /* read_group: index known, waiting for apply */
     struct list transfers;
     struct list finished; /* done() is due */
+    struct peer_stream_state streams[RAFT_MEMBERS_MAX];
     uint64_t next_forward_id;
     uint64_t next_read_id;
     uint64_t next_order;
@@ -235,7 +242,9 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
 void node_read_ready(struct node *node, const struct raft_ready_read *ready);
 /* Moves reads whose index is applied to `finished`. */
 void node_release_reads(struct node *node);
-void node_peer_lost(struct node *node, raft_member peer);
+/* A stream from or to the peer ended: what was forwarded to it will not be answered. `unsent` (may
+ * be NULL) never left. */
+void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent);
 void node_forward_request(struct node *node, raft_member from, const struct peer_message *message);
 void node_forward_response(struct node *node, const struct peer_message *message);
 void node_leader_changed(struct node *node);

@@ -414,7 +414,7 @@ static void requeue(struct node *node, struct node_request *request)
     wait_for_leader(node, request);
 }
 
-void node_peer_lost(struct node *node, raft_member peer)
+void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent)
 {
     struct list *link = node->forwarded.next;
     while (link != &node->forwarded) {
@@ -423,7 +423,9 @@ void node_peer_lost(struct node *node, raft_member peer)
         if (request->forward_peer != peer) {
             continue;
         }
-        if (request->may_repeat) {
+        if (unsent != NULL && request->forward_id - unsent->first < unsent->count) {
+            requeue(node, request); /* it never left */
+        } else if (request->may_repeat) {
             request->is_unsure = true;
             requeue(node, request);
         } else {
@@ -645,8 +647,9 @@ uint64_t node_push_ns(const struct node *node)
     if (raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
         return held_ns;
     }
-    if (node->leader == RAFT_NO_MEMBER || node->leader == node->self) {
-        return UINT64_MAX;
+    if (node->leader == RAFT_NO_MEMBER || node->leader == node->self ||
+        !node->streams[node->leader].is_up) {
+        return UINT64_MAX; /* nobody to forward to, or one that could not answer */
     }
     return held_ns > node->forward_retry_ns ? held_ns : node->forward_retry_ns;
 }

@@ -48,6 +48,7 @@ struct peer_link {
     size_t header_size;
     size_t pending_messages;
     size_t pending_entries;
+    struct peer_unsent pending_forwards;
 };
 
 static void dial(struct peer_link *link);
@@ -72,6 +73,7 @@ static void reset_pending(struct peer_link *link)
     CHECK(room != NULL); /* link_create() made it, and buf_reset() keeps it */
     link->pending_messages = 0;
     link->pending_entries = 0;
+    link->pending_forwards = (struct peer_unsent){0};
 }
 
 /* Sends what is pending as one batch, also when that is nothing but the header. With the lock held
@@ -81,11 +83,12 @@ static void send_batch(struct peer_link *link)
     const struct peer_header header = peer_header_to(link->peer, link->member, link->stream_id);
     peer_header_write(&header, link->pending.data);
     int rc = rpc_stream_send(link->call, buf_bytes(&link->pending), false);
-    link->is_sending = rc == 0; /* else the call is over: on_closed follows */
-    if (rc == 0) {
-        atomic_fetch_add_explicit(&link->peer->counters.bytes_sent, link->pending.size,
-                                  memory_order_relaxed);
+    link->is_sending = rc == 0;
+    if (rc != 0) {
+        return; /* the call is over: on_closed() follows, and tells what never left */
     }
+    atomic_fetch_add_explicit(&link->peer->counters.bytes_sent, link->pending.size,
+                              memory_order_relaxed);
     reset_pending(link);
 }
 
@@ -125,6 +128,9 @@ static int add_pending(struct peer_link *link, const struct peer_message *messag
     if (rc == 0) {
         link->pending_messages++;
         link->pending_entries += entries;
+        if (message->kind == PEER_MESSAGE_FORWARD_REQUEST && link->pending_forwards.count++ == 0) {
+            link->pending_forwards.first = message->forward_request.id;
+        }
     }
     return rc;
 }
@@ -283,6 +289,8 @@ static void on_closed(void *context, const struct rpc_result *result)
     struct peer_link *link = context;
     pthread_mutex_lock(&link->lock);
     bool was_up = link->is_up;
+    const struct peer_event lost = {
+        .kind = PEER_EVENT_DIAL_LOST, .peer = link->member, .unsent = link->pending_forwards};
     link->is_up = false;
     link->is_sending = false;
     reset_pending(link);
@@ -290,7 +298,7 @@ static void on_closed(void *context, const struct rpc_result *result)
     log_loss(link, result, was_up);
     plan_backoff(link, was_up);
     if (was_up) {
-        post(link, PEER_EVENT_DIAL_LOST);
+        peer_post_plain(link->peer, &lost);
     } else if (is_refused_dial(link, result)) {
         post(link, PEER_EVENT_DIAL_REFUSED);
     }

@@ -57,7 +57,7 @@ enum peer_event_kind {
     PEER_EVENT_HELLO,        /* a stream from the peer began */
     PEER_EVENT_STREAM_LOST,  /* it ended */
     PEER_EVENT_DIAL_UP,      /* our stream to the peer stands: its server answered */
-    PEER_EVENT_DIAL_LOST,    /* our stream ended after it stood */
+    PEER_EVENT_DIAL_LOST,    /* our stream ended after it stood; `unsent` never left this node */
     PEER_EVENT_DIAL_REFUSED, /* nobody listens there */
     PEER_EVENT_QUERY,        /* a bare RPC of the reference document: answer and change nothing */
     /* A snapshot comes from the peer, on a stream of its own: `epoch` numbers these streams. */
@@ -91,6 +91,12 @@ struct peer_snapshot_answer {
     const char *reason;         /* over; may be NULL */
 };
 
+/* Forward requests that follow one another: of `count` ids from `first` on. */
+struct peer_unsent {
+    uint64_t first;
+    uint64_t count;
+};
+
 /* Owned by whoever holds it; ended by peer_event->release(). */
 struct peer_event {
     struct list link;
@@ -99,6 +105,7 @@ struct peer_event {
     uint64_t epoch;                /* MESSAGES, HELLO, STREAM_LOST: increasing per peer */
     uint64_t incarnation;          /* HELLO */
     bool is_fresh;                 /* HELLO */
+    struct peer_unsent unsent;     /* DIAL_LOST */
     struct peer_message *messages; /* MESSAGES; QUERY: one append or vote request */
     size_t message_count;
     raft_term term;             /* SNAPSHOT_OFFER: the sender's */

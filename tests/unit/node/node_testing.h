@@ -32,7 +32,9 @@ struct net;
 /* The stream that one node has dialled to another. */
 struct net_link {
     bool is_up;
-    bool is_held; /* what is sent waits in `events` */
+    bool is_held;  /* what is sent waits in `events` */
+    bool is_stuck; /* what is sent does not even leave */
+    struct peer_unsent unsent;
     uint64_t epoch;
     struct buf batch;
     struct list events;
@@ -124,6 +126,9 @@ static int net_send(struct transport *transport, raft_member to, const struct pe
             return ERR_CLOSED;
         }
         from->forwards_taken++;
+        if (link->unsent.count++ == 0) {
+            link->unsent.first = message->forward_request.id;
+        }
     }
     if (link->batch.size == 0) {
         struct peer_header header = net_header(from, to);
@@ -144,9 +149,10 @@ static void net_deliver(struct net *net, struct net_node *from, int to)
 static void net_flush_to(struct net_node *from, int to)
 {
     struct net_link *link = &from->links[to];
-    if (link->batch.size == 0) {
+    if (link->batch.size == 0 || link->is_stuck) {
         return;
     }
+    link->unsent = (struct peer_unsent){0};
     struct net_event *made = net_make_event(PEER_EVENT_MESSAGES, from->self, link->epoch);
     made->wire = link->batch;
     link->batch = (struct buf){0};
@@ -237,6 +243,7 @@ static inline void net_cut(struct net *net, int from, int to)
     }
     link->is_up = false;
     link->is_held = false;
+    link->is_stuck = false;
     buf_finish(&link->batch);
     link->batch = (struct buf){0};
     struct list *waiting;
@@ -245,8 +252,26 @@ static inline void net_cut(struct net *net, int from, int to)
     }
     node_post_event(net->nodes[to].node,
                     &net_make_event(PEER_EVENT_STREAM_LOST, from, link->epoch)->event);
+    struct net_event *lost = net_make_event(PEER_EVENT_DIAL_LOST, to, link->epoch);
+    lost->event.unsent = link->unsent;
+    link->unsent = (struct peer_unsent){0};
+    node_post_event(net->nodes[from].node, &lost->event);
+}
+
+/* A newer stream takes the place of the one that stands; what is on that is lost. The end of the
+ * older one is the test's to post. */
+static inline void net_replace(struct net *net, int from, int to)
+{
+    struct net_link *link = &net->nodes[from].links[to];
+    struct list *waiting;
+    while ((waiting = list_pop_front(&link->events)) != NULL) {
+        net_release(LIST_ENTRY(waiting, struct peer_event, link));
+    }
+    link->is_up = false;
+    link->is_held = false;
     node_post_event(net->nodes[from].node,
                     &net_make_event(PEER_EVENT_DIAL_LOST, to, link->epoch)->event);
+    net_connect(net, from, to);
 }
 
 static inline void net_hold(struct net *net, int from, int to, bool is_held)

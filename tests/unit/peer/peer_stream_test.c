@@ -297,6 +297,44 @@ static void test_reading_pauses_while_events_are_not_released(void **state)
     cluster_finish(&cluster);
 }
 
+/* Returns how many of three forwards that were not flushed were named: the end of an earlier send
+ * may have taken them along. */
+static uint64_t lose_forwards(void)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 2);
+    cluster_start(&cluster);
+    struct peer_message forward = {.kind = PEER_MESSAGE_FORWARD_REQUEST};
+    forward.forward_request.id = 41;
+    assert_int_equal(send_to(&cluster.nodes[0], 1, &forward), 0);
+    flush(&cluster.nodes[0]);
+    expect_event(&cluster.nodes[1], PEER_EVENT_MESSAGES, 0);
+    for (uint64_t id = 42; id < 45; id++) {
+        forward.forward_request.id = id;
+        assert_int_equal(send_to(&cluster.nodes[0], 1, &forward), 0);
+    }
+    node_stop(&cluster.nodes[1]);
+    struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_DIAL_LOST, 1);
+    struct peer_unsent unsent = event->unsent;
+    event->release(event);
+    if (unsent.count > 0) {
+        assert_true(unsent.first >= 42);
+        assert_int_equal(unsent.first + unsent.count, 45);
+    }
+    cluster_finish(&cluster);
+    return unsent.count;
+}
+
+static void test_a_lost_stream_names_the_forwards_that_never_left(void **state)
+{
+    uint64_t most = 0;
+    for (int i = 0; i < 20 && most < 3; i++) {
+        uint64_t count = lose_forwards();
+        most = count > most ? count : most;
+    }
+    assert_int_equal(most, 3);
+}
+
 static void test_events_may_be_released_after_the_peer_is_gone(void **state)
 {
     struct test_cluster cluster;
@@ -412,6 +450,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_killed_process_is_noticed_at_once),
         cmocka_unit_test(test_a_newer_stream_replaces_the_older),
         cmocka_unit_test(test_reading_pauses_while_events_are_not_released),
+        cmocka_unit_test(test_a_lost_stream_names_the_forwards_that_never_left),
         cmocka_unit_test(test_events_may_be_released_after_the_peer_is_gone),
         cmocka_unit_test(test_stop_ends_all_events),
         cmocka_unit_test(test_a_taken_port_is_an_error),
