@@ -416,28 +416,13 @@ static int decode_changes(struct node *node, struct raft_message *message)
     return 0;
 }
 
-/* A follower whose log has no room leaves the entries to a later try: they are not acknowledged. */
-static bool has_room_for(struct node *node, const struct raft_message *message)
-{
-    uint64_t bytes = NODE_LOG_SLACK_BYTES;
-    for (uint32_t i = 0; i < message->append_request.count; i++) {
-        bytes += message->append_request.entries[i].size + WAL_ENTRY_OVERHEAD_BYTES;
-    }
-    if (wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
-        return true;
-    }
-    node_save(node);
-    node_maintain_log(node);
-    return node->fatal[0] == '\0' && wal_has_room(node->wal, bytes);
-}
-
 static void handle_raft_message(struct node *node, raft_member from, struct raft_message *message)
 {
     int rc = 0;
+    if (!node_has_room_for_message(node, message)) {
+        return; /* as if it had been lost on the wire */
+    }
     if (message->kind == RAFT_APPEND_REQUEST) {
-        if (message->append_request.count > 0 && !has_room_for(node, message)) {
-            return;
-        }
         rc = decode_changes(node, message);
     }
     if (rc == 0) {

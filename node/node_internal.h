@@ -15,7 +15,8 @@
 #define NODE_PROPOSE_BYTES_MAX (1u << 20)
 #endif
 #ifndef NODE_LOG_SLACK_BYTES
-#define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state */
+#define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state, */
+#define NODE_HARD_STATE_BYTES 1024u      /*   which takes at most so much */
 #endif
 #define NODE_APPLY_BATCH_MAX 1024u   /* entries between chat_apply_begin() and _end() */
 #define NODE_APPLY_TURN_MAX 8192u    /* entries applied in one turn */
@@ -229,8 +230,6 @@ void node_set_fatal(struct node *node, const char *format, ...)
 /* node_requests.c */
 
 void node_admit(struct node *node, struct node_request *request);
-/* Ends the state of a full disk once there is room, also where nothing is proposed. */
-void node_look_for_room(struct node *node);
 /* Proposes or forwards what waits, asks for read indexes. */
 void node_push_requests(struct node *node);
 /* When what waits may go at the earliest, as far as only time is missing: 0 is now, UINT64_MAX when
@@ -257,6 +256,15 @@ void node_complete(struct node *node);
 void node_drop_pending(struct node *node, raft_index index, raft_term term);
 void node_finish_request(struct node *node, struct node_request *request,
                          enum node_outcome outcome);
+
+/* node_room.c */
+
+/* Room for a batch of the largest size, or for `command_bytes` if that is more. */
+bool node_has_room_for_batch(struct node *node, uint64_t command_bytes);
+/* False: there is no room for what the message would have this node write down. */
+bool node_has_room_for_message(struct node *node, const struct raft_message *message);
+/* Every turn: begins and ends the state of a full disk where nothing is proposed. */
+void node_look_for_room(struct node *node);
 
 /* node_compact.c */
 

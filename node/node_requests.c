@@ -194,42 +194,6 @@ static void add_pending(struct node *node, struct node_request *request)
     list_insert_after(&request->link, position);
 }
 
-/* False when the log has no room for this much. */
-static bool log_has_room(struct node *node, uint64_t bytes)
-{
-    bool has_room = wal_has_room(node->wal, bytes + NODE_LOG_SLACK_BYTES);
-    if (!has_room) {
-        node_maintain_log(node);
-        has_room = wal_has_room(node->wal, bytes + NODE_LOG_SLACK_BYTES);
-    }
-    if (has_room == node->is_log_full) {
-        node->is_log_full = !has_room;
-        if (has_room) {
-            log_info("node", "the disk has room for the log again");
-        } else {
-            log_error("node", "no room for the log on the disk: refusing writes");
-        }
-        node_set_eligible(node, has_room);
-    }
-    return has_room;
-}
-
-/* Room for a batch of the largest size, or for `command_bytes` if that is more. */
-static bool has_room_for_batch(struct node *node, uint64_t command_bytes)
-{
-    uint64_t bytes =
-        command_bytes > NODE_PROPOSE_BYTES_MAX ? command_bytes : NODE_PROPOSE_BYTES_MAX;
-    return log_has_room(node, bytes + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES);
-}
-
-void node_look_for_room(struct node *node)
-{
-    /* It does not lead any more, nor would it campaign: nothing else asks. */
-    if (node->is_log_full) {
-        (void)has_room_for_batch(node, 0);
-    }
-}
-
 /* Takes from `waiting` what fits in one batch, in order. */
 static uint32_t fill_batch(struct node *node, struct list *batch)
 {
@@ -285,7 +249,7 @@ static void propose(struct node *node)
         return;
     }
     const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
-    if (!has_room_for_batch(node, first->command_size)) {
+    if (!node_has_room_for_batch(node, first->command_size)) {
         finish_all(node, &node->waiting, NODE_DISK_FULL);
         return;
     }

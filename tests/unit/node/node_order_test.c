@@ -121,19 +121,6 @@ static void test_commands_behind_the_new_leaders_log_are_known_to_be_lost(void *
     net_destroy(net);
 }
 
-static void hand_over(struct net *net, int from, int to)
-{
-    struct net_call transfer = {0};
-    transfer.request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
-                                             .deadline_ns = UINT64_MAX,
-                                             .transfer_target = to,
-                                             .done = net_done};
-    assert_int_equal(node_submit(net->nodes[from].node, &transfer.request), 0);
-    net_run(net, 30 * NS_PER_MS);
-    assert_true(transfer.is_done);
-    assert_int_equal(net_status(net, to).raft.role, RAFT_LEADER);
-}
-
 /* A forward meets a leader that has handed over; a later one would reach the next leader first. */
 static void forward_over_a_change(struct net *net, struct net_call *first, struct net_call *second,
                                   uint64_t answer_ns)
@@ -143,7 +130,7 @@ static void forward_over_a_change(struct net *net, struct net_call *first, struc
     net_hold(net, follower, old, true);
     net_call(net, follower, first, "a");
     net_turn(net, follower);
-    hand_over(net, old, follower_of(old, 1));
+    assert_int_equal(net_hand_over(net, old, follower_of(old, 1)), NODE_OK);
     net_call(net, follower, second, "b");
     net_hold(net, old, follower, true);
     net_hold(net, follower, old, false);

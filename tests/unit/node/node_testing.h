@@ -375,6 +375,10 @@ static void net_destroy(struct net *net)
 static inline void net_turn(struct net *net, int member)
 {
     (void)node_turn(net->nodes[member].node, net->now_ns);
+    const char *fatal = node_fatal(net->nodes[member].node);
+    if (fatal != NULL) {
+        fail_msg("%s ends: %s", net_names[member], fatal);
+    }
 }
 
 static inline void net_run(struct net *net, uint64_t duration_ns)
@@ -428,12 +432,11 @@ static void net_done(struct node_request *request)
     call->order = ++net_done_count;
 }
 
-/* A command without effect but its place in the log: sets a key to a text. */
-static inline void net_call(struct net *net, int member, struct net_call *call, const char *value)
+static inline void net_call_bytes(struct net *net, int member, struct net_call *call,
+                                  struct bytes value)
 {
     *call = (struct net_call){0};
-    struct command command = {
-        .kind = COMMAND_KV_SET, .key = bytes_of_text("key"), .value = bytes_of_text(value)};
+    struct command command = {.kind = COMMAND_KV_SET, .key = bytes_of_text("key"), .value = value};
     command_encode(&command, &call->command);
     call->request = (struct node_request){
         .kind = NODE_REQUEST_COMMAND,
@@ -446,10 +449,32 @@ static inline void net_call(struct net *net, int member, struct net_call *call, 
     assert_int_equal(node_submit(net->nodes[member].node, &call->request), 0);
 }
 
+/* A command without effect but its place in the log: sets a key to a text. */
+static inline void net_call(struct net *net, int member, struct net_call *call, const char *value)
+{
+    net_call_bytes(net, member, call, bytes_of_text(value));
+}
+
 static inline void net_finish_call(struct net_call *call)
 {
     assert_true(call->is_done);
     buf_finish(&call->command);
+}
+
+/* Asks `from` to hand over; how that ended is the outcome. */
+static inline enum node_outcome net_hand_over(struct net *net, int from, int to)
+{
+    struct net_call transfer = {0};
+    transfer.request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
+                                             .deadline_ns = UINT64_MAX,
+                                             .transfer_target = to,
+                                             .done = net_done};
+    assert_int_equal(node_submit(net->nodes[from].node, &transfer.request), 0);
+    for (int i = 0; i < 20000 && !transfer.is_done; i++) {
+        net_run(net, NS_PER_MS);
+    }
+    assert_true(transfer.is_done);
+    return transfer.request.outcome;
 }
 
 /* The values of all commands in the log of the member, in order, separated by blanks. */

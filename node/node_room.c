@@ -1,0 +1,88 @@
+/* Room on the disk for the log, ahead of need: a write that finds none would end the process. A
+ * node without room refuses commands, leads no more, and lets pass what it could not note down. */
+#include "base/log.h"
+#include "node_internal.h"
+
+static bool has_room(struct node *node, uint64_t bytes)
+{
+    if (!wal_has_room(node->wal, bytes)) {
+        node_maintain_log(node);
+    }
+    return wal_has_room(node->wal, bytes);
+}
+
+static void set_full(struct node *node, bool is_full)
+{
+    if (is_full == node->is_log_full) {
+        return;
+    }
+    node->is_log_full = is_full;
+    node->is_changed = true;
+    if (is_full) {
+        log_error("node", "no room for the log on the disk: refusing writes");
+    } else {
+        log_info("node", "the disk has room for the log again");
+    }
+    node_set_eligible(node, !is_full);
+}
+
+bool node_has_room_for_batch(struct node *node, uint64_t command_bytes)
+{
+    uint64_t bytes =
+        command_bytes > NODE_PROPOSE_BYTES_MAX ? command_bytes : NODE_PROPOSE_BYTES_MAX;
+    bytes += RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES;
+    bool is_full = !has_room(node, bytes + NODE_LOG_SLACK_BYTES);
+    set_full(node, is_full);
+    return !is_full;
+}
+
+void node_look_for_room(struct node *node)
+{
+    /* One that does not lead, nor would campaign, has nothing else that asks. */
+    if (node->is_log_full || !wal_has_room(node->wal, NODE_LOG_SLACK_BYTES)) {
+        (void)node_has_room_for_batch(node, 0);
+    }
+}
+
+/* Entries are left to a later try: they are not acknowledged. */
+static bool has_room_for_entries(struct node *node, const struct raft_message *message)
+{
+    uint64_t bytes = NODE_LOG_SLACK_BYTES;
+    for (uint32_t i = 0; i < message->append_request.count; i++) {
+        bytes += message->append_request.entries[i].size + WAL_ENTRY_OVERHEAD_BYTES;
+    }
+    if (wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
+        return true;
+    }
+    node_save(node);
+    if (node->fatal[0] != '\0') {
+        return false;
+    }
+    bool is_full = !has_room(node, bytes);
+    if (is_full) {
+        set_full(node, true);
+    }
+    return !is_full;
+}
+
+/* Raft figure 2: term and vote are on the disk before a word is said of them. The slack is for
+ * these; when elections have used it up, the node hears of no new term until there is room. */
+static bool has_room_for_term(struct node *node, const struct raft_message *message)
+{
+    bool is_vote = message->kind == RAFT_VOTE_REQUEST && !message->vote_request.is_pre_vote;
+    if (!is_vote && message->term <= wal_hard_state(node->wal)->term) {
+        return true;
+    }
+    bool is_full = !has_room(node, NODE_HARD_STATE_BYTES + wal_staged_bytes(node->wal));
+    if (is_full) {
+        set_full(node, true);
+    }
+    return !is_full;
+}
+
+bool node_has_room_for_message(struct node *node, const struct raft_message *message)
+{
+    bool has_entries = message->kind == RAFT_APPEND_REQUEST && message->append_request.count > 0;
+    return has_room_for_term(node, message) &&
+           (!has_entries || has_room_for_entries(node, message));
+}
