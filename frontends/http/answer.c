@@ -6,6 +6,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#define DRAIN_S 5 /* for the rest of a request that was refused */
 
 void answer_error(struct answer *answer, int status, const char *message)
 {
@@ -67,6 +70,7 @@ static bool add_headers(struct session *session, uint8_t **at, uint8_t *end)
             (add_header(wsi, "upgrade:", "websocket", at, end) &&
              add_header(wsi, "connection:", "upgrade", at, end) &&
              add_header(wsi, "sec-websocket-version:", "13", at, end))) &&
+           (!answer->is_last || add_header(wsi, "connection:", "close", at, end)) &&
            add_page_headers(wsi, answer, at, end) &&
            add_header(wsi, "x-content-type-options:", "nosniff", at, end) &&
            lws_finalize_http_header(wsi, at, end) == 0;
@@ -76,10 +80,18 @@ static int complete(struct session *session)
 {
     bool is_whole = session->answer.is_whole;
     /* How long a body in chunks is, libwebsockets does not know. */
-    bool is_last = lws_hdr_total_length(session->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
+    bool is_last = session->answer.is_last ||
+                   lws_hdr_total_length(session->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
     answer_finish(&session->answer);
     session->is_busy = false;
     if (is_whole) {
+        return 0;
+    }
+    if (session->wire.mode == WIRE_DRAIN) {
+        /* With bytes left unread the kernel would reset the connection, and the client might never
+         * see the answer. */
+        (void)shutdown(session->wire.fd, SHUT_WR);
+        lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, DRAIN_S);
         return 0;
     }
     if (is_last || session->frontend->phase == HTTP_STOPPING) {

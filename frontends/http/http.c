@@ -56,7 +56,16 @@ static void run_tasks(struct http_frontend *frontend)
     }
 }
 
+struct wire *frontend_wire(struct http_frontend *frontend, int fd)
+{
+    struct session *session;
+    HASH_FIND(by_fd, frontend->sessions_by_fd, &fd, sizeof(fd), session);
+    return session != NULL ? &session->wire : NULL;
+}
+
 /* ---- requests ---- */
+
+static const char allowed_methods[] = "GET, HEAD";
 
 static void route_request(struct session *session, const char *path, struct answer *out)
 {
@@ -69,9 +78,13 @@ static void route_request(struct session *session, const char *path, struct answ
     bool is_get = lws_hdr_total_length(session->wsi, WSI_TOKEN_GET_URI) > 0;
     const struct route *route = route_find(path);
     session->frontend->requests_total++;
-    if (!is_get && !request.is_head) {
+    if (session->wire.head.status != 0) {
+        answer_error(&answer, session->wire.head.status, session->wire.head.message);
+        answer.allow = session->wire.head.status == 405 ? allowed_methods : NULL;
+        answer.is_last = true;
+    } else if (!is_get && !request.is_head) {
         answer_error(&answer, 405, "only GET and HEAD are served here");
-        answer.allow = "GET, HEAD";
+        answer.allow = allowed_methods;
     } else if (route != NULL) {
         route->serve(session->frontend, &request, &answer);
     } else {
@@ -125,6 +138,10 @@ void session_destroy(struct session *session)
     }
     answer_finish(&session->answer);
     list_remove(&session->link);
+    if (session->by_fd.tbl != NULL) {
+        HASH_DELETE(by_fd, frontend->sessions_by_fd, session);
+    }
+    wire_finish(&session->wire);
     frontend->session_count--;
     free(session);
     frontend_check_empty(frontend);
@@ -140,7 +157,7 @@ static int on_ws(struct session *session, enum lws_callback_reasons reason, void
     case LWS_CALLBACK_SERVER_WRITEABLE:
         return ws_on_writable(ws);
     case LWS_CALLBACK_RECEIVE_PONG:
-        ws_on_pong(ws);
+        ws_on_pong(ws, (struct bytes){in, size});
         return 0;
     case LWS_CALLBACK_TIMER:
         ws_on_timer(ws);
@@ -188,6 +205,7 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
 static void *run_service(void *context)
 {
     struct http_frontend *frontend = context;
+    wire_enter(frontend);
     while (!atomic_load(&frontend->is_over)) {
         if (lws_service(frontend->context, 0) < 0) {
             break;

@@ -3,7 +3,8 @@
  *
  * Reading order: http.c (start, stop, the service thread), listener.c (accepting), routes.c (which
  * path is what), answer.c (how an answer leaves), status.c, metrics.c, page.c and
- * static_files.c, then the WebSocket. */
+ * static_files.c, then the WebSocket (ws.h). wire.c, http_head.c and ws_frames.c stand between the
+ * socket and libwebsockets. */
 #ifndef RAFTOGRAM_HTTP_INTERNAL_H
 #define RAFTOGRAM_HTTP_INTERNAL_H
 
@@ -12,6 +13,7 @@
 #include "dispatch.h"
 #include "frontend.h"
 #include "static_files.h"
+#include "wire.h"
 
 #include <libwebsockets.h>
 #include <pthread.h>
@@ -20,7 +22,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTTP_HEADERS_BYTES_MAX 8192  /* of a request */
+/* Without memory for it an element stays outside, and its handle's tbl is NULL. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+/* Of a request, as libwebsockets keeps them: each with a little beside it. */
+#define HTTP_HEADERS_BYTES_MAX (2 * HTTP_HEAD_BYTES_MAX)
 #define HTTP_ANSWER_HEADERS_MAX 4096 /* of an answer */
 #define HTTP_PATH_BYTES_MAX 1024
 #define HTTP_KEEPALIVE_S 60
@@ -48,6 +55,7 @@ struct http_frontend {
     int spare_fd; /* given up for a moment to refuse connections when none are left */
     pthread_t thread;
     struct list sessions;
+    struct session *sessions_by_fd; /* a hash table */
     size_t session_count;
     struct list sockets; /* of struct ws */
     size_t socket_count; /* also of connections that are gone, as long as dispatch works for them */
@@ -83,6 +91,9 @@ void task_post(struct http_frontend *frontend, struct task *task);
 /* Something is gone that stop() may wait for. */
 void frontend_check_empty(struct http_frontend *frontend);
 
+/* What comes from a session's socket; NULL for another socket. */
+struct wire *frontend_wire(struct http_frontend *frontend, int fd);
+
 /* ---- one client ---- */
 
 struct answer {
@@ -91,6 +102,7 @@ struct answer {
     const char *allow; /* NULL or the value of an Allow header */
     bool is_upgrade_required;
     bool is_whole; /* written at once, and completed by the caller */
+    bool is_last;  /* the connection ends with it */
     struct buf body;
     struct bytes shared; /* in place of body: lives as long as the program */
     bool has_etag;
@@ -102,6 +114,8 @@ struct ws;
 
 struct session {
     struct list link;
+    UT_hash_handle by_fd; /* its key is wire.fd */
+    struct wire wire;
     struct http_frontend *frontend;
     struct lws *wsi;
     struct answer answer; /* what is left to send of it */

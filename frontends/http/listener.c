@@ -100,6 +100,7 @@ static void add_session(struct http_frontend *frontend, int fd)
         return;
     }
     session->frontend = frontend;
+    wire_init(&session->wire, fd);
     session->wsi = lws_adopt_socket_vhost(frontend->vhost, fd); /* closes it when it fails */
     if (session->wsi == NULL) {
         free(session);
@@ -107,6 +108,7 @@ static void add_session(struct http_frontend *frontend, int fd)
     }
     lws_set_opaque_user_data(session->wsi, session);
     list_push_back(&frontend->sessions, &session->link);
+    HASH_ADD(by_fd, frontend->sessions_by_fd, wire.fd, sizeof(session->wire.fd), session);
     frontend->session_count++;
 }
 

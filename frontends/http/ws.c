@@ -108,9 +108,12 @@ static void heard(struct ws *ws)
     ws->is_ping_sent = false;
 }
 
-void ws_on_pong(struct ws *ws)
+void ws_on_pong(struct ws *ws, struct bytes payload)
 {
     heard(ws);
+    if (ws->frames->is_broken && bytes_equal(payload, bytes_of_text(WS_FRAMES_FAULT))) {
+        ws_close(ws, WS_CLOSE_PROTOCOL_ERROR, "a faulty frame", true);
+    }
 }
 
 /* ---- open and gone ---- */
@@ -135,6 +138,8 @@ int ws_open(struct session *session)
     frontend->socket_count++;
     frontend->sockets_total++;
     session->ws = ws;
+    session->wire.mode = WIRE_FRAMES;
+    ws->frames = &session->wire.frames;
     ws_expect_fault(ws);
     struct buf hello = {0};
     ws_begin_text(&hello);
@@ -260,6 +265,9 @@ void ws_on_close_frame(struct ws *ws, struct bytes payload)
     const uint8_t *data = payload.data;
     const struct bytes reason = {data + 2, payload.size >= 2 ? payload.size - 2 : 0};
     unsigned code = payload.size >= 2 ? (unsigned)data[0] << 8 | data[1] : WS_CLOSE_NORMAL;
+    if (ws->frames->close_code != 0) {
+        code = ws->frames->close_code;
+    }
     if (payload.size == 1 || !is_close_code(code)) {
         code = WS_CLOSE_PROTOCOL_ERROR;
     } else if (reason.size > 0 && !bytes_is_utf8(reason)) {

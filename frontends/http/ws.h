@@ -47,9 +47,10 @@ enum ws_close_code {
 struct ws {
     struct list link; /* in http_frontend.sockets */
     struct http_frontend *frontend;
-    struct lws *wsi;    /* NULL once the connection is gone */
-    size_t references;  /* the connection, calls, batches and subscriptions */
-    struct buf message; /* what has come of it */
+    struct lws *wsi;                /* NULL once the connection is gone */
+    const struct ws_frames *frames; /* of the session, that goes with the connection */
+    size_t references;              /* the connection, calls, batches and subscriptions */
+    struct buf message;             /* what has come of it */
 
     struct list outbox; /* of struct frame */
     size_t outbox_bytes;
@@ -95,7 +96,8 @@ void ws_unref(struct ws *ws);
 void ws_receive(struct ws *ws, struct bytes fragment);
 void ws_on_close_frame(struct ws *ws, struct bytes payload);
 void ws_on_timer(struct ws *ws);
-void ws_on_pong(struct ws *ws);
+/* Also in place of a faulty frame: ws_frames.h. */
+void ws_on_pong(struct ws *ws, struct bytes payload);
 /* Ends the connection with a close frame; the first code stays. With `is_now` before what waits. */
 void ws_close(struct ws *ws, int code, const char *reason, bool is_now);
 /* Faults that libwebsockets finds and has no code for end as a protocol error: it takes the code

@@ -281,6 +281,53 @@ describe('HTTP', () => {
     }
   });
 
+  test('headers over 8 KiB are 431, and the answer arrives while they are still sent', async () => {
+    for (const size of [8192, 100000, 8 << 20]) {
+      const { text } = await raw(leader, `GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(size)}\r\n\r\n`, (socket) => socket.isEnded);
+      assert.match(text, /^HTTP\/1\.1 431 /);
+      assert.equal(typeof JSON.parse(text.slice(text.indexOf('\r\n\r\n'))).error, 'string');
+    }
+    const many = await raw(leader, `GET /health HTTP/1.1\r\n${'Origin: a\r\n'.repeat(100)}\r\n`, (socket) => socket.isEnded);
+    assert.match(many.text, /^HTTP\/1\.1 431 /);
+    const line = await raw(leader, `GET /${'a'.repeat(100000)} HTTP/1.1\r\nHost: x\r\n\r\n`, (socket) => socket.isEnded);
+    assert.match(line.text, /^HTTP\/1\.1 414 /);
+    const fits = await exchange(leader, '/health', { headers: { 'x-big': 'a'.repeat(7900) } });
+    assert.equal(fits.status, 200);
+  });
+
+  test('a header of any name is no matter', async () => {
+    for (const name of ['X', 'X-A', 'A', 'C', 'Co', 'Sec', 'Sec-', 'Sec-WebSocket', 'If', 'Upgrade-Insecure-Requests', 'Hos', 'Via', 'From', 'Te']) {
+      const { status } = await exchange(leader, '/livez', { headers: { [name]: '1' } });
+      assert.equal(status, 200, name);
+    }
+  });
+
+  test('a head that is none is refused with its status', async () => {
+    const cases = [
+      ['GET /health\r\n\r\n', 400], ['GET /health HTTP/1.1\r\nHost : x\r\n\r\n', 400], ['GET /health HTTP/1.1\r\nHost: x\r\n y\r\n\r\n', 400],
+      ['GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n', 400], ['GET /health HTTP/1.1\r\nX: \x01\r\n\r\n', 400],
+      ['POST /health HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 400],
+      ['POST /health HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n', 400],
+      ['GET /health HTTP/2.0\r\nHost: x\r\n\r\n', 505], ['OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n', 405], ['CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n', 405],
+    ];
+    for (const [head, status] of cases) {
+      const { text } = await raw(leader, head, (socket) => socket.isEnded);
+      assert.match(text, new RegExp(`^HTTP/1\\.1 ${status} `), head);
+      assert.equal(/^allow: GET, HEAD\r$/m.test(text), status === 405);
+    }
+  });
+
+  test('a head may come in any pieces, after empty lines, with a whole address', async () => {
+    const socket = new RawSocket(leader.http);
+    socket.socket.setNoDelay(true);
+    for (const byte of '\r\nGET http://elsewhere/livez HTTP/1.1\nHost: x\r\n\r\n') {
+      socket.write(byte);
+      await delay(1);
+    }
+    await until('the answer', () => socket.received.includes('ok\n'));
+    socket.destroy();
+  });
+
   test('endless headers end the connection', async () => {
     await raw(leader, `GET /health HTTP/1.1\r\nHost: x\r\nUser-Agent: ${'a'.repeat(100000)}`, () => false);
     assert.equal((await exchange(leader, '/livez')).status, 200);
