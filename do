@@ -25,9 +25,10 @@ usage: ./do VERB [ARGUMENT...]
   setup            install the Debian packages that are missing (as root, or through sudo)
   build            build the daemon, raftogramctl and the tests into build/
   run              build, then start the local three-node cluster; Ctrl-C stops it
-  test [STAGE]     everything, or one of: unit layers asan tsan integration integration_asan e2e
+  test [STAGE]     everything, or one of: unit layers asan tsan integration integration_asan chaos e2e
   sim [ARG...]     the deterministic simulator
   fuzz NAME [ARG...]  build and run the fuzz target tests/fuzz/NAME_fuzz.c (libFuzzer's arguments)
+  chaos [ARG...]   real clusters under faults: --minutes M --seed N; see docs/durability.md
   bench [ARG...]   the load generator
   format [--check] clang-format over our sources; with --check only tell what is not formatted
   clean            remove what the other verbs built (not data/)
@@ -280,6 +281,13 @@ stage_integration_asan() {
     )
 }
 
+# Its own tests first; then new faults each time, by the seed that it prints.
+stage_chaos() {
+    ensure_node_modules
+    RAFTOGRAM_BUILD=$BUILD node --test tests/chaos/checker/ tests/chaos/disk/
+    RAFTOGRAM_BUILD=$BUILD node tests/chaos/run.mjs --minutes 0.6
+}
+
 # The page in Chromium.
 stage_e2e() {
     (
@@ -290,7 +298,7 @@ stage_e2e() {
 }
 
 known_stages() {
-    echo unit layers asan tsan integration integration_asan e2e
+    echo unit layers asan tsan integration integration_asan chaos e2e
 }
 
 run_stage() {
@@ -360,6 +368,18 @@ do_fuzz() {
     exec "$BUILD_FUZZ/${name}_fuzz" "$@" "$found" ${seeds:+"$seeds"}
 }
 
+# The stock clients of the integration tests serve here too.
+ensure_node_modules() {
+    [[ -d tests/integration/node_modules ]] ||
+        (cd tests/integration && npm ci --no-audit --no-fund)
+}
+
+do_chaos() {
+    do_build
+    ensure_node_modules
+    RAFTOGRAM_BUILD=$BUILD exec node tests/chaos/run.mjs "$@"
+}
+
 do_bench() {
     [[ -x bench/run ]] || fail "bench/run is not in this tree"
     do_build
@@ -387,7 +407,7 @@ do_clean() {
 verb=${1:-help}
 (($# == 0)) || shift
 case $verb in
-setup | build | run | test | sim | fuzz | bench | format | clean) "do_$verb" "$@" ;;
+setup | build | run | test | sim | fuzz | chaos | bench | format | clean) "do_$verb" "$@" ;;
 help | -h | --help) usage ;;
 *)
     usage >&2
