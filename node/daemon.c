@@ -31,6 +31,7 @@
 #define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads */
 #define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
 #define FRONTEND_GRACE_MS 3000
+#define JOB_GRACE_S 1 /* for the step of a snapshot that runs */
 #define STORE_RETRY_NS NS_PER_S
 #define SCRUB_INTERVAL_NS (100 * NS_PER_MS) /* a slice of rows, so many: */
 #define SCRUB_ROWS_IDLE 2000
@@ -89,6 +90,7 @@ struct daemon {
     struct mailbox jobs;
     atomic_bool is_job_thread_stopping;
     struct node_files files;
+    struct store_copying copying;
 
     enum stop_phase phase;
     uint64_t phase_since_ns;
@@ -207,8 +209,8 @@ static void stop_store(struct daemon *daemon)
 
 static int copy_store(void *context, struct store *store, const char *path)
 {
-    (void)context;
-    return store_lmdb_copy(store, path, NULL);
+    struct daemon *daemon = context;
+    return store_lmdb_copy(store, path, NULL, &daemon->copying);
 }
 
 static int open_received(void *context, const char *dir, const char *home, struct store **out,
@@ -226,11 +228,12 @@ static int open_received(void *context, const char *dir, const char *home, struc
 
 static int verify_store(void *context, struct store *store)
 {
-    (void)context;
+    struct daemon *daemon = context;
     bool is_done = false;
     int rc = 0;
     while (rc == 0 && !is_done) {
-        rc = store_lmdb_scrub(store, VERIFY_ROWS, &is_done);
+        bool is_stopping = atomic_load(&daemon->is_job_thread_stopping);
+        rc = is_stopping ? ERR_CLOSED : store_lmdb_scrub(store, VERIFY_ROWS, &is_done);
     }
     return rc;
 }
@@ -255,7 +258,9 @@ static void *run_jobs(void *context)
         struct list *link;
         while ((link = list_pop_front(&jobs)) != NULL) {
             struct node_job *job = LIST_ENTRY(link, struct node_job, link);
-            node_job_run(&daemon->files, job);
+            if (!atomic_load(&daemon->is_job_thread_stopping)) {
+                node_job_run(&daemon->files, job);
+            }
             node_post_job(daemon->node, job);
         }
     }
@@ -271,7 +276,9 @@ static int start_jobs(struct daemon *daemon)
     if (rc != 0) {
         return rc;
     }
+    store_copying_init(&daemon->copying);
     if (pthread_create(&daemon->job_thread, NULL, run_jobs, daemon) != 0) {
+        store_copying_finish(&daemon->copying);
         mailbox_finish(&daemon->jobs);
         return ERR_NOMEM;
     }
@@ -280,15 +287,28 @@ static int start_jobs(struct daemon *daemon)
     return 0;
 }
 
-/* After the node's last turn. */
-static void stop_jobs(struct daemon *daemon)
+/* Ends what a job does as soon as it can be ended; nobody will ask for it any more. */
+static void cancel_jobs(struct daemon *daemon)
+{
+    if (daemon->has_job_thread && !atomic_exchange(&daemon->is_job_thread_stopping, true)) {
+        store_copying_cancel(&daemon->copying);
+        mailbox_wake(&daemon->jobs);
+    }
+}
+
+/* After the node's last turn. False: the job that runs cannot be ended in time. */
+static bool stop_jobs(struct daemon *daemon)
 {
     if (!daemon->has_job_thread) {
-        return;
+        return true;
     }
-    atomic_store(&daemon->is_job_thread_stopping, true);
-    mailbox_wake(&daemon->jobs);
-    pthread_join(daemon->job_thread, NULL);
+    cancel_jobs(daemon);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += JOB_GRACE_S;
+    if (pthread_timedjoin_np(daemon->job_thread, NULL, &until) != 0) {
+        return false;
+    }
     struct list left;
     list_init(&left);
     (void)mailbox_drain(&daemon->jobs, &left);
@@ -296,8 +316,10 @@ static void stop_jobs(struct daemon *daemon)
     while ((link = list_pop_front(&left)) != NULL) {
         node_job_destroy(LIST_ENTRY(link, struct node_job, link));
     }
+    store_copying_finish(&daemon->copying);
     mailbox_finish(&daemon->jobs);
     node_files_finish(&daemon->files);
+    return true;
 }
 
 /* ---- addresses ---- */
@@ -526,13 +548,18 @@ static void close_rooms(struct daemon *daemon)
         node_fail_all(daemon->node); /* no turn comes any more: their calls would wait for ever */
     }
     stop_frontends(daemon);
-    stop_jobs(daemon);
+    bool is_job_over = stop_jobs(daemon);
     stop_store(daemon);
     if (daemon->peer != NULL) {
         peer_stop(daemon->peer);
     }
     if (daemon->node != NULL) {
         node_fail_all(daemon->node);
+    }
+    if (!is_job_over) {
+        /* It still uses what would be closed now, and may end anywhere: so it could die, too. */
+        log_info("daemon", "a snapshot is left unfinished");
+        _exit(0);
     }
     dispatch_destroy(daemon->dispatch);
     node_destroy(daemon->node);

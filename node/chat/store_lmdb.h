@@ -4,6 +4,8 @@
 
 #include "chat/store.h"
 
+#include <pthread.h>
+
 struct store_lmdb_options {
     const char *dir;        /* made when absent */
     uint64_t map_bytes_max; /* address space, and the most that the store may grow to */
@@ -28,10 +30,22 @@ int store_lmdb_scrub(struct store *store, uint64_t rows_max, bool *is_done);
 /* Leaves the mark that a fault would leave: the next open checks everything. Any thread. */
 void store_lmdb_mark_suspect(struct store *store);
 
+/* What another thread needs to end a copy that runs. */
+struct store_copying {
+    pthread_mutex_t lock;
+    int fd; /* -1: none runs */
+    bool is_cancelled;
+};
+void store_copying_init(struct store_copying *copying);
+void store_copying_finish(struct store_copying *copying);
+/* Ends the copy that runs within a few of its writes, and all that would begin. Any thread. */
+void store_copying_cancel(struct store_copying *copying);
+
 /* A compacted copy of a durable commit at `path` (mdb_env_copyfd2, MDB_CP_COMPACT), synced. `meta`
- * is that of the copy: store thread only; NULL: any thread, and commits go on meanwhile.
- * Errors: ERR_NO_SPACE, ERR_IO. */
-int store_lmdb_copy(struct store *store, const char *path, struct store_meta *meta);
+ * is that of the copy: store thread only; NULL: any thread, and commits go on meanwhile. `copying`
+ * may be NULL. Errors: ERR_NO_SPACE, ERR_IO, ERR_CLOSED (cancelled). After any there is no file. */
+int store_lmdb_copy(struct store *store, const char *path, struct store_meta *meta,
+                    struct store_copying *copying);
 
 /* Ends the process with one line on stderr and exit code 1 when a page in the map of an open store
  * cannot be read (SIGBUS) or LMDB stumbles over a damaged one (SIGSEGV within it), and leaves a

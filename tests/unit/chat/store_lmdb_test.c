@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 enum { CHILD_FINE = 0, CHILD_FAULT = 1, CHILD_CORRUPT = 3, CHILD_WRONG = 4 };
+#define COPY_BYTES_MIN (16u << 20)
 #define MAP_BYTES (UINT64_C(256) << 20)
 
 struct fixture {
@@ -288,9 +289,9 @@ static void test_copy_is_the_same_store(void **state)
     snprintf(dir, sizeof dir, "%s/copy", fixture->dir);
     snprintf(path, sizeof path, "%s/data.mdb", dir);
     struct store_meta meta, copied;
-    assert_int_equal(store_lmdb_copy(store, path, &meta), ERR_IO); /* no such directory */
+    assert_int_equal(store_lmdb_copy(store, path, &meta, NULL), ERR_IO); /* no such directory */
     assert_int_equal(mkdir(dir, 0700), 0);
-    assert_int_equal(store_lmdb_copy(store, path, &meta), 0);
+    assert_int_equal(store_lmdb_copy(store, path, &meta, NULL), 0);
     struct store *copy;
     assert_int_equal(try_open(dir, true, &copy, error, sizeof error), 0);
     uint64_t copied_digest;
@@ -300,6 +301,64 @@ static void test_copy_is_the_same_store(void **state)
     assert_int_equal(scrub(copy), 0);
     fill(fixture, copy, 3);
     copy->ops->close(copy);
+    store->ops->close(store);
+}
+
+struct copy_job {
+    struct store *store;
+    const char *path;
+    struct store_copying *copying;
+    int rc;
+};
+
+static void *run_copy(void *context)
+{
+    struct copy_job *job = context;
+    job->rc = store_lmdb_copy(job->store, job->path, NULL, job->copying);
+    return NULL;
+}
+
+/* Into a pipe that takes only so much: the copy cannot be done when it is cancelled. */
+static void test_a_copy_ends_soon_when_it_is_cancelled(void **state)
+{
+    struct fixture *fixture = *state;
+    signal(SIGPIPE, SIG_IGN);
+    struct store *store = must_open(fixture->dir);
+    struct store_stats stats = {0};
+    while (stats.bytes_used < COPY_BYTES_MIN) {
+        fill(fixture, store, 1);
+        store->ops->get_stats(store, &stats);
+    }
+    char path[128];
+    snprintf(path, sizeof path, "%s/pipe", fixture->dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    struct store_copying copying;
+    store_copying_init(&copying);
+    struct copy_job job = {.store = store, .path = path, .copying = &copying};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run_copy, &job), 0);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    uint8_t bytes[4096];
+    assert_true(read(fd, bytes, sizeof bytes) > 0);
+    store_copying_cancel(&copying);
+    uint64_t taken = 0;
+    for (ssize_t n = 1; n > 0; taken += (uint64_t)n) {
+        n = read(fd, bytes, sizeof bytes);
+        assert_true(n >= 0);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(fd);
+    assert_int_equal(job.rc, ERR_CLOSED);
+    assert_true(taken < COPY_BYTES_MIN / 2);
+    assert_int_equal(access(path, F_OK), -1);
+    /* The store is as it was, and none begins any more. */
+    snprintf(path, sizeof path, "%s/copy.mdb", fixture->dir);
+    assert_int_equal(store_lmdb_copy(store, path, NULL, &copying), ERR_CLOSED);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(store_lmdb_copy(store, path, NULL, NULL), 0);
+    assert_int_equal(scrub(store), 0);
+    store_copying_finish(&copying);
     store->ops->close(store);
 }
 
@@ -812,6 +871,7 @@ int main(void)
         TEST(test_largest_rows_fit),
         TEST(test_reads_beyond_the_limit_are_refused),
         TEST(test_copy_is_the_same_store),
+        TEST(test_a_copy_ends_soon_when_it_is_cancelled),
         TEST(test_newer_format_is_refused),
         TEST(test_full_map_changes_nothing_and_a_larger_one_goes_on),
         TEST(test_full_disk_changes_nothing_and_room_lets_it_go_on),
