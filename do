@@ -26,7 +26,9 @@ usage: ./do VERB [ARGUMENT...]
   build            build the daemon, raftogramctl and the tests into build/
   run              build, then start the local three-node cluster; Ctrl-C stops it
   test [STAGE]     everything, or one of: unit layers asan tsan integration integration_asan chaos e2e
-  sim [ARG...]     the deterministic simulator
+  sim [ARG...]     the simulator of whole nodes: the seeds that once failed and 500 new ones, or as
+                   its arguments say (--seed N --runs N --trace); --core: that of the Raft core
+                   alone; --mutants: break node and core on purpose, and expect both to notice
   fuzz NAME [ARG...]  build and run the fuzz target tests/fuzz/NAME_fuzz.c (libFuzzer's arguments)
   chaos [ARG...]   real clusters under faults: --minutes M --seed N; see docs/durability.md
   bench [ARG...]   the load generator
@@ -344,10 +346,21 @@ do_test() {
 # ---- the rest -----------------------------------------------------------------------------------
 
 do_sim() {
-    [[ -d tests/sim ]] || fail "the simulator is not in this tree"
+    local program=raftogram-sim arguments=("$@")
+    case ${1:-} in
+    --mutants)
+        tests/sim/mutants.sh
+        exec tests/sim/node_mutants.sh
+        ;;
+    --core)
+        program=raftogram-core-sim
+        arguments=("${@:2}")
+        ;;
+    '') arguments=(--kept tests/sim/kept_seeds --seed new --runs 500) ;;
+    esac
     configure "$BUILD"
-    ninja -C "$BUILD" raftogram-core-sim
-    exec "$BUILD/raftogram-core-sim" "$@"
+    ninja -C "$BUILD" "$program"
+    exec "$BUILD/$program" "${arguments[@]}"
 }
 
 do_fuzz() {
