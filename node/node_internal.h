@@ -16,8 +16,8 @@
 #endif
 #ifndef NODE_LOG_SLACK_BYTES
 #define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state, */
-#define NODE_HARD_STATE_BYTES 1024u      /*   which takes at most so much */
 #endif
+#define NODE_HARD_STATE_BYTES 1024u /*   which takes at most so much */
 #define NODE_APPLY_BATCH_MAX 1024u   /* entries between chat_apply_begin() and _end() */
 #define NODE_APPLY_TURN_MAX 8192u    /* entries applied in one turn */
 #define NODE_CAUGHT_UP_LAG_MAX 8192u /* entries behind the leader's commit that are level */
