@@ -677,14 +677,20 @@ static int wait_for_work(struct daemon *daemon, int signals, uint64_t deadline_n
  * start mends. True when it is time. */
 static bool is_damage_due(struct daemon *daemon, uint64_t now_ns, char *error, size_t error_size)
 {
-    if (!chat_is_damaged(daemon->boot.chat)) {
+    bool is_outvoted = node_is_outvoted(daemon->node);
+    if (!chat_is_damaged(daemon->boot.chat) && !is_outvoted) {
         return false;
     }
     if (daemon->damage_since_ns == 0) {
         daemon->damage_since_ns = now_ns;
         log_error("daemon", "the store is damaged: this node ends, and heals when it is started");
         struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
-        store_lmdb_mark_suspect(chat_backing_store(backing));
+        struct store *store = chat_backing_store(backing);
+        if (is_outvoted) {
+            (void)store_lmdb_mark_outvoted(store); /* else it is outvoted again */
+        } else {
+            store_lmdb_mark_suspect(store);
+        }
         chat_release_store(daemon->boot.chat, backing);
         node_set_damaged(daemon->node);
     }

@@ -441,18 +441,6 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
     }
 }
 
-static void compare_checkpoint(struct node *node, raft_index index, uint64_t hash)
-{
-    const struct checkpoint *own =
-        &node->checkpoints[(index / NODE_CHECKPOINT_ENTRIES) % NODE_CHECKPOINTS_MAX];
-    if (own->index != index || own->hash == hash || node->is_diverged) {
-        return;
-    }
-    node->is_diverged = true;
-    log_error("node", "this node's state differs from the leader's", LOG_U64("index", index));
-    node_set_eligible(node, false);
-}
-
 static void handle_messages(struct node *node, struct peer_event *event)
 {
     for (size_t i = 0; i < event->message_count && node->fatal[0] == '\0'; i++) {
@@ -468,9 +456,8 @@ static void handle_messages(struct node *node, struct peer_event *event)
             node_forward_response(node, message);
             break;
         case PEER_MESSAGE_APPLY_HASH:
-            if (event->peer == node->leader) {
-                compare_checkpoint(node, message->apply_hash.index, message->apply_hash.hash);
-            }
+            node_compare_checkpoint(node, event->peer, message->apply_hash.index,
+                                    message->apply_hash.hash);
             break;
         }
     }
@@ -675,6 +662,11 @@ void node_set_eligible(struct node *node, bool is_eligible)
     }
 }
 
+bool node_is_outvoted(const struct node *node)
+{
+    return node->is_outvoted;
+}
+
 void node_set_damaged(struct node *node)
 {
     node->is_store_damaged = true;
@@ -790,25 +782,6 @@ static void take_inbox(struct node *node)
     }
 }
 
-static void send_checkpoint(struct node *node)
-{
-    raft_index index = node->applied_index / NODE_CHECKPOINT_ENTRIES * NODE_CHECKPOINT_ENTRIES;
-    const struct checkpoint *own =
-        &node->checkpoints[(index / NODE_CHECKPOINT_ENTRIES) % NODE_CHECKPOINTS_MAX];
-    if (index == 0 || index == node->checkpoint_sent || own->index != index ||
-        node->leader != node->self) {
-        return;
-    }
-    node->checkpoint_sent = index;
-    struct peer_message message = {.kind = PEER_MESSAGE_APPLY_HASH,
-                                   .apply_hash = {.index = index, .hash = own->hash}};
-    for (raft_member member = 0; member < node->options.member_count; member++) {
-        if (member != node->self) {
-            (void)node->transport->ops->send(node->transport, member, &message);
-        }
-    }
-}
-
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -867,7 +840,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_settle_transfers(node);
     node_expire(node);
     node_complete(node);
-    send_checkpoint(node);
+    node_send_checkpoints(node);
     node->transport->ops->flush(node->transport);
     node_compact(node);
     node_maintain_log(node);

@@ -163,6 +163,10 @@ void node_fail_all(struct node *node);
 /* Node thread: whether this node may campaign (no: its disk is full). */
 void node_set_eligible(struct node *node, bool is_eligible);
 
+/* Node thread: most nodes have applied the same, and this one something else. What it has is not to
+ * be trusted; the caller sees to it that the next start throws it away, and ends the process. */
+bool node_is_outvoted(const struct node *node);
+
 /* Node thread: the store is damaged. Not ready, not to lead; the caller will end the process. */
 void node_set_damaged(struct node *node);
 
@@ -180,9 +184,9 @@ struct node_status {
     bool is_caught_up;
     bool is_draining;
     bool is_store_damaged;
-    bool is_diverged;           /* applied something else than the leader */
-    bool is_log_full;           /* no room on the disk */
-    bool is_store_full;         /* no room on the disk, or store_size is reached */
+    bool is_diverged;   /* applied something else than the leader, unless most agree with it */
+    bool is_log_full;   /* no room on the disk */
+    bool is_store_full; /* no room on the disk, or store_size is reached */
     uint64_t requests_pending;  /* of every kind */
     uint64_t proposals_pending; /* commands, forwarded ones among them */
     uint64_t proposals_total;

@@ -293,15 +293,6 @@ static int apply_entry(struct node *node, raft_index index)
     return 0;
 }
 
-static void take_checkpoint(struct node *node)
-{
-    struct store_meta meta;
-    chat_get_meta(node->chat, &meta);
-    size_t slot = (node->applied_index / NODE_CHECKPOINT_ENTRIES) % NODE_CHECKPOINTS_MAX;
-    node->checkpoints[slot] =
-        (struct checkpoint){.index = node->applied_index, .hash = meta.result_hash};
-}
-
 /* A batch ends at each checkpoint, so that the published hash is that of the checkpoint's index. */
 static raft_index batch_end(const struct node *node)
 {
@@ -333,7 +324,7 @@ void node_apply(struct node *node)
                            (unsigned long long)node->applied_index + 1, error_text(rc));
         }
         if (node->applied_index % NODE_CHECKPOINT_ENTRIES == 0) {
-            take_checkpoint(node);
+            node_take_checkpoint(node);
         }
         /* Only now can readers see what is acknowledged. */
         node_complete(node);

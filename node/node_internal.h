@@ -17,7 +17,7 @@
 #ifndef NODE_LOG_SLACK_BYTES
 #define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state, */
 #endif
-#define NODE_HARD_STATE_BYTES 1024u /*   which takes at most so much */
+#define NODE_HARD_STATE_BYTES 1024u  /*   which takes at most so much */
 #define NODE_APPLY_BATCH_MAX 1024u   /* entries between chat_apply_begin() and _end() */
 #define NODE_APPLY_TURN_MAX 8192u    /* entries applied in one turn */
 #define NODE_CAUGHT_UP_LAG_MAX 8192u /* entries behind the leader's commit that are level */
@@ -171,6 +171,7 @@ struct node {
     bool is_drain_transferring;
     bool is_eligible;
     bool is_diverged;
+    bool is_outvoted;
     bool is_store_damaged;
     bool is_log_full;
     bool was_not_fresh;
@@ -192,8 +193,8 @@ struct node {
     uint64_t snapshot_turn_ns;
     struct snapshot_sending sendings[RAFT_MEMBERS_MAX];
     struct snapshot_receiving receiving;
-    struct checkpoint
-        checkpoints[NODE_CHECKPOINTS_MAX]; /* ring, by index / NODE_CHECKPOINT_ENTRIES */
+    /* Of each member, itself too; rings, by index / NODE_CHECKPOINT_ENTRIES. */
+    struct checkpoint checkpoints[RAFT_MEMBERS_MAX][NODE_CHECKPOINTS_MAX];
     raft_index checkpoint_sent;
 
     uint64_t proposals_total;
@@ -265,6 +266,14 @@ bool node_has_room_for_batch(struct node *node, uint64_t command_bytes);
 bool node_has_room_for_message(struct node *node, const struct raft_message *message);
 /* Every turn: begins and ends the state of a full disk where nothing is proposed. */
 void node_look_for_room(struct node *node);
+
+/* node_checkpoint.c */
+
+/* What is applied by now ends at a checkpoint. */
+void node_take_checkpoint(struct node *node);
+/* At the end of a turn: tells the others of those that were taken since the last call. */
+void node_send_checkpoints(struct node *node);
+void node_compare_checkpoint(struct node *node, raft_member from, raft_index index, uint64_t hash);
 
 /* node_compact.c */
 

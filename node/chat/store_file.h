@@ -53,5 +53,6 @@ void store_fault_mark(const struct store_guard *guard);
 _Noreturn void store_fault_exit(const struct store_guard *guard, const char *reason);
 
 #define STORE_SUSPECT_FILE "suspect"
+#define STORE_OUTVOTED_FILE "outvoted"
 
 #endif

@@ -344,9 +344,9 @@ static void note_bytes(struct lmdb_store *store)
     atomic_store(&store->bytes_used, (info.me_last_pgno + 1) * stat.ms_psize);
 }
 
-static bool is_suspect(const struct lmdb_store *store)
+static bool has_mark(const struct lmdb_store *store, const char *name)
 {
-    return faccessat(store->guard.dir_fd, STORE_SUSPECT_FILE, F_OK, 0) == 0;
+    return faccessat(store->guard.dir_fd, name, F_OK, 0) == 0;
 }
 
 /* After a fault every row is looked at, once, before the store is trusted again. */
@@ -390,7 +390,11 @@ static int open_file(struct lmdb_store *store, const struct store_lmdb_options *
                      char *reason, size_t reason_size)
 {
     enum store_file_kind kind;
-    bool suspect = is_suspect(store);
+    bool suspect = has_mark(store, STORE_SUSPECT_FILE);
+    if (has_mark(store, STORE_OUTVOTED_FILE)) {
+        snprintf(reason, reason_size, "its contents are not what most nodes have");
+        return ERR_CORRUPT;
+    }
     int rc =
         store_file_check(store->path, suspect || options->is_untrusted, &kind, reason, reason_size);
     if (rc != 0) {
@@ -509,6 +513,17 @@ static int move_guard(struct lmdb_store *store, const char *home)
 void store_lmdb_mark_suspect(struct store *base)
 {
     store_fault_mark(&((struct lmdb_store *)base)->guard);
+}
+
+int store_lmdb_mark_outvoted(struct store *base)
+{
+    int dir = ((struct lmdb_store *)base)->guard.dir_fd;
+    int fd = openat(dir, STORE_OUTVOTED_FILE, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return store_error_of(errno);
+    }
+    close(fd);
+    return fsync(dir) == 0 ? 0 : ERR_IO;
 }
 
 int store_lmdb_open(const struct store_lmdb_options *options, struct store **out, char *error,

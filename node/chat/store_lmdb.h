@@ -30,6 +30,10 @@ int store_lmdb_scrub(struct store *store, uint64_t rows_max, bool *is_done);
 /* Leaves the mark that a fault would leave: the next open checks everything. Any thread. */
 void store_lmdb_mark_suspect(struct store *store);
 
+/* Leaves the mark that the contents, sound as they may be, are not what the other nodes have: the
+ * next open is ERR_CORRUPT. Any thread. Errors: ERR_IO, ERR_NO_SPACE. */
+int store_lmdb_mark_outvoted(struct store *store);
+
 /* What another thread needs to end a copy that runs. */
 struct store_copying {
     pthread_mutex_t lock;

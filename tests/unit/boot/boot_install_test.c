@@ -348,6 +348,27 @@ static void test_a_lost_log_beside_a_damaged_store_never_makes_a_fresh_node(void
     }
 }
 
+/* What the others have outvoted is sound to look at, and set aside all the same. */
+static void test_an_outvoted_store_is_set_aside(void **state)
+{
+    char path[128];
+    char error[256] = "";
+    snprintf(path, sizeof(path), "%s/node", base);
+    (void)make_node(path, OLD_INDEX + 2);
+    struct boot boot;
+    assert_int_equal(open_boot(path, &boot, error), 0);
+    assert_int_equal(chat_durable_applied(boot.chat), OLD_INDEX);
+    assert_int_equal(store_lmdb_mark_outvoted(boot.store), 0);
+    boot_close(&boot);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(open_boot(path, &boot, error), 0);
+        assert_int_equal(chat_durable_applied(boot.chat), 0);
+        assert_int_equal(wal_last_index(boot.wal), OLD_INDEX + 2);
+        assert_true(has_entry(path, "damaged-"));
+        boot_close(&boot);
+    }
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
@@ -361,6 +382,7 @@ int main(void)
             test_a_crash_anywhere_boots_into_old_or_new_behind_a_longer_log_that_disagrees),
         cmocka_unit_test(test_log_and_store_that_do_not_fit_make_a_recovering_node),
         cmocka_unit_test(test_alone_a_misfit_is_refused_with_the_remedy),
+        cmocka_unit_test(test_an_outvoted_store_is_set_aside),
         cmocka_unit_test(test_a_lost_log_beside_a_damaged_store_never_makes_a_fresh_node),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
