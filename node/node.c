@@ -558,6 +558,9 @@ static void follow_leader(struct node *node)
     node->is_changed = true;
     node_leader_changed(node);
     if (status.leader == RAFT_NO_MEMBER) {
+        if (before == node->self) {
+            node->name_until_ns = node->now_ns + NODE_NAME_WAIT_NS;
+        }
         if (before != RAFT_NO_MEMBER) {
             node->leaderless_since_ns = node->now_ns;
             log_info("node", "no leader", LOG_U64("term", status.term));

@@ -29,6 +29,9 @@
 /* Later commands wait so long for what an earlier leader owes an answer for: commands of one
  * connection must keep their order, but a leader that hangs must not stop them for long. */
 #define NODE_ORDER_WAIT_NS (100 * NS_PER_MS)
+/* A node that has just stopped leading knows the next leader in a moment: calls wait so long for
+ * its name. */
+#define NODE_NAME_WAIT_NS (100 * NS_PER_MS)
 #define NODE_MAINTAIN_RETRY_NS NS_PER_S
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
@@ -161,6 +164,7 @@ struct node {
     uint64_t next_read_id;
     uint64_t next_order;
     uint64_t forward_retry_ns;
+    uint64_t name_until_ns;  /* NODE_NAME_WAIT_NS after this node has stopped leading */
     uint64_t order_until_ns; /* NODE_ORDER_WAIT_NS after the last change of leader */
     uint64_t read_retry_ns;
     uint64_t expire_at_ns; /* lower bound of all expires_ns */

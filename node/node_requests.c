@@ -97,9 +97,14 @@ static void wait_for_leader(struct node *node, struct node_request *request)
     list_insert_after(&request->link, position);
 }
 
+static bool is_name_due(const struct node *node)
+{
+    return node->leader == RAFT_NO_MEMBER && node->now_ns < node->name_until_ns;
+}
+
 static void admit_command(struct node *node, struct node_request *request)
 {
-    if (!is_leader(node) && !request->may_forward) {
+    if (!is_leader(node) && !request->may_forward && !is_name_due(node)) {
         /* A node that drains still names the leader that took over. */
         node_finish_request(node, request, NODE_NOT_LEADER);
         return;
@@ -611,6 +616,9 @@ uint64_t node_push_ns(const struct node *node)
     if (raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
         return held_ns;
     }
+    if (is_name_due(node)) {
+        return node->name_until_ns;
+    }
     if (node->leader == RAFT_NO_MEMBER || node->leader == node->self ||
         !node->streams[node->leader].is_up) {
         return UINT64_MAX; /* nobody to forward to, or one that could not answer */
@@ -626,7 +634,7 @@ static void push_commands(struct node *node)
         propose(node);
     } else if (answer == RAFT_PROPOSE_NOT_LEADER && is_due) {
         forward_waiting(node);
-    } else if (answer == RAFT_PROPOSE_NOT_LEADER) {
+    } else if (answer == RAFT_PROPOSE_NOT_LEADER && !is_name_due(node)) {
         refuse_waiting(node);
     }
 }

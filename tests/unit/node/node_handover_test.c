@@ -1,0 +1,93 @@
+/* Leadership goes from one to the next, and the calls that come meanwhile. */
+#include "node_testing.h"
+
+enum { CALLS_MAX = 100 };
+
+/* One more call each millisecond, while another member is made the leader; returns how many. */
+static int call_over_a_change(struct net *net, int old, struct net_call *calls, bool may_forward)
+{
+    struct net_call transfer = {0};
+    transfer.request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
+                                             .deadline_ns = UINT64_MAX,
+                                             .transfer_target = (old + 1) % NET_MEMBERS,
+                                             .done = net_done};
+    assert_int_equal(node_submit(net->nodes[old].node, &transfer.request), 0);
+    int count = 0;
+    while (count < CALLS_MAX && !transfer.is_done) {
+        net_call(net, old, &calls[count], "x");
+        calls[count++].request.may_forward = may_forward;
+        net_run(net, NS_PER_MS);
+    }
+    assert_int_equal(transfer.request.outcome, NODE_OK);
+    net_run(net, 20 * NS_PER_MS);
+    return count;
+}
+
+/* A client that is sent on at once to the right node loses no time. */
+static void test_who_has_handed_over_names_the_next_leader(void **state)
+{
+    struct net *net = net_create();
+    int old = net_await_leader(net);
+    struct net_call calls[CALLS_MAX];
+    int count = call_over_a_change(net, old, calls, false);
+    assert_true(count >= 2);
+    for (int i = 0; i < count; i++) {
+        net_finish_call(&calls[i]);
+        if (calls[i].request.outcome != NODE_OK) {
+            assert_int_equal(calls[i].request.outcome, NODE_NOT_LEADER);
+            assert_int_equal(calls[i].request.leader, (old + 1) % NET_MEMBERS);
+        }
+    }
+    net_destroy(net);
+}
+
+static void test_what_may_be_forwarded_is_forwarded_to_the_next_leader(void **state)
+{
+    struct net *net = net_create();
+    int old = net_await_leader(net);
+    struct net_call calls[CALLS_MAX];
+    int count = call_over_a_change(net, old, calls, true);
+    for (int i = 0; i < count; i++) {
+        net_finish_call(&calls[i]);
+        assert_int_equal(calls[i].request.outcome, NODE_OK);
+    }
+    net_destroy(net);
+}
+
+/* Nobody takes over: it is said after a moment that nobody leads. */
+static void test_where_nobody_takes_over_nobody_is_named(void **state)
+{
+    struct net *net = net_create();
+    int old = net_await_leader(net);
+    net_isolate(net, old);
+    while (net_status(net, old).raft.role == RAFT_LEADER) {
+        net_run(net, NS_PER_MS);
+    }
+    struct net_call call;
+    net_call(net, old, &call, "x");
+    call.request.may_forward = false;
+    net_run(net, NODE_NAME_WAIT_NS / 2);
+    assert_false(call.is_done);
+    net_run(net, NODE_NAME_WAIT_NS);
+    net_finish_call(&call);
+    assert_int_equal(call.request.outcome, NODE_NOT_LEADER);
+    assert_int_equal(call.request.leader, RAFT_NO_MEMBER);
+    /* From then on at once. */
+    net_call(net, old, &call, "x");
+    call.request.may_forward = false;
+    net_turn(net, old);
+    net_finish_call(&call);
+    assert_int_equal(call.request.outcome, NODE_NOT_LEADER);
+    net_destroy(net);
+}
+
+int main(void)
+{
+    log_init(false, LOG_LEVEL_ERROR);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_has_handed_over_names_the_next_leader),
+        cmocka_unit_test(test_what_may_be_forwarded_is_forwarded_to_the_next_leader),
+        cmocka_unit_test(test_where_nobody_takes_over_nobody_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
