@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -425,6 +426,15 @@ static int write_batch(struct writer *writer, const struct store_batch *batch)
     return store_state_write(writer->store, writer->txn, &writer->state);
 }
 
+/* LMDB says EIO also when the disk took only the beginning of a write, which is what a disk does
+ * that becomes full: then no call has failed, and errno is as it was. */
+static int commit_txn(MDB_txn *txn)
+{
+    errno = 0;
+    int rc = mdb_txn_commit(txn);
+    return rc == EIO && errno == 0 ? ERR_NO_SPACE : store_error_of(rc);
+}
+
 int store_commit(struct store *base, const struct store_batch *batch)
 {
     struct lmdb_store *store = (struct lmdb_store *)base;
@@ -442,7 +452,7 @@ int store_commit(struct store *base, const struct store_batch *batch)
         mdb_txn_abort(writer.txn);
         return rc;
     }
-    rc = store_error_of(mdb_txn_commit(writer.txn));
+    rc = commit_txn(writer.txn);
     if (rc != 0) {
         return rc;
     }
