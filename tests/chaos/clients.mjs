@@ -175,10 +175,12 @@ export class World {
   }
 
   // Follows the leader.
-  async sendToLeader(request) {
+  async sendToLeader(request, random) {
     const index = this.leader;
+    // Some give up while their call is under way, and come again.
+    const deadline = random.chance(0.05) ? random.between(1, 50) : 3000;
     try {
-      return await this.clients[index].send(request, { deadline: 3000 });
+      return await this.clients[index].send(request, { deadline });
     } catch (error) {
       if (index === this.leader) this.follow(error);
       throw error;
@@ -191,7 +193,11 @@ export class World {
   sendOver(socket) {
     return async (request, random) => {
       const { payload, ...rest } = request;
-      return (await socket.open(random)).call('SendMessage', { ...rest, payload: payload.toString('base64') });
+      const open = await socket.open(random);
+      const answer = open.call('SendMessage', { ...rest, payload: payload.toString('base64') });
+      // Some leave with their calls under way.
+      if (random.chance(0.005)) setImmediate(() => open.socket.terminate());
+      return answer;
     };
   }
 
@@ -330,7 +336,7 @@ export class World {
 
   async start({ channels }) {
     for (let i = 0; i < channels; i += 1) await this.addChannel(`chat-${i}`);
-    const toLeader = (request) => this.sendToLeader(request);
+    const toLeader = (request, random) => this.sendToLeader(request, random);
     for (let i = 0; i < 4; i += 1) this.work(`send ${i}`, (random) => this.send(random, { kind: 'gRPC send', isRetried: true, call: toLeader }));
     const toAny = (request, random) => this.sendToAny(request, random);
     this.work('forward', (random) => this.send(random, { kind: 'gRPC forwarded send', isRetried: true, call: toAny }));

@@ -1,6 +1,7 @@
 // A cluster whose nodes have proxies between them and a disk that can be cut off under them.
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statfsSync, writeFileSync, writeSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { BUILD, Cluster, Process, delay, until } from '../integration/lib/cluster.mjs';
 import { clear, cutPower } from './disk/powercut.mjs';
@@ -15,6 +16,26 @@ const CONTROL = { syncEio: 0, noSpace: 1, syncDelayUs: 2, writeEio: 3, readEio: 
 const CONTROL_WORDS = 5;
 const TMPFS_BYTES = 512 << 20;
 
+// Below the ports that the kernel gives to connections: a node's port must be free when it comes back.
+const PORTS = [12000, 31000];
+
+async function isFree(port) {
+  return new Promise((done) => {
+    const server = createServer();
+    server.on('error', () => done(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
+  });
+}
+
+async function ports(count) {
+  const found = new Set();
+  while (found.size < count) {
+    const port = PORTS[0] + Math.floor(Math.random() * (PORTS[1] - PORTS[0]));
+    if (await isFree(port)) found.add(port);
+  }
+  return [...found].map((port) => `127.0.0.1:${port}`);
+}
+
 export class ChaosCluster extends Cluster {
   // options: those of Cluster, isTmpfs (or an ordinary directory), report(kind, text), log(text),
   // isDiskLying (to test the tests: nothing is ever durable)
@@ -26,6 +47,8 @@ export class ChaosCluster extends Cluster {
     cluster.mounts = [];
     cluster.isDiskLying = options.isDiskLying ?? false;
     cluster.proxies = new Map();
+    const addresses = await ports(cluster.nodes.length * 3);
+    for (const node of cluster.nodes) [node.raft, node.grpc, node.http] = addresses.splice(0, 3);
     for (const node of cluster.nodes) cluster.prepare(node, options.isTmpfs);
     for (const from of cluster.nodes) {
       for (const to of cluster.nodes) {
@@ -136,7 +159,8 @@ export class ChaosCluster extends Cluster {
 
   cutPower(node, random) {
     const lost = cutPower({ dataDir: node.dataDir, journal: node.journal, random });
-    node.cutAt = this.logSize(node);
+    // Where there is damage too, the log will tell of that.
+    if (!node.isDamaged) node.cutAt = this.logSize(node);
     return lost;
   }
 
@@ -145,7 +169,8 @@ export class ChaosCluster extends Cluster {
     node.isDamaged = true;
     node.cutAt = undefined;
     node.damagedAt = this.logSize(node);
-    if (node.journal) clear(node.journal);
+    // A process that runs has its notes open; its inodes are still those.
+    if (node.journal && !node.process?.isRunning) clear(node.journal);
   }
 
   // A flipped bit may be found late, by the scrub, or never, where nothing uses it.
@@ -155,6 +180,22 @@ export class ChaosCluster extends Cluster {
   damageSigns(node, from) {
     const text = readFileSync(node.logPath, 'utf8').slice(from);
     return text.split('\n').find((line) => /set aside|nothing is lost|damaged|checked at the next start/.test(line)) ?? null;
+  }
+
+  // Those that were not asked for before.
+  newLines(node) {
+    const text = readFileSync(node.logPath, 'utf8');
+    const lines = text.slice(node.readTo ?? 0).split('\n');
+    node.readTo = text.length;
+    return lines;
+  }
+
+  // How often the nodes' logs tell of each of `signs`.
+  countSigns(signs, counts) {
+    for (const node of this.nodes) {
+      const text = existsSync(node.logPath) ? readFileSync(node.logPath, 'utf8') : '';
+      for (const sign of signs) counts[sign] = (counts[sign] ?? 0) + text.split(`"msg":"${sign}`).length - 1;
+    }
   }
 
   logSize(node) { return existsSync(node.logPath) ? readFileSync(node.logPath, 'utf8').length : 0; }

@@ -113,6 +113,23 @@ function split({ cluster, random }, nodes) {
   return random.shuffle([left, right]);
 }
 
+// Damage that was not yet found stays alone.
+async function damageVictim(context) {
+  return context.cluster.nodes.find((other) => other.isDamaged) ?? victim(context);
+}
+
+// The first kind that finds something to hurt.
+function hurt({ cluster, random, count }, node, kinds) {
+  for (const kind of kinds) {
+    const what = DAMAGES[kind](node.dataDir, random);
+    if (what === null) continue;
+    count(`damage: ${kind}`);
+    cluster.noteDamage(node);
+    return `${node.id}: ${kind}: ${what}`;
+  }
+  return 'nothing to hurt';
+}
+
 export const FAULTS = [
   { kind: 'kill one', weight: 8, async run(context) {
     const nodes = await some(context, 1);
@@ -254,23 +271,15 @@ export const FAULTS = [
   } },
 
   { kind: 'damage', weight: 14, needs: 'alone', async run(context) {
-    const { cluster, random } = context;
-    const node = cluster.nodes.find((other) => other.isDamaged) ?? await victim(context);
-    const order = random.shuffle(Object.keys(DAMAGES));
-    let what = null;
-    await down(context, [node], {
-      whileDown: () => {
-        for (const name of order) {
-          what = DAMAGES[name](node.dataDir, random);
-          if (what === null) continue;
-          context.count(`damage: ${name}`);
-          cluster.noteDamage(node);
-          what = `${node.id}: ${name}: ${what}`;
-          break;
-        }
-      },
-    });
-    return what ?? 'nothing to hurt';
+    const node = await damageVictim(context);
+    let what;
+    await down(context, [node], { whileDown: () => { what = hurt(context, node, context.random.shuffle(Object.keys(DAMAGES))); } });
+    return what;
+  } },
+  // It is noticed when it is read, at the latest by the scrub; the process ends and its next start mends.
+  { kind: 'damage while running', weight: 5, needs: 'alone', async run(context) {
+    const node = await damageVictim(context);
+    return hurt(context, node, [context.random.pick(['storeBits', 'logBits'])]);
   } },
 ];
 

@@ -136,9 +136,14 @@ async function checkMade(world) {
   }
 }
 
+// What no log may ever say, whatever the faults.
+const NEVER = /no correct node sends|differs from the leader's/;
+
 // No power cut looks like damage: it only takes what was never synced.
 function checkLogs(world) {
   for (const node of world.cluster.nodes) {
+    const never = world.cluster.newLines(node).find((line) => NEVER.test(line));
+    if (never) world.report('the log tells of a bug', `${node.id}: ${never}`);
     if (node.isDamaged || node.cutAt === undefined) continue;
     const found = world.cluster.damageSigns(node, node.cutAt);
     if (found) world.report('a power cut taken for damage', `${node.id}: ${found}`);

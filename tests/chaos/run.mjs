@@ -44,8 +44,13 @@ mkdirSync(out, { recursive: true });
 const begin = Date.now();
 const deadline = begin + minutes * 60000;
 const stats = {
-  seed, minutes: 0, clusters: 0, rounds: 0, faults: {}, operations: {}, answers: {}, exits: 0, delivered: 0, resumes: 0, checked: {}, violations: [],
+  seed, minutes: 0, clusters: 0, rounds: 0, faults: {}, operations: {}, answers: {}, exits: 0, signs: {}, delivered: 0, resumes: 0, checked: {}, violations: [],
 };
+
+// What the nodes did about it, by their own logs.
+const SIGNS = ['a snapshot is installed', 'a snapshot goes on where it ended', 'the log is compacted', 'an unfinished last write was cut off',
+  'the log is damaged', 'the store is damaged', 'the damaged part was in the store already', 'the log is set aside',
+  'the store is set aside', 'log and store are set aside', "a member's new data_dir is admitted", 'no room for the log on the disk', 'no leader'];
 
 let current = null;
 let isInterrupted = false;
@@ -94,6 +99,8 @@ async function runCluster(drawn, random) {
     if (!options.quiet) console.log(lines.at(-1));
   };
   const report = (kind, text) => {
+    // A node that ends again and again tells the same each time.
+    if (violations.some((other) => other.kind === kind && other.text === text)) return;
     violations.push({ kind, text });
     lines.push(`${stamp()} VIOLATION ${kind}: ${text}`);
     console.log(lines.at(-1));
@@ -137,6 +144,7 @@ async function runCluster(drawn, random) {
     (await cluster.end()).forEach((text) => report('exit code', text));
   }
   stats.clusters += 1;
+  cluster.countSigns(SIGNS, stats.signs);
   stats.exits += cluster.nodes.reduce((sum, node) => sum + node.exits, 0);
   stats.violations.push(...violations.map((violation) => ({ cluster: index, ...violation })));
   current = null;
@@ -172,6 +180,7 @@ function summary() {
   table('operations: acknowledged / unknown / refused', Object.entries(stats.operations).sort()
     .map(([name, row]) => [name, `${row.ok} / ${row.unknown} / ${row.refused}`]));
   table('answers that were not OK', Object.entries(stats.answers).sort());
+  table('what the nodes logged', Object.entries(stats.signs));
   table('checked', [...Object.entries(stats.checked), ['messages delivered', stats.delivered], ['subscriptions resumed', stats.resumes],
     ['processes that ended by themselves', stats.exits]]);
   console.log(`violations: ${stats.violations.length}`);
