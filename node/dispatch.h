@@ -243,6 +243,7 @@ struct dispatch_metrics {
     uint64_t forwards_total;
     uint64_t requests_pending;
     uint64_t subscriptions;
+    uint64_t grpc_calls; /* open ones, streams among them */
     uint64_t dedupe_hits_total;
     uint64_t log_entries;
     uint64_t log_bytes;
@@ -269,6 +270,9 @@ struct dispatch_metrics {
     uint64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES]; /* answered, by status */
 };
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out);
+/* The gRPC frontend has so many calls open: for the metrics, which another frontend shows. Any
+ * thread. */
+void dispatch_note_grpc_calls(struct dispatch *dispatch, uint64_t open);
 
 /* ---- for main.c alone ---- */
 

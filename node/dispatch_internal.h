@@ -50,6 +50,7 @@ struct dispatch {
     struct list watchers;
     atomic_bool is_ending; /* subscriptions end with DRAINING */
     char cluster_id[33];   /* hex, written once under watch_lock */
+    atomic_uint_fast64_t grpc_calls;
     atomic_uint_fast64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES];
 };
 

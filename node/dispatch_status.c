@@ -313,6 +313,11 @@ static uint64_t subscription_lag_max(const struct dispatch *dispatch)
     return lag_max;
 }
 
+void dispatch_note_grpc_calls(struct dispatch *dispatch, uint64_t open)
+{
+    atomic_store_explicit(&dispatch->grpc_calls, open, memory_order_relaxed);
+}
+
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out)
 {
     const struct dispatch_options *options = &dispatch->options;
@@ -334,6 +339,7 @@ void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *ou
         .forwards_total = node.forwards_total,
         .requests_pending = node.requests_pending,
         .subscriptions = hub_count(chat_hub(dispatch->chat)),
+        .grpc_calls = atomic_load_explicit(&dispatch->grpc_calls, memory_order_relaxed),
         .dedupe_hits_total = chat.dedupe_hits,
         .log_entries = node.raft.last_index + 1 - node.first_index,
         .log_bytes = node.log_bytes,

@@ -94,6 +94,7 @@ void call_unref(struct call *call)
     pthread_mutex_lock(&frontend->lock);
     CHECK(frontend->calls > 0);
     frontend->calls--;
+    dispatch_note_grpc_calls(frontend->dispatch, frontend->calls);
     if (frontend->calls == 0) {
         pthread_cond_broadcast(&frontend->changed);
     }
@@ -150,6 +151,7 @@ static struct call *create(struct grpc_frontend *frontend, size_t size)
     pthread_mutex_lock(&frontend->lock);
     bool is_welcome = frontend->calls < frontend->calls_max;
     frontend->calls += is_welcome;
+    dispatch_note_grpc_calls(frontend->dispatch, frontend->calls);
     pthread_mutex_unlock(&frontend->lock);
     if (!is_welcome) {
         return NULL;
@@ -158,6 +160,7 @@ static struct call *create(struct grpc_frontend *frontend, size_t size)
     if (call == NULL) {
         pthread_mutex_lock(&frontend->lock);
         frontend->calls--;
+        dispatch_note_grpc_calls(frontend->dispatch, frontend->calls);
         pthread_mutex_unlock(&frontend->lock);
     }
     return call;

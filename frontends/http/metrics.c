@@ -186,6 +186,8 @@ static void append_chat(struct buf *out, const struct dispatch_metrics *metrics)
                    "Messages recognised by their client message id.");
     append_gauge(out, "raftogram_subscriptions", metrics->subscriptions,
                  "Subscriptions of all protocols.");
+    append_gauge(out, "raftogram_grpc_calls", metrics->grpc_calls,
+                 "gRPC calls that are open, subscriptions and health watches among them.");
     append_gauge(out, "raftogram_subscription_lag_max_messages", metrics->subscription_lag_max,
                  "Messages that the slowest subscription has still to be sent.");
 }

@@ -123,6 +123,7 @@ describe('metrics', () => {
     const stream = cluster.client(follower).subscribe({ channelId: 'general', afterSequence: 0 });
     await until('the subscription', async () => valueOf(await metrics(follower), 'raftogram_subscriptions') === 1);
     await until('it to be level', async () => valueOf(await metrics(follower), 'raftogram_subscription_lag_max_messages') === 0);
+    assert.equal(valueOf(await metrics(follower), 'raftogram_grpc_calls'), 1);
     stream.stream.pause();
     const large = Buffer.alloc(60000, 'x');
     await until('a lag', async () => {
@@ -132,7 +133,7 @@ describe('metrics', () => {
     stream.stream.cancel();
     await until('its end', async () => {
       const families = await metrics(follower);
-      return valueOf(families, 'raftogram_subscriptions') === 0 && valueOf(families, 'raftogram_subscription_lag_max_messages') === 0;
+      return valueOf(families, 'raftogram_subscriptions') === 0 && valueOf(families, 'raftogram_grpc_calls') === 0 && valueOf(families, 'raftogram_subscription_lag_max_messages') === 0;
     });
   });
 

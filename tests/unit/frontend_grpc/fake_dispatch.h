@@ -96,6 +96,10 @@ static struct {
     struct dispatch_watcher *watcher;
 } fake; /* under the watch */
 
+void dispatch_note_grpc_calls(struct dispatch *dispatch, uint64_t open)
+{
+}
+
 /* ---- methods, decoding, statuses ---- */
 
 static const struct dispatch_method fake_methods[] = {
