@@ -78,6 +78,9 @@ export class World {
     const reason = reasonOf(error);
     this.stats.answers[reason] = (this.stats.answers[reason] ?? 0) + 1;
     if (IMPOSSIBLE.has(reason)) this.report('impossible answer', `${what}: ${reason} ${error.message}`);
+    if (reason === 'CORRUPT' && !this.cluster.nodes.some((node) => node.isDamaged)) {
+      this.report('damage out of nothing', `${what}: ${error.message}`);
+    }
     return { outcome: REFUSALS.has(reason) ? 'refused' : 'unknown', reason };
   }
 

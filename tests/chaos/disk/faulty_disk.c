@@ -497,17 +497,20 @@ ssize_t writev(int fd, const struct iovec *parts, int count)
     if (file == NULL) {
         return real.writev(fd, parts, count);
     }
+    int before = errno;
     ssize_t sum = 0;
     for (int i = 0; i < count; i++) {
         ssize_t done = write(fd, parts[i].iov_base, parts[i].iov_len);
-        if (done < 0) {
-            return sum > 0 ? sum : done;
+        if (done < 0 && sum == 0) {
+            return done;
         }
-        sum += done;
-        if ((size_t)done < parts[i].iov_len) {
+        sum += done > 0 ? done : 0;
+        if (done < 0 || (size_t)done < parts[i].iov_len) {
             break;
         }
     }
+    /* A short count is no error. */
+    errno = before;
     return sum;
 }
 
