@@ -18,29 +18,16 @@
 
 void task_post(struct http_frontend *frontend, struct task *task)
 {
+    if (atomic_exchange(&task->is_posted, true)) {
+        return;
+    }
     pthread_mutex_lock(&frontend->lock);
     bool is_first = list_is_empty(&frontend->inbox);
-    if (!task->is_posted) {
-        task->is_posted = true;
-        list_push_back(&frontend->inbox, &task->link);
-    }
+    list_push_back(&frontend->inbox, &task->link);
     pthread_mutex_unlock(&frontend->lock);
     if (is_first) {
         lws_cancel_service(frontend->context);
     }
-}
-
-/* NULL when the list is empty. From here on the task may be posted again. */
-static struct task *take_task(struct http_frontend *frontend, struct list *tasks)
-{
-    pthread_mutex_lock(&frontend->lock);
-    struct list *link = list_pop_front(tasks);
-    struct task *task = link != NULL ? LIST_ENTRY(link, struct task, link) : NULL;
-    if (task != NULL) {
-        task->is_posted = false;
-    }
-    pthread_mutex_unlock(&frontend->lock);
-    return task;
 }
 
 static void run_tasks(struct http_frontend *frontend)
@@ -50,8 +37,12 @@ static void run_tasks(struct http_frontend *frontend)
     pthread_mutex_lock(&frontend->lock);
     list_splice_back(&tasks, &frontend->inbox);
     pthread_mutex_unlock(&frontend->lock);
-    struct task *task;
-    while ((task = take_task(frontend, &tasks)) != NULL) {
+    struct list *link;
+    while ((link = list_pop_front(&tasks)) != NULL) {
+        struct task *task = LIST_ENTRY(link, struct task, link);
+        /* From here on it may be posted again: it is off the list, and sees what was done before.
+         */
+        atomic_store(&task->is_posted, false);
         task->run(task);
     }
 }

@@ -37,7 +37,7 @@
 struct task {
     struct list link;
     void (*run)(struct task *task);
-    bool is_posted;
+    atomic_bool is_posted; /* and not begun */
 };
 
 enum http_phase {
