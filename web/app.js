@@ -225,7 +225,8 @@ function nameChanged() {
   setText(byId('my-name'), name || 'Choose a name');
   setText(byId('my-avatar'), name ? initials(name) : '?');
   byId('my-avatar').className = `avatar tint-${tintOf(name)}`;
-  byId('name-button').setAttribute('aria-label', name ? `Your name is ${name}. Change it` : 'Choose a name');
+  setText(byId('my-name-before'), name ? 'Your name: ' : '');
+  setText(byId('my-name-after'), name ? ' (change it)' : '');
 }
 
 function askName(then = null) {

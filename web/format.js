@@ -64,11 +64,16 @@ export function slug(name) {
     .replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-+|-+$/g, '').slice(0, 60);
 }
 
+// Whether the message may be stored all the same.
+export function isUnknown(error) {
+  return ['TIMEOUT', 'CONNECTION_LOST', 'COMMIT_UNKNOWN'].includes(error.reason);
+}
+
 // What went wrong, for the person who wrote the message.
 export function explain(error) {
   switch (error.reason) {
     case 'NOT_CONNECTED': return 'no node could be reached';
-    case 'TIMEOUT': case 'CONNECTION_LOST': case 'COMMIT_UNKNOWN':
+    case 'TIMEOUT': case 'CONNECTION_LOST': case 'COMMIT_UNKNOWN': // isUnknown
       return 'no answer came, so it may or may not be stored';
     case 'NO_QUORUM': return 'the cluster has no quorum';
     case 'CHANNEL_NOT_FOUND': return 'there is no such channel';

@@ -80,7 +80,7 @@ export function outboxElement(entry, { onRetry, onDiscard }) {
     retry.addEventListener('click', () => onRetry(entry));
     discard.addEventListener('click', () => onDiscard(entry));
     status.setAttribute('role', 'alert');
-    status.append(icon('alert'), make('span', {}, `Not sent: ${entry.note}.`), retry, discard);
+    status.append(icon('alert'), make('span', {}, `${entry.note}.`), retry, discard);
   } else {
     const isSent = entry.state === 'sent';
     status.append(icon(isSent ? 'check' : 'clock'), make('span', {}, isSent ? 'Sent' : entry.note));

@@ -3,10 +3,16 @@
 // again, after a failure or a reload of the page, and is never there twice.
 import { newClientMessageId } from './raftogram.js';
 import { byId } from './dom.js';
-import { explain } from './format.js';
+import { explain, isUnknown } from './format.js';
 import { outboxElement } from './message_view.js';
 
 const ENTRIES_MAX = 200;
+
+// Those behind a message that got no answer never left.
+function noteOf(error, isFirst) {
+  if (!isUnknown(error)) return `Not sent: ${explain(error)}`;
+  return isFirst ? `Not confirmed: ${explain(error)}` : 'Not sent: the message before it got no answer';
+}
 
 export class Outbox {
   #client;
@@ -94,7 +100,7 @@ export class Outbox {
       for (const other of this.#entries) {
         if (other !== entry && !(isOutage && other.channelId === channelId && other.state === 'sending')) continue;
         other.state = 'failed';
-        other.note = explain(error);
+        other.note = noteOf(error, other === entry);
       }
       this.#changed();
     }
