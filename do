@@ -383,6 +383,8 @@ do_fuzz() {
 
 # The stock clients of the integration tests serve here too.
 ensure_node_modules() {
+    # shellcheck disable=SC2046
+    ensure $(missing_node)
     [[ -d tests/integration/node_modules ]] ||
         (cd tests/integration && npm ci --no-audit --no-fund)
 }
