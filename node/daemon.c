@@ -40,7 +40,8 @@
 #define DAMAGE_LINGER_NS NS_PER_S       /* leadership is given away before the end */
 #define VERIFY_ROWS 10000
 #define READER_THREADS 2
-#define WEBSOCKET_HEARTBEAT_MS 5000 /* a page notices a node that hangs in a few of these */
+#define LOOK_INTERVAL_NS (20 * NS_PER_MS) /* while stopping */
+#define WEBSOCKET_HEARTBEAT_MS 5000       /* a page notices a node that hangs in a few of these */
 #define FRONTENDS_MAX 4
 
 static const struct frontend *const frontends[] = {
@@ -57,7 +58,6 @@ enum stop_phase {
     PHASE_SERVING,
     PHASE_DRAINING,  /* leadership is handed over, what is pending completes */
     PHASE_LINGERING, /* not the leader any more: late writes hear who is */
-    PHASE_CLOSING,   /* the frontends end */
     PHASE_STOPPED,
 };
 
@@ -66,7 +66,9 @@ struct daemon {
     struct boot boot;
     struct node *node;
     struct peer *peer;
-    struct rpc_loop *rpc_loop; /* of the peers and the gRPC frontend */
+    /* Of the peers and the gRPC frontend. Its thread runs the node's turns too: from a call's
+     * arrival to the log, the peers and the answer nobody else must be woken. */
+    struct rpc_loop *rpc_loop;
     struct dispatch *dispatch;
     void *instances[FRONTENDS_MAX];
     size_t instance_count;
@@ -82,8 +84,8 @@ struct daemon {
     atomic_bool is_store_stopping;
     atomic_bool is_flush_wanted; /* of all that is applied */
     atomic_int store_error;
-    uint64_t scrub_ns;        /* when the next slice is due: the store's thread */
-    uint64_t damage_since_ns; /* 0: the store is whole, as far as is known */
+    uint64_t scrub_ns;                     /* when the next slice is due: the store's thread */
+    atomic_uint_least64_t damage_since_ns; /* 0: the store is whole, as far as is known */
 
     pthread_t job_thread;
     bool has_job_thread;
@@ -92,12 +94,14 @@ struct daemon {
     struct node_files files;
     struct store_copying copying;
 
+    /* The main thread waits for signals, and here for the end. */
+    struct mailbox bell;
+    atomic_bool is_node_over; /* node_fatal() tells why; there is no turn any more */
+
     enum stop_phase phase;
     uint64_t phase_since_ns;
     uint64_t requests_seen;
     uint64_t requests_seen_ns;
-    pthread_t stopper;
-    atomic_bool is_frontends_stopped;
 };
 
 /* ---- the store thread ---- */
@@ -160,7 +164,7 @@ static void *run_store(void *context)
             next_ns = now_ns + STORE_RETRY_NS;
         } else {
             atomic_store(&daemon->store_error, rc);
-            node_wake(daemon->node);
+            mailbox_wake(&daemon->bell);
             return NULL;
         }
         last = rc;
@@ -362,6 +366,13 @@ static void post_event(void *context, struct peer_event *event)
     node_post_event(context, event);
 }
 
+/* Before create_peer() there is no loop, and nobody who would wake. */
+static void wake_node(void *context)
+{
+    struct daemon *daemon = context;
+    rpc_loop_turn_soon(daemon->rpc_loop);
+}
+
 static int create_node(struct daemon *daemon, char *error, size_t error_size)
 {
     const struct config *config = daemon->config;
@@ -373,6 +384,8 @@ static int create_node(struct daemon *daemon, char *error, size_t error_size)
         .heartbeat_interval_ns = config->raft.heartbeat_interval_ns,
         .requests_max = (uint32_t)config->limits.max_in_flight,
         .clock = clock_system(),
+        .wake = wake_node,
+        .wake_context = daemon,
         .wal = daemon->boot.wal,
         .chat = daemon->boot.chat,
         .snapshot_interval_ns = config->raft.snapshot_interval_ns,
@@ -513,6 +526,9 @@ static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
     int rc = boot_open(&boot, &daemon->boot, error, error_size);
     if (rc == 0) {
         snprintf(error, error_size, "cannot start: not enough memory or threads");
+        rc = mailbox_init(&daemon->bell, 1);
+    }
+    if (rc == 0) {
         rc = create_dispatch(daemon);
     }
     if (rc == 0) {
@@ -544,6 +560,9 @@ static void stop_frontends(struct daemon *daemon)
 
 static void close_rooms(struct daemon *daemon)
 {
+    if (daemon->rpc_loop != NULL) {
+        rpc_loop_set_turn(daemon->rpc_loop, NULL, NULL);
+    }
     if (daemon->node != NULL && daemon->instance_count > 0) {
         node_fail_all(daemon->node); /* no turn comes any more: their calls would wait for ever */
     }
@@ -565,6 +584,7 @@ static void close_rooms(struct daemon *daemon)
     node_destroy(daemon->node);
     peer_destroy(daemon->peer);
     rpc_loop_destroy(daemon->rpc_loop);
+    mailbox_finish(&daemon->bell);
     boot_close(&daemon->boot);
 }
 
@@ -576,27 +596,14 @@ static void enter_phase(struct daemon *daemon, enum stop_phase phase, uint64_t n
     daemon->phase_since_ns = now_ns;
 }
 
-/* The frontends' calls need the node's turns, so another thread waits for them. */
-static void *run_stopper(void *context)
-{
-    struct daemon *daemon = context;
-    stop_frontends(daemon);
-    atomic_store(&daemon->is_frontends_stopped, true);
-    node_wake(daemon->node);
-    return NULL;
-}
-
-static void close_frontends(struct daemon *daemon, uint64_t now_ns)
+static void close_frontends(struct daemon *daemon)
 {
     for (size_t i = 0; i < daemon->instance_count; i++) {
         frontends[i]->close(daemon->instances[i]);
     }
     dispatch_end_subscriptions(daemon->dispatch);
-    enter_phase(daemon, PHASE_CLOSING, now_ns);
-    if (pthread_create(&daemon->stopper, NULL, run_stopper, daemon) != 0) {
-        /* No thread to wait with: what is in flight is given up. */
-        enter_phase(daemon, PHASE_STOPPED, now_ns);
-    }
+    stop_frontends(daemon); /* their calls end in the node's turns, which go on */
+    daemon->phase = PHASE_STOPPED;
 }
 
 /* True while clients still come with writes that this node must refuse by name of the leader. */
@@ -619,8 +626,8 @@ static void begin_stop(struct daemon *daemon, uint64_t now_ns)
         node_drain(daemon->node);
         daemon->requests_seen_ns = now_ns;
         enter_phase(daemon, PHASE_DRAINING, now_ns);
-    } else if (daemon->phase < PHASE_CLOSING) {
-        close_frontends(daemon, now_ns); /* asked twice: do not linger */
+    } else {
+        close_frontends(daemon); /* asked twice: do not linger */
     }
 }
 
@@ -635,13 +642,7 @@ static void go_on_stopping(struct daemon *daemon, uint64_t now_ns)
         break;
     case PHASE_LINGERING:
         if (!is_busy(daemon, now_ns) || elapsed_ns > LINGER_MAX_NS) {
-            close_frontends(daemon, now_ns);
-        }
-        break;
-    case PHASE_CLOSING:
-        if (atomic_load(&daemon->is_frontends_stopped)) {
-            pthread_join(daemon->stopper, NULL);
-            enter_phase(daemon, PHASE_STOPPED, now_ns);
+            close_frontends(daemon);
         }
         break;
     case PHASE_SERVING:
@@ -650,20 +651,63 @@ static void go_on_stopping(struct daemon *daemon, uint64_t now_ns)
     }
 }
 
-/* ---- the loop ---- */
+/* ---- the node's turns ---- */
 
-static int wait_for_work(struct daemon *daemon, int signals, uint64_t deadline_ns)
+/* Damage in the store is marked at once; the end comes when leadership had time to go, and the next
+ * start mends. */
+static void notice_damage(struct daemon *daemon, uint64_t now_ns)
 {
-    uint64_t now_ns = clock_monotonic_ns(clock_system());
-    uint64_t wait_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-    if (daemon->phase != PHASE_SERVING && wait_ns > 20 * NS_PER_MS) {
-        wait_ns = 20 * NS_PER_MS;
+    bool is_outvoted = node_is_outvoted(daemon->node);
+    if (atomic_load(&daemon->damage_since_ns) != 0 ||
+        (!chat_is_damaged(daemon->boot.chat) && !is_outvoted)) {
+        return;
     }
-    struct timespec timeout = {.tv_sec = (time_t)(wait_ns / NS_PER_S),
-                               .tv_nsec = (long)(wait_ns % NS_PER_S)};
-    struct pollfd fds[] = {{.fd = node_fd(daemon->node), .events = POLLIN},
+    log_error("daemon", "the store is damaged: this node ends, and heals when it is started");
+    struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
+    struct store *store = chat_backing_store(backing);
+    if (is_outvoted) {
+        (void)store_lmdb_mark_outvoted(store); /* else it is outvoted again */
+    } else {
+        store_lmdb_mark_suspect(store);
+    }
+    chat_release_store(daemon->boot.chat, backing);
+    node_set_damaged(daemon->node);
+    atomic_store(&daemon->damage_since_ns, now_ns);
+    mailbox_wake(&daemon->bell);
+    node_wake(daemon->node);
+}
+
+/* On the loop's thread. */
+static uint64_t turn_node(void *context)
+{
+    struct daemon *daemon = context;
+    if (atomic_load(&daemon->is_node_over)) {
+        return UINT64_MAX;
+    }
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    uint64_t deadline_ns = node_turn(daemon->node, now_ns);
+    if (node_fatal(daemon->node) != NULL) {
+        atomic_store(&daemon->is_node_over, true);
+        mailbox_wake(&daemon->bell);
+        return UINT64_MAX;
+    }
+    notice_damage(daemon, now_ns);
+    return deadline_ns;
+}
+
+/* ---- the main thread ---- */
+
+/* A signal's number, or 0. */
+static int wait_for_work(struct daemon *daemon, int signals)
+{
+    bool is_timed = daemon->phase != PHASE_SERVING || atomic_load(&daemon->damage_since_ns) != 0;
+    const struct timespec timeout = {.tv_nsec = LOOK_INTERVAL_NS};
+    struct pollfd fds[] = {{.fd = mailbox_fd(&daemon->bell), .events = POLLIN},
                            {.fd = signals, .events = POLLIN}};
-    int count = ppoll(fds, 2, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+    int count = ppoll(fds, 2, is_timed ? &timeout : NULL, NULL);
+    struct list none;
+    list_init(&none);
+    (void)mailbox_drain(&daemon->bell, &none);
     if (count > 0 && (fds[1].revents & POLLIN) != 0) {
         struct signalfd_siginfo info;
         if (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
@@ -673,62 +717,46 @@ static int wait_for_work(struct daemon *daemon, int signals, uint64_t deadline_n
     return 0;
 }
 
-/* Damage in the store is marked at once; the end comes when leadership had time to go, and the next
- * start mends. True when it is time. */
-static bool is_damage_due(struct daemon *daemon, uint64_t now_ns, char *error, size_t error_size)
+/* What cannot be served on: `error` says why. */
+static int find_failure(struct daemon *daemon, uint64_t now_ns, char *error, size_t error_size)
 {
-    bool is_outvoted = node_is_outvoted(daemon->node);
-    if (!chat_is_damaged(daemon->boot.chat) && !is_outvoted) {
-        return false;
+    const char *dir = daemon->config->cluster.data_dir;
+    int store_error = atomic_load(&daemon->store_error);
+    uint64_t damage_since_ns = atomic_load(&daemon->damage_since_ns);
+    if (atomic_load(&daemon->is_node_over)) {
+        snprintf(error, error_size, "%s: %s", dir, node_fatal(daemon->node));
+        return ERR_IO;
     }
-    if (daemon->damage_since_ns == 0) {
-        daemon->damage_since_ns = now_ns;
-        log_error("daemon", "the store is damaged: this node ends, and heals when it is started");
-        struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
-        struct store *store = chat_backing_store(backing);
-        if (is_outvoted) {
-            (void)store_lmdb_mark_outvoted(store); /* else it is outvoted again */
-        } else {
-            store_lmdb_mark_suspect(store);
-        }
-        chat_release_store(daemon->boot.chat, backing);
-        node_set_damaged(daemon->node);
+    if (store_error != 0) {
+        snprintf(error, error_size, "%s: the store cannot be written: %s", dir,
+                 error_text(store_error));
+        return ERR_IO;
     }
-    snprintf(error, error_size, "%s: the store is damaged: start the node again to heal it",
-             daemon->config->cluster.data_dir);
-    return now_ns >= daemon->damage_since_ns + DAMAGE_LINGER_NS;
-}
-
-static int run_loop(struct daemon *daemon, int signals, char *error, size_t error_size)
-{
-    while (daemon->phase != PHASE_STOPPED) {
-        uint64_t now_ns = clock_monotonic_ns(clock_system());
-        uint64_t deadline_ns = node_turn(daemon->node, now_ns);
-        const char *fatal = node_fatal(daemon->node);
-        int store_error = atomic_load(&daemon->store_error);
-        if (is_damage_due(daemon, now_ns, error, error_size)) {
-            return ERR_CORRUPT;
-        }
-        if (daemon->damage_since_ns != 0 && deadline_ns > now_ns + 20 * NS_PER_MS) {
-            deadline_ns = now_ns + 20 * NS_PER_MS;
-        }
-        if (fatal != NULL || store_error != 0) {
-            snprintf(error, error_size, "%s: %s%s", daemon->config->cluster.data_dir,
-                     fatal != NULL ? fatal : "the store cannot be written: ",
-                     fatal != NULL ? "" : error_text(store_error));
-            return ERR_IO;
-        }
-        go_on_stopping(daemon, now_ns);
-        if (daemon->phase == PHASE_STOPPED) {
-            break;
-        }
-        int signal = wait_for_work(daemon, signals, deadline_ns);
-        if (signal != 0) {
-            log_info("daemon", "stopping", LOG_I64("signal", signal));
-            begin_stop(daemon, clock_monotonic_ns(clock_system()));
-        }
+    if (damage_since_ns != 0 && now_ns >= damage_since_ns + DAMAGE_LINGER_NS) {
+        snprintf(error, error_size, "%s: the store is damaged: start the node again to heal it",
+                 dir);
+        return ERR_CORRUPT;
     }
     return 0;
+}
+
+static int serve(struct daemon *daemon, int signals, char *error, size_t error_size)
+{
+    rpc_loop_set_turn(daemon->rpc_loop, turn_node, daemon);
+    for (;;) {
+        uint64_t now_ns = clock_monotonic_ns(clock_system());
+        int rc = find_failure(daemon, now_ns, error, error_size);
+        if (rc != 0 || daemon->phase == PHASE_STOPPED) {
+            return rc;
+        }
+        int signal = wait_for_work(daemon, signals);
+        now_ns = clock_monotonic_ns(clock_system());
+        if (signal != 0) {
+            log_info("daemon", "stopping", LOG_I64("signal", signal));
+            begin_stop(daemon, now_ns);
+        }
+        go_on_stopping(daemon, now_ns);
+    }
 }
 
 static int open_signals(void)
@@ -774,7 +802,7 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
                  LOG_STR("grpc", config->cluster.grpc_bind_addr),
                  LOG_STR("http", config->cluster.health_bind_addr),
                  LOG_STR("raft", config->cluster.raft_bind_addr));
-        rc = run_loop(daemon, signals, error, error_size);
+        rc = serve(daemon, signals, error, error_size);
         if (rc != 0) {
             /* After a failed log write nothing may be trusted to end in order (fsync may lie). */
             fprintf(stderr, "raftogram: %s\n", error);

@@ -239,13 +239,8 @@ int node_create(const struct node_options *options, struct node **out, char *err
     pthread_mutex_init(&node->inbox_lock, NULL);
     pthread_mutex_init(&node->status_lock, NULL);
     snprintf(error, error_size, "%s", error_text(ERR_NOMEM));
-    int rc = mailbox_init(&node->bell, 1);
-    if (rc != 0) {
-        snprintf(error, error_size, "no eventfd: %s", error_text(rc));
-        goto free_node;
-    }
     node->entry_scratch = calloc(RAFT_APPEND_ENTRIES_MAX, sizeof(*node->entry_scratch));
-    rc = node->entry_scratch == NULL ? ERR_NOMEM : copy_members(node);
+    int rc = node->entry_scratch == NULL ? ERR_NOMEM : copy_members(node);
     if (rc == 0) {
         rc = load_config(node, error, error_size);
     }
@@ -263,11 +258,6 @@ int node_create(const struct node_options *options, struct node **out, char *err
     publish_status(node);
     *out = node;
     return 0;
-free_node:
-    pthread_mutex_destroy(&node->inbox_lock);
-    pthread_mutex_destroy(&node->status_lock);
-    free(node);
-    return rc;
 }
 
 void node_attach(struct node *node, struct transport *transport)
@@ -311,7 +301,6 @@ void node_destroy(struct node *node)
     free_groups(&node->reads_asked);
     free_groups(&node->reads_indexed);
     raft_destroy(node->raft);
-    mailbox_finish(&node->bell);
     pthread_mutex_destroy(&node->inbox_lock);
     pthread_mutex_destroy(&node->status_lock);
     buf_finish(&node->payload_scratch);
@@ -341,7 +330,7 @@ int node_submit(struct node *node, struct node_request *request)
         atomic_fetch_sub(&node->requests_live, 1);
         return ERR_CLOSED;
     }
-    mailbox_wake(&node->bell);
+    node_wake(node);
     return 0;
 }
 
@@ -350,7 +339,7 @@ void node_post_event(struct node *node, struct peer_event *event)
     pthread_mutex_lock(&node->inbox_lock);
     list_push_back(&node->inbox_events, &event->link);
     pthread_mutex_unlock(&node->inbox_lock);
-    mailbox_wake(&node->bell);
+    node_wake(node);
 }
 
 void node_post_job(struct node *node, struct node_job *job)
@@ -358,7 +347,7 @@ void node_post_job(struct node *node, struct node_job *job)
     pthread_mutex_lock(&node->inbox_lock);
     list_push_back(&node->inbox_jobs, &job->link);
     pthread_mutex_unlock(&node->inbox_lock);
-    mailbox_wake(&node->bell);
+    node_wake(node);
 }
 
 void node_set_store_full(struct node *node, bool is_full)
@@ -368,12 +357,9 @@ void node_set_store_full(struct node *node, bool is_full)
 
 void node_wake(struct node *node)
 {
-    mailbox_wake(&node->bell);
-}
-
-int node_fd(const struct node *node)
-{
-    return mailbox_fd(&node->bell);
+    if (node->options.wake != NULL) {
+        node->options.wake(node->options.wake_context);
+    }
 }
 
 const char *node_fatal(const struct node *node)
@@ -761,12 +747,9 @@ static void take_inbox(struct node *node)
     struct list events;
     struct list jobs;
     struct list requests;
-    struct list none;
     list_init(&events);
     list_init(&jobs);
     list_init(&requests);
-    list_init(&none);
-    (void)mailbox_drain(&node->bell, &none);
     pthread_mutex_lock(&node->inbox_lock);
     list_splice_back(&events, &node->inbox_events);
     list_splice_back(&jobs, &node->inbox_jobs);

@@ -1,7 +1,9 @@
 /* The driver: turns events into raft_step() calls and does their effects on the log, the peers and
  * the state machine. It has no thread of its own: whoever owns it calls node_turn() whenever
- * node_fd() is readable or the deadline that the last turn gave has come. Everything outside is a
- * vtable, so the simulator runs the same code.
+ * options.wake asked for it or the deadline that the last turn gave has come. Everything outside is
+ * a vtable, so the simulator runs the same code.
+ *
+ * The node's thread is whichever runs its turns.
  *
  * The path of a write: node_submit() -> mailbox -> propose -> log (staged) -> peers, then
  * wal_commit() -> commit index -> chat_apply() -> request->done(). */
@@ -94,6 +96,10 @@ struct node_options {
     uint32_t requests_max; /* waiting and pending together; more are OVERLOADED */
     uint64_t seed;         /* another one in each process */
     const struct clock *clock;
+    /* Any thread, also in the middle of a turn: there is something for another one. May be NULL for
+     * an owner who knows. */
+    void (*wake)(void *context);
+    void *wake_context;
     struct wal *wal;   /* open and clean; the caller's */
     bool is_new;       /* the data_dir was empty before this start */
     struct chat *chat; /* the caller's; chat_durable_applied() within the log */
@@ -120,7 +126,7 @@ struct node_options {
 
 struct node;
 
-/* Errors: ERR_NOMEM, ERR_IO (no eventfd), ERR_CORRUPT (log and store do not fit together),
+/* Errors: ERR_NOMEM, ERR_CORRUPT (log and store do not fit together),
  * ERR_FOREIGN (the log belongs to another membership). `error` gets one line. */
 int node_create(const struct node_options *options, struct node **out, char *error,
                 size_t error_size);
@@ -132,10 +138,9 @@ uint64_t node_prepare_log(struct wal *wal, uint64_t new_incarnation);
 void node_destroy(struct node *node);
 
 /* One turn. Returns when to call again at the latest (monotonic ns; UINT64_MAX: only when
- * readable). After a fatal error (a failed log write or sync, an unreadable store) node_fatal()
+ * woken). After a fatal error (a failed log write or sync, an unreadable store) node_fatal()
  * tells, and the process must end without another turn. */
 uint64_t node_turn(struct node *node, uint64_t now_ns);
-int node_fd(const struct node *node);
 /* NULL while all is well, else one line. */
 const char *node_fatal(const struct node *node);
 
@@ -145,7 +150,7 @@ int node_submit(struct node *node, struct node_request *request);
 void node_post_event(struct node *node, struct peer_event *event);
 /* Any thread: a job that was submitted is done. Takes it. */
 void node_post_job(struct node *node, struct node_job *job);
-/* Any thread: makes node_fd() readable. */
+/* Any thread: asks for a turn. */
 void node_wake(struct node *node);
 
 /* Any thread: the store can(not) take what is applied, for lack of space. Writes that find no room

@@ -2,7 +2,6 @@
 #ifndef RAFTOGRAM_NODE_INTERNAL_H
 #define RAFTOGRAM_NODE_INTERNAL_H
 
-#include "base/mailbox.h"
 #include "node.h"
 #include "node_jobs.h"
 
@@ -126,7 +125,6 @@ struct node {
     struct list inbox_events;
     struct list inbox_jobs;
     bool is_closed;
-    struct mailbox bell;
     atomic_uint_fast64_t requests_live;
     atomic_bool drain_wanted;
     atomic_bool is_drained;

@@ -10,13 +10,14 @@
 #include <errno.h>
 #include <grpc/support/log.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define THREAD_NAME_MAX 15
 #define POSTS_CAPACITY_FIRST 16
-/* Posted functions wait for queued events, but not for more than this many. */
-#define EVENTS_BEFORE_POSTS_MAX 64
+/* Posted functions and turns wait for queued events, but not for more than this many. */
+#define EVENTS_BEFORE_POSTS_MAX 256
 
 struct post {
     uint64_t deadline_ns;
@@ -40,6 +41,12 @@ struct rpc_loop {
     uint64_t planned_until_ns; /* when the thread looks at the posts again if nothing wakes it */
     bool is_waking;
     bool is_stopping;
+
+    pthread_mutex_t turn_lock; /* held while a turn runs */
+    uint64_t (*turn)(void *context);
+    void *turn_context;
+    uint64_t turn_ns; /* when the next is due: the loop's thread */
+    atomic_bool is_turn_wanted;
 
     /* A sharing loop has only these; `owned_count` and `is_stopping` are under the host's lock. */
     struct rpc_loop *host;
@@ -203,6 +210,19 @@ static void run_posts(struct rpc_loop *loop)
     pthread_mutex_unlock(&loop->lock);
 }
 
+static void run_turn(struct rpc_loop *loop)
+{
+    if (!atomic_load(&loop->is_turn_wanted) &&
+        (loop->turn_ns == UINT64_MAX || clock_monotonic_ns(clock_system()) < loop->turn_ns)) {
+        return;
+    }
+    pthread_mutex_lock(&loop->turn_lock);
+    /* Before the turn: what is asked for while it runs is the next one's. */
+    atomic_store(&loop->is_turn_wanted, false);
+    loop->turn_ns = loop->turn != NULL ? loop->turn(loop->turn_context) : UINT64_MAX;
+    pthread_mutex_unlock(&loop->turn_lock);
+}
+
 /* Until when the thread may wait for events; false when the loop is to end. */
 static bool plan_sleep(struct rpc_loop *loop, uint64_t *until_ns)
 {
@@ -214,8 +234,14 @@ static bool plan_sleep(struct rpc_loop *loop, uint64_t *until_ns)
     } else if (loop->post_count > 0) {
         *until_ns = loop->posts[0].deadline_ns;
     }
+    if (*until_ns > loop->turn_ns) {
+        *until_ns = loop->turn_ns;
+    }
     loop->planned_until_ns = *until_ns;
     pthread_mutex_unlock(&loop->lock);
+    if (atomic_load(&loop->is_turn_wanted)) {
+        *until_ns = 0;
+    }
     return is_running;
 }
 
@@ -237,6 +263,7 @@ static void *run(void *argument)
         if (event.type == GRPC_QUEUE_TIMEOUT || events >= EVENTS_BEFORE_POSTS_MAX) {
             events = 0;
             run_posts(loop);
+            run_turn(loop);
         }
     }
     grpc_completion_queue_shutdown(loop->queue);
@@ -293,6 +320,8 @@ int rpc_loop_create(const char *name, struct rpc_loop **out)
     pthread_once(&log_once, take_over_log);
     grpc_init();
     pthread_mutex_init(&loop->lock, NULL);
+    pthread_mutex_init(&loop->turn_lock, NULL);
+    loop->turn_ns = UINT64_MAX;
     loop->wake.fn = on_wake;
     bool is_open = open_queue(loop);
     CHECK(is_open);
@@ -301,6 +330,7 @@ int rpc_loop_create(const char *name, struct rpc_loop **out)
         grpc_completion_queue_shutdown(loop->queue);
         close_queue(loop);
         grpc_shutdown();
+        pthread_mutex_destroy(&loop->turn_lock);
         pthread_mutex_destroy(&loop->lock);
         free(loop);
         return error == ENOMEM ? ERR_NOMEM : ERR_IO;
@@ -357,6 +387,7 @@ void rpc_loop_destroy(struct rpc_loop *loop)
     CHECK(loop->post_count == 0);
     close_queue(loop);
     grpc_shutdown();
+    pthread_mutex_destroy(&loop->turn_lock);
     pthread_mutex_destroy(&loop->lock);
     free(loop->posts);
     free(loop);
@@ -383,4 +414,26 @@ int rpc_loop_post(struct rpc_loop *loop, uint64_t deadline_ns, void (*fn)(void *
     }
     pthread_mutex_unlock(&host->lock);
     return rc;
+}
+
+void rpc_loop_set_turn(struct rpc_loop *loop, uint64_t (*fn)(void *context), void *context)
+{
+    CHECK(loop->host == NULL);
+    CHECK(!rpc_loop_is_current(loop));
+    pthread_mutex_lock(&loop->turn_lock);
+    loop->turn = fn;
+    loop->turn_context = context;
+    pthread_mutex_unlock(&loop->turn_lock);
+    rpc_loop_turn_soon(loop);
+}
+
+void rpc_loop_turn_soon(struct rpc_loop *loop)
+{
+    CHECK(loop->host == NULL);
+    if (atomic_exchange(&loop->is_turn_wanted, true) || rpc_loop_is_current(loop)) {
+        return;
+    }
+    pthread_mutex_lock(&loop->lock);
+    wake(loop);
+    pthread_mutex_unlock(&loop->lock);
 }

@@ -35,6 +35,16 @@ void rpc_loop_destroy(struct rpc_loop *loop);
 int rpc_loop_post(struct rpc_loop *loop, uint64_t deadline_ns, void (*fn)(void *context),
                   void *context);
 
+/* A function that the loop's thread runs, after the events that wait there, whenever
+ * rpc_loop_turn_soon() asked for it or the time that it returned last has come (monotonic ns;
+ * UINT64_MAX: only when asked). For work that begins and ends with calls: between a call's arrival,
+ * that work and the answer no thread is changed, which costs more than all else about a call.
+ * `fn` NULL: none any more. When this returns, the one before does not run and will not. One for a
+ * loop; not from the loop's thread, not for a sharing loop (CHECKed). */
+void rpc_loop_set_turn(struct rpc_loop *loop, uint64_t (*fn)(void *context), void *context);
+/* Any thread, also before rpc_loop_set_turn(). Many calls before a turn are one. */
+void rpc_loop_turn_soon(struct rpc_loop *loop);
+
 /* ---- server ---- */
 
 struct rpc_server;
