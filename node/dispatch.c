@@ -223,7 +223,7 @@ static void request_done(struct node_request *request)
     const struct method_handler *handler = &method_handlers[work->call->method->id];
     if (handler->read != NULL && request->outcome == NODE_OK) {
         work->job.run = run_read;
-        reader_post(reader_pick(work->dispatch), &work->job);
+        reader_post(reader_pick_idle(work->dispatch), &work->job);
         return;
     }
     handler->applied(work);

@@ -435,6 +435,30 @@ static void fill_answer(struct answer *answer, const struct bytes *message,
     }
 }
 
+static void answer_on_loop(void *context)
+{
+    struct rpc_call *call = context;
+    pthread_mutex_lock(&call->lock);
+    call->pending--;
+    if (!call->is_closed) {
+        start_answer(call);
+    }
+    pthread_mutex_unlock(&call->lock);
+    settle(call);
+}
+
+/* The loop's thread starts it, many at a time: an operation that another thread starts makes gRPC
+ * hand work from one to the other, and wake the loop for each. With the lock held. */
+static void pass_answer(struct rpc_call *call)
+{
+    struct rpc_loop *loop = rpc_server_loop(call->server);
+    if (!rpc_loop_is_current(loop) && rpc_loop_post(loop, 0, answer_on_loop, call) == 0) {
+        call->pending++;
+        return;
+    }
+    start_answer(call);
+}
+
 void rpc_call_finish(struct rpc_call *call, const struct bytes *message,
                      const struct rpc_status *status)
 {
@@ -443,7 +467,7 @@ void rpc_call_finish(struct rpc_call *call, const struct bytes *message,
         call->is_finishing = true;
         fill_answer(&call->answer, message, status);
         if (!call->is_sending) {
-            start_answer(call);
+            pass_answer(call);
         }
     }
     pthread_mutex_unlock(&call->lock);

@@ -39,6 +39,9 @@ struct rpc_loop {
     size_t post_capacity;
     uint64_t post_sequence;
     uint64_t planned_until_ns; /* when the thread looks at the posts again if nothing wakes it */
+    /* The thread may be waiting: set under the lock, cleared without it, so that a poster who sees
+     * it cleared knows that the posts will be looked at. */
+    atomic_bool is_asleep;
     bool is_waking;
     bool is_stopping;
 
@@ -174,7 +177,7 @@ static void heap_hasten(struct rpc_loop *loop, const struct rpc_loop *owner)
 /* With the lock held. */
 static void wake(struct rpc_loop *loop)
 {
-    if (loop->is_waking) {
+    if (loop->is_waking || !atomic_load(&loop->is_asleep)) {
         return;
     }
     loop->is_waking = true;
@@ -237,11 +240,12 @@ static bool plan_sleep(struct rpc_loop *loop, uint64_t *until_ns)
     if (*until_ns > loop->turn_ns) {
         *until_ns = loop->turn_ns;
     }
-    loop->planned_until_ns = *until_ns;
-    pthread_mutex_unlock(&loop->lock);
     if (atomic_load(&loop->is_turn_wanted)) {
         *until_ns = 0;
     }
+    loop->planned_until_ns = *until_ns;
+    atomic_store(&loop->is_asleep, true);
+    pthread_mutex_unlock(&loop->lock);
     return is_running;
 }
 
@@ -253,6 +257,7 @@ static void *run(void *argument)
     uint64_t until_ns;
     while (plan_sleep(loop, &until_ns)) {
         grpc_event event = grpc_completion_queue_next(loop->queue, rpc_timespec(until_ns), NULL);
+        atomic_store(&loop->is_asleep, false);
         CHECK(event.type != GRPC_QUEUE_SHUTDOWN);
         if (event.type == GRPC_OP_COMPLETE) {
             struct rpc_tag *tag = event.tag;

@@ -97,6 +97,58 @@ static void test_a_sharing_loop_runs_its_own_posts_when_it_is_destroyed(void **s
     loop = NULL;
 }
 
+static int turns;
+static uint64_t turn_again_ns;
+static pthread_t turn_thread;
+
+/* Asks for the next turn while it runs, five times; then by time. */
+static uint64_t take_turn(void *context)
+{
+    turn_thread = pthread_self();
+    CHANGE(turns++);
+    if (turns < 5) {
+        rpc_loop_turn_soon(loop);
+    }
+    return turns == 5 ? turn_again_ns : UINT64_MAX;
+}
+
+static void remember_thread(void *context)
+{
+    CHANGE(*(pthread_t *)context = pthread_self());
+}
+
+static void test_turns_run_on_the_thread_when_asked_for_and_by_time(void **state)
+{
+    turns = 0;
+    uint64_t due_ns = now_ns() + 80 * NS_PER_MS;
+    turn_again_ns = due_ns;
+    rpc_loop_turn_soon(loop); /* nobody takes it yet */
+    rpc_loop_set_turn(loop, take_turn, NULL);
+    AWAIT(turns == 6);
+    assert_true(now_ns() >= due_ns);
+    pthread_t thread = pthread_self();
+    assert_int_equal(rpc_loop_post(loop, 0, remember_thread, &thread), 0);
+    AWAIT(!pthread_equal(thread, pthread_self()));
+    assert_true(pthread_equal(thread, turn_thread));
+    rpc_loop_turn_soon(loop);
+    AWAIT(turns == 7);
+}
+
+static void test_no_turn_runs_after_it_was_taken_back(void **state)
+{
+    turns = 10;
+    rpc_loop_set_turn(loop, take_turn, NULL);
+    AWAIT(turns > 10);
+    rpc_loop_set_turn(loop, NULL, NULL);
+    int before = turns;
+    rpc_loop_turn_soon(loop);
+    struct job job = {.number = 3};
+    /* Later than the turn that was asked for would be. */
+    assert_int_equal(rpc_loop_post(loop, now_ns() + 20 * NS_PER_MS, run_job, &job), 0);
+    AWAIT(ran == 1);
+    assert_int_equal(turns, before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +158,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_sharing_loop_runs_its_own_posts_when_it_is_destroyed,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroy_runs_what_was_not_due, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_turns_run_on_the_thread_when_asked_for_and_by_time,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_turn_runs_after_it_was_taken_back, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
