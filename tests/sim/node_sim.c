@@ -115,6 +115,36 @@ static void settle(struct sim *sim)
     }
 }
 
+/* A follower that loses its leader, but nobody else, must not unseat him: whoever still hears him
+ * grants no pre-vote. */
+static void check_stickiness(struct sim *sim)
+{
+    if (sim->levels.node_count < 3 || !sim_one_in(sim, 4)) {
+        return;
+    }
+    while (sim->breaks_due > 0) { /* of the faults before: any may cost the leader his quorum */
+        run_until(sim, sim->now_ns + 20 * MS);
+    }
+    settle(sim);
+    struct node_status before;
+    struct node_status after;
+    node_get_status(sim->nodes[0].node, &before);
+    int leader = before.raft.leader;
+    int lonely = (leader + 1 + (int)sim_below(sim, (uint64_t)sim->levels.node_count - 1)) %
+                 sim->levels.node_count;
+    sim_network_cut(sim, leader, lonely);
+    sim_network_cut(sim, lonely, leader);
+    run_until(sim,
+              sim->now_ns + 2 * sim->levels.keepalive_ns + 5 * sim->levels.election_timeout_ns);
+    node_get_status(sim->nodes[leader].node, &after);
+    if (after.raft.term != before.raft.term || after.raft.role != RAFT_LEADER) {
+        sim_violation(sim, "n%d was unseated by n%d, which had lost sight of it", leader, lonely);
+    }
+    sim_network_heal(sim, leader, lonely);
+    sim_network_heal(sim, lonely, leader);
+    settle(sim);
+}
+
 static void create(struct sim *sim, uint64_t seed)
 {
     *sim = (struct sim){.seed = seed, .is_tracing = is_trace_wanted};
@@ -154,6 +184,7 @@ static uint64_t run_seed(uint64_t seed, struct totals *totals)
     run_until(&sim, sim.now_ns + 300 * MS); /* clients go on for a while */
     sim_clients_wind_up(&sim);
     settle(&sim);
+    check_stickiness(&sim);
     sim_check_equal(&sim);
     sim_clients_check_end(&sim);
     if (is_hash_wanted) {

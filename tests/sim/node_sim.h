@@ -186,6 +186,7 @@ struct sim_pipe {
     struct list stalled[2];       /* packets that a cut link holds */
     uint64_t stalled_since_ns[2]; /* SIM_NEVER: not */
     bool is_breaking;
+    bool is_reset;
     bool is_unreleased;  /* snapshot: end 1 still has a chunk */
     struct list arrived; /* snapshot: chunks that wait for it */
 };
@@ -199,8 +200,10 @@ struct sim_link {
     uint64_t hurried_ns;
     struct buf pending;
     size_t pending_count;
+    bool is_sending; /* what is pending must wait */
     bool has_forwards;
-    struct sim_pipe *accepted; /* the newest of the peer's */
+    struct peer_unsent forwards; /* pending ones */
+    struct sim_pipe *accepted;   /* the newest of the peer's */
     uint64_t epoch;
     struct sim_pipe *sending;   /* a snapshot */
     struct sim_pipe *receiving; /* the newest of the peer's */
@@ -212,6 +215,8 @@ void sim_network_stop(struct sim_node *node, bool is_silent);
 void sim_network_cut(struct sim *sim, int from, int to);
 void sim_network_heal(struct sim *sim, int from, int to);
 void sim_network_break(struct sim *sim, int from, int to);
+/* The others learn that all streams with it are over; it does not. */
+void sim_network_abandon(struct sim_node *node);
 void sim_network_paused(struct sim_node *node, uint64_t duration_ns);
 void sim_network_finish(struct sim *sim);
 
@@ -305,12 +310,14 @@ typedef uint64_t sim_operation;
 struct sim_check;
 void sim_check_create(struct sim *sim);
 void sim_check_destroy(struct sim *sim);
+/* Before the first turn of a life. */
+void sim_check_start(struct sim_node *node);
 /* After each turn. */
 void sim_check_turn(struct sim_node *node);
 void sim_check_down(struct sim_node *node);
 /* All that is committed, as far as any node has said. */
 raft_index sim_check_committed(const struct sim *sim);
-/* The members as of the committed admissions; false: not founded. */
+/* The members whose admission is complete; false: not founded. */
 bool sim_check_config(const struct sim *sim, struct raft_config *out);
 
 /* The state machine as it must be, by log index. 0: never. */
@@ -352,6 +359,7 @@ struct sim {
     bool is_cut[SIM_NODES_MAX][SIM_NODES_MAX];
     bool is_healing;
     struct list pipes;
+    unsigned breaks_due; /* ends of streams that will find out that they are over */
     struct sim_clients *clients;
     struct sim_check *check;
     uint64_t hash;

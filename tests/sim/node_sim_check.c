@@ -7,6 +7,7 @@
 #include "base/errors.h"
 #include "chat/command.h"
 #include "lib/store_digest.h"
+#include "node_internal.h"
 #include "node_sim.h"
 
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct seen {
     raft_term term;
     raft_term previous_term;
     uint64_t checksum;
+    uint64_t holders[SIM_NODES_MAX]; /* which incarnation of each had it durably; 0: none */
 };
 
 struct place {
@@ -59,10 +61,16 @@ struct node_check {
     raft_index commit;
     bool was_leader;
     raft_term leader_term;
+    raft_index durable_applied;
+    bool is_known;        /* its disk is as it was after its last turn */
     uint64_t incarnation; /* whose hard state it is */
     raft_term term;
     char voted_for[WAL_NODE_ID_BYTES_MAX + 1];
+    raft_term said_term; /* the same, or what it may have made durable before it died */
+    char said_vote[WAL_NODE_ID_BYTES_MAX + 1];
 };
+
+#define ADMITTED_MAX 256
 
 struct sim_check {
     struct place *places; /* by index */
@@ -71,8 +79,10 @@ struct sim_check {
     raft_member *leaders; /* by term; -1: none */
     size_t leaders_count;
     struct node_check nodes[SIM_NODES_MAX];
-    struct raft_config config;
-    raft_index config_commit;
+    struct raft_config config;       /* as of what is committed */
+    struct raft_config complete;     /* by second ADMITs: of these there is durable proof */
+    uint64_t admitted[ADMITTED_MAX]; /* all incarnations that ever were */
+    size_t admitted_count;
     struct channel channels[SIM_CHANNELS_MAX];
     struct history values[SIM_KEYS_MAX]; /* operation 0: a delete */
     struct effect *effects;              /* by operation */
@@ -183,13 +193,15 @@ static void apply_command(struct sim_check *check, raft_index index, struct byte
 
 /* ---- the log ---- */
 
-static void read_entry(struct sim_node *node, raft_index index, struct wal_entry *out)
+/* False if its disk has died. */
+static bool read_entry(struct sim_node *node, raft_index index, struct wal_entry *out)
 {
     int rc = wal_read(node->boot.wal, index, out);
-    if (rc != 0) {
+    if (rc != 0 && !node->is_dying) {
         sim_violation(node->sim, "%s cannot read its entry %llu: %s", node->name,
                       (unsigned long long)index, error_text(rc));
     }
+    return rc == 0;
 }
 
 static uint64_t checksum_entry(const struct wal_entry *entry)
@@ -200,8 +212,11 @@ static uint64_t checksum_entry(const struct wal_entry *entry)
 
 static void check_entry(struct sim_node *node, raft_index index)
 {
+    uint64_t incarnation = wal_hard_state(node->boot.wal)->incarnation;
     struct wal_entry entry;
-    read_entry(node, index, &entry);
+    if (!read_entry(node, index, &entry)) {
+        return;
+    }
     struct place *place = place_at(node->sim->check, index);
     raft_term previous_term = wal_term(node->boot.wal, index - 1);
     uint64_t checksum = checksum_entry(&entry);
@@ -213,20 +228,24 @@ static void check_entry(struct sim_node *node, raft_index index)
                               (unsigned long long)index, (unsigned long long)entry.term,
                               node->name);
             }
+            place->seen[i].holders[node->id] = incarnation;
             return;
         }
     }
     place->seen = realloc(place->seen, (place->seen_count + 1) * sizeof(*place->seen));
     CHECK(place->seen != NULL);
-    place->seen[place->seen_count++] = (struct seen){entry.term, previous_term, checksum};
+    struct seen *seen = &place->seen[place->seen_count++];
+    *seen = (struct seen){entry.term, previous_term, checksum, {0}};
+    seen->holders[node->id] = incarnation;
 }
 
-/* What is new in its log since the last turn. */
+/* What is new in its log since the last turn, all of it durable by now. */
 static void check_log(struct sim_node *node, struct node_check *own)
 {
     const struct wal *wal = node->boot.wal;
     raft_index first = wal_first_index(wal);
-    raft_index last = wal_last_index(wal);
+    raft_index last = wal_durable_index(wal);
+    own->durable_applied = chat_durable_applied(node->boot.chat);
     own->terms = grow(own->terms, &own->terms_capacity, last + 1, sizeof(*own->terms));
     for (raft_index i = last; i >= first && i > 0; i--) {
         if (i <= own->last && own->terms[i] == wal_term(wal, i)) {
@@ -236,11 +255,19 @@ static void check_log(struct sim_node *node, struct node_check *own)
         check_entry(node, i);
     }
     own->last = last;
-    if (first > chat_durable_applied(node->boot.chat) + 1) {
+    /* While it dies, log and store may be on either side of an installed snapshot. */
+    if (!node->is_dying && first > chat_durable_applied(node->boot.chat) + 1) {
         sim_violation(node->sim, "%s has cut its log to %llu, its store is at %llu", node->name,
                       (unsigned long long)first,
                       (unsigned long long)chat_durable_applied(node->boot.chat));
     }
+}
+
+static void note_vote(struct sim_node *node, struct node_check *own)
+{
+    const struct wal_hard_state *state = wal_hard_state(node->boot.wal);
+    own->said_term = state->term;
+    strcpy(own->said_vote, state->voted_for);
 }
 
 /* Terms only grow, and a vote is for one: durable, so it must outlive the process too. */
@@ -259,9 +286,71 @@ static void check_hard_state(struct sim_node *node, struct node_check *own)
     own->incarnation = state->incarnation;
     own->term = state->term;
     strcpy(own->voted_for, state->voted_for);
+    note_vote(node, own);
 }
 
 /* ---- commits ---- */
+
+/* Whether this incarnation of the node had the entry, or what it did, on its disk. */
+static bool has_held(const struct sim_check *check, int id, uint64_t incarnation, raft_index index,
+                     raft_term term)
+{
+    const struct place *place = &check->places[index];
+    if (check->nodes[id].incarnation == incarnation && check->nodes[id].durable_applied >= index) {
+        return true;
+    }
+    for (size_t i = 0; i < place->seen_count; i++) {
+        if (place->seen[i].term == term && place->seen[i].holders[id] == incarnation) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is committed is on the disks of a majority of members that count. */
+static void check_quorum(struct sim_node *node, raft_index index, raft_term term)
+{
+    struct sim *sim = node->sim;
+    const struct sim_check *check = sim->check;
+    int holders = 0;
+    for (int i = 0; i < sim->levels.node_count; i++) {
+        holders += has_held(check, i, check->config.incarnations[i], index, term);
+    }
+    if (holders <= sim->levels.node_count / 2) {
+        sim_violation(sim, "%s commits %llu of term %llu, which only %d members hold", node->name,
+                      (unsigned long long)index, (unsigned long long)term, holders);
+    }
+}
+
+static void note_admitted(struct sim_check *check, uint64_t incarnation)
+{
+    if (check->admitted_count < ADMITTED_MAX) {
+        check->admitted[check->admitted_count++] = incarnation;
+    }
+}
+
+/* GENESIS counts at once, an ADMIT when it is committed: without the one that it admits. */
+static void commit_change(struct sim_node *node, raft_index index, const struct wal_entry *entry)
+{
+    struct sim_check *check = node->sim->check;
+    struct raft_change change;
+    CHECK(node_change_decode(node->node, entry->data, &change) == 0);
+    if (change.kind == RAFT_CHANGE_GENESIS) {
+        raft_config_apply(&check->config, &change);
+        for (int i = 0; i < node->sim->levels.node_count; i++) {
+            note_admitted(check, change.incarnations[i]);
+        }
+        check->complete = check->config;
+        check_quorum(node, index, entry->term);
+        return;
+    }
+    check_quorum(node, index, entry->term);
+    if (check->config.incarnations[change.member] == change.incarnation) {
+        raft_config_apply(&check->complete, &change); /* membership.c: each comes twice */
+    }
+    raft_config_apply(&check->config, &change);
+    note_admitted(check, change.incarnation);
+}
 
 static void commit_entry(struct sim_node *node, raft_index index, raft_term commit_term)
 {
@@ -285,13 +374,20 @@ static void commit_entry(struct sim_node *node, raft_index index, raft_term comm
                       (unsigned long long)index, (unsigned long long)check->committed);
     }
     struct wal_entry entry;
-    read_entry(node, index, &entry);
+    if (!read_entry(node, index, &entry)) {
+        return;
+    }
     place->is_committed = true;
     place->term = entry.term;
     place->commit_term = commit_term;
     check->committed = index;
     sim_note(sim, checksum_entry(&entry) ^ entry.term);
-    if (entry.type == RAFT_ENTRY_COMMAND && entry.data.size > 0) {
+    if (entry.type == RAFT_ENTRY_CONFIG_CHANGE) {
+        commit_change(node, index, &entry);
+        return;
+    }
+    check_quorum(node, index, entry.term);
+    if (entry.data.size > 0) {
         apply_command(check, index, entry.data);
     }
 }
@@ -310,11 +406,14 @@ static void check_commits(struct sim_node *node, struct node_check *own,
                           node->name, (unsigned long long)i);
         }
     }
-    own->commit = commit;
-    if (commit >= check->config_commit && status->raft.config.is_founded) {
-        check->config = status->raft.config;
-        check->config_commit = commit;
+    /* Raft 5.4.2: a leader counts replicas of entries of its own term only. */
+    bool is_counting = own->was_leader && own->leader_term == status->raft.term &&
+                       status->raft.role == RAFT_LEADER && commit > own->commit;
+    if (is_counting && wal_term(node->boot.wal, commit) != status->raft.term) {
+        sim_violation(node->sim, "%s counts %llu of an older term", node->name,
+                      (unsigned long long)commit);
     }
+    own->commit = commit;
 }
 
 static void check_applied(struct sim_node *node, const struct node_status *status)
@@ -359,6 +458,28 @@ static void check_completeness(struct sim_node *node, raft_term term)
     }
 }
 
+/* Whoever leads has the durable votes of a majority of members that were admitted. */
+static void check_votes(struct sim_node *node, raft_term term)
+{
+    struct sim *sim = node->sim;
+    const struct sim_check *check = sim->check;
+    int votes = 0;
+    for (int i = 0; i < sim->levels.node_count; i++) {
+        const struct node_check *voter = &check->nodes[i];
+        bool has_voted = voter->said_term > term ||
+                         (voter->said_term == term && strcmp(voter->said_vote, node->name) == 0);
+        bool is_admitted = check->admitted_count == 0;
+        for (size_t a = 0; a < check->admitted_count; a++) {
+            is_admitted = is_admitted || check->admitted[a] == voter->incarnation;
+        }
+        votes += has_voted && is_admitted;
+    }
+    if (votes <= sim->levels.node_count / 2) {
+        sim_violation(sim, "%s leads in term %llu by %d votes that count", node->name,
+                      (unsigned long long)term, votes);
+    }
+}
+
 static void check_leader(struct sim_node *node, struct node_check *own,
                          const struct raft_status *status)
 {
@@ -384,6 +505,7 @@ static void check_leader(struct sim_node *node, struct node_check *own,
     *leader = node->id;
     own->was_leader = true;
     own->leader_term = status->term;
+    check_votes(node, status->term);
     check_completeness(node, status->term);
 }
 
@@ -399,8 +521,11 @@ void sim_check_turn(struct sim_node *node)
         own->commit = 0;
         own->was_leader = false;
     }
+    own->is_known = !node->is_dying;
     if (node->is_dying) {
-        /* Its log is in an unknown state by now; what it committed before, others may know. */
+        /* Its last write may be done or not; what it did before, others may know. */
+        note_vote(node, own);
+        check_log(node, own);
         check_commits(node, own, &status);
         return;
     }
@@ -409,6 +534,9 @@ void sim_check_turn(struct sim_node *node)
     check_leader(node, own, &status.raft);
     check_commits(node, own, &status);
     check_applied(node, &status);
+    if (sim->check->complete.incarnations[node->id] == own->incarnation) {
+        node->is_damaged = false;
+    }
     sim_note(sim, status.raft.term << 32 ^ status.applied_index);
     if (sim->is_tracing) {
         static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
@@ -418,6 +546,31 @@ void sim_check_turn(struct sim_node *node)
                   (unsigned long long)status.raft.commit_index,
                   (unsigned long long)status.applied_index,
                   (unsigned long long)status.durable_applied_index);
+    }
+}
+
+/* A start without damage finds what the last turn left, and so does one with damage if the node
+ * does not take another incarnation. */
+void sim_check_start(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    const struct node_check *own = &sim->check->nodes[node->id];
+    const struct wal *wal = node->boot.wal;
+    bool is_same = own->incarnation == wal_hard_state(wal)->incarnation;
+    if (own->incarnation == 0) {
+        return;
+    }
+    if (!is_same && !node->is_damaged) {
+        sim_violation(sim, "%s finds damage that nobody made, and starts anew", node->name);
+    }
+    raft_index durable = chat_durable_applied(node->boot.chat);
+    bool has_last =
+        own->last <= durable || own->last == 0 ||
+        (wal_last_index(wal) >= own->last && wal_term(wal, own->last) == own->terms[own->last]);
+    if (is_same && own->is_known && !has_last) {
+        sim_violation(sim, "%s had entry %llu, starts with %llu, and takes itself for whole",
+                      node->name, (unsigned long long)own->last,
+                      (unsigned long long)wal_last_index(wal));
     }
 }
 
@@ -435,7 +588,7 @@ raft_index sim_check_committed(const struct sim *sim)
 
 bool sim_check_config(const struct sim *sim, struct raft_config *out)
 {
-    *out = sim->check->config;
+    *out = sim->check->complete;
     return out->is_founded;
 }
 
@@ -518,6 +671,7 @@ raft_index sim_check_delete_index(const struct sim *sim, unsigned key, raft_inde
 const char *sim_check_unsettled(struct sim *sim)
 {
     raft_member leader = RAFT_NO_MEMBER;
+    raft_term term = 0;
     for (int i = 0; i < sim->levels.node_count; i++) {
         struct sim_node *node = &sim->nodes[i];
         struct node_status status;
@@ -528,10 +682,12 @@ const char *sim_check_unsettled(struct sim *sim)
         if (!status.raft.is_whole) {
             return "a node is not whole";
         }
-        if (status.raft.leader == RAFT_NO_MEMBER || (i > 0 && status.raft.leader != leader)) {
+        bool is_same = i == 0 || (status.raft.leader == leader && status.raft.term == term);
+        if (status.raft.leader == RAFT_NO_MEMBER || !is_same) {
             return "there is no leader that all know";
         }
         leader = status.raft.leader;
+        term = status.raft.term;
         if (status.applied_index != sim->check->committed ||
             status.raft.last_index != sim->check->committed) {
             return "a node is behind";

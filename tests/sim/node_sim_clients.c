@@ -54,6 +54,10 @@ struct attempt {
     struct buf command;
     bool is_lost; /* the node died first */
     char name[64];
+    bool was_read; /* all below: what a read found */
+    sim_operation value;
+    bool is_found;
+    struct message_page *page;
 };
 
 struct subscriber {
@@ -225,18 +229,47 @@ static void check_write(struct client *client, const struct command_result *resu
 
 /* ---- reads ---- */
 
-static void read_value(struct client *client, struct chat *chat)
+static void read_value(struct attempt *attempt, struct chat *chat)
 {
-    struct sim *sim = client->sim;
     char key[16];
     struct buf value = {0};
-    snprintf(key, sizeof(key), "k%u", client->key);
+    snprintf(key, sizeof(key), "k%u", attempt->client->key);
     int rc = chat_get_value(chat, bytes_of_text(key), &value);
     CHECK(rc == 0 || rc == ERR_NOT_FOUND);
-    sim_operation found = rc == 0 ? strtoull(buf_text(&value), NULL, 10) : 0;
+    attempt->value = rc == 0 ? strtoull(buf_text(&value), NULL, 10) : 0;
     buf_finish(&value);
+}
+
+static void read_history(struct attempt *attempt, struct chat *chat)
+{
+    char id[16];
+    struct channel_info info;
+    snprintf(id, sizeof(id), "c%u", attempt->client->channel);
+    int rc = chat_find_channel(chat, bytes_of_text(id), &info);
+    CHECK(rc == 0 || rc == ERR_NOT_FOUND);
+    attempt->is_found = rc == 0;
+    if (attempt->is_found) {
+        rc = chat_read_page(chat, info.number, attempt->client->after, PAGE_LIMIT, &attempt->page);
+        CHECK(rc == 0);
+    }
+}
+
+/* As dispatch's reader does once the barrier is reached: at once, or a little later. */
+static void read_now(struct attempt *attempt)
+{
+    struct chat *chat = attempt->node->boot.chat;
+    attempt->was_read = true;
+    if (attempt->client->kind == OP_GET) {
+        read_value(attempt, chat);
+    } else {
+        read_history(attempt, chat);
+    }
+}
+
+static void check_value(struct client *client, const struct attempt *attempt)
+{
     raft_index from = client->floor == 0 ? 1 : client->floor;
-    settle(client, sim_check_value_index(sim, client->key, found, from));
+    settle(client, sim_check_value_index(client->sim, client->key, attempt->value, from));
 }
 
 static void check_message(struct sim *sim, unsigned channel, uint64_t sequence,
@@ -277,28 +310,18 @@ static void check_page(struct client *client, const struct message_page *page)
     settle(client, place == 0 ? 1 : place);
 }
 
-static void read_history(struct client *client, struct chat *chat)
+static void check_history(struct client *client, const struct attempt *attempt)
 {
     struct sim *sim = client->sim;
-    char id[16];
-    struct channel_info info;
-    snprintf(id, sizeof(id), "c%u", client->channel);
-    int rc = chat_find_channel(chat, bytes_of_text(id), &info);
     raft_index created = sim_check_channel_created(sim, client->channel);
-    if (rc == ERR_NOT_FOUND) {
-        if (created != 0 && created <= client->floor) {
-            sim_violation(sim, "linearizability: c%u is not found, but was created",
-                          client->channel);
-        }
-        settle(client, client->floor == 0 ? 1 : client->floor);
+    if (attempt->is_found) {
+        check_page(client, attempt->page);
         return;
     }
-    CHECK(rc == 0);
-    struct message_page *page = NULL;
-    rc = chat_read_page(chat, info.number, client->after, PAGE_LIMIT, &page);
-    CHECK(rc == 0);
-    check_page(client, page);
-    page_unref(page);
+    if (created != 0 && created <= client->floor) {
+        sim_violation(sim, "linearizability: c%u is not found, but was created", client->channel);
+    }
+    settle(client, client->floor == 0 ? 1 : client->floor);
 }
 
 /* ---- attempts ---- */
@@ -314,6 +337,7 @@ static void free_attempt(struct attempt *attempt)
 {
     list_remove(&attempt->link);
     buf_finish(&attempt->command);
+    page_unref(attempt->page);
     free(attempt);
 }
 
@@ -371,12 +395,16 @@ static void run_answer(struct sim *sim, struct sim_event *event)
               (unsigned long long)client->operation, attempt->node->name,
               (int)attempt->request.outcome, attempt->is_lost ? ", lost" : "");
     bool is_read = client->kind == OP_GET || client->kind == OP_READ;
-    if (attempt->is_lost || attempt->request.outcome != NODE_OK || (is_read && !is_alive)) {
+    bool is_done = !attempt->is_lost && attempt->request.outcome == NODE_OK;
+    if (is_done && is_read && !attempt->was_read && is_alive) {
+        read_now(attempt);
+    }
+    if (!is_done || (is_read && !attempt->was_read)) {
         fail(client, attempt);
     } else if (client->kind == OP_GET) {
-        read_value(client, attempt->node->boot.chat);
+        check_value(client, attempt);
     } else if (client->kind == OP_READ) {
-        read_history(client, attempt->node->boot.chat);
+        check_history(client, attempt);
     } else {
         check_write(client, &attempt->request.result);
     }
@@ -393,6 +421,10 @@ static void attempt_done(struct node_request *request)
     if (request->outcome == NODE_OK && size > 0 && size <= sizeof(attempt->name)) {
         memcpy(attempt->name, request->result.name.data, size);
         request->result.name.data = attempt->name;
+    }
+    bool is_read = request->kind == NODE_REQUEST_READ;
+    if (is_read && request->outcome == NODE_OK && !attempt->is_lost && sim_one_in(sim, 2)) {
+        read_now(attempt);
     }
     uint64_t delay_ns = node->spent_ns + sim_between(sim, 1 * US, 1 * MS);
     struct attempt_event *event = sim_after(sim, delay_ns, NULL, sizeof(*event), run_answer);

@@ -238,6 +238,17 @@ static void trouble_disk(struct sim *sim, struct sim_node *node, bool is_full)
     relief->node = node;
 }
 
+/* The others hear that its streams are over, and choose another; it hears nothing of either. */
+static void behead(struct sim *sim, struct sim_node *leader)
+{
+    sim_trace(sim, "%s is beheaded", leader->name);
+    sim_network_abandon(leader);
+    for (int i = 0; i < sim->levels.node_count; i++) {
+        sim_network_cut(sim, leader->id, i);
+        sim_network_cut(sim, i, leader->id);
+    }
+}
+
 /* The leader has written what few have heard of: now it is cut off, or dies, or pauses. */
 static void strike_leader(struct sim *sim)
 {
@@ -245,7 +256,7 @@ static void strike_leader(struct sim *sim)
     if (leader == NULL) {
         return;
     }
-    switch (sim_below(sim, 4)) {
+    switch (sim_below(sim, 5)) {
     case 0:
         die(leader, sim_one_in(sim, 2));
         start_some_time(leader);
@@ -255,6 +266,11 @@ static void strike_leader(struct sim *sim)
         break;
     case 2:
         sim_node_pause(leader, sim_between(sim, 10 * MS, 3000 * MS));
+        break;
+    case 3:
+        behead(sim, leader);
+        sim_after(sim, sim_between(sim, 50 * MS, 2000 * MS), NULL, sizeof(struct sim_event),
+                  run_heal);
         break;
     default:
         for (int i = 0; i < sim->levels.node_count; i++) {

@@ -158,6 +158,14 @@ static struct packet *send_packet(struct sim_pipe *pipe, int to, enum packet_kin
 
 /* ---- the end of a stream ---- */
 
+static void reset_pending(struct sim_link *link)
+{
+    buf_reset(&link->pending);
+    link->pending_count = 0;
+    link->has_forwards = false;
+    link->forwards = (struct peer_unsent){0};
+}
+
 static void end_stream_here(struct sim_pipe *pipe, int end)
 {
     struct sim_node *node = pipe->ends[end];
@@ -165,13 +173,14 @@ static void end_stream_here(struct sim_pipe *pipe, int end)
     int peer = pipe->ends[1 - end]->id;
     if (end == 0) {
         bool was_up = link->is_up;
+        const struct peer_event lost = {
+            .kind = PEER_EVENT_DIAL_LOST, .peer = peer, .unsent = link->forwards};
         link->dialled = NULL;
         link->is_up = false;
-        buf_reset(&link->pending);
-        link->pending_count = 0;
-        link->has_forwards = false;
+        link->is_sending = false;
+        reset_pending(link);
         if (was_up) {
-            post(node, &(struct peer_event){.kind = PEER_EVENT_DIAL_LOST, .peer = peer});
+            post(node, &lost);
         }
         bool is_early = node->sim->now_ns < link->hurried_ns + 100 * MS;
         if (was_up && !is_early) {
@@ -252,6 +261,7 @@ static void run_breaking(struct sim *sim, struct sim_event *event)
 {
     struct breaking *breaking = (struct breaking *)(void *)event;
     struct sim_pipe *pipe = breaking->pipe;
+    sim->breaks_due--;
     if (breaking->is_if_stalled && !is_cut(pipe)) {
         pipe->is_breaking = false;
         return;
@@ -267,6 +277,7 @@ static void break_end(struct sim_pipe *pipe, int end, uint64_t delay_ns, bool is
 {
     struct breaking *breaking =
         sim_after(pipe->ends[0]->sim, delay_ns, NULL, sizeof(*breaking), run_breaking);
+    pipe->ends[0]->sim->breaks_due++;
     breaking->pipe = pipe;
     breaking->end = end;
     breaking->is_if_stalled = is_if_stalled;
@@ -429,6 +440,12 @@ static void arrive(struct packet *packet)
 {
     struct sim_pipe *pipe = packet->pipe;
     if (!is_alive(pipe, packet->to)) {
+        int sender = 1 - packet->to;
+        if (pipe->ends[packet->to]->is_up && !pipe->is_closed[sender] && !pipe->is_reset) {
+            /* The kernel there knows no such stream. */
+            pipe->is_reset = true;
+            break_end(pipe, sender, latency(pipe->ends[0]->sim), false);
+        }
         return;
     }
     switch (packet->kind) {
@@ -536,6 +553,19 @@ void sim_network_break(struct sim *sim, int from, int to)
             sim_trace(sim, "break %s n%d -> n%d", i == 0 ? "stream" : "snapshot", from, to);
             break_end(pipes[i], 0, latency(sim), false);
             break_end(pipes[i], 1, latency(sim), false);
+        }
+    }
+}
+
+void sim_network_abandon(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    LIST_FOR_EACH (link, &sim->pipes) {
+        struct sim_pipe *pipe = LIST_ENTRY(link, struct sim_pipe, link);
+        for (int end = 0; end < 2; end++) {
+            if (pipe->ends[1 - end] == node && is_alive(pipe, end)) {
+                break_end(pipe, end, latency(sim), false);
+            }
         }
     }
 }
@@ -667,6 +697,9 @@ static int transport_send(struct transport *transport, raft_member to,
     if (rc == 0) {
         link->pending_count++;
         link->has_forwards = link->has_forwards || message->kind != PEER_MESSAGE_RAFT;
+        if (message->kind == PEER_MESSAGE_FORWARD_REQUEST && link->forwards.count++ == 0) {
+            link->forwards.first = message->forward_request.id;
+        }
     }
     return rc;
 }
@@ -686,16 +719,55 @@ static void send_batch(struct sim *sim, struct sim_link *link)
     create_packet(link->dialled, 1, PACKET_BATCH, wire, !is_reordered);
 }
 
+struct sent {
+    struct sim_event event;
+    struct sim_pipe *pipe;
+};
+
+static void send_pending(struct sim *sim, struct sim_pipe *pipe);
+
+/* The kernel has taken the batch: the next one may go. A cut link's buffers are full some time. */
+static void run_sent(struct sim *sim, struct sim_event *event)
+{
+    struct sim_pipe *pipe = ((struct sent *)(void *)event)->pipe;
+    struct sim_link *link = link_at(pipe, 0);
+    if (link->dialled != pipe) {
+        return;
+    }
+    if (sim->is_cut[pipe->ends[0]->id][pipe->ends[1]->id] && !sim_one_in(sim, 3)) {
+        sim_requeue(sim, event, 20 * MS);
+        event->is_kept = true;
+        return;
+    }
+    link->is_sending = false;
+    send_pending(sim, pipe);
+}
+
+static void send_pending(struct sim *sim, struct sim_pipe *pipe)
+{
+    struct sim_node *node = pipe->ends[0];
+    struct sim_link *link = link_at(pipe, 0);
+    if (link->pending_count == 0 || link->is_sending || !link->is_up) {
+        return;
+    }
+    send_batch(sim, link);
+    reset_pending(link);
+    if (sim_one_in(sim, 2)) {
+        link->is_sending = true;
+        uint64_t delay_ns = node->spent_ns + sim_between(sim, 1 * US, 300 * US);
+        struct sent *sent = sim_after(sim, delay_ns, node, sizeof(*sent), run_sent);
+        sent->pipe = pipe;
+    }
+}
+
 static void transport_flush(struct transport *transport)
 {
     struct sim_node *node = of(transport);
     for (int to = 0; to < node->sim->levels.node_count; to++) {
-        struct sim_link *link = &node->links[to];
-        if (link->pending_count > 0 && link->is_up && !node->is_dying) {
-            send_batch(node->sim, link);
+        struct sim_pipe *pipe = node->links[to].dialled;
+        if (pipe != NULL && !node->is_dying) {
+            send_pending(node->sim, pipe);
         }
-        link->pending_count = 0;
-        link->has_forwards = false;
     }
 }
 

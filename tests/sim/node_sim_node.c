@@ -401,6 +401,7 @@ void sim_node_start(struct sim_node *node)
               (unsigned long long)chat_durable_applied(node->boot.chat),
               (unsigned long long)node->incarnation,
               wal_hard_state(node->boot.wal)->is_recovering ? ", recovering" : "");
+    sim_check_start(node);
     node->is_up = true;
     node->is_stopping = false;
     node->turn_ns = SIM_NEVER;

@@ -1,0 +1,83 @@
+#!/bin/sh
+# Breaks the node on purpose, one defect of mutants/node_*.patch at a time (and those of the core
+# that are named in core_mutants below), in a copy of the sources, and expects the simulator of whole
+# nodes to notice each. What it would not notice it does not test.
+#   node_mutants.sh [-r RUNS] [SOURCE_DIR [NAME...]]
+set -eu
+runs=4000
+if [ "${1:-}" = -r ]; then
+    runs=$2
+    shift 2
+fi
+source_dir=${1:-$(cd "$(dirname "$0")/../.." && pwd)}
+[ $# -gt 0 ] && shift
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+missed=0
+total=0
+compiler=${CC:-cc}
+
+core_mutants="admit_counted_with_the_node_itself ask_before_own_vote_durable commit_beyond_match
+founding_by_majority leader_counts_unpersisted_self no_noop old_incarnations_match_kept
+old_term_counted prev_term_not_compared read_before_own_term_commit read_joins_running_round
+read_without_round recovering_ack_counted recovering_node_votes_and_campaigns
+recovering_vote_counted vote_twice_in_a_term vote_without_log_check"
+
+# As in CMakeLists.txt.
+flags="-std=c11 -O2 -D_GNU_SOURCE -DRAFTOGRAM_VERSION=\"0\" -DNODE_PROPOSE_BYTES_MAX=4096u
+-DNODE_LOG_SLACK_BYTES=2048u -DNODE_CHECKPOINT_ENTRIES=16u -DSNAPSHOT_CHUNK_BYTES=4096u
+-DRAFT_APPEND_ENTRIES_MAX=64 -DRAFT_APPEND_BYTES_MAX=4096u"
+cd "$source_dir"
+sources=$(ls node/base/*.c node/raft/*.c node/storage/*.c node/chat/*.c node/node.c node/node_*.c \
+    node/boot.c node/peer/peer_wire.c tests/lib/fs_memory.c tests/lib/store_memory.c \
+    tests/lib/store_digest.c tests/sim/node_sim*.c | grep -v '^node/base/mailbox.c$')
+
+# compile TREE SOURCE OBJECT: TREE has what is changed, the rest is the source directory's.
+compile() {
+    # shellcheck disable=SC2086
+    $compiler $flags -I "$1/node" -I "$source_dir/node" -I "$source_dir/tests" \
+        -I "$source_dir/tests/sim" -c "$1/$2" -o "$3"
+}
+
+object_of() {
+    echo "$1" | tr / _ | sed 's/c$/o/'
+}
+
+mkdir "$work/objects"
+export compiler flags source_dir work
+echo "$sources" | xargs -P "$(nproc)" -I {} sh -c '
+    name=$(echo {} | tr / _ | sed "s/c\$/o/")
+    $compiler $flags -I node -I tests -I tests/sim -c {} -o "$work/objects/$name"'
+
+try() {
+    name=$1
+    rm -rf "$work/copy" "$work/changed"
+    mkdir -p "$work/copy/node" "$work/changed"
+    cp -r node/base node/raft node/storage node/chat node/peer node/*.[ch] "$work/copy/node/" 2>/dev/null
+    total=$((total + 1))
+    if ! patch -s -p1 -d "$work/copy" <"tests/sim/mutants/$name.patch"; then
+        echo "STALE   $name: the node has changed; make the patch anew"
+        missed=$((missed + 1))
+        return
+    fi
+    cp "$work"/objects/*.o "$work/changed/"
+    for source in $(sed -n 's|^+++ b/\([^ 	]*\).*|\1|p' "tests/sim/mutants/$name.patch"); do
+        compile "$work/copy" "$source" "$work/changed/$(object_of "$source")"
+    done
+    $compiler "$work"/changed/*.o -o "$work/sim" -llmdb -lxxhash -lpthread
+    if timeout 300 "$work/sim" --no-trace --runs "$runs" >"$work/out" 2>&1; then
+        echo "MISSED  $name: $(tail -1 "$work/out")"
+        missed=$((missed + 1))
+    else
+        echo "caught  $name: $(tail -1 "$work/out" | cut -c1-150)"
+    fi
+}
+
+if [ $# -eq 0 ]; then
+    set -- $core_mutants $(ls tests/sim/mutants | sed -n 's/^\(node_.*\)\.patch$/\1/p')
+fi
+for mutant in "$@"; do
+    try "$mutant"
+done
+echo "$((total - missed)) of $total caught"
+[ "$missed" -eq 0 ]
