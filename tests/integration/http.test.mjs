@@ -328,6 +328,22 @@ describe('HTTP', () => {
     socket.destroy();
   });
 
+  test('a client that falls silent is hung up on, whatever it began', async () => {
+    const begun = ['', 'GET /health HTTP/1.1\r\nHo', 'POST /health HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc', `GET /health HTTP/1.1\r\nX: ${'a'.repeat(9000)}`];
+    const sockets = begun.map((text) => {
+      const socket = new RawSocket(leader.http);
+      socket.write(text);
+      // Only what the node closes counts.
+      socket.socket.removeAllListeners('end');
+      socket.socket.on('end', () => { socket.isEnded = true; });
+      return socket;
+    });
+    await until('the node to hang up', () => sockets.every((socket) => socket.isEnded), { timeout: 75000 });
+    sockets.forEach((socket) => socket.destroy());
+    const count = async () => (await exchange(leader, '/status')).json.http_connections;
+    await until('no connection but this one', async () => await count() <= 1, { timeout: 15000 });
+  });
+
   test('endless headers end the connection', async () => {
     await raw(leader, `GET /health HTTP/1.1\r\nHost: x\r\nUser-Agent: ${'a'.repeat(100000)}`, () => false);
     assert.equal((await exchange(leader, '/livez')).status, 200);
