@@ -17,7 +17,7 @@ missed=0
 total=0
 compiler=${CC:-cc}
 
-core_mutants="admit_counted_with_the_node_itself ask_before_own_vote_durable commit_beyond_match
+core_mutants="admit_counted_with_the_node_itself commit_beyond_match
 founding_by_majority leader_counts_unpersisted_self no_noop old_incarnations_match_kept
 old_term_counted prev_term_not_compared read_before_own_term_commit read_joins_running_round
 read_without_round recovering_ack_counted recovering_node_votes_and_campaigns

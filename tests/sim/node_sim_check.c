@@ -66,8 +66,14 @@ struct node_check {
     uint64_t incarnation; /* whose hard state it is */
     raft_term term;
     char voted_for[WAL_NODE_ID_BYTES_MAX + 1];
-    raft_term said_term; /* the same, or what it may have made durable before it died */
-    char said_vote[WAL_NODE_ID_BYTES_MAX + 1];
+};
+
+/* Durable, or so at least before the voter died. */
+struct vote {
+    raft_term term;
+    raft_member voter;
+    uint64_t incarnation; /* the voter's */
+    raft_member candidate;
 };
 
 #define ADMITTED_MAX 256
@@ -76,6 +82,8 @@ struct sim_check {
     struct place *places; /* by index */
     size_t capacity;
     raft_index committed;
+    struct vote *votes;
+    size_t vote_count;
     raft_member *leaders; /* by term; -1: none */
     size_t leaders_count;
     struct node_check nodes[SIM_NODES_MAX];
@@ -263,11 +271,30 @@ static void check_log(struct sim_node *node, struct node_check *own)
     }
 }
 
-static void note_vote(struct sim_node *node, struct node_check *own)
+static void note_vote(struct sim_node *node)
 {
+    struct sim_check *check = node->sim->check;
     const struct wal_hard_state *state = wal_hard_state(node->boot.wal);
-    own->said_term = state->term;
-    strcpy(own->said_vote, state->voted_for);
+    if (state->voted_for[0] == '\0') {
+        return;
+    }
+    const struct vote vote = {state->term, node->id, state->incarnation, state->voted_for[1] - '0'};
+    for (size_t i = check->vote_count; i > 0; i--) {
+        if (check->votes[i - 1].voter == vote.voter) {
+            if (check->votes[i - 1].term == vote.term &&
+                check->votes[i - 1].incarnation == vote.incarnation &&
+                check->votes[i - 1].candidate == vote.candidate) {
+                return;
+            }
+            break;
+        }
+    }
+    if ((check->vote_count & (check->vote_count - 1)) == 0) {
+        size_t capacity = check->vote_count == 0 ? 1 : 2 * check->vote_count;
+        check->votes = realloc(check->votes, capacity * sizeof(*check->votes));
+        CHECK(check->votes != NULL);
+    }
+    check->votes[check->vote_count++] = vote;
 }
 
 /* Terms only grow, and a vote is for one: durable, so it must outlive the process too. */
@@ -286,7 +313,7 @@ static void check_hard_state(struct sim_node *node, struct node_check *own)
     own->incarnation = state->incarnation;
     own->term = state->term;
     strcpy(own->voted_for, state->voted_for);
-    note_vote(node, own);
+    note_vote(node);
 }
 
 /* ---- commits ---- */
@@ -458,25 +485,32 @@ static void check_completeness(struct sim_node *node, raft_term term)
     }
 }
 
+static bool was_admitted(const struct sim_check *check, uint64_t incarnation)
+{
+    for (size_t i = 0; i < check->admitted_count; i++) {
+        if (check->admitted[i] == incarnation) {
+            return true;
+        }
+    }
+    return check->admitted_count == 0;
+}
+
 /* Whoever leads has the durable votes of a majority of members that were admitted. */
 static void check_votes(struct sim_node *node, raft_term term)
 {
     struct sim *sim = node->sim;
     const struct sim_check *check = sim->check;
-    int votes = 0;
-    for (int i = 0; i < sim->levels.node_count; i++) {
-        const struct node_check *voter = &check->nodes[i];
-        bool has_voted = voter->said_term > term ||
-                         (voter->said_term == term && strcmp(voter->said_vote, node->name) == 0);
-        bool is_admitted = check->admitted_count == 0;
-        for (size_t a = 0; a < check->admitted_count; a++) {
-            is_admitted = is_admitted || check->admitted[a] == voter->incarnation;
+    uint32_t voters = 0;
+    for (size_t i = 0; i < check->vote_count; i++) {
+        const struct vote *vote = &check->votes[i];
+        if (vote->term == term && vote->candidate == node->id &&
+            was_admitted(check, vote->incarnation)) {
+            voters |= 1u << vote->voter;
         }
-        votes += has_voted && is_admitted;
     }
-    if (votes <= sim->levels.node_count / 2) {
+    if (__builtin_popcount(voters) <= sim->levels.node_count / 2) {
         sim_violation(sim, "%s leads in term %llu by %d votes that count", node->name,
-                      (unsigned long long)term, votes);
+                      (unsigned long long)term, __builtin_popcount(voters));
     }
 }
 
@@ -524,7 +558,7 @@ void sim_check_turn(struct sim_node *node)
     own->is_known = !node->is_dying;
     if (node->is_dying) {
         /* Its last write may be done or not; what it did before, others may know. */
-        note_vote(node, own);
+        note_vote(node);
         check_log(node, own);
         check_commits(node, own, &status);
         return;
@@ -751,6 +785,7 @@ void sim_check_destroy(struct sim *sim)
         free(check->values[i].items);
     }
     free(check->places);
+    free(check->votes);
     free(check->leaders);
     free(check->effects);
     free(check);
