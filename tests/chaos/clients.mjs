@@ -8,6 +8,7 @@ import { WsClient } from '../integration/lib/websocket.mjs';
 const REFUSALS = new Set(['NOT_LEADER', 'NO_QUORUM', 'DRAINING', 'OVERLOADED', 'DISK_FULL', 'NOT_CONNECTED']);
 // These no client may ever hear: channels are made before, cursors come from this cluster.
 const IMPOSSIBLE = new Set(['CHANNEL_NOT_FOUND', 'CURSOR_AHEAD', 'CLUSTER_CHANGED', 'INVALID_FIELD', 'PAYLOAD_TOO_LARGE']);
+const PAYLOAD_BYTES_MAX = 60000; // below max_payload_bytes
 const FORWARD = { 'raftogram-forward': '1' };
 
 const digest = (message, payload) => {
@@ -97,7 +98,7 @@ export class World {
 
   payload(id, random) {
     const size = random.chance(0.05) ? this.payloadBytes * 8 : random.between(0, this.payloadBytes);
-    return Buffer.from(`${id} ${'x'.repeat(size)}`);
+    return Buffer.from(`${id} ${'x'.repeat(Math.min(size, PAYLOAD_BYTES_MAX))}`);
   }
 
   async addChannel(channelId) {

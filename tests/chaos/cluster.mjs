@@ -11,6 +11,9 @@ export { delay, until };
 
 const FAULTY_DISK = join(BUILD, 'libraftogram_faulty_disk.so');
 
+// No node outlives us, whatever ends us.
+const TIED = existsSync('/usr/bin/setpriv') ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL'] : [];
+
 // enum control of faulty_disk.c
 const CONTROL = { syncEio: 0, noSpace: 1, syncDelayUs: 2, writeEio: 3, readEio: 4 };
 const CONTROL_WORDS = 5;
@@ -99,7 +102,7 @@ export class ChaosCluster extends Cluster {
       if (this.isDiskLying) env.RAFTOGRAM_CHAOS_LYING = '1';
       if (node.journal) env.RAFTOGRAM_CHAOS_JOURNAL = node.journal;
     }
-    node.process = new Process(node.id, ['-config', node.configPath], { logPath: node.logPath, env });
+    node.process = new Process(node.id, ['-config', node.configPath], { logPath: node.logPath, env, wrapper: TIED });
     const { process } = node;
     process.startedAt = Date.now();
     process.isFullAtStart = node.isFull;

@@ -265,7 +265,7 @@ export const FAULTS = [
     const { cluster, random } = context;
     const nodes = await some(context, random.weighted([[4, 1], [1, 2], [1, cluster.nodes.length]]));
     nodes.forEach((node) => { node.isFull = true; });
-    await disk(context, nodes, { noSpace: 1 }, random.between(500, 5000));
+    await disk(context, nodes, { noSpace: 1 }, random.between(500, 8000));
     nodes.forEach((node) => { node.isFull = false; });
     return names(nodes);
   } },

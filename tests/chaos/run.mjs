@@ -84,7 +84,7 @@ function draw(random, index) {
     ? `raft: {snapshot_interval: 1s, snapshot_threshold: ${random.pick([50, 200, 500])}, trailing_logs: ${random.pick([10, 50, 200])}}`
     : '';
   return {
-    index, size, extra, disk, payloadBytes: random.pick(isSmall ? [1000, 4000] : [50, 500, 2000]),
+    index, size, extra, disk, payloadBytes: random.pick(isSmall ? [1000, 4000, 16000] : [50, 500, 2000]),
     channels: random.between(1, 3), pauseMs: random.pick([5, 15, 40]), rounds: random.between(3, 8), isFoundedInTrouble: random.chance(0.3),
   };
 }
