@@ -20,7 +20,9 @@ const CONTROL_WORDS = 5;
 const TMPFS_BYTES = 512 << 20;
 
 // Below the ports that the kernel gives to connections: a node's port must be free when it comes back.
-const PORTS = [12000, 31000];
+// Each runner has a range of its own, since a port is ours also while its node is down.
+const PORTS_EACH = 950;
+const PORTS_FIRST = 12000 + (process.pid % 20) * PORTS_EACH;
 
 async function isFree(port) {
   return new Promise((done) => {
@@ -33,7 +35,7 @@ async function isFree(port) {
 async function ports(count) {
   const found = new Set();
   while (found.size < count) {
-    const port = PORTS[0] + Math.floor(Math.random() * (PORTS[1] - PORTS[0]));
+    const port = PORTS_FIRST + Math.floor(Math.random() * PORTS_EACH);
     if (await isFree(port)) found.add(port);
   }
   return [...found].map((port) => `127.0.0.1:${port}`);
