@@ -505,6 +505,12 @@ static int replay_segment(struct recovery *recovery, size_t i)
             wal->chain.next_sequence = replay.successor + 1;
         }
     }
+    if (replay.is_last && !replay.is_linked && replay.offset >= recovery->size) {
+        /* The room for a LINK is behind every last frame: this one was not the last. The header
+         * would tell by the size, but it may be damaged too. */
+        note_damage(recovery, replay.sequence, replay.offset, "the file ends with a frame");
+        recovery->is_tail_unknown = true;
+    }
     struct wal_segment segment = {
         .sequence = replay.sequence,
         .size = recovery->size,

@@ -383,6 +383,25 @@ static void test_a_truncated_segment_is_damage(void **state)
     }
 }
 
+/* The header says how long the file should be: without it, the end must speak for itself. */
+static void test_a_truncated_segment_with_a_damaged_header_has_lost_its_tail(void **state)
+{
+    (void)state;
+    struct bench *bench = sample(8, false);
+    struct disk *whole = disk_create(bench);
+    size_t last = whole->count - 1;
+    for (uint64_t at = 512; at < file_size(whole, last); at += 512) {
+        struct disk *disk = disk_create(bench);
+        assert_int_equal(fs_memory_truncate(disk->memory, disk->paths[last], at), 0);
+        assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[last], 4, 0), 0);
+        disk_open(disk);
+        check(disk, &bench->acked, true, "cut and stained at", at);
+        disk_destroy(disk);
+    }
+    disk_destroy(whole);
+    bench_destroy(bench);
+}
+
 static void test_the_damage_of_one_middle_frame_names_its_entries_only(void **state)
 {
     struct bench *bench = bench_create(3, 64 * 1024);
@@ -605,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_a_missing_segment_is_damage),
         cmocka_unit_test(test_the_loss_of_every_segment_is_damage_and_not_a_new_log),
         cmocka_unit_test(test_a_truncated_segment_is_damage),
+        cmocka_unit_test(test_a_truncated_segment_with_a_damaged_header_has_lost_its_tail),
         cmocka_unit_test(test_the_damage_of_one_middle_frame_names_its_entries_only),
         cmocka_unit_test(test_a_lost_vote_is_said_to_be_lost),
         cmocka_unit_test(test_any_mixture_of_damage_is_reported_truly),
