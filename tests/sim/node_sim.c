@@ -25,6 +25,7 @@
 
 #define SETTLE_NS (60 * NS_PER_S) /* after the healing, all must be well by then */
 #define TAIL_LINES 200
+#define PROGRESS_RUNS 5000
 
 static volatile uint64_t current_seed;
 static bool is_trace_wanted;
@@ -327,6 +328,10 @@ int main(int argc, char **argv)
     }
     for (uint64_t i = 0; i < plan.runs; i++) {
         run_and_compare(plan.seed + i, &totals);
+        if (totals.runs % PROGRESS_RUNS == 0) {
+            printf("%" PRIu64 " runs, no violation\n", totals.runs);
+            fflush(stdout);
+        }
     }
     if (totals.runs > 0) {
         printf("seeds from %" PRIu64 ": ", plan.seed);
