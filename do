@@ -29,7 +29,8 @@ usage: ./do VERB [ARGUMENT...]
   sim [ARG...]     the simulator of whole nodes: the seeds that once failed and 500 new ones, or as
                    its arguments say (--seed N --runs N --trace); --core: that of the Raft core
                    alone; --mutants: break node and core on purpose, and expect both to notice
-  fuzz NAME [ARG...]  build and run the fuzz target tests/fuzz/NAME_fuzz.c (libFuzzer's arguments)
+  fuzz [--seconds S]  build all fuzz targets and run each one for S seconds (60)
+  fuzz NAME [ARG...]  one of them, tests/fuzz/NAME_fuzz.c (--seconds S or libFuzzer's arguments)
   chaos [ARG...]   real clusters under faults: --minutes M --seed N; see docs/durability.md
   bench [ARG...]   the load generator
   format [--check] clang-format over our sources; with --check only tell what is not formatted
@@ -363,22 +364,49 @@ do_sim() {
     exec "$BUILD/$program" "${arguments[@]}"
 }
 
-do_fuzz() {
-    local names
-    names=$(cd tests/fuzz 2>/dev/null && ls -- *_fuzz.c 2>/dev/null | sed 's/_fuzz\.c$//' | xargs) || true
-    [[ -n $names ]] || fail "no fuzz targets in this tree"
-    (($# > 0)) || fail "which fuzz target? There are: $names"
-    [[ " $names " == *" $1 "* ]] || fail "no fuzz target '$1'; there are: $names"
-    local name=$1
+# run_fuzz NAME [ARG...]: what it finds is kept in the build directory, the corpus in the tree is only
+# read. Inputs that end the target are written to build-fuzz/found_NAME-*.
+run_fuzz() {
+    local name=$1 kept=$BUILD_FUZZ/corpus_$1
     shift
+    mkdir -p "$kept"
+    "$BUILD_FUZZ/${name}_fuzz" -artifact_prefix="$BUILD_FUZZ/found_$name-" "$@" "$kept" \
+        "tests/fuzz/corpus/$name"
+}
+
+do_fuzz() {
+    local names seconds=60 arguments=() failed=()
+    read -r -a names < <(cd tests/fuzz && ls -- *_fuzz.c | sed 's/_fuzz\.c$//' | xargs)
+    if (($# > 0)) && [[ $1 != -* ]]; then
+        [[ " ${names[*]} " == *" $1 "* ]] ||
+            fail "no fuzz target '$1'; there are: ${names[*]}"
+        names=("$1")
+        seconds=
+        shift
+    fi
+    while (($# > 0)); do
+        if [[ $1 == --seconds ]]; then
+            [[ ${2:-} =~ ^[0-9]+$ ]] || fail "fuzz: --seconds wants a number"
+            seconds=$2
+            shift 2
+        else
+            arguments+=("$1")
+            shift
+        fi
+    done
     configure "$BUILD_FUZZ" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_FUZZ=ON \
         -DRAFTOGRAM_SANITIZE=address,undefined
-    ninja -C "$BUILD_FUZZ" "${name}_fuzz"
-    # What it finds is kept in the build directory; the corpus in the tree is only read.
-    local found=$BUILD_FUZZ/corpus_$name seeds=tests/fuzz/corpus/$name
-    mkdir -p "$found"
-    [[ -d $seeds ]] || seeds=
-    exec "$BUILD_FUZZ/${name}_fuzz" "$@" "$found" ${seeds:+"$seeds"}
+    ninja -C "$BUILD_FUZZ" "${names[@]/%/_fuzz}"
+    if [[ -n $seconds ]]; then
+        arguments+=(-max_total_time="$seconds" -print_final_stats=1)
+    fi
+    local name
+    for name in "${names[@]}"; do
+        say "fuzz: $name"
+        run_fuzz "$name" "${arguments[@]}" || failed+=("$name")
+    done
+    ((${#failed[@]} == 0)) || fail "fuzz: failed: ${failed[*]}"
+    say "fuzz: passed: ${names[*]}"
 }
 
 # The stock clients of the integration tests serve here too.
