@@ -67,9 +67,11 @@ static ssize_t pass_head(struct wire *wire, void *out, size_t room)
 {
     struct buf passed = {0};
     http_head_read(buf_bytes(&wire->pending), &wire->head, &passed);
-    if (wire->head.status == 0 && (buf_failed(&passed) || passed.size > room)) {
+    if (wire->head.status == 0 && buf_failed(&passed)) {
         wire->head.status = 503;
         wire->head.message = "out of memory: try again later";
+    } else if (passed.size > room) {
+        http_head_refuse_large(buf_bytes(&wire->pending), &wire->head);
     }
     if (wire->head.status != 0) {
         buf_finish(&passed);

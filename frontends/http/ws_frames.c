@@ -93,7 +93,7 @@ static void follow_close(struct ws_frames *frames, uint8_t *data, size_t size)
 /* Behind a fault only a close frame is, so that the client can end the connection in good order. */
 static bool is_passed(const struct ws_frames *frames)
 {
-    return !frames->is_broken || (is_close(frames) && (frames->header[1] & MASKED) != 0);
+    return !frames->is_broken || (is_close(frames) && !is_faulty(frames));
 }
 
 static size_t put_fault(uint8_t *out)

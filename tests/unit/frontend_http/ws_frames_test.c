@@ -115,6 +115,25 @@ static void test_a_faulty_frame_becomes_a_pong_in_its_place(void **state)
     }
 }
 
+static void test_a_faulty_close_behind_a_fault_is_dropped(void **state)
+{
+    static const uint8_t faulty[][8] = {
+        {0xa8, 0x80},
+        {0x08, 0x80},
+        {0x88, 0},
+    };
+    for (size_t i = 0; i < sizeof(faulty) / sizeof(faulty[0]); i++) {
+        size_t size = put_frame(stream, 0x83, "", 0);
+        memcpy(stream + size, faulty[i], 6);
+        size += faulty[i][1] == 0 ? 2 : 6;
+        struct ws_frames frames = {0};
+        assert_int_equal(follow(&frames, stream, size, 1, passed), 11);
+        /* Also where the close is the first fault itself. */
+        frames = (struct ws_frames){0};
+        assert_int_equal(follow(&frames, stream + 6, size - 6, 1, passed), 11);
+    }
+}
+
 static void test_a_text_inside_a_fragmented_text_is_faulty(void **state)
 {
     size_t size = put_frame(stream, 0x01, "{", 1);
@@ -168,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_masked_frames_pass_unchanged),
         cmocka_unit_test(test_a_faulty_frame_becomes_a_pong_in_its_place),
+        cmocka_unit_test(test_a_faulty_close_behind_a_fault_is_dropped),
         cmocka_unit_test(test_a_text_inside_a_fragmented_text_is_faulty),
         cmocka_unit_test(test_only_the_codes_1012_to_1014_are_replaced),
         cmocka_unit_test(test_a_short_close_is_left_alone),
