@@ -373,7 +373,8 @@ static int fail_unknown_key(struct config_reader *reader, const struct config_se
 
 static void join_path(char out[static PATH_TEXT_SIZE], const char *path, const char *name)
 {
-    snprintf(out, PATH_TEXT_SIZE, "%s%s%.80s", path, *path != '\0' ? "." : "", name);
+    snprintf(out, PATH_TEXT_SIZE, "%s%s%.80s", path, *path != '\0' ? "." : "",
+             *name != '\0' ? name : "''");
 }
 
 /* `lines` has an element for each key of the section: where it was seen, 0 if it was not. */

@@ -238,6 +238,7 @@ static void test_unknown_keys_are_refused(void **state)
                  "raft_addr, grpc_addr, http_addr");
     expect_error(CLUSTER "grpc: &g {}\nhttp: {<<: *g}\n", "c.yaml:12: http.<<: unknown key; ...");
     expect_error(CLUSTER "\"a\\nb\": 1\n", "c.yaml:11: a?b: unknown key; ...");
+    expect_error(CLUSTER "\"\": 1\n", "c.yaml:11: '': unknown key; ...");
     expect_error(CLUSTER "\"raft\\0\": {}\n", "c.yaml:11: raft: unknown key; ...");
     expect_error(CLUSTER "? [a]\n: b\n",
                  "c.yaml:11: file: has a list for a key; a key must be a word");
