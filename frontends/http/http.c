@@ -5,7 +5,6 @@
 #include "http_internal.h"
 #include "ws.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -305,7 +304,6 @@ static void init_frontend(struct http_frontend *frontend, const struct frontend_
 {
     frontend->options = *options;
     frontend->dispatch = options->dispatch;
-    frontend->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     frontend->close_task.run = run_close;
     frontend->stop_task.run = run_stop;
     frontend->over_task.run = run_over;
@@ -327,7 +325,6 @@ static void free_frontend(struct http_frontend *frontend)
     if (frontend->context != NULL) {
         lws_context_destroy(frontend->context);
     }
-    close(frontend->spare_fd);
     buf_finish(&frontend->scratch);
     pthread_cond_destroy(&frontend->changed);
     pthread_mutex_destroy(&frontend->lock);

@@ -52,7 +52,6 @@ struct http_frontend {
     struct lws_context *context;
     struct lws_vhost *vhost;
     struct lws *listener;
-    int spare_fd; /* given up for a moment to refuse connections when none are left */
     pthread_t thread;
     struct list sessions;
     struct session *sessions_by_fd; /* a hash table */

@@ -1,5 +1,6 @@
 /* Listening by a socket of our own, which libwebsockets only watches: it binds exactly the address
  * that was configured, a taken one is an error, and the number of clients is bounded. */
+#include "base/accept.h"
 #include "base/address.h"
 #include "base/check.h"
 #include "base/errors.h"
@@ -7,7 +8,6 @@
 #include "http_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -112,28 +112,16 @@ static void add_session(struct http_frontend *frontend, int fd)
     frontend->session_count++;
 }
 
-/* No descriptor is left: the client is taken on a spare one and closed, or it would stay at the
- * head of the queue and this thread would turn for ever. */
-static void refuse_one(struct http_frontend *frontend, int listener_fd)
-{
-    close(frontend->spare_fd);
-    int fd = accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0) {
-        close(fd);
-    }
-    frontend->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    log_warn("http", "a client was turned away: no file descriptors are left");
-}
-
 static void accept_clients(struct http_frontend *frontend, int listener_fd)
 {
     size_t sessions_max = (size_t)frontend->options.max_connections + SESSIONS_OVER_MAX;
     for (int i = 0; i < ACCEPTS_MAX; i++) {
-        int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept_keeping(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC,
+                                ACCEPT_KEPT_BY_CLIENTS);
+        if (fd < 0 && errno == EINTR) {
+            continue;
+        }
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE) {
-                refuse_one(frontend, listener_fd);
-            }
             return;
         }
         if (frontend->session_count >= sessions_max) {

@@ -332,6 +332,7 @@ static int listen_on(struct peer *peer, const char *address)
         .calls_max = CALLS_MAX,
         .keepalive_ms = keepalive_ms(peer),
         .ping_interval_min_ms = PING_INTERVAL_MS_MIN,
+        .is_for_peers = true,
     };
     const struct rpc_server_handler handler = {.on_call = on_call, .context = peer};
     return rpc_server_create(peer->loop, &options, &handler, &peer->server);

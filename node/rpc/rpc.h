@@ -79,6 +79,7 @@ struct rpc_server_options {
     const struct rpc_status *busy; /* outlives the server; NULL: a plain RESOURCE_EXHAUSTED */
     uint32_t keepalive_ms;         /* our own pings; 0: none */
     uint32_t ping_interval_min_ms; /* clients may ping this often, with or without calls */
+    bool is_for_peers; /* the other nodes': may take descriptors that clients have to leave */
 };
 
 /* Listens. Address reuse is off, so that a taken port is an error. Calls may arrive before it

@@ -85,6 +85,9 @@ void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max);
 /* Our own pings, with and without calls; 0: none. */
 void rpc_args_add_keepalive(struct rpc_args *args, uint32_t keepalive_ms);
 
+/* Whether connections to this port are the other nodes' (accept.c). */
+void rpc_accept_note(int port, bool is_for_peers);
+
 /* Calls report to their server; on the loop's thread. */
 grpc_server *rpc_server_grpc(struct rpc_server *server);
 /* What a call beyond calls_max hears. */

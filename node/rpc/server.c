@@ -186,6 +186,7 @@ int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *op
         free_server(server);
         return ERR_BUSY;
     }
+    rpc_accept_note(server->port, options->is_for_peers);
     grpc_server_start(server->grpc);
     /* Before the first call: the handler may ask for the server. */
     *out = server;
