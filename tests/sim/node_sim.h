@@ -151,6 +151,7 @@ struct sim_disk {
     struct fs_memory *memory;
     uint64_t calls_left; /* until it dies; 0: it does not */
     bool is_dead;        /* every call fails; nothing changes any more */
+    bool is_examined;    /* but for the checks, which may read */
     bool is_slow;
     bool is_limited; /* it may be full */
 };
@@ -346,6 +347,10 @@ void sim_check_equal(struct sim *sim);
 
 void sim_faults_start(struct sim *sim);
 void sim_faults_heal(struct sim *sim);
+/* It died within a call: when does it come back? */
+void sim_faults_died(struct sim_node *node);
+/* Its next turn replaces log and store: a good time to die. */
+void sim_faults_install_due(struct sim_node *node);
 
 /* ---- node_sim.c ---- */
 

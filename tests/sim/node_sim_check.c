@@ -379,7 +379,8 @@ static void commit_change(struct sim_node *node, raft_index index, const struct 
     note_admitted(check, change.incarnation);
 }
 
-static void commit_entry(struct sim_node *node, raft_index index, raft_term commit_term)
+/* False if its disk has died before the entry could be read. */
+static bool commit_entry(struct sim_node *node, raft_index index, raft_term commit_term)
 {
     struct sim *sim = node->sim;
     struct sim_check *check = sim->check;
@@ -394,7 +395,7 @@ static void commit_entry(struct sim_node *node, raft_index index, raft_term comm
                           (unsigned long long)term);
         }
         place->commit_term = commit_term < place->commit_term ? commit_term : place->commit_term;
-        return;
+        return true;
     }
     if (index != check->committed + 1) {
         sim_violation(sim, "%s commits %llu, but %llu is the last that is committed", node->name,
@@ -402,7 +403,7 @@ static void commit_entry(struct sim_node *node, raft_index index, raft_term comm
     }
     struct wal_entry entry;
     if (!read_entry(node, index, &entry)) {
-        return;
+        return false;
     }
     place->is_committed = true;
     place->term = entry.term;
@@ -411,12 +412,13 @@ static void commit_entry(struct sim_node *node, raft_index index, raft_term comm
     sim_note(sim, checksum_entry(&entry) ^ entry.term);
     if (entry.type == RAFT_ENTRY_CONFIG_CHANGE) {
         commit_change(node, index, &entry);
-        return;
+        return true;
     }
     check_quorum(node, index, entry.term);
     if (entry.data.size > 0) {
         apply_command(check, index, entry.data);
     }
+    return true;
 }
 
 static void check_commits(struct sim_node *node, struct node_check *own,
@@ -427,7 +429,9 @@ static void check_commits(struct sim_node *node, struct node_check *own,
     raft_index first = wal_first_index(node->boot.wal);
     for (raft_index i = own->commit + 1; i <= commit; i++) {
         if (i >= first) {
-            commit_entry(node, i, status->raft.term);
+            if (!commit_entry(node, i, status->raft.term)) {
+                return;
+            }
         } else if (i > check->committed) {
             sim_violation(node->sim, "%s has a snapshot of what nobody has committed: %llu",
                           node->name, (unsigned long long)i);
@@ -558,9 +562,11 @@ void sim_check_turn(struct sim_node *node)
     own->is_known = !node->is_dying;
     if (node->is_dying) {
         /* Its last write may be done or not; what it did before, others may know. */
+        node->disk.is_examined = true;
         note_vote(node);
         check_log(node, own);
         check_commits(node, own, &status);
+        node->disk.is_examined = false;
         return;
     }
     check_hard_state(node, own);

@@ -45,7 +45,7 @@ static void spend_sync(struct sim_disk *disk)
 static int disk_open(struct fs *fs, const char *path, enum fs_open_mode mode, struct fs_file **out)
 {
     struct sim_disk *disk = of(fs);
-    if (mode != FS_OPEN_CREATE && !disk->is_dead) {
+    if (mode != FS_OPEN_CREATE && (!disk->is_dead || disk->is_examined)) {
         return disk->inner->ops->open(disk->inner, path, mode, out);
     }
     struct fs_file *file = NULL;
@@ -69,8 +69,8 @@ static int disk_read_at(struct fs *fs, struct fs_file *file, uint64_t offset, vo
                         size_t size)
 {
     struct sim_disk *disk = of(fs);
-    return disk->is_dead ? ERR_IO
-                         : disk->inner->ops->read_at(disk->inner, file, offset, data, size);
+    bool is_readable = !disk->is_dead || disk->is_examined;
+    return is_readable ? disk->inner->ops->read_at(disk->inner, file, offset, data, size) : ERR_IO;
 }
 
 static int disk_write_at(struct fs *fs, struct fs_file *file, uint64_t offset, const void *data,

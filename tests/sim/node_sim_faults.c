@@ -70,6 +70,25 @@ static void die_within(struct sim *sim, struct sim_node *node)
     }
 }
 
+void sim_faults_died(struct sim_node *node)
+{
+    if (node->sim->is_healing) {
+        start_later(node, sim_below(node->sim, 100 * MS));
+    } else {
+        start_some_time(node);
+    }
+}
+
+void sim_faults_install_due(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    bool is_wanted = sim->levels.fault_weights[FAULT_DIE_WITHIN] > 0 && !sim->is_healing;
+    if (is_wanted && node->disk.calls_left == 0 && sim_one_in(sim, 3)) {
+        node->disk.calls_left = 1 + sim_below(sim, 20);
+        node->is_power_cut = sim_one_in(sim, 2);
+    }
+}
+
 static void black_out(struct sim *sim)
 {
     for (int i = 0; i < sim->levels.node_count; i++) {
@@ -310,7 +329,6 @@ static void do_fault(struct sim *sim, enum sim_fault kind)
         break;
     case FAULT_DIE_WITHIN:
         die_within(sim, node);
-        start_some_time(node);
         break;
     case FAULT_BLACKOUT:
         if (sim_one_in(sim, 4)) {
@@ -372,7 +390,6 @@ static void run_fault(struct sim *sim, struct sim_event *event)
     if (sim->levels.fault_weight_sum > 0) {
         do_fault(sim, choose(sim));
     }
-    event->is_kept = true;
     sim_requeue(sim, event, sim_between(sim, 1 * MS, 2 * sim->levels.fault_interval_ns));
     event->is_kept = true;
 }

@@ -91,7 +91,11 @@ static void leave(struct sim_node *node)
 {
     node->depth--;
     if (node->depth == 0 && node->is_dying) {
+        bool is_stopping = node->is_stopping;
         sim_node_die(node, node->is_power_cut, node->is_power_cut);
+        if (!is_stopping) {
+            sim_faults_died(node);
+        }
     }
 }
 
@@ -266,6 +270,9 @@ static void run_job(struct sim *sim, struct sim_event *event)
     sim_trace(sim, "%s job %d chunk %u: %d %s", node->name, (int)job->kind, job->chunk, job->rc,
               job->reason);
     node->has_install = node->has_install || job->kind == NODE_JOB_COMPLETE;
+    if (job->kind == NODE_JOB_COMPLETE) {
+        sim_faults_install_due(node);
+    }
     node_post_job(node->node, job);
     sim_node_wake(node);
     if (list_is_empty(&node->jobs)) {

@@ -65,7 +65,6 @@ void sim_requeue(struct sim *sim, struct sim_event *event, uint64_t delay_ns)
 {
     event->at_ns = sim->now_ns + delay_ns;
     event->order = sim->queue.next_order++;
-    event->is_kept = false;
     push(&sim->queue, event);
 }
 
@@ -78,6 +77,7 @@ bool sim_step(struct sim *sim, uint64_t until_ns)
     struct sim_event *event = pop(&sim->queue);
     sim->now_ns = event->at_ns;
     sim->events++;
+    event->is_kept = false;
     if (event->node == NULL || event->life == event->node->life) {
         sim_note(sim, event->at_ns ^ event->order << 40);
         event->run(sim, event);
