@@ -118,7 +118,7 @@ export class ChaosCluster extends Cluster {
     node.exits += 1;
     const why = `${node.id} ended (${signal ?? code}): ${process.stderr.trim().split('\n').at(-1)}`;
     // Who needs room to start may say so, and is started again.
-    const isTooFull = process.isFullAtStart && Date.now() - process.startedAt < 5000 && why.includes('no space left');
+    const isTooFull = (process.isFullAtStart || node.isFull) && Date.now() - process.startedAt < 5000 && why.includes('no space left');
     const isExcused = code === 1 && (node.isDamaged || node.excuseUntil > Date.now() || isTooFull);
     if (isExcused) this.log(`${why} (${node.isDamaged ? 'damaged' : isTooFull ? 'disk full' : node.excuse})`);
     else this.report('crash', why);

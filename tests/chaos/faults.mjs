@@ -281,6 +281,29 @@ export const FAULTS = [
     const node = await damageVictim(context);
     return hurt(context, node, [context.random.pick(['storeBits', 'logBits'])]);
   } },
+  // A node that lost everything is filled again over slow links, and is hit meanwhile: the steps of
+  // taking and installing a snapshot must each survive that.
+  { kind: 'recovery is interrupted', weight: 6, needs: 'alone', async run(context) {
+    const { cluster, random } = context;
+    const node = await damageVictim(context);
+    let what;
+    await down({ ...context, short: true }, [node], { whileDown: () => { what = hurt(context, node, [random.pick(['wipe', 'storeGone', 'logGone'])]); } });
+    const others = cluster.nodes.filter((other) => other !== node);
+    const proxies = [...ways(cluster, [node], others), ...ways(cluster, others, [node])];
+    const ms = random.pick([2, 20, 100]);
+    proxies.forEach((proxy) => proxy.slow(ms));
+    const count = random.between(1, 5);
+    for (let i = 0; i < count; i += 1) {
+      await delay(random.between(20, 2500));
+      const isLeaderHit = random.chance(0.2);
+      const target = (isLeaderHit && await leaderOf(cluster)) || node;
+      const own = { ...context, random: random.stream(i), short: true };
+      if (node.journal && cluster.hasFaultyDisk && random.chance(0.5)) await cutPower(own, [target]);
+      else await down(own, [target]);
+    }
+    proxies.forEach((proxy) => proxy.heal());
+    return `${what}; ${count} times, with ${ms} ms`;
+  } },
 ];
 
 // Those that this cluster can have, with `isDamageDone` in this round.
