@@ -269,6 +269,8 @@ void node_attach(struct node *node, struct transport *transport)
     if (node->config.is_founded) {
         transport->ops->set_cluster_id(transport, node->config.cluster_id);
     }
+    /* A node alone would campaign in its first turn, and have no room to note it down. */
+    node_look_for_room(node);
 }
 
 static void free_groups(struct list *groups)
