@@ -604,12 +604,16 @@ void sim_check_start(struct sim_node *node)
         sim_violation(sim, "%s finds damage that nobody made, and starts anew", node->name);
     }
     raft_index durable = chat_durable_applied(node->boot.chat);
-    bool has_last =
-        own->last <= durable || own->last == 0 ||
-        (wal_last_index(wal) >= own->last && wal_term(wal, own->last) == own->terms[own->last]);
-    if (is_same && own->is_known && !has_last) {
+    /* What it had done when it died is not known; but what was committed before it had to keep. */
+    raft_index kept = own->last;
+    if (!own->is_known && own->commit < kept) {
+        kept = own->commit;
+    }
+    bool has_kept =
+        kept <= durable || (wal_last_index(wal) >= kept && wal_term(wal, kept) == own->terms[kept]);
+    if (is_same && !has_kept) {
         sim_violation(sim, "%s had entry %llu, starts with %llu, and takes itself for whole",
-                      node->name, (unsigned long long)own->last,
+                      node->name, (unsigned long long)kept,
                       (unsigned long long)wal_last_index(wal));
     }
 }
