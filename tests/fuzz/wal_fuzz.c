@@ -24,7 +24,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MODE_MUTATED = 1, SEAL_HEADERS = 2, SEAL_BODIES = 4, HAS_BEGUN = 8 };
+enum { MODE_MUTATED = 1, SEAL_HEADERS = 2, SEAL_BODIES = 4, HAS_BEGUN = 8, IS_DUMPED = 16 };
 
 /* ---- what is seen of a log ---- */
 
@@ -234,7 +234,9 @@ static void fuzz_raw(struct input *input, unsigned flags)
     if (flags & HAS_BEGUN) {
         put_file(fs, DIR "/begun", "", 0);
     }
-    dump(fs);
+    if (flags & IS_DUMPED) {
+        dump(fs);
+    }
     struct wal_options options = {.fs = fs, .dir = DIR, .segment_bytes = 8192, .cache_bytes = 1024};
     struct wal *wal = NULL;
     struct seen seen;
@@ -388,7 +390,6 @@ static void check_victim(struct victim *victim)
     struct model *model = &victim->base->bench->acked;
     struct wal_options options = victim->base->bench->options;
     options.fs = victim->fs;
-    dump(victim->fs);
     struct wal *wal = NULL;
     struct seen seen;
     CHECK(open_and_look(&options, &wal, &seen));
@@ -406,7 +407,7 @@ static void check_victim(struct victim *victim)
     wal_close(wal);
 }
 
-static void fuzz_mutated(struct input *input)
+static void fuzz_mutated(struct input *input, unsigned flags)
 {
     static struct base bases[BASES];
     size_t which = take_u8(input) % BASES;
@@ -419,6 +420,9 @@ static void fuzz_mutated(struct input *input)
     for (int i = 0; i < MUTATIONS_MAX && input->left > 0; i++) {
         mutate(&victim, input);
     }
+    if (flags & IS_DUMPED) {
+        dump(victim.fs);
+    }
     check_victim(&victim);
     fs_memory_destroy(victim.memory);
 }
@@ -428,7 +432,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input input = {data, size};
     unsigned flags = take_u8(&input);
     if (flags & MODE_MUTATED) {
-        fuzz_mutated(&input);
+        fuzz_mutated(&input, flags);
     } else {
         fuzz_raw(&input, flags);
     }
