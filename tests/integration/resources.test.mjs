@@ -252,6 +252,15 @@ describe('few file descriptors', { skip: whyNoPrlimit }, () => {
         // A new segment of the log needs a descriptor too.
         for (let i = 0; i < 5; i += 1) assert.deepEqual(await cluster.sendMany(leader), ['OK']);
         assert.ok(readdirSync(`/proc/${pid}/fd`).length < 128);
+        if (address === leader.grpc) {
+          // What clients may not have, the other nodes may.
+          const [follower] = cluster.followersOf(leader);
+          await cluster.kill(follower.index);
+          follower.client?.close();
+          follower.client = undefined;
+          cluster.startNode(follower.index);
+          await cluster.ready(follower);
+        }
         sockets.forEach((socket) => socket.destroy());
         await until('room', async () => (await fetch(`http://${leader.http}/livez`, { signal: AbortSignal.timeout(1000) })).ok);
         const fresh = new Client(leader.grpc);
