@@ -30,6 +30,8 @@
 #define DRAIN_MAX_NS (10 * NS_PER_S)      /* handing over and finishing what is pending */
 #define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads */
 #define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
+#define LEAVE_MAX_NS (100 * NS_PER_MS)
+#define GOODBYE_NS (50 * NS_PER_MS)
 #define FRONTEND_GRACE_MS 3000
 #define JOB_GRACE_S 1 /* for the step of a snapshot that runs */
 #define STORE_RETRY_NS NS_PER_S
@@ -58,6 +60,7 @@ enum stop_phase {
     PHASE_SERVING,
     PHASE_DRAINING,  /* leadership is handed over, what is pending completes */
     PHASE_LINGERING, /* not the leader any more: late writes hear who is */
+    PHASE_LEAVING,   /* they do not stop coming: the process ends between two of them */
     PHASE_STOPPED,
 };
 
@@ -96,7 +99,9 @@ struct daemon {
 
     /* The main thread waits for signals, and here for the end. */
     struct mailbox bell;
-    atomic_bool is_node_over; /* node_fatal() tells why; there is no turn any more */
+    atomic_bool is_node_over;       /* node_fatal() tells why; there is no turn any more */
+    atomic_uint_least64_t leave_ns; /* 0: not wanted; at the latest then */
+    uint64_t hung_up_ns;            /* the loop's thread */
 
     enum stop_phase phase;
     uint64_t phase_since_ns;
@@ -606,6 +611,50 @@ static void close_frontends(struct daemon *daemon)
     daemon->phase = PHASE_STOPPED;
 }
 
+/* Ends what can be ended in order. The rest of it is leave(). */
+static void leave_frontends(struct daemon *daemon, uint64_t now_ns)
+{
+    log_info("daemon", "clients still come: their connections end with this process");
+    dispatch_end_subscriptions(daemon->dispatch);
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        if (frontends[i]->hang_up == NULL) {
+            frontends[i]->close(daemon->instances[i]);
+            frontends[i]->stop(daemon->instances[i], FRONTEND_GRACE_MS);
+        }
+    }
+    enter_phase(daemon, PHASE_LEAVING, now_ns);
+    atomic_store(&daemon->leave_ns, now_ns + LEAVE_MAX_NS);
+    node_wake(daemon->node);
+}
+
+/* On the loop's thread, after a turn: when every call that arrived has its answer, all hang up, and
+ * the process ends as if it were killed, which loses nothing. Returns when to look again. */
+static uint64_t leave(struct daemon *daemon, uint64_t now_ns)
+{
+    uint64_t leave_ns = atomic_load(&daemon->leave_ns);
+    if (leave_ns == 0) {
+        return UINT64_MAX;
+    }
+    if (daemon->hung_up_ns != 0) {
+        if (now_ns >= daemon->hung_up_ns + GOODBYE_NS) {
+            _exit(0);
+        }
+        return daemon->hung_up_ns + GOODBYE_NS;
+    }
+    struct node_status status;
+    node_get_status(daemon->node, &status);
+    if (status.requests_pending > 0 && now_ns < leave_ns) {
+        return leave_ns;
+    }
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        if (frontends[i]->hang_up != NULL) {
+            frontends[i]->hang_up(daemon->instances[i]);
+        }
+    }
+    daemon->hung_up_ns = now_ns;
+    return now_ns + GOODBYE_NS;
+}
+
 /* True while clients still come with writes that this node must refuse by name of the leader. */
 static bool is_busy(struct daemon *daemon, uint64_t now_ns)
 {
@@ -626,7 +675,7 @@ static void begin_stop(struct daemon *daemon, uint64_t now_ns)
         node_drain(daemon->node);
         daemon->requests_seen_ns = now_ns;
         enter_phase(daemon, PHASE_DRAINING, now_ns);
-    } else {
+    } else if (daemon->phase != PHASE_LEAVING) {
         close_frontends(daemon); /* asked twice: do not linger */
     }
 }
@@ -641,10 +690,13 @@ static void go_on_stopping(struct daemon *daemon, uint64_t now_ns)
         }
         break;
     case PHASE_LINGERING:
-        if (!is_busy(daemon, now_ns) || elapsed_ns > LINGER_MAX_NS) {
+        if (!is_busy(daemon, now_ns)) {
             close_frontends(daemon);
+        } else if (elapsed_ns > LINGER_MAX_NS) {
+            leave_frontends(daemon, now_ns);
         }
         break;
+    case PHASE_LEAVING:
     case PHASE_SERVING:
     case PHASE_STOPPED:
         break;
@@ -692,7 +744,8 @@ static uint64_t turn_node(void *context)
         return UINT64_MAX;
     }
     notice_damage(daemon, now_ns);
-    return deadline_ns;
+    uint64_t leave_ns = leave(daemon, now_ns);
+    return leave_ns < deadline_ns ? leave_ns : deadline_ns;
 }
 
 /* ---- the main thread ---- */

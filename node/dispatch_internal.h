@@ -14,7 +14,7 @@
 
 #define READERS_MAX 8
 #define READER_BATCH_MAX 64           /* subscriptions served before unary reads get a turn */
-#define READER_QUEUE_MAX 32 /* reads that wait for one reader before another is woken */
+#define READER_QUEUE_MAX 32           /* reads that wait for one reader before another is woken */
 #define READER_TICK_NS (NS_PER_S / 4) /* how often subscriptions are looked over */
 #define SUBSCRIPTION_LEADERLESS_NS                                \
     (10 * NS_PER_S) /* then a node cannot vouch for being current \
@@ -31,7 +31,7 @@ struct reader {
     struct hub_listener listener;
     struct list subscriptions; /* open ones, by dispatch_subscription.link; reader thread only */
     atomic_bool is_stopping;
-    atomic_uint jobs; /* posted and not done */
+    atomic_uint jobs;             /* posted and not done */
     atomic_uint_fast64_t lag_max; /* of its subscriptions, in messages, when it last looked */
 };
 

@@ -37,6 +37,10 @@ struct frontend {
                  size_t error_size);
     /* Takes no new connections and calls; what runs goes on. Returns at once. */
     void (*close)(void *instance);
+    /* In place of close() and stop() when clients still come at the very end, and the process will
+     * end soon: closes the connections so that nobody hears what dispatch never said. NULL where
+     * close() does as much. Any thread; returns at once. */
+    void (*hang_up)(void *instance);
     /* Waits up to grace_ms for what runs, ends the rest, frees all. */
     void (*stop)(void *instance, uint32_t grace_ms);
 };

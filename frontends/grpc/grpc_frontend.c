@@ -141,9 +141,17 @@ static void stop(void *instance, uint32_t grace_ms)
     free_frontend(frontend);
 }
 
+/* close() would cancel calls that arrive before the client has read the GOAWAY. */
+static void hang_up(void *instance)
+{
+    struct grpc_frontend *frontend = instance;
+    rpc_server_hang_up(frontend->server);
+}
+
 const struct frontend frontend_grpc = {
     .name = "grpc",
     .start = start,
     .close = close_frontend,
+    .hang_up = hang_up,
     .stop = stop,
 };

@@ -89,6 +89,10 @@ int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *op
 int rpc_server_port(const struct rpc_server *server);
 /* Refuses new calls and sends GOAWAY; running calls go on. */
 void rpc_server_close(struct rpc_server *server);
+/* Ends the sending side of all connections (a FIN), and nothing else: the client's calls end with
+ * UNAVAILABLE there, where rpc_server_close() would cancel those that arrive meanwhile. For a
+ * process that is about to end. */
+void rpc_server_hang_up(const struct rpc_server *server);
 /* Closes, waits up to grace_ms for running calls, cancels the rest, waits for them. Blocks; not
  * from the loop's thread. */
 void rpc_server_stop(struct rpc_server *server, uint32_t grace_ms);

@@ -4,10 +4,14 @@
 #include "base/log.h"
 #include "rpc/rpc_internal.h"
 
+#include <arpa/inet.h>
+#include <dirent.h>
 #include <grpc/grpc_security.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* Requests for calls that wait in gRPC: a burst is taken without a round through our thread. */
 #define SLOTS_MAX 64
@@ -212,6 +216,43 @@ void rpc_server_close(struct rpc_server *server)
         grpc_server_shutdown_and_notify(server->grpc, rpc_loop_queue(server->loop),
                                         &server->shutdown);
     }
+}
+
+static uint16_t local_port(int fd)
+{
+    struct sockaddr_storage local;
+    struct sockaddr_storage remote;
+    socklen_t local_size = sizeof(local);
+    socklen_t remote_size = sizeof(remote);
+    if (getsockname(fd, (struct sockaddr *)&local, &local_size) != 0 ||
+        getpeername(fd, (struct sockaddr *)&remote, &remote_size) != 0) {
+        return 0; /* no connection */
+    }
+    switch (local.ss_family) {
+    case AF_INET:
+        return ntohs(((const struct sockaddr_in *)(const void *)&local)->sin_port);
+    case AF_INET6:
+        return ntohs(((const struct sockaddr_in6 *)(const void *)&local)->sin6_port);
+    default:
+        return 0;
+    }
+}
+
+/* gRPC tells nobody its sockets, but the kernel does. */
+void rpc_server_hang_up(const struct rpc_server *server)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL) {
+        return;
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        if (fd > 0 && local_port(fd) == server->port) {
+            (void)shutdown(fd, SHUT_WR);
+        }
+    }
+    closedir(dir);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)

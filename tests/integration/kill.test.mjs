@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
 import { Follower, Senders } from './lib/load.mjs';
-import { Client } from './lib/messenger.mjs';
+import { Client, grpc } from './lib/messenger.mjs';
 
 async function progress(senders, count = 200) {
   const before = senders.acknowledged.size;
@@ -80,6 +80,35 @@ describe('kills under load', () => {
     t.diagnostic(`write gap ${senders.longestGap} ms; ${JSON.stringify([...senders.codes])}`);
     for (const code of senders.codes.keys()) assert.match(code, /^(OK|FAILED_PRECONDITION\/NOT_LEADER)$/);
     cluster.startNode(leader.index);
+    await finish();
+  });
+
+  test('who goes on writing to a node that leaves hears OK, NOT_LEADER, and then loses the connection', async () => {
+    const leader = await startLoad();
+    const codes = new Map();
+    let isOver = false;
+    const channelId = `${senders.channelId}-hammered`;
+    const first = new Client(leader.grpc);
+    await first.createChannel({ channelId });
+    first.close();
+    const hammer = async (number) => {
+      const client = new Client(leader.grpc);
+      for (let i = 0; !isOver; i += 1) {
+        const code = await client.send({ channelId, payload: Buffer.from('x'), clientMessageId: `hammer-${number}-${i}` })
+          .then(() => 'OK', (error) => (error.code === grpc.status.FAILED_PRECONDITION ? 'NOT_LEADER' : grpc.status[error.code]));
+        codes.set(code, (codes.get(code) ?? 0) + 1);
+        if (code === 'UNAVAILABLE') break;
+      }
+      client.close();
+    };
+    const hammers = Array.from({ length: 16 }, (_, number) => hammer(number));
+    await progress(senders);
+    assert.deepEqual(await cluster.stopNode(leader.index), { code: 0, signal: null });
+    isOver = true;
+    await Promise.all(hammers);
+    assert.deepEqual([...codes.keys()].sort(), ['NOT_LEADER', 'OK', 'UNAVAILABLE']);
+    cluster.startNode(leader.index);
+    await progress(senders);
     await finish();
   });
 
