@@ -283,8 +283,12 @@ static int tidy(struct boot *boot, char *error, size_t error_size)
 {
     int rc = snapshot_clear_dir(boot->dir.fs, boot->dir.snapshots_path);
     if (rc == 0 && data_dir_is_installing(&boot->dir)) {
-        rc = data_dir_swap_store(&boot->dir);
-        rc = rc == ERR_NOT_FOUND ? 0 : rc;
+        /* A killed process may not have synced what is seen here: first the mark. */
+        rc = data_dir_begin_install(&boot->dir);
+        if (rc == 0) {
+            rc = data_dir_swap_store(&boot->dir);
+            rc = rc == ERR_NOT_FOUND ? 0 : rc;
+        }
     }
     if (rc != 0) {
         snprintf(error, error_size, "%s: snapshots cannot be tidied up: %s", boot->dir.path,

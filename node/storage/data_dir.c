@@ -227,12 +227,17 @@ int data_dir_swap_store(struct data_dir *dir)
     if (rc == 0) {
         rc = fs->ops->rename(fs, from, to);
     }
-    if (rc != 0) {
+    if (rc != 0 && rc != ERR_NOT_FOUND) {
         return rc;
     }
-    /* First where it has come to: a name that is gone here and not there would be no store. */
-    rc = fs->ops->sync_dir(fs, dir->store_path);
-    return rc == 0 ? fs->ops->sync_dir(fs, dir->incoming_path) : rc;
+    /* First where it has come to: a name that is gone here and not there would be no store. Also
+     * when it was renamed before: whoever did may have been killed before he had synced. */
+    int synced = fs->ops->sync_dir(fs, dir->store_path);
+    if (synced == 0) {
+        synced = fs->ops->sync_dir(fs, dir->incoming_path);
+        synced = rc == ERR_NOT_FOUND && synced == ERR_NOT_FOUND ? 0 : synced;
+    }
+    return synced == 0 ? rc : synced;
 }
 
 int data_dir_end_install(struct data_dir *dir)
