@@ -216,7 +216,7 @@ void sim_network_stop(struct sim_node *node, bool is_silent);
 void sim_network_cut(struct sim *sim, int from, int to);
 void sim_network_heal(struct sim *sim, int from, int to);
 void sim_network_break(struct sim *sim, int from, int to);
-/* The others learn that all streams with it are over; it does not. */
+/* The others learn that all streams with it are over; it only by its keepalive. */
 void sim_network_abandon(struct sim_node *node);
 void sim_network_paused(struct sim_node *node, uint64_t duration_ns);
 void sim_network_finish(struct sim *sim);

@@ -564,7 +564,9 @@ void sim_network_abandon(struct sim_node *node)
         struct sim_pipe *pipe = LIST_ENTRY(link, struct sim_pipe, link);
         for (int end = 0; end < 2; end++) {
             if (pipe->ends[1 - end] == node && is_alive(pipe, end)) {
+                uint64_t keepalive_ns = sim->levels.keepalive_ns;
                 break_end(pipe, end, latency(sim), false);
+                break_end(pipe, 1 - end, keepalive_ns + sim_below(sim, keepalive_ns), false);
             }
         }
     }
