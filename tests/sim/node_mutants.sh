@@ -4,7 +4,7 @@
 # nodes to notice each. What it would not notice it does not test.
 #   node_mutants.sh [-r RUNS] [SOURCE_DIR [NAME...]]
 set -eu
-runs=4000
+runs=8000
 if [ "${1:-}" = -r ]; then
     runs=$2
     shift 2
