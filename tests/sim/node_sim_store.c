@@ -323,8 +323,13 @@ static int open_file(struct sim_store *store, const char *dir)
     char path[PATH_BYTES];
     snprintf(path, sizeof(path), "%s/" SNAPSHOT_DATA_NAME, dir);
     int rc = fs->ops->open(fs, path, FS_OPEN_READ_WRITE, &store->file);
-    if (rc != ERR_NOT_FOUND) {
+    if (rc == 0) {
+        /* Whoever made it may have been killed before he had synced its name. */
+        rc = fs->ops->sync_dir(fs, dir);
         return rc == 0 ? read_file(store) : rc;
+    }
+    if (rc != ERR_NOT_FOUND) {
+        return rc;
     }
     rc = fs->ops->make_dir(fs, dir);
     if (rc == 0) {
