@@ -68,15 +68,16 @@ struct node_check {
     char voted_for[WAL_NODE_ID_BYTES_MAX + 1];
 };
 
-/* Durable, or so at least before the voter died. */
+/* What a voter's hard state came to in one turn. It is durable, or was made so just before the
+ * voter died. Votes in the terms from `from` up to the new one, exclusively, are not seen: they
+ * were overtaken in that very turn, and hold, since the voter is beyond their term. */
 struct vote {
+    raft_term from;
     raft_term term;
     raft_member voter;
-    uint64_t incarnation; /* the voter's */
-    raft_member candidate;
+    uint64_t incarnation;  /* the voter's */
+    raft_member candidate; /* RAFT_NO_MEMBER: none yet */
 };
-
-#define ADMITTED_MAX 256
 
 struct sim_check {
     struct place *places; /* by index */
@@ -91,6 +92,11 @@ struct sim_check {
     struct raft_config complete;     /* by second ADMITs: of these there is durable proof */
     uint64_t admitted[ADMITTED_MAX]; /* all incarnations that ever were */
     size_t admitted_count;
+    struct {
+        uint64_t incarnation;
+        raft_index index;
+    } proposed[ADMITTED_MAX]; /* by the ADMITs in any log */
+    size_t proposed_count;
     struct channel channels[SIM_CHANNELS_MAX];
     struct history values[SIM_KEYS_MAX]; /* operation 0: a delete */
     struct effect *effects;              /* by operation */
@@ -218,6 +224,36 @@ static uint64_t checksum_entry(const struct wal_entry *entry)
                                  : checksum64_seed(entry->type, entry->data.data, entry->data.size);
 }
 
+static void note_admitted(struct sim_check *check, uint64_t incarnation)
+{
+    if (check->admitted_count < ADMITTED_MAX) {
+        check->admitted[check->admitted_count++] = incarnation;
+    }
+}
+
+/* The second ADMIT in a log says that the first was committed, though whoever knew may have died
+ * before he told. (One that was overwritten, and proposed again elsewhere, passes for it.) */
+static void note_proposed(struct sim_node *node, raft_index index, const struct wal_entry *entry)
+{
+    struct sim_check *check = node->sim->check;
+    struct raft_change change;
+    CHECK(node_change_decode(node->node, entry->data, &change) == 0);
+    if (change.kind != RAFT_CHANGE_ADMIT) {
+        return;
+    }
+    for (size_t i = 0; i < check->proposed_count; i++) {
+        if (check->proposed[i].incarnation == change.incarnation &&
+            check->proposed[i].index != index) {
+            note_admitted(check, change.incarnation);
+            return;
+        }
+    }
+    if (check->proposed_count < ADMITTED_MAX) {
+        check->proposed[check->proposed_count].incarnation = change.incarnation;
+        check->proposed[check->proposed_count++].index = index;
+    }
+}
+
 static void check_entry(struct sim_node *node, raft_index index)
 {
     uint64_t incarnation = wal_hard_state(node->boot.wal)->incarnation;
@@ -245,6 +281,9 @@ static void check_entry(struct sim_node *node, raft_index index)
     struct seen *seen = &place->seen[place->seen_count++];
     *seen = (struct seen){entry.term, previous_term, checksum, {0}};
     seen->holders[node->id] = incarnation;
+    if (entry.type == RAFT_ENTRY_CONFIG_CHANGE) {
+        note_proposed(node, index, &entry);
+    }
 }
 
 /* What is new in its log since the last turn, all of it durable by now. */
@@ -271,23 +310,33 @@ static void check_log(struct sim_node *node, struct node_check *own)
     }
 }
 
+static const struct vote *last_vote(const struct sim_check *check, raft_member voter)
+{
+    for (size_t i = check->vote_count; i > 0; i--) {
+        if (check->votes[i - 1].voter == voter) {
+            return &check->votes[i - 1];
+        }
+    }
+    return NULL;
+}
+
 static void note_vote(struct sim_node *node)
 {
     struct sim_check *check = node->sim->check;
     const struct wal_hard_state *state = wal_hard_state(node->boot.wal);
-    if (state->voted_for[0] == '\0') {
-        return;
-    }
-    const struct vote vote = {state->term, node->id, state->incarnation, state->voted_for[1] - '0'};
-    for (size_t i = check->vote_count; i > 0; i--) {
-        if (check->votes[i - 1].voter == vote.voter) {
-            if (check->votes[i - 1].term == vote.term &&
-                check->votes[i - 1].incarnation == vote.incarnation &&
-                check->votes[i - 1].candidate == vote.candidate) {
-                return;
-            }
-            break;
+    const struct vote *last = last_vote(check, node->id);
+    struct vote vote = {
+        .from = state->term,
+        .term = state->term,
+        .voter = node->id,
+        .incarnation = state->incarnation,
+        .candidate = state->voted_for[0] == '\0' ? RAFT_NO_MEMBER : state->voted_for[1] - '0',
+    };
+    if (last != NULL && last->incarnation == vote.incarnation) {
+        if (last->term == vote.term && last->candidate == vote.candidate) {
+            return;
         }
+        vote.from = last->term < vote.term ? last->term : vote.term;
     }
     if ((check->vote_count & (check->vote_count - 1)) == 0) {
         size_t capacity = check->vote_count == 0 ? 1 : 2 * check->vote_count;
@@ -346,13 +395,6 @@ static void check_quorum(struct sim_node *node, raft_index index, raft_term term
     if (holders <= sim->levels.node_count / 2) {
         sim_violation(sim, "%s commits %llu of term %llu, which only %d members hold", node->name,
                       (unsigned long long)index, (unsigned long long)term, holders);
-    }
-}
-
-static void note_admitted(struct sim_check *check, uint64_t incarnation)
-{
-    if (check->admitted_count < ADMITTED_MAX) {
-        check->admitted[check->admitted_count++] = incarnation;
     }
 }
 
@@ -507,8 +549,9 @@ static void check_votes(struct sim_node *node, raft_term term)
     uint32_t voters = 0;
     for (size_t i = 0; i < check->vote_count; i++) {
         const struct vote *vote = &check->votes[i];
-        if (vote->term == term && vote->candidate == node->id &&
-            was_admitted(check, vote->incarnation)) {
+        bool is_for = vote->term == term ? vote->candidate == node->id
+                                         : vote->from <= term && term < vote->term;
+        if (is_for && was_admitted(check, vote->incarnation)) {
             voters |= 1u << vote->voter;
         }
     }
