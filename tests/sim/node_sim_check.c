@@ -68,6 +68,8 @@ struct node_check {
     char voted_for[WAL_NODE_ID_BYTES_MAX + 1];
 };
 
+#define ADMITTED_MAX 256
+
 /* What a voter's hard state came to in one turn. It is durable, or was made so just before the
  * voter died. Votes in the terms from `from` up to the new one, exclusively, are not seen: they
  * were overtaken in that very turn, and hold, since the voter is beyond their term. */
