@@ -418,6 +418,11 @@ static int open_file(struct lmdb_store *store, const struct store_lmdb_options *
     if (rc == 0 && suspect) {
         rc = acquit(store);
     }
+    if (rc == 0) {
+        /* A killed process may have left a commit that is seen here and not durable yet: LMDB reads
+         * it as the newest, and the log would be cut by it. */
+        rc = store_error_of(mdb_env_sync(store->env, 1));
+    }
     return rc == 0 ? sync_directories(store) : rc;
 }
 

@@ -324,8 +324,11 @@ static int open_file(struct sim_store *store, const char *dir)
     snprintf(path, sizeof(path), "%s/" SNAPSHOT_DATA_NAME, dir);
     int rc = fs->ops->open(fs, path, FS_OPEN_READ_WRITE, &store->file);
     if (rc == 0) {
-        /* Whoever made it may have been killed before he had synced its name. */
-        rc = fs->ops->sync_dir(fs, dir);
+        /* Whoever wrote it may have been killed before he had synced it, or its name. */
+        rc = fs->ops->sync(fs, store->file);
+        if (rc == 0) {
+            rc = fs->ops->sync_dir(fs, dir);
+        }
         return rc == 0 ? read_file(store) : rc;
     }
     if (rc != ERR_NOT_FOUND) {
