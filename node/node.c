@@ -235,6 +235,7 @@ int node_create(const struct node_options *options, struct node **out, char *err
     node->commit_index = node->applied_index;
     node->compacted_at = wal_first_index(node->wal) - 1;
     node->compact_at_ns = node->now_ns + options->snapshot_interval_ns;
+    node->compact_at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
     init_lists(node);
     pthread_mutex_init(&node->inbox_lock, NULL);
     pthread_mutex_init(&node->status_lock, NULL);

@@ -104,9 +104,9 @@ struct node_options {
     bool is_new;       /* the data_dir was empty before this start */
     struct chat *chat; /* the caller's; chat_durable_applied() within the log */
     uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
-    /* Compaction: every interval, if at least `threshold` entries were applied since the last, the
-     * log is cut but for the newest `trailing_logs`, and never behind what the store has durably.
-     * Interval 0: never. */
+    /* Compaction: every interval, and when the log has grown by 64 MiB, if at least `threshold`
+     * entries were applied since the last, the log is cut but for the newest `trailing_logs`, and
+     * never behind what the store has durably. Interval 0: never. */
     uint64_t snapshot_interval_ns;
     uint64_t snapshot_threshold;
     uint64_t trailing_logs;

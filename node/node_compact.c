@@ -76,7 +76,8 @@ void node_compact(struct node *node)
     if (node->options.snapshot_interval_ns == 0) {
         return;
     }
-    if (node->now_ns >= node->compact_at_ns) {
+    if (node->now_ns >= node->compact_at_ns || wal_bytes(node->wal) >= node->compact_at_bytes) {
+        node->compact_at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
         node->compact_at_ns = node->now_ns + node->options.snapshot_interval_ns;
         hold_for_followers(node);
         node->is_flush_asked = false;
@@ -100,6 +101,7 @@ void node_compact(struct node *node)
         compact(node, target);
     }
     if (is_whole) {
+        node->compact_at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
         node->is_compaction_due = false;
         node->compacted_at = node->applied_index;
     }

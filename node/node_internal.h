@@ -34,6 +34,7 @@
 #define NODE_MAINTAIN_RETRY_NS NS_PER_S
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
+#define NODE_COMPACT_BYTES (64u << 20) /* growth of the log after which it is looked at early */
 #define NODE_HOLD_BYTES_MAX (1u << 30) /* of log on the disk; beyond it nothing is held back */
 #define NODE_SNAPSHOT_RETRY_NS (500 * NS_PER_MS)
 #define NODE_SNAPSHOT_REFUSED_NS (5 * NS_PER_S)    /* after a no: before it is tried again */
@@ -179,10 +180,11 @@ struct node {
     bool was_not_fresh;
     bool is_changed;
     uint64_t drain_retry_ns;
-    uint64_t maintain_ns;    /* not before: the log found no room for a segment */
-    uint64_t missing_log_ns; /* when to say again who is missing */
-    uint64_t compact_at_ns;  /* when to look again whether the log can be cut */
-    raft_index compacted_at; /* what was applied when it was cut last */
+    uint64_t maintain_ns;      /* not before: the log found no room for a segment */
+    uint64_t missing_log_ns;   /* when to say again who is missing */
+    uint64_t compact_at_ns;    /* when to look again whether the log can be cut, or */
+    uint64_t compact_at_bytes; /* when it has grown to so much */
+    raft_index compacted_at;   /* what was applied when it was cut last */
     bool is_compaction_due;
     bool is_flush_asked;
     struct log_hold holds[RAFT_MEMBERS_MAX];
