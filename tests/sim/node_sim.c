@@ -116,6 +116,17 @@ static void settle(struct sim *sim)
     }
 }
 
+/* In a sync, say, that began while the disk was slow. */
+static bool is_any_busy(const struct sim *sim)
+{
+    for (int i = 0; i < sim->levels.node_count; i++) {
+        if (sim->nodes[i].busy_ns > sim->now_ns + 20 * MS) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A follower that loses its leader, but nobody else, must not unseat him: whoever still hears him
  * grants no pre-vote. */
 static void check_stickiness(struct sim *sim)
@@ -123,7 +134,8 @@ static void check_stickiness(struct sim *sim)
     if (sim->levels.node_count < 3 || !sim_one_in(sim, 4)) {
         return;
     }
-    while (sim->breaks_due > 0) { /* of the faults before: any may cost the leader his quorum */
+    /* What is left of the faults before may cost the leader his quorum. */
+    while (sim->breaks_due > 0 || is_any_busy(sim)) {
         run_until(sim, sim->now_ns + 20 * MS);
     }
     settle(sim);
