@@ -30,8 +30,8 @@ bool http_head_may_begin(struct bytes text);
 /* The size of the head that `text` begins with, its empty line included; 0 while that has not come.
  * What lies before `from` was looked through already. */
 size_t http_head_end(struct bytes text, size_t from);
-/* Reads a whole head and appends what libwebsockets shall see of it: never more than `text` has, but
- * for the CR of each line that came without. */
+/* Reads a whole head and appends what libwebsockets shall see of it: never more than `text` has,
+ * but for the CR of each line that came without. */
 void http_head_read(struct bytes text, struct http_head *out, struct buf *passed);
 /* The refusal of a head that is too large, of which `text` has come. */
 void http_head_refuse_large(struct bytes text, struct http_head *out);
