@@ -41,6 +41,14 @@ describe('health through a change of leader', () => {
 
   const allServe = (node) => watches.get(node).every((watch) => watch.last === 'SERVING');
 
+  // Of a node that was killed and started: its streams are new ones.
+  async function watchAnew(node) {
+    await cluster.ready(node);
+    watches.get(node).forEach((watch) => watch.close());
+    watches.set(node, SERVICES.map((service) => new Watch(node, service)));
+    await until(`${node.id} to serve, too`, () => allServe(node));
+  }
+
   test('every service of every node serves', async () => {
     await until('all to serve', () => cluster.nodes.every(allServe));
     for (const each of watches.values()) each.forEach((watch) => assert.deepEqual(watch.seen, ['SERVING']));
@@ -62,10 +70,7 @@ describe('health through a change of leader', () => {
       }
     }
     cluster.startNode(leader.index);
-    await cluster.ready(leader);
-    watches.get(leader).forEach((watch) => watch.close());
-    watches.set(leader, SERVICES.map((service) => new Watch(leader, service)));
-    await until('it to serve, too', () => allServe(leader));
+    await watchAnew(leader);
   });
 
   test('without a quorum only the process serves', async () => {
@@ -76,6 +81,7 @@ describe('health through a change of leader', () => {
     assert.deepEqual(process.seen, ['SERVING']);
     for (const node of others) cluster.startNode(node.index);
     await until('its services to be back', () => services.every((watch) => watch.last === 'SERVING'));
+    for (const node of others) await watchAnew(node); // any of them may lead now
   });
 
   test('a node that stops says so before it is gone', async () => {
