@@ -5,7 +5,7 @@
  *
  * The node's thread is whichever runs its turns.
  *
- * The path of a write: node_submit() -> mailbox -> propose -> log (staged) -> peers, then
+ * The path of a write: node_submit() -> inbox -> propose -> log (staged) -> peers, then
  * wal_commit() -> commit index -> chat_apply() -> request->done(). */
 #ifndef RAFTOGRAM_NODE_H
 #define RAFTOGRAM_NODE_H
