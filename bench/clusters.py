@@ -151,8 +151,7 @@ class Cluster:
 
     def memory_bytes(self):
         """Anonymous resident memory and all resident memory of each node."""
-        return [{key: smaps_bytes(process.pid, key) for key in ("Anonymous", "Rss")}
-                for process in self.processes]
+        return [process_memory_bytes(process.pid) for process in self.processes]
 
     def disk_bytes(self):
         """What each node's directory occupies."""
@@ -164,11 +163,13 @@ class Cluster:
         return None
 
 
-def smaps_bytes(pid, key):
+def process_memory_bytes(pid):
+    found = {"Anonymous": 0, "Rss": 0}
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return 0
+        key = line.split(":")[0]
+        if key in found:
+            found[key] = int(line.split()[1]) * 1024
+    return found
 
 
 def folder_bytes(folder):

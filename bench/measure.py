@@ -2,12 +2,14 @@
 document as it is; nothing is averaged here."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
 
-from clusters import Failure
+from clusters import Failure, await_condition, process_memory_bytes
 
 WORKS = {
     "write": {"raftogram": "send", "etcd": "etcd-put", "nats": "nats-publish"},
@@ -149,3 +151,78 @@ def gap(bench, cluster, signal_name):
             "firstError": result.get("firstError")}
 
 
+
+
+# ---- a snapshot to a new node ----
+
+SNAPSHOT_PAYLOAD_BYTES = 6000  # so many messages that the log does not hold them all
+SAMPLE_SECONDS = 0.02
+COPY_BLOCK_BYTES = 1 << 20
+WRITE_SECONDS = 20  # beside it, from its beginning
+
+
+class MemoryPeak:
+    """The most that each node had while the block ran. Pages of mapped files are the kernel's to
+    take back; anonymous memory is the process's own."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.peaks = []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def watch(self):
+        while not self.over.wait(SAMPLE_SECONDS):
+            now = self.cluster.memory_bytes()
+            self.peaks = [{key: max(peak[key], node[key]) for key in node}
+                          for peak, node in zip(self.peaks or now, now)]
+
+
+def copy_seconds(source, target):
+    """What the disk itself needs for the same bytes: read, written and synced once."""
+    begin = time.monotonic()
+    with open(source, "rb", buffering=0) as reader, open(target, "wb", buffering=0) as writer:
+        while block := reader.read(COPY_BLOCK_BYTES):
+            writer.write(block)
+        os.fsync(writer.fileno())
+    seconds = time.monotonic() - begin
+    os.unlink(target)
+    return seconds
+
+
+def snapshot(bench, cluster, megabytes):
+    """A node comes back with an empty disk to a cluster that has so much, and goes on writing."""
+    cluster.await_whole()
+    leader = cluster.await_leader()
+    count = megabytes * 1000000 // SNAPSHOT_PAYLOAD_BYTES
+    bench.run("send", "-to", cluster.address(leader), "-in-flight", 64, "-seconds", 600, "-warmup",
+              0, "-count", count, "-size", SNAPSHOT_PAYLOAD_BYTES, seconds=700)
+    time.sleep(2.5)  # stores are written behind the log
+    wiped = (leader + 1) % len(cluster.processes)
+    cluster.signal_node(wiped, signal.SIGKILL)
+    cluster.await_end(wiped)
+    shutil.rmtree(cluster.data_dir(wiped))
+    store = max(cluster.data_dir(leader).rglob("*.mdb"), key=lambda path: path.stat().st_blocks)
+    disk = copy_seconds(store, cluster.folder / "copy")
+    before = process_memory_bytes(cluster.processes[leader].pid)
+
+    writes = bench.start("send", "-to", cluster.address(leader), "-rate", 200, "-seconds",
+                         WRITE_SECONDS, "-warmup", 0, "-in-flight", 256)
+    begin = time.monotonic()
+    cluster.start_node(wiped)
+    with MemoryPeak(cluster) as memory:
+        await_condition("the wiped node to be ready", lambda: cluster.is_ready(wiped), 300)
+        seconds = time.monotonic() - begin
+    written = bench.finish(writes, WRITE_SECONDS + 20)
+    return {"system": cluster.name, "work": "snapshot", "storeBytes": store.stat().st_blocks * 512,
+            "seconds": seconds, "diskSeconds": disk, "memoryBefore": before,
+            "leaderPeak": memory.peaks[leader], "wipedPeak": memory.peaks[wiped],
+            "outcomes": written["outcomes"], "latencyUs": written["latencyUs"]}

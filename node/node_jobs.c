@@ -192,7 +192,8 @@ static int write_chunk(struct node_files *files, struct node_job *job)
         return ERR_CLOSED;
     }
     int rc = snapshot_incoming_write(&files->incoming, job->chunk, job->event->data);
-    if (rc == ERR_NO_SPACE) {
+    /* After a failed sync the page cache may show what the disk has not. */
+    if (rc == ERR_NO_SPACE || rc == ERR_IO) {
         clear_incoming(files);
     }
     return rc;

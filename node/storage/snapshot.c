@@ -166,6 +166,9 @@ int snapshot_read_chunk(const struct snapshot_manifest *manifest, struct fs *fs,
 
 /* ---- directories ---- */
 
+/* What is written is made durable bit by bit: all at once would hold up the log on the same disk. */
+#define SYNC_CHUNKS 16
+
 struct names {
     size_t count;
     char names[FILES_MAX][NAME_MAX + 1];
@@ -306,6 +309,9 @@ int snapshot_incoming_write(struct snapshot_incoming *incoming, uint32_t chunk, 
     struct fs *fs = incoming->fs;
     int rc = fs->ops->write_at(fs, incoming->file, (uint64_t)chunk * SNAPSHOT_CHUNK_BYTES,
                                data.data, data.size);
+    if (rc == 0 && (chunk + 1) % SYNC_CHUNKS == 0) {
+        rc = fs->ops->sync(fs, incoming->file);
+    }
     if (rc == 0) {
         incoming->next_chunk++;
     }
