@@ -637,16 +637,25 @@ void node_get_latencies(const struct node *node, struct node_latencies *out)
     latency_read(&node->proposal_latency, &out->proposal);
 }
 
+static void step_eligible(struct node *node)
+{
+    node->was_log_full = node->is_log_full;
+    struct raft_event event = {
+        .kind = RAFT_EVENT_ELIGIBLE,
+        .eligible = {.is_eligible = node->is_eligible, .is_full = node->is_log_full},
+    };
+    (void)node_step(node, &event);
+}
+
 void node_set_eligible(struct node *node, bool is_eligible)
 {
     bool eligible = is_eligible && !node->is_log_full && !node->is_diverged && !node->is_draining &&
                     !node->is_store_damaged;
-    if (eligible == node->is_eligible) {
+    if (eligible == node->is_eligible && node->is_log_full == node->was_log_full) {
         return;
     }
     node->is_eligible = eligible;
-    struct raft_event event = {.kind = RAFT_EVENT_ELIGIBLE, .eligible = {.is_eligible = eligible}};
-    (void)node_step(node, &event);
+    step_eligible(node);
     if (!eligible && raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
         struct raft_event transfer = {.kind = RAFT_EVENT_TRANSFER,
                                       .transfer = {.target = RAFT_NO_MEMBER}};
@@ -722,9 +731,8 @@ static void drain_turn(struct node *node)
         node->is_draining = true;
         node->is_changed = true;
         log_info("node", "draining");
-        struct raft_event event = {.kind = RAFT_EVENT_ELIGIBLE};
-        (void)node_step(node, &event);
         node->is_eligible = false;
+        step_eligible(node);
     }
     enum raft_propose_answer answer = raft_can_propose(node->raft);
     if (answer == RAFT_PROPOSE_NOW && node->now_ns >= node->drain_retry_ns) {

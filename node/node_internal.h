@@ -177,6 +177,8 @@ struct node {
     bool is_outvoted;
     bool is_store_damaged;
     bool is_log_full;
+    bool was_log_full;     /* as the core was told */
+    bool is_majority_full; /* as it was when something was to be proposed last */
     bool was_not_fresh;
     bool is_changed;
     uint64_t drain_retry_ns;
@@ -266,9 +268,12 @@ void node_finish_request(struct node *node, struct node_request *request,
 
 /* Room for a batch of the largest size, or for `command_bytes` if that is more. */
 bool node_has_room_for_batch(struct node *node, uint64_t command_bytes);
-/* False: there is no room for what the message would have this node write down. */
-bool node_has_room_for_message(struct node *node, const struct raft_message *message);
-/* Every turn: begins and ends the state of a full disk where nothing is proposed. */
+/* Whether the others have. */
+bool node_has_majority_room(struct node *node);
+/* False: there is no room for the term that the message would have this node write down. Entries
+ * for which there is none are taken out of it. */
+bool node_has_room_for_message(struct node *node, struct raft_message *message);
+/* Every turn: begins and ends the state of a full disk. */
 void node_look_for_room(struct node *node);
 
 /* node_checkpoint.c */

@@ -254,7 +254,7 @@ static void propose(struct node *node)
         return;
     }
     const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
-    if (!node_has_room_for_batch(node, first->command_size)) {
+    if (!node_has_room_for_batch(node, first->command_size) || !node_has_majority_room(node)) {
         finish_all(node, &node->waiting, NODE_DISK_FULL);
         return;
     }

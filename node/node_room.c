@@ -1,5 +1,7 @@
 /* Room on the disk for the log, ahead of need: a write that finds none would end the process. A
- * node without room refuses commands, leads no more, and lets pass what it could not note down. */
+ * node is full while there is none for the largest batch: it refuses commands, leads no more, and
+ * its answers tell the leader, which refuses commands too when a majority is full. What was on its
+ * way by then still finds room; in the end it lets pass what it could not note down. */
 #include "base/log.h"
 #include "node_internal.h"
 
@@ -26,31 +28,57 @@ static void set_full(struct node *node, bool is_full)
     node_set_eligible(node, !is_full);
 }
 
+static uint64_t batch_bytes(uint64_t command_bytes)
+{
+    uint64_t payload =
+        command_bytes > NODE_PROPOSE_BYTES_MAX ? command_bytes : NODE_PROPOSE_BYTES_MAX;
+    return payload + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES + NODE_LOG_SLACK_BYTES;
+}
+
 bool node_has_room_for_batch(struct node *node, uint64_t command_bytes)
 {
-    uint64_t bytes =
-        command_bytes > NODE_PROPOSE_BYTES_MAX ? command_bytes : NODE_PROPOSE_BYTES_MAX;
-    bytes += RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES;
-    bool is_full = !has_room(node, bytes + NODE_LOG_SLACK_BYTES);
+    bool is_full = !has_room(node, batch_bytes(command_bytes));
     set_full(node, is_full);
     return !is_full;
 }
 
 void node_look_for_room(struct node *node)
 {
-    /* One that does not lead, nor would campaign, has nothing else that asks. */
-    if (node->is_log_full || !wal_has_room(node->wal, NODE_LOG_SLACK_BYTES)) {
+    if (node->is_log_full || !wal_has_room(node->wal, batch_bytes(0))) {
         (void)node_has_room_for_batch(node, 0);
     }
 }
 
-/* Entries are left to a later try: they are not acknowledged. */
+bool node_has_majority_room(struct node *node)
+{
+    bool is_full = raft_is_majority_full(node->raft);
+    if (is_full != node->is_majority_full) {
+        node->is_majority_full = is_full;
+        if (is_full) {
+            log_error("node", "no room on the disks of too many members: refusing writes");
+        } else {
+            log_info("node", "a majority's disks have room again");
+        }
+    }
+    return !is_full;
+}
+
+/* A new leader's first entry may use the slack: without it nobody knows what is committed, and
+ * nothing can be read. */
+static uint64_t bytes_for_entries(const struct raft_message *message)
+{
+    uint64_t bytes = 0;
+    uint64_t overhead = NODE_HARD_STATE_BYTES;
+    for (uint32_t i = 0; i < message->append_request.count; i++) {
+        bytes += message->append_request.entries[i].size;
+        overhead += WAL_ENTRY_OVERHEAD_BYTES;
+    }
+    return bytes == 0 ? overhead : bytes + overhead + NODE_LOG_SLACK_BYTES;
+}
+
 static bool has_room_for_entries(struct node *node, const struct raft_message *message)
 {
-    uint64_t bytes = NODE_LOG_SLACK_BYTES;
-    for (uint32_t i = 0; i < message->append_request.count; i++) {
-        bytes += message->append_request.entries[i].size + WAL_ENTRY_OVERHEAD_BYTES;
-    }
+    uint64_t bytes = bytes_for_entries(message);
     if (wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
         return true;
     }
@@ -80,9 +108,15 @@ static bool has_room_for_term(struct node *node, const struct raft_message *mess
     return !is_full;
 }
 
-bool node_has_room_for_message(struct node *node, const struct raft_message *message)
+bool node_has_room_for_message(struct node *node, struct raft_message *message)
 {
+    if (!has_room_for_term(node, message)) {
+        return false;
+    }
     bool has_entries = message->kind == RAFT_APPEND_REQUEST && message->append_request.count > 0;
-    return has_room_for_term(node, message) &&
-           (!has_entries || has_room_for_entries(node, message));
+    if (has_entries && !has_room_for_entries(node, message)) {
+        /* They are left to a later try; what is not stored is not acknowledged. */
+        message->append_request.count = 0;
+    }
+    return true;
 }

@@ -208,6 +208,7 @@ static void draft_append_response(struct draft *draft, const struct raft_message
     add_number(draft, 11, raft->append_response.read_round);
     add_number(draft, 12, raft->append_response.rejected_index);
     add_number(draft, 13, raft->append_response.cannot_lead);
+    add_number(draft, 14, raft->append_response.is_full);
 }
 
 static void draft_vote_request(struct draft *draft, const struct raft_message *raft,
@@ -654,7 +655,7 @@ static int read_vote_request(struct bytes wire, struct raft_message *out, struct
 }
 
 /* Messages of numbers only: number n of the message goes to numbers[n], others are ignored. */
-#define NUMBERS_MAX 14
+#define NUMBERS_MAX 15
 
 static int read_numbers(struct bytes wire, uint64_t numbers[NUMBERS_MAX], struct bytes *bytes,
                         uint8_t bytes_number, const char **why)
@@ -691,6 +692,7 @@ static int read_answer(const struct field *kind, struct raft_message *out, const
         out->append_response.read_round = numbers[11];
         out->append_response.rejected_index = numbers[12];
         out->append_response.cannot_lead = numbers[13] != 0;
+        out->append_response.is_full = numbers[14] != 0;
         return 0;
     case BYTES(4):
         out->kind = RAFT_VOTE_RESPONSE;

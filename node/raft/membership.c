@@ -114,6 +114,7 @@ void raft_membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoc
     member->is_connected = true;
     member->is_dial_refused = false;
     member->cannot_lead = false;
+    member->is_full = false;
     raft_reads_forget_peer(raft, peer);
     if (is_other) {
         /* What the old incarnation answered says nothing of the new one. */

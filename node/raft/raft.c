@@ -437,6 +437,7 @@ static int dispatch(struct raft *raft, const struct raft_event *event)
         return 0;
     case RAFT_EVENT_ELIGIBLE:
         raft->is_eligible = event->eligible.is_eligible;
+        raft->is_full = event->eligible.is_full;
         return 0;
     case RAFT_EVENT_SNAPSHOT_SENT:
         CHECK(is_peer(raft, event->snapshot.peer));
@@ -488,6 +489,7 @@ static void get_member_status(const struct raft *raft, raft_member i,
     const struct member *member = &raft->members[i];
     out->is_whole = raft_member_counts(raft, i);
     out->cannot_lead = is_leader(raft) && member->cannot_lead;
+    out->is_full = is_leader(raft) && member->is_full;
     if (i == raft->self) {
         out->incarnation = raft->incarnation;
         out->is_connected = true;

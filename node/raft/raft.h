@@ -128,6 +128,7 @@ struct raft_message {
             raft_index rejected_index;
             uint64_t read_round;
             bool cannot_lead; /* it may not campaign now: no target for a transfer */
+            bool is_full;     /* it has no room for many more entries */
         } append_response;
         struct {
             raft_index last_index;
@@ -169,7 +170,8 @@ enum raft_event_kind {
     RAFT_EVENT_DIAL_LOST,     /* the stream that we dialled ended: what was on it may be lost */
     RAFT_EVENT_DIAL_UP,       /* the stream that we dialled stands */
     RAFT_EVENT_TRANSFER,      /* give leadership away */
-    RAFT_EVENT_ELIGIBLE,      /* whether this node may campaign (disk full, store damaged: no) */
+    RAFT_EVENT_ELIGIBLE,      /* whether this node may campaign (disk full, store damaged: no), and
+                               * whether it has room for more entries */
     RAFT_EVENT_SNAPSHOT_SENT, /* leader: the peer installed a snapshot, or the transfer failed */
     RAFT_EVENT_SNAPSHOT_INSTALLING, /* follower: began (no campaign until it ends) or was given up
                                      */
@@ -205,6 +207,9 @@ struct raft_event {
         } transfer;
         struct {
             bool is_eligible;
+            /* Room is short: the driver may leave out the last entries of a request, or all, before
+             * it steps it. The leader is told, and sends no more than one at a time. */
+            bool is_full;
         } eligible;
         struct {
             raft_member peer; /* SENT */
@@ -312,6 +317,10 @@ enum raft_propose_answer {
 };
 enum raft_propose_answer raft_can_propose(const struct raft *raft);
 
+/* Leader: so many members say that they are full that what is proposed now might not be committed.
+ * What this node's own disk has is the driver's to know. */
+bool raft_is_majority_full(const struct raft *raft);
+
 struct raft_member_status {
     raft_index match_index;   /* leader only */
     raft_index next_index;    /* leader only */
@@ -321,6 +330,7 @@ struct raft_member_status {
     bool is_whole;
     bool needs_snapshot; /* leader only */
     bool cannot_lead;    /* as it said; leader only */
+    bool is_full;        /* as it said; leader only */
 };
 
 struct raft_status {

@@ -40,7 +40,8 @@ struct member {
     raft_index sent_commit; /* the newest commit index that it was told */
     uint64_t acked_round;   /* the newest read round that it answered */
     uint64_t contact_ns;    /* its last answer in this term */
-    bool cannot_lead;       /* its last answer said so */
+    bool cannot_lead;       /* its last answer said so, and */
+    bool is_full;           /* that it has (next to) no room: it is sent one entry at a time */
 };
 
 /* A config change in the log behind the commit index. */
@@ -92,6 +93,7 @@ struct raft {
 
     /* Elections. */
     bool is_eligible;
+    bool is_full;
     bool is_installing;
     bool is_contact_lost; /* the stream from the leader ended; nobody leads since */
     bool has_overslept;   /* one late timer was forgiven already */

@@ -28,6 +28,7 @@ void raft_replication_forget(struct raft *raft, raft_member peer)
     member->acked_round = 0;
     member->contact_ns = 0;
     member->sent_commit = 0;
+    member->is_full = false;
     member->progress = PROGRESS_PROBE;
     raft_replication_reset(raft, peer);
 }
@@ -81,6 +82,9 @@ void raft_replication_tick(struct raft *raft)
     raft->heartbeat_ns = raft->now_ns + raft->heartbeat_interval_ns;
     for (raft_member i = 0; i < raft->member_count; i++) {
         raft->members[i].must_send = true;
+        if (raft->members[i].is_full) {
+            raft->members[i].is_probe_sent = false; /* it may have room by now */
+        }
     }
 }
 
@@ -101,11 +105,14 @@ static struct raft_message *emit_append(struct raft *raft, raft_member peer, raf
     return message;
 }
 
-static uint32_t entries_that_fit(const struct raft *raft, raft_index first)
+static uint32_t entries_that_fit(const struct raft *raft, raft_index first, bool is_full)
 {
     raft_index last_max = raft->last_index;
     if (first > last_max) {
         return 0;
+    }
+    if (is_full) {
+        return 1; /* it would leave out the rest */
     }
     if (last_max - first >= RAFT_APPEND_ENTRIES_MAX) {
         last_max = first + RAFT_APPEND_ENTRIES_MAX - 1;
@@ -119,7 +126,7 @@ static uint32_t entries_that_fit(const struct raft *raft, raft_index first)
 static void send_entries(struct raft *raft, raft_member peer)
 {
     struct member *member = &raft->members[peer];
-    uint32_t count = entries_that_fit(raft, member->next_index);
+    uint32_t count = entries_that_fit(raft, member->next_index, member->is_full);
     emit_append(raft, peer, member->next_index - 1, count);
     if (member->progress == PROGRESS_PROBE) {
         member->is_probe_sent = true;
@@ -134,7 +141,7 @@ static void send_entries(struct raft *raft, raft_member peer)
 static bool can_pipeline(const struct raft *raft, const struct member *member)
 {
     return member->progress == PROGRESS_REPLICATE && member->next_index <= raft->last_index &&
-           member->inflight_count < RAFT_INFLIGHT_MAX;
+           member->inflight_count < RAFT_INFLIGHT_MAX && !member->is_full;
 }
 
 static bool wants_probe(const struct member *member)
@@ -342,6 +349,7 @@ int raft_replication_on_append_request(struct raft *raft, const struct raft_mess
     struct raft_message *answer = raft_emit(raft, RAFT_APPEND_RESPONSE, message->peer, true);
     answer->append_response.read_round = message->append_request.read_round;
     answer->append_response.cannot_lead = !raft->is_eligible || raft->is_installing;
+    answer->append_response.is_full = raft->is_full;
     if (!matches) {
         raft_index hint = conflict_hint(raft, prev_index, prev_term);
         answer->append_response.rejected_index = prev_index;
@@ -389,7 +397,8 @@ void raft_replication_commit(struct raft *raft)
 
 static void on_success(struct raft *raft, struct member *member, raft_index last_index)
 {
-    if (last_index > member->match_index) {
+    bool is_advanced = last_index > member->match_index;
+    if (is_advanced) {
         member->match_index = last_index;
     }
     if (member->next_index <= member->match_index) {
@@ -402,8 +411,10 @@ static void on_success(struct raft *raft, struct member *member, raft_index last
     switch (member->progress) {
     case PROGRESS_PROBE:
         if (last_index + 1 >= member->next_index) {
-            member->progress = PROGRESS_REPLICATE;
+            member->progress = member->is_full ? PROGRESS_PROBE : PROGRESS_REPLICATE;
             member->next_index = member->match_index + 1;
+            /* One that took nothing is asked again at the next heartbeat. */
+            member->is_probe_sent = member->is_full && !is_advanced;
         }
         break;
     case PROGRESS_SNAPSHOT:
@@ -439,6 +450,28 @@ static void on_rejection(struct raft *raft, raft_member peer, const struct raft_
     member->next_index = (hint > member->match_index ? hint : member->match_index) + 1;
 }
 
+/* A member that is full takes only the beginning of what is on its way, or nothing. */
+static void note_room(struct raft *raft, raft_member peer, bool is_full)
+{
+    struct member *member = &raft->members[peer];
+    if (is_full && !member->is_full) {
+        raft_replication_reset(raft, peer);
+    }
+    member->is_full = is_full;
+}
+
+bool raft_is_majority_full(const struct raft *raft)
+{
+    int full = 0;
+    int with_room = 0;
+    for (raft_member i = 0; i < raft->member_count && is_leader(raft); i++) {
+        bool is_full = i != raft->self && raft->members[i].is_full;
+        full += raft_member_counts(raft, i) && is_full;
+        with_room += raft_member_counts(raft, i) && !is_full;
+    }
+    return full > 0 && with_room <= raft->member_count / 2;
+}
+
 int raft_replication_on_append_response(struct raft *raft, const struct raft_message *message)
 {
     if (message->term > raft->term) {
@@ -456,6 +489,7 @@ int raft_replication_on_append_response(struct raft *raft, const struct raft_mes
     struct member *member = &raft->members[message->peer];
     member->contact_ns = raft->now_ns;
     member->cannot_lead = message->append_response.cannot_lead;
+    note_room(raft, message->peer, message->append_response.is_full);
     if (message->append_response.read_round > member->acked_round) {
         member->acked_round = message->append_response.read_round;
     }

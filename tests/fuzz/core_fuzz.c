@@ -127,6 +127,7 @@ static void take_append_response(struct fuzz *fuzz, struct raft_message *message
     uint8_t flags = take_u8(&fuzz->input);
     message->append_response.success = flags & 1;
     message->append_response.cannot_lead = flags & 2;
+    message->append_response.is_full = flags & 4;
     message->append_response.last_index = take_near(fuzz, fuzz->solo->last);
     message->append_response.hint_term = take_near(fuzz, fuzz->term);
     message->append_response.rejected_index = take_near(fuzz, fuzz->solo->last);

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
+import { refusal } from './lib/messenger.mjs';
 
 const mount = (...args) => spawnSync('mount', args).status === 0;
 const umount = (path) => spawnSync('umount', [path]).status === 0;
@@ -74,5 +75,68 @@ describe('a node whose disk is full', { skip: !canMount() && 'may not mount' }, 
     });
     await hand(full);
     await cluster.client(full).send({ channelId: 'c', payload: Buffer.from('again') });
+  });
+});
+
+describe('a cluster where two of three disks are full', { skip: !canMount() && 'may not mount' }, () => {
+  let cluster;
+  let leader;
+  let others;
+  before(async () => {
+    cluster = await Cluster.create({ size: 3 });
+    for (const node of cluster.nodes) {
+      mkdirSync(node.dataDir);
+      assert.ok(mount('-t', 'tmpfs', '-o', 'size=24m', 'none', node.dataDir));
+    }
+    cluster.startAll();
+    leader = await cluster.leader();
+    others = cluster.nodes.filter((node) => node !== leader);
+    assert.ok(mount('-o', 'remount,size=400m', leader.dataDir));
+    await cluster.client(leader).createChannel({ channelId: 'c' });
+  });
+  after(async () => {
+    await Promise.all(cluster.nodes.map((node) => node.process?.stop()));
+    for (const node of cluster.nodes) umount(node.dataDir);
+    await cluster.destroy();
+  });
+
+  const status = async (node) => (await fetch(`http://${node.http}/status`)).json();
+  const send = (payload) => cluster.client(leader).send({ channelId: 'c', payload }, { deadline: 4000 });
+  const small = Buffer.from('small');
+  const full = { code: 'RESOURCE_EXHAUSTED', reason: 'DISK_FULL' };
+  const history = () => cluster.client(leader).all('c', { deadline: 3000 });
+
+  test('refuses writes early, and says why', async () => {
+    const refusals = [];
+    await until('writes to be refused', async () => {
+      const sends = Array.from({ length: 10 }, () => send(Buffer.alloc(60000)));
+      const results = await Promise.allSettled(sends);
+      for (let i = 0; i < 10; i += 1) if (results[i].reason) refusals.push(await refusal(sends[i]));
+      return refusals.length > 0;
+    }, { timeout: 60000 });
+    // What was on its way when the disks were full was not left to its deadline either.
+    for (const found of refusals) assert.deepEqual(found, full);
+    const begin = Date.now();
+    for (let i = 0; i < 20; i += 1) assert.deepEqual(await refusal(send(small)), full);
+    assert.ok(Date.now() - begin < 4000);
+    const states = await Promise.all(cluster.nodes.map(status));
+    assert.deepEqual(states.map(({ is_log_full: isFull }, i) => isFull === others.includes(cluster.nodes[i])),
+      [true, true, true]);
+  });
+
+  test('serves reads, also after the leader was started anew', async () => {
+    const before = await history();
+    assert.ok(before.length > 0);
+    await leader.process.stop('SIGKILL');
+    cluster.startNode(cluster.nodes.indexOf(leader));
+    await until('it to lead again', async () => (await cluster.client(leader).status()).leaderId === leader.id, { timeout: 30000 });
+    await until('reads to be served', () => history().then(({ length }) => length === before.length, () => false));
+    await until('writes to be refused', async () => (await refusal(send(small))).reason === 'DISK_FULL');
+  });
+
+  test('takes writes again when one of them has room', async () => {
+    assert.ok(mount('-o', 'remount,size=400m', others[1].dataDir));
+    await until('writes to be taken', () => send(Buffer.from('again')).then(() => true, () => false));
+    assert.equal((await history()).at(-1).payload.toString(), 'again');
   });
 });

@@ -257,6 +257,16 @@ static void trouble_disk(struct sim *sim, struct sim_node *node, bool is_full)
     relief->node = node;
 }
 
+/* Of all but one, more or less at once: what is proposed finds no majority that has room. */
+static void trouble_disks(struct sim *sim, const struct sim_node *spared)
+{
+    for (int i = 0; i < sim->levels.node_count; i++) {
+        if (&sim->nodes[i] != spared) {
+            trouble_disk(sim, &sim->nodes[i], true);
+        }
+    }
+}
+
 /* The others hear that its streams are over, and choose another; it hears nothing of either. */
 static void behead(struct sim *sim, struct sim_node *leader)
 {
@@ -369,6 +379,10 @@ static void do_fault(struct sim *sim, enum sim_fault kind)
         break;
     case FAULT_DISK_FULL:
     case FAULT_SLOW_DISK:
+        if (kind == FAULT_DISK_FULL && sim_one_in(sim, 4)) {
+            trouble_disks(sim, node);
+            break;
+        }
         trouble_disk(sim, node, kind == FAULT_DISK_FULL);
         break;
     case FAULT_FLUSH:

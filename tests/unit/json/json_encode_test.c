@@ -205,7 +205,8 @@ static void test_consensus_messages_look_as_the_contract_says(void **state)
     assert_snake(
         &appended,
         "{\"term\":\"0\",\"success\":false,\"last_log_index\":\"0\","
-        "\"hint_term\":\"0\",\"read_round\":\"0\",\"rejected_index\":\"0\",\"cannot_lead\":false}");
+        "\"hint_term\":\"0\",\"read_round\":\"0\",\"rejected_index\":\"0\",\"cannot_lead\":false,"
+        "\"is_full\":false}");
     Phalanx__RequestVoteRequest vote = PHALANX__REQUEST_VOTE_REQUEST__INIT;
     assert_snake(&vote, "{\"term\":\"0\",\"candidate_id\":\"\",\"last_log_index\":\"0\","
                         "\"last_log_term\":\"0\",\"is_pre_vote\":false,\"is_transfer\":false}");

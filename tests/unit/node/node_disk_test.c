@@ -62,6 +62,22 @@ static void test_a_leader_whose_disk_is_full_gives_way_and_can_lead_again(void *
     net_destroy(net);
 }
 
+/* A full node still takes what comes, one at a time, until nothing fits. */
+static void write_until_nothing_fits(struct net *net, int member, int full)
+{
+    static uint8_t payload[PAYLOAD_BYTES];
+    raft_index last = 0;
+    for (int i = 0; i < 100 && net_status(net, full).raft.last_index > last; i++) {
+        last = net_status(net, full).raft.last_index;
+        struct net_call call;
+        net_call_bytes(net, member, &call, (struct bytes){payload, sizeof(payload)});
+        net_run(net, 500 * NS_PER_MS);
+        net_finish_call(&call);
+        assert_int_equal(call.request.outcome, NODE_OK);
+    }
+    assert_int_equal(net_status(net, full).raft.last_index, last);
+}
+
 /* Every change of term and every vote takes room in the log. */
 static void test_a_follower_whose_disk_is_full_outlives_any_number_of_elections(void **state)
 {
@@ -70,6 +86,7 @@ static void test_a_follower_whose_disk_is_full_outlives_any_number_of_elections(
     int full = (leader + 1) % NET_MEMBERS;
     fill_disk(net, full);
     write_until_full(net, leader, full);
+    write_until_nothing_fits(net, leader, full);
     raft_term before = net_status(net, full).raft.term;
     for (int i = 0; i < 300; i++) {
         leader = net_await_leader(net);
@@ -88,6 +105,67 @@ static void test_a_follower_whose_disk_is_full_outlives_any_number_of_elections(
     net_destroy(net);
 }
 
+static bool is_full(const struct net *net, int member)
+{
+    return net_status(net, member).is_log_full;
+}
+
+static enum node_outcome outcome_of_a_write(struct net *net, int member, uint64_t within_ns)
+{
+    struct net_call call;
+    net_call(net, member, &call, "small");
+    net_run(net, within_ns);
+    net_finish_call(&call);
+    return call.request.outcome;
+}
+
+static enum node_outcome outcome_of_a_read(struct net *net, int member)
+{
+    struct net_call read = {0};
+    read.request = (struct node_request){
+        .kind = NODE_REQUEST_READ, .deadline_ns = UINT64_MAX, .done = net_done};
+    assert_int_equal(node_submit(net->nodes[member].node, &read.request), 0);
+    net_run(net, 100 * NS_PER_MS);
+    assert_true(read.is_done);
+    return read.request.outcome;
+}
+
+/* Nobody waits for what cannot be: neither those whose writes are on their way when the disks are
+ * full, nor those who come later. And reads go on, also after an election. */
+static void test_a_majority_of_full_disks_refuses_writes_and_serves_reads(void **state)
+{
+    struct net *net = net_create();
+    int leader = net_await_leader(net);
+    int others[] = {(leader + 1) % NET_MEMBERS, (leader + 2) % NET_MEMBERS};
+    fill_disk(net, others[0]);
+    fill_disk(net, others[1]);
+    write_until_full(net, leader, others[0]);
+    if (!is_full(net, others[1])) {
+        write_until_full(net, leader, others[1]);
+    }
+    net_run(net, 200 * NS_PER_MS);
+    assert_false(is_full(net, leader));
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(outcome_of_a_write(net, leader, 5 * NS_PER_MS), NODE_DISK_FULL);
+    }
+    assert_int_equal(outcome_of_a_write(net, others[0], 20 * NS_PER_MS), NODE_DISK_FULL);
+    assert_int_equal(outcome_of_a_read(net, leader), NODE_OK);
+    assert_int_equal(outcome_of_a_read(net, others[1]), NODE_OK);
+    for (int i = 0; i < 40; i++) { /* each time one entry more */
+        net_isolate(net, leader);
+        net_run(net, 2 * NS_PER_S);
+        net_rejoin(net, leader);
+        assert_int_equal(net_await_leader(net), leader);
+        assert_int_equal(outcome_of_a_read(net, leader), NODE_OK);
+    }
+    net_run(net, 200 * NS_PER_MS);
+    assert_int_equal(outcome_of_a_write(net, leader, 5 * NS_PER_MS), NODE_DISK_FULL);
+    make_room(net, others[1]);
+    net_run(net, 2 * NS_PER_S);
+    assert_int_equal(outcome_of_a_write(net, leader, 50 * NS_PER_MS), NODE_OK);
+    net_destroy(net);
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
@@ -95,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_leader_whose_disk_is_full_gives_way_and_can_lead_again),
         cmocka_unit_test(test_a_follower_whose_disk_is_full_outlives_any_number_of_elections),
+        cmocka_unit_test(test_a_majority_of_full_disks_refuses_writes_and_serves_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,11 @@ static inline size_t make_samples(struct peer_message *out)
                   .append_response = {.success = true, .last_index = high, .read_round = 18}}},
         {.raft = {.kind = RAFT_APPEND_RESPONSE,
                   .term = 8,
-                  .append_response = {.last_index = 5, .hint_term = 6, .rejected_index = 7}}},
+                  .append_response = {.last_index = 5,
+                                      .hint_term = 6,
+                                      .rejected_index = 7,
+                                      .cannot_lead = true,
+                                      .is_full = true}}},
         {.raft = {.kind = RAFT_VOTE_REQUEST,
                   .term = 9,
                   .vote_request =
@@ -97,7 +101,8 @@ static inline bool is_same_raft(const struct raft_message *a, const struct raft_
                a->append_response.hint_term == b->append_response.hint_term &&
                a->append_response.rejected_index == b->append_response.rejected_index &&
                a->append_response.read_round == b->append_response.read_round &&
-               a->append_response.cannot_lead == b->append_response.cannot_lead;
+               a->append_response.cannot_lead == b->append_response.cannot_lead &&
+               a->append_response.is_full == b->append_response.is_full;
     case RAFT_VOTE_REQUEST:
         return a->vote_request.last_index == b->vote_request.last_index &&
                a->vote_request.last_term == b->vote_request.last_term &&

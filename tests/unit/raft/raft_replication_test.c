@@ -258,6 +258,93 @@ static void test_lost_connection_goes_back_to_probing(void **state)
     free_solo(solo);
 }
 
+/* ---- full disks ---- */
+
+static struct raft_message acked_full(raft_member peer, raft_term term, raft_index last)
+{
+    struct raft_message message = acked(peer, term, last, 0);
+    message.append_response.is_full = true;
+    return message;
+}
+
+/* How many entries the leader sends to the member next; -1: no message. */
+static int entries_sent(struct solo *solo, raft_member to)
+{
+    solo_kind(solo, RAFT_EVENT_REPLICATE);
+    for (int n = 0;; n++) {
+        const struct raft_outgoing *sent = solo_sent(solo, RAFT_APPEND_REQUEST, n);
+        if (sent == NULL) {
+            return -1;
+        }
+        if (sent->message.peer == to) {
+            return (int)sent->message.append_request.count;
+        }
+    }
+}
+
+static void pass_heartbeat(struct solo *solo)
+{
+    solo->now_ns += solo->options.heartbeat_interval_ns;
+    solo_kind(solo, RAFT_EVENT_TICK);
+}
+
+static void test_full_member_is_sent_one_entry_a_heartbeat_until_it_has_room(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 0}, 1);
+    solo_lead(solo);
+    solo_message(solo, acked(1, 2, 3, 0));
+    solo_message(solo, acked(2, 2, 3, 0));
+    solo_propose(solo, 10);
+    solo_persisted(solo);
+    assert_int_equal(entries_sent(solo, 1), 10);
+    solo_message(solo, acked_full(1, 2, 5)); /* it took two of them */
+    assert_int_equal(entries_sent(solo, 1), 1);
+    solo_message(solo, acked_full(1, 2, 6)); /* and one more: the next at once */
+    assert_int_equal(entries_sent(solo, 1), 1);
+    solo_message(solo, acked_full(1, 2, 6)); /* and none */
+    assert_int_equal(entries_sent(solo, 1), -1);
+    pass_heartbeat(solo);
+    assert_int_equal(entries_sent(solo, 1), 1);
+    solo_message(solo, acked(1, 2, 7, 0)); /* it has room again */
+    assert_int_equal(entries_sent(solo, 1), 6);
+    assert_int_equal(solo_status(solo).members[1].match_index, 7);
+    free_solo(solo);
+}
+
+static void test_a_majority_is_full_when_the_others_are_too_few(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(5, (raft_term[]){1, 1, 0}, 1);
+    assert_false(raft_is_majority_full(solo->raft));
+    solo_lead(solo);
+    solo_message(solo, acked_full(1, 2, 3));
+    solo_message(solo, acked_full(2, 2, 3));
+    assert_false(raft_is_majority_full(solo->raft));
+    solo_message(solo, acked_full(4, 2, 2));
+    assert_true(raft_is_majority_full(solo->raft));
+    assert_int_equal(solo->effects->commit_index, 3); /* what they have counts */
+    solo_message(solo, acked(2, 2, 3, 0));
+    assert_false(raft_is_majority_full(solo->raft));
+    free_solo(solo);
+}
+
+static void test_full_follower_says_so(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 0}, 1);
+    solo_hellos(solo);
+    struct raft_event event = {.kind = RAFT_EVENT_ELIGIBLE, .eligible = {.is_full = true}};
+    solo_step(solo, event);
+    solo_message(solo, append_of(1, 1, 2, 1, 2));
+    assert_true(solo_sent(solo, RAFT_APPEND_RESPONSE, 0)->message.append_response.is_full);
+    event.eligible.is_full = false;
+    solo_step(solo, event);
+    solo_message(solo, append_of(1, 1, 9, 1, 2));
+    assert_false(solo_sent(solo, RAFT_APPEND_RESPONSE, 0)->message.append_response.is_full);
+    free_solo(solo);
+}
+
 /* ---- nonsense ---- */
 
 static void expect_invalid(struct solo *solo, const struct raft_message *message)
@@ -402,6 +489,9 @@ int main(void)
         cmocka_unit_test(test_at_most_64_messages_are_unanswered),
         cmocka_unit_test(test_large_backlog_goes_in_bounded_messages_without_waiting),
         cmocka_unit_test(test_lost_connection_goes_back_to_probing),
+        cmocka_unit_test(test_full_member_is_sent_one_entry_a_heartbeat_until_it_has_room),
+        cmocka_unit_test(test_a_majority_is_full_when_the_others_are_too_few),
+        cmocka_unit_test(test_full_follower_says_so),
         cmocka_unit_test(test_append_that_no_correct_peer_sends_changes_nothing),
         cmocka_unit_test(test_other_messages_that_no_correct_peer_sends_change_nothing),
         cmocka_unit_test(test_options_that_make_no_sense_are_refused),
