@@ -90,7 +90,9 @@ void ws_on_timer(struct ws *ws)
         ws->is_heartbeat_due = true;
     }
     if (ws->is_ping_sent && !ws->is_paused && now >= ws->ping_sent_ns + WS_PONG_WAIT_NS) {
-        ws_hang_up(ws); /* dead */
+        /* Dead, or one that does not follow RFC 6455, 5.5.2: that one may read why. */
+        (void)ws_write_close(ws, WS_CLOSE_POLICY, "pings were not answered");
+        ws_hang_up(ws);
         return;
     }
     if (!ws->is_ping_sent && now >= ws->last_received_ns + WS_IDLE_PING_NS) {

@@ -117,6 +117,15 @@ static struct buf *scratch(struct ws *ws)
     return text;
 }
 
+static int write_scratch(struct ws *ws, const struct buf *text)
+{
+    if (buf_failed(text)) {
+        ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
+        return 0;
+    }
+    return write_text(ws, text);
+}
+
 static int write_notice(struct ws *ws)
 {
     struct buf *text = scratch(ws);
@@ -127,7 +136,7 @@ static int write_notice(struct ws *ws)
         ws->is_heartbeat_due = false;
         ws_append_heartbeat(text);
     }
-    return buf_failed(text) ? -1 : write_text(ws, text);
+    return write_scratch(ws, text);
 }
 
 static int write_page(struct ws *ws)
@@ -136,7 +145,7 @@ static int write_page(struct ws *ws)
         LIST_ENTRY(list_pop_front(&ws->ready), struct ws_subscription, ready_link);
     struct buf *text = scratch(ws);
     ws_subscription_append_page(subscription, text);
-    int rc = buf_failed(text) ? -1 : write_text(ws, text);
+    int rc = write_scratch(ws, text);
     /* The next page is asked for when the socket has taken this one. */
     list_push_back(&ws->written, &subscription->ready_link);
     ws_subscription_page_sent(subscription);
