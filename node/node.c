@@ -22,9 +22,10 @@ static raft_term view_term(void *context, raft_index index)
     return wal_term(context, index);
 }
 
-static raft_index view_fit(void *context, raft_index first, raft_index last_max, uint64_t bytes_max)
+static raft_index view_fit(void *context, raft_index first, raft_index last_max, uint64_t bytes_max,
+                           uint64_t *bytes)
 {
-    return wal_fit(context, first, last_max, bytes_max);
+    return wal_fit(context, first, last_max, bytes_max, bytes);
 }
 
 /* ---- create ---- */

@@ -34,10 +34,11 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 #define RAFT_APPEND_BYTES_MAX \
     (1u << 20) /* payload in one, unless its first entry alone is larger */
 #endif
-#define RAFT_INFLIGHT_MAX 64 /* unanswered AppendEntries per peer */
-#define RAFT_READS_MAX 256   /* reads that wait, from this node and from peers */
-#define RAFT_ROUNDS_MAX 64   /* ReadIndex rounds that are open */
-#define RAFT_CONFIGS_MAX 32  /* config changes in the log that are not committed */
+#define RAFT_INFLIGHT_MAX 64                                 /* unanswered AppendEntries per peer */
+#define RAFT_INFLIGHT_BYTES_MAX (8u * RAFT_APPEND_BYTES_MAX) /* of payload in them */
+#define RAFT_READS_MAX 256  /* reads that wait, from this node and from peers */
+#define RAFT_ROUNDS_MAX 64  /* ReadIndex rounds that are open */
+#define RAFT_CONFIGS_MAX 32 /* config changes in the log that are not committed */
 #define RAFT_MESSAGES_MAX (4 * RAFT_MEMBERS_MAX + RAFT_READS_MAX)
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
@@ -89,8 +90,9 @@ struct raft_log_view {
     /* Also for first - 1 (the snapshot's or the beginning, 0); 0 when unknown. */
     raft_term (*term)(void *context, raft_index index);
     /* Largest last with at most bytes_max of payload in [first, last], last <= last_max; >= first.
-     */
-    raft_index (*fit)(void *context, raft_index first, raft_index last_max, uint64_t bytes_max);
+     * `bytes` gets that payload. */
+    raft_index (*fit)(void *context, raft_index first, raft_index last_max, uint64_t bytes_max,
+                      uint64_t *bytes);
 };
 
 /* ---- messages ---- */

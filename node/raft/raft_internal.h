@@ -18,6 +18,12 @@ enum progress_state {
     PROGRESS_SNAPSHOT,  /* what it needs is compacted away: waits for a snapshot */
 };
 
+/* A message with entries that was not answered yet. */
+struct inflight {
+    raft_index last;
+    uint64_t bytes;
+};
+
 struct member {
     /* As its newest stream and our own dials said. */
     uint64_t epoch;
@@ -32,9 +38,10 @@ struct member {
     enum progress_state progress;
     raft_index match_index;
     raft_index next_index;
-    raft_index inflight[RAFT_INFLIGHT_MAX]; /* a ring: the last index of each message */
+    struct inflight inflight[RAFT_INFLIGHT_MAX]; /* a ring */
     uint32_t inflight_first;
     uint32_t inflight_count;
+    uint64_t inflight_bytes;
     bool is_probe_sent;
     bool must_send;         /* a heartbeat, a read round or a new connection wants a message */
     raft_index sent_commit; /* the newest commit index that it was told */

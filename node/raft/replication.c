@@ -12,6 +12,7 @@ void raft_replication_reset(struct raft *raft, raft_member peer)
     struct member *member = &raft->members[peer];
     member->inflight_first = 0;
     member->inflight_count = 0;
+    member->inflight_bytes = 0;
     member->is_probe_sent = false;
     member->must_send = true;
     if (member->progress == PROGRESS_REPLICATE) {
@@ -105,19 +106,22 @@ static struct raft_message *emit_append(struct raft *raft, raft_member peer, raf
     return message;
 }
 
-static uint32_t entries_that_fit(const struct raft *raft, raft_index first, bool is_full)
+static uint32_t entries_that_fit(const struct raft *raft, raft_index first, bool is_full,
+                                 uint64_t *bytes)
 {
     raft_index last_max = raft->last_index;
+    *bytes = 0;
     if (first > last_max) {
         return 0;
     }
     if (is_full) {
-        return 1; /* it would leave out the rest */
+        last_max = first; /* it would leave out the rest */
     }
     if (last_max - first >= RAFT_APPEND_ENTRIES_MAX) {
         last_max = first + RAFT_APPEND_ENTRIES_MAX - 1;
     }
-    raft_index last = raft->log.fit(raft->log.context, first, last_max, RAFT_APPEND_BYTES_MAX);
+    raft_index last =
+        raft->log.fit(raft->log.context, first, last_max, RAFT_APPEND_BYTES_MAX, bytes);
     CHECK(last >= first);
     CHECK(last <= last_max);
     return (uint32_t)(last - first + 1);
@@ -126,7 +130,8 @@ static uint32_t entries_that_fit(const struct raft *raft, raft_index first, bool
 static void send_entries(struct raft *raft, raft_member peer)
 {
     struct member *member = &raft->members[peer];
-    uint32_t count = entries_that_fit(raft, member->next_index, member->is_full);
+    uint64_t bytes;
+    uint32_t count = entries_that_fit(raft, member->next_index, member->is_full, &bytes);
     emit_append(raft, peer, member->next_index - 1, count);
     if (member->progress == PROGRESS_PROBE) {
         member->is_probe_sent = true;
@@ -134,14 +139,16 @@ static void send_entries(struct raft *raft, raft_member peer)
     }
     uint32_t slot = (member->inflight_first + member->inflight_count) % RAFT_INFLIGHT_MAX;
     member->next_index += count;
-    member->inflight[slot] = member->next_index - 1;
+    member->inflight[slot] = (struct inflight){.last = member->next_index - 1, .bytes = bytes};
     member->inflight_count++;
+    member->inflight_bytes += bytes;
 }
 
 static bool can_pipeline(const struct raft *raft, const struct member *member)
 {
     return member->progress == PROGRESS_REPLICATE && member->next_index <= raft->last_index &&
-           member->inflight_count < RAFT_INFLIGHT_MAX && !member->is_full;
+           member->inflight_count < RAFT_INFLIGHT_MAX &&
+           member->inflight_bytes < RAFT_INFLIGHT_BYTES_MAX && !member->is_full;
 }
 
 static bool wants_probe(const struct member *member)
@@ -404,7 +411,9 @@ static void on_success(struct raft *raft, struct member *member, raft_index last
     if (member->next_index <= member->match_index) {
         member->next_index = member->match_index + 1;
     }
-    while (member->inflight_count > 0 && member->inflight[member->inflight_first] <= last_index) {
+    while (member->inflight_count > 0 &&
+           member->inflight[member->inflight_first].last <= last_index) {
+        member->inflight_bytes -= member->inflight[member->inflight_first].bytes;
         member->inflight_first = (member->inflight_first + 1) % RAFT_INFLIGHT_MAX;
         member->inflight_count--;
     }

@@ -121,17 +121,18 @@ uint64_t wal_term(const struct wal *wal, uint64_t index)
     return slot == NULL ? 0 : slot->term;
 }
 
-uint64_t wal_fit(const struct wal *wal, uint64_t first, uint64_t last_max, uint64_t bytes_max)
+uint64_t wal_fit(const struct wal *wal, uint64_t first, uint64_t last_max, uint64_t bytes_max,
+                 uint64_t *bytes)
 {
     uint64_t last = first;
     const struct wal_slot *slot = wal_index_at(&wal->index, first);
-    uint64_t bytes = slot == NULL ? 0 : slot->length;
+    *bytes = slot == NULL ? 0 : slot->length;
     while (last < last_max) {
         slot = wal_index_at(&wal->index, last + 1);
-        if (slot == NULL || bytes + slot->length > bytes_max) {
+        if (slot == NULL || *bytes + slot->length > bytes_max) {
             break;
         }
-        bytes += slot->length;
+        *bytes += slot->length;
         last++;
     }
     return last;

@@ -91,8 +91,9 @@ uint64_t wal_durable_index(const struct wal *wal);
 /* The term at `index`, for first - 1 (the base) too; 0 when out of range. */
 uint64_t wal_term(const struct wal *wal, uint64_t index);
 /* The largest last such that [first, last] has at most `bytes_max` of payload and ends at
- * `last_max` at most; at least `first`. */
-uint64_t wal_fit(const struct wal *wal, uint64_t first, uint64_t last_max, uint64_t bytes_max);
+ * `last_max` at most; at least `first`. `bytes` gets that payload. */
+uint64_t wal_fit(const struct wal *wal, uint64_t first, uint64_t last_max, uint64_t bytes_max,
+                 uint64_t *bytes);
 uint64_t wal_bytes(const struct wal *wal); /* on disk */
 
 /* Staging collects what the next wal_commit() writes. An entry must be at last + 1, or at an index

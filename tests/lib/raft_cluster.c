@@ -114,9 +114,11 @@ static raft_term view_term(void *context, raft_index index)
 }
 
 /* As if entries were large, so that a backlog is cut into several messages. */
-static raft_index view_fit(void *context, raft_index first, raft_index last_max, uint64_t bytes_max)
+static raft_index view_fit(void *context, raft_index first, raft_index last_max, uint64_t bytes_max,
+                           uint64_t *bytes)
 {
     uint64_t count = ((struct cluster_node *)context)->fit_entries;
+    *bytes = last_max - first + 1 > count ? bytes_max : 0;
     return last_max - first + 1 > count ? first + count - 1 : last_max;
 }
 

@@ -237,6 +237,28 @@ static void test_large_backlog_goes_in_bounded_messages_without_waiting(void **s
     free_solo(solo);
 }
 
+static void test_unanswered_messages_are_bounded_in_bytes_too(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 0}, 1);
+    solo_lead(solo);
+    solo_kind(solo, RAFT_EVENT_REPLICATE);
+    solo->entry_bytes = RAFT_APPEND_BYTES_MAX;
+    solo_propose(solo, 20);
+    solo_message(solo, acked(1, 2, 3, 0));
+    for (int round = 0; round < 2; round++) {
+        unsigned sent = 0;
+        while (solo->effects->next_deadline_ns == solo->now_ns) {
+            solo_kind(solo, RAFT_EVENT_REPLICATE);
+            const struct raft_outgoing *out = solo_sent(solo, RAFT_APPEND_REQUEST, 0);
+            sent += out != NULL && out->message.peer == 1 && out->message.append_request.count == 1;
+        }
+        assert_int_equal(sent, round == 0 ? RAFT_INFLIGHT_BYTES_MAX / RAFT_APPEND_BYTES_MAX : 3);
+        solo_message(solo, acked(1, 2, 6, 0)); /* three of them are answered */
+    }
+    free_solo(solo);
+}
+
 static void test_lost_connection_goes_back_to_probing(void **state)
 {
     (void)state;
@@ -488,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_refusal_for_the_term_is_not_taken_for_one_of_the_log),
         cmocka_unit_test(test_at_most_64_messages_are_unanswered),
         cmocka_unit_test(test_large_backlog_goes_in_bounded_messages_without_waiting),
+        cmocka_unit_test(test_unanswered_messages_are_bounded_in_bytes_too),
         cmocka_unit_test(test_lost_connection_goes_back_to_probing),
         cmocka_unit_test(test_full_member_is_sent_one_entry_a_heartbeat_until_it_has_room),
         cmocka_unit_test(test_a_majority_is_full_when_the_others_are_too_few),

@@ -86,6 +86,7 @@ struct solo {
     raft_index base;
     raft_index last;
     raft_term terms[SOLO_LOG_MAX];
+    uint64_t entry_bytes;
     const struct raft_effects *effects; /* of the last step */
 };
 
@@ -101,12 +102,14 @@ static inline raft_term solo_term(void *context, raft_index index)
 }
 
 static inline raft_index solo_fit(void *context, raft_index first, raft_index last_max,
-                                  uint64_t bytes_max)
+                                  uint64_t bytes_max, uint64_t *bytes)
 {
-    (void)context;
-    (void)first;
-    (void)bytes_max;
-    return last_max;
+    const struct solo *solo = context;
+    uint64_t fits = solo->entry_bytes == 0 ? UINT64_MAX : bytes_max / solo->entry_bytes;
+    uint64_t count = last_max - first + 1;
+    count = count > fits ? fits : count;
+    *bytes = count * solo->entry_bytes;
+    return first + count - 1;
 }
 
 static const struct raft_change solo_genesis = {.kind = RAFT_CHANGE_GENESIS,

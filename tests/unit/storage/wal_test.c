@@ -307,10 +307,13 @@ static void test_fit_stops_at_the_byte_limit(void **state)
     for (uint64_t i = 1; i <= 10; i++) {
         stage(place, i, 1, 100);
     }
-    assert_int_equal(wal_fit(place->wal, 3, 10, 350), 5);
-    assert_int_equal(wal_fit(place->wal, 3, 4, 350), 4);
-    assert_int_equal(wal_fit(place->wal, 3, 10, 0), 3);
-    assert_int_equal(wal_fit(place->wal, 3, 99, 99999), 10);
+    uint64_t bytes = 0;
+    assert_int_equal(wal_fit(place->wal, 3, 10, 350, &bytes), 5);
+    assert_int_equal(bytes, 300);
+    assert_int_equal(wal_fit(place->wal, 3, 4, 350, &bytes), 4);
+    assert_int_equal(wal_fit(place->wal, 3, 10, 0, &bytes), 3);
+    assert_int_equal(bytes, 100);
+    assert_int_equal(wal_fit(place->wal, 3, 99, 99999, &bytes), 10);
 }
 
 static void test_room_is_what_a_commit_finds_without_new_files(void **state)
