@@ -748,7 +748,7 @@ static void drain_turn(struct node *node)
     bool leads = raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
     bool is_handed_over = !leads || node->is_drain_hopeless;
     bool is_idle = list_is_empty(&node->pending) && list_is_empty(&node->waiting) &&
-                   list_is_empty(&node->forwarded);
+                   list_is_empty(&node->forwarded) && list_is_empty(&node->finished);
     atomic_store(&node->is_drained, is_handed_over && is_idle);
 }
 
@@ -792,7 +792,8 @@ static uint64_t next_turn_ns(const struct node *node)
     if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER) {
         next = least(next, node->read_retry_ns);
     }
-    if (node->applied_index < node->commit_index && !chat_is_full(node->chat)) {
+    bool has_more_to_apply = node->applied_index < node->commit_index && !chat_is_full(node->chat);
+    if (has_more_to_apply || !list_is_empty(&node->finished)) {
         return node->now_ns;
     }
     if (!node->config.is_founded) {
@@ -813,6 +814,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     CHECK(node->transport != NULL);
     CHECK(node->fatal[0] == '\0');
     node->now_ns = now_ns > node->now_ns ? now_ns : node->now_ns;
+    node->completions_left = NODE_COMPLETE_TURN_MAX;
     take_inbox(node);
     if (node->fatal[0] != '\0') {
         return now_ns;

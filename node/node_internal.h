@@ -19,6 +19,7 @@
 #define NODE_HARD_STATE_BYTES 1024u  /*   which takes at most so much */
 #define NODE_APPLY_BATCH_MAX 1024u   /* entries between chat_apply_begin() and _end() */
 #define NODE_APPLY_TURN_MAX 8192u    /* entries applied in one turn */
+#define NODE_COMPLETE_TURN_MAX 256u  /* requests answered in one turn: heartbeats must not wait */
 #define NODE_CAUGHT_UP_LAG_MAX 8192u /* entries behind the leader's commit that are level */
 #ifndef NODE_CHECKPOINT_ENTRIES
 #define NODE_CHECKPOINT_ENTRIES 1024u /* how often apply hashes are compared */
@@ -157,7 +158,8 @@ struct node {
     struct list reads_asked;   /* read_group: in the core */
     struct list reads_indexed; /* read_group: index known, waiting for apply */
     struct list transfers;
-    struct list finished; /* done() is due */
+    struct list finished;    /* done() is due */
+    size_t completions_left; /* in this turn */
     struct peer_stream_state streams[RAFT_MEMBERS_MAX];
     uint64_t next_forward_id;
     uint64_t next_read_id;
@@ -256,7 +258,7 @@ void node_forward_response(struct node *node, const struct peer_message *message
 void node_leader_changed(struct node *node);
 void node_expire(struct node *node);
 void node_settle_transfers(struct node *node);
-/* Calls done() of all that is finished. */
+/* Calls done() of what is finished, as far as this turn may. */
 void node_complete(struct node *node);
 /* A snapshot has taken the place of the entries up to `index`: nobody knows any more which. Those
  * behind it are gone. */

@@ -28,7 +28,8 @@ void node_complete(struct node *node)
 {
     struct list *link;
     uint64_t now_ns = list_is_empty(&node->finished) ? 0 : clock_monotonic_ns(node->options.clock);
-    while ((link = list_pop_front(&node->finished)) != NULL) {
+    while (node->completions_left > 0 && (link = list_pop_front(&node->finished)) != NULL) {
+        node->completions_left--;
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         if (request->kind == NODE_REQUEST_COMMAND && request->outcome == NODE_OK) {
             /* A turn may be given a time that is ahead of the clock. */
@@ -738,5 +739,6 @@ void node_fail_all(struct node *node)
             finish_all(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_DRAINING);
         }
     }
+    node->completions_left = SIZE_MAX;
     node_complete(node);
 }

@@ -161,6 +161,37 @@ static void test_a_leader_that_hangs_does_not_hold_up_later_forwards(void **stat
     net_destroy(net);
 }
 
+/* Heartbeats and votes must not wait for a thousand answers. */
+static void test_a_crowd_is_answered_in_order_over_several_turns(void **state)
+{
+    struct net *net = net_create();
+    int leader = net_await_leader(net);
+    struct net_call *calls = calloc(NET_CALLS_MAX, sizeof(*calls));
+    for (int i = 0; i < NET_CALLS_MAX; i++) {
+        net_call(net, leader, &calls[i], "x");
+    }
+    unsigned first = net_done_count;
+    int busy_turns = 0;
+    for (int i = 0; i < 1000 && net_done_count < first + NET_CALLS_MAX; i++) {
+        unsigned before = net_done_count;
+        net_turn(net, leader);
+        assert_true(net_done_count - before <= NODE_COMPLETE_TURN_MAX);
+        busy_turns += net_done_count > before;
+        net_turn(net, follower_of(leader, 0));
+        net_turn(net, follower_of(leader, 1));
+        net->now_ns += NS_PER_MS;
+    }
+    assert_int_equal(net_done_count, first + NET_CALLS_MAX);
+    assert_true(busy_turns >= NET_CALLS_MAX / (int)NODE_COMPLETE_TURN_MAX);
+    for (int i = 0; i < NET_CALLS_MAX; i++) {
+        net_finish_call(&calls[i]);
+        assert_int_equal(calls[i].request.outcome, NODE_OK);
+        assert_int_equal(calls[i].order, first + (unsigned)i + 1);
+    }
+    free(calls);
+    net_destroy(net);
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
@@ -171,6 +202,7 @@ int main(void)
         cmocka_unit_test(test_commands_behind_the_new_leaders_log_are_known_to_be_lost),
         cmocka_unit_test(test_a_forward_that_is_refused_does_not_fall_behind_a_later_one),
         cmocka_unit_test(test_a_leader_that_hangs_does_not_hold_up_later_forwards),
+        cmocka_unit_test(test_a_crowd_is_answered_in_order_over_several_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-enum { NET_MEMBERS = 3, NET_CALLS_MAX = 256 };
+enum { NET_MEMBERS = 3, NET_CALLS_MAX = 1024 };
 #define NET_SEGMENT_BYTES (4u << 20)
 
 static const char *const net_names[NET_MEMBERS] = {"node1", "node2", "node3"};
