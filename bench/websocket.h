@@ -1,4 +1,4 @@
-/* A pool of WebSocket client connections (libwebsockets) on a thread of its own.
+/* A pool of WebSocket client connections on a thread of its own.
  *
  * Callbacks run on the pool's thread. socket_send() may be called from any thread. */
 #ifndef RAFTOGRAM_BENCH_WEBSOCKET_H
