@@ -327,6 +327,7 @@ static void on_propose(struct raft *raft, const struct raft_entry *entries, uint
     }
     if (count > 0) {
         raft_stage_entries(raft, raft->last_index + 1, entries, count, raft->term);
+        raft_replication_note_proposal(raft);
     }
 }
 

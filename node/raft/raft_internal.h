@@ -128,8 +128,10 @@ struct raft {
     struct read reads[RAFT_READS_MAX];
     size_t read_count;
     uint64_t last_read_id;
-    uint64_t notice_ns;    /* leader: when followers hear of a commit at the latest */
-    uint64_t round_newest; /* never reused, also not in a later term */
+    uint64_t notice_ns;       /* leader: when followers hear of a commit at the latest */
+    uint64_t proposed_ns;     /* when something was proposed last, */
+    uint64_t proposal_gap_ns; /* and how long after the time before */
+    uint64_t round_newest;    /* never reused, also not in a later term */
     uint64_t round_confirmed;
 
     /* The effects of this step. */
@@ -192,7 +194,8 @@ uint64_t raft_election_quorum_deadline(const struct raft *raft);
 
 void raft_replication_start(struct raft *raft); /* became leader */
 void raft_replication_tick(struct raft *raft);
-void raft_replication_send(struct raft *raft); /* RAFT_EVENT_REPLICATE */
+void raft_replication_note_proposal(struct raft *raft); /* RAFT_EVENT_PROPOSE */
+void raft_replication_send(struct raft *raft);          /* RAFT_EVENT_REPLICATE */
 /* Messages could be made at once: the next turn should not wait. */
 bool raft_replication_has_work(const struct raft *raft);
 int raft_replication_on_append_request(struct raft *raft, const struct raft_message *message);

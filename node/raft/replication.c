@@ -2,8 +2,9 @@
 #include "raft_internal.h"
 
 /* How long news of a commit waits for entries to travel with: one message instead of two while
- * proposals follow one another. */
-static const uint64_t commit_notice_ns = 500000;
+ * proposals follow one another. It does not wait when they come with longer pauses. */
+static const uint64_t commit_notice_ns = 150000;
+static const uint64_t proposal_pause_ns = 2000000;
 
 /* ---- the leader's view of its followers ---- */
 
@@ -87,6 +88,12 @@ void raft_replication_tick(struct raft *raft)
             raft->members[i].is_probe_sent = false; /* it may have room by now */
         }
     }
+}
+
+void raft_replication_note_proposal(struct raft *raft)
+{
+    raft->proposal_gap_ns = raft->now_ns - raft->proposed_ns;
+    raft->proposed_ns = raft->now_ns;
 }
 
 /* ---- sending ---- */
@@ -396,7 +403,8 @@ void raft_replication_commit(struct raft *raft)
         }
         raft->commit_index = commit;
         if (raft->notice_ns == RAFT_NEVER) {
-            raft->notice_ns = raft->now_ns + commit_notice_ns;
+            bool is_sparse = raft->proposal_gap_ns > proposal_pause_ns;
+            raft->notice_ns = raft->now_ns + (is_sparse ? 0 : commit_notice_ns);
         }
         raft_membership_commit(raft); /* a member that is admitted now may count for more */
     }

@@ -72,6 +72,44 @@ static void test_commit_is_told_without_waiting_for_a_heartbeat(void **state)
     cluster_destroy(cluster);
 }
 
+/* How long after its commit a proposal is told of, when it comes so long after the one before. */
+static uint64_t notice_delay_ns(struct solo *solo, uint64_t gap_ns)
+{
+    solo->now_ns += gap_ns;
+    solo_propose(solo, 1);
+    solo_kind(solo, RAFT_EVENT_REPLICATE);
+    solo_persisted(solo);
+    solo_message(solo, acked(1, 2, solo->last, 0));
+    assert_int_equal(solo->effects->commit_index, solo->last);
+    uint64_t begin_ns = solo->now_ns;
+    for (; solo->now_ns < begin_ns + MS; solo->now_ns += 10000) {
+        solo_kind(solo, RAFT_EVENT_TICK);
+        solo_kind(solo, RAFT_EVENT_REPLICATE);
+        const struct raft_outgoing *out = solo_sent(solo, RAFT_APPEND_REQUEST, 0);
+        if (out != NULL && out->message.append_request.no_answer) {
+            assert_int_equal(out->message.append_request.commit, solo->last);
+            return solo->now_ns - begin_ns;
+        }
+    }
+    fail_msg("nothing was told");
+    return 0;
+}
+
+static void test_commit_waits_for_entries_only_while_they_follow_one_another(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 0}, 1);
+    solo_lead(solo);
+    solo_kind(solo, RAFT_EVENT_REPLICATE);
+    solo_message(solo, acked(1, 2, 3, 0));
+    (void)notice_delay_ns(solo, MS);
+    assert_int_equal(notice_delay_ns(solo, 10 * MS), 0);
+    uint64_t delay_ns = notice_delay_ns(solo, MS / 2);
+    assert_true(delay_ns > 0);
+    assert_true(delay_ns <= MS / 2);
+    free_solo(solo);
+}
+
 /* ---- followers ---- */
 
 static void test_acknowledgement_is_held_until_the_entries_are_durable(void **state)
@@ -502,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_leader_counts_itself_only_up_to_its_persisted_index),
         cmocka_unit_test(test_two_followers_commit_without_the_leaders_disk),
         cmocka_unit_test(test_commit_is_told_without_waiting_for_a_heartbeat),
+        cmocka_unit_test(test_commit_waits_for_entries_only_while_they_follow_one_another),
         cmocka_unit_test(test_acknowledgement_is_held_until_the_entries_are_durable),
         cmocka_unit_test(test_conflicting_suffix_is_replaced_and_nothing_more),
         cmocka_unit_test(test_commit_goes_no_further_than_what_agrees),
