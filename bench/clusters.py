@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -13,6 +14,8 @@ import urllib.request
 
 NODES = 3
 HOST = "127.0.0.1"
+PORTS = (10240, 32000)  # below Linux's ip_local_port_range
+given_ports = set()
 
 
 class Failure(Exception):
@@ -20,15 +23,20 @@ class Failure(Exception):
 
 
 def free_ports(count):
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that were free a moment ago; none is given twice, and none is one that the kernel gives
+    to outgoing connections: it may be taken between two starts of a node."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        if port not in given_ports:
+            given_ports.add(port)
+            ports.append(port)
+    return ports
 
 
 def await_condition(what, condition, seconds=20.0):

@@ -32,15 +32,27 @@ export async function until(what, probe, { timeout = 20000, every = 20 } = {}) {
   }
 }
 
-// Ports that were free a moment ago, all different.
-export async function freePorts(count) {
-  const servers = await Promise.all(Array.from({ length: count }, () => new Promise((done, fail) => {
+const given = new Set();
+
+function isFree(port) {
+  return new Promise((done) => {
     const server = createServer();
-    server.on('error', fail);
-    server.listen(0, '127.0.0.1', () => done(server));
-  })));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+    server.on('error', () => done(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
+  });
+}
+
+// Ports that were free a moment ago; none is given twice, and none is one that the kernel gives to
+// outgoing connections (Linux's ip_local_port_range): it may be taken between two starts of a node.
+export async function freePorts(count) {
+  const ports = [];
+  while (ports.length < count) {
+    const port = 10240 + Math.floor(Math.random() * 21760);
+    if (!given.has(port) && await isFree(port)) {
+      given.add(port);
+      ports.push(port);
+    }
+  }
   return ports;
 }
 
