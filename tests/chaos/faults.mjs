@@ -171,7 +171,7 @@ export const FAULTS = [
   { kind: 'stop and continue', weight: 6, async run(context) {
     const nodes = await some(context, context.random.weighted([[6, 1], [2, 2], [1, 3]]));
     const processes = nodes.map((node) => node.process);
-    processes.forEach((process) => process?.pause());
+    await Promise.all(processes.map((process) => process?.pause()));
     await delay(context.random.between(100, 5000));
     processes.forEach((process) => process?.resume());
     return names(nodes);

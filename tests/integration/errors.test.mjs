@@ -259,7 +259,7 @@ describe('errors of gRPC calls', () => {
   });
 
   test('a deadline is kept while the quorum is gone', async () => {
-    for (const node of cluster.followersOf(leader)) node.process.pause();
+    for (const node of cluster.followersOf(leader)) await node.process.pause();
     try {
       // The server's own word for it, on a call that nothing can answer.
       const answer = await http2Call(leader.grpc, `${MESSENGER}/SendMessage`, frame(fieldBytes(1, 'c')), { headers: { 'grpc-timeout': '50m' } });

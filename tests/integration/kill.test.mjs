@@ -140,7 +140,7 @@ describe('kills under load', () => {
     for (let round = 0; round < 3; round += 1) {
       const paused = round === 0 ? leader : await cluster.leader();
       senders.resetGaps();
-      paused.process.pause();
+      await paused.process.pause();
       const next = await cluster.leader();
       assert.notEqual(next, paused);
       await progress(senders);
@@ -166,7 +166,7 @@ describe('kills under load', () => {
     const leader = await startLoad();
     const { term } = await cluster.status(leader);
     const [follower] = cluster.followersOf(leader);
-    follower.process.pause();
+    await follower.process.pause();
     await progress(senders, 500);
     await until('many election timeouts', async () => {
       const { members } = await cluster.status(leader);

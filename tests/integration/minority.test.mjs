@@ -143,7 +143,7 @@ describe('a leader whose followers fall silent', () => {
     await cluster?.destroy();
   });
 
-  const silence = () => cluster.followersOf(leader).forEach((node) => node.process.pause());
+  const silence = () => Promise.all(cluster.followersOf(leader).map((node) => node.process.pause()));
   const speak = async () => {
     cluster.nodes.forEach((node) => node.process.resume());
     leader = await cluster.leader();
@@ -151,7 +151,7 @@ describe('a leader whose followers fall silent', () => {
   };
 
   test('pending and new key-value reads answer that the quorum is lost, and never stale data', async () => {
-    silence();
+    await silence();
     // Asked while it still leads; the first ones are pending when it steps down.
     const answers = [];
     const reads = Array.from({ length: 20 }, () => client.read('k', { deadline: 15000 }).then((answer) => answers.push(answer)));
@@ -164,14 +164,14 @@ describe('a leader whose followers fall silent', () => {
   });
 
   test('other reads are NO_QUORUM, or wait for the next leader', async () => {
-    silence();
+    await silence();
     const calls = [client.history({ channelId: 'c' }, { deadline: 20000 }), client.channels({}, { deadline: 20000 })];
     for (const call of calls) assert.deepEqual(await refusal(call), NO_QUORUM);
     await speak();
   });
 
   test('a proposal without a quorum has an unknown outcome, and says so', async () => {
-    silence();
+    await silence();
     const [sent, proposed] = await Promise.all([
       timed(client.send({ channelId: 'c', payload: Buffer.from('x') }, { deadline: 20000 }).then(() => ({ code: 'OK' }), (error) =>
         ({ code: grpc.status[error.code], reason: errorDetails(error).info?.reason }))),
@@ -191,7 +191,7 @@ describe('a leader whose followers fall silent', () => {
   test('a leader that was stopped and wakes up does not answer with what it had', async () => {
     const old = leader;
     const oldClient = client;
-    old.process.pause();
+    await old.process.pause();
     leader = await cluster.leader();
     client = cluster.client(leader);
     assert.notEqual(leader, old);
@@ -221,8 +221,8 @@ describe('a leader that takes forwarded writes with it', () => {
     const client = cluster.client(node);
     await cluster.client(leader).createChannel({ channelId: 'c' });
     await client.send({ channelId: 'c' }, forward);
-    other.process.pause();
-    leader.process.pause();
+    await other.process.pause();
+    await leader.process.pause();
     const calls = ['', 'repeatable'].map((clientMessageId) => refusal(client.send({ channelId: 'c', clientMessageId }, forward)));
     await delay(100);
     await cluster.kill(leader.index);

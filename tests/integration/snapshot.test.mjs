@@ -132,7 +132,7 @@ describe('snapshots', () => {
     await cluster.ready(node);
     const watcher = new Follower(node, 'watched');
     await until('the first messages', () => watcher.sequences.length === 10);
-    node.process.pause();
+    await node.process.pause();
     await fill(cluster, { channelId: 'watched', count: 30000, bytes: 1000, from: 10 });
     await cutBehind(cluster, await number(cluster, await cluster.leader(), 'lastIndex') - 15000);
     node.process.resume();

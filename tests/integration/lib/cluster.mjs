@@ -1,6 +1,6 @@
 // Starts real raftogram processes on free ports, and stops, kills and restarts them.
 import { spawn } from 'node:child_process';
-import { createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,10 +48,9 @@ export async function freePorts(count) {
   const ports = [];
   while (ports.length < count) {
     const port = 10240 + Math.floor(Math.random() * 21760);
-    if (!given.has(port) && await isFree(port)) {
-      given.add(port);
-      ports.push(port);
-    }
+    if (given.has(port)) continue;
+    given.add(port);
+    if (await isFree(port)) ports.push(port);
   }
   return ports;
 }
@@ -102,9 +101,13 @@ export class Process {
 
   signal(name) { if (this.isRunning) this.child.kill(name); }
 
-  pause() {
+  // Until it stands still: on a busy machine its threads run on for a while.
+  async pause() {
     this.isPaused = true;
     this.signal('SIGSTOP');
+    const tasks = `/proc/${this.child.pid}/task`;
+    const isStopped = (task) => /^State:\s+T/m.test(readFileSync(join(tasks, task, 'status'), 'utf8'));
+    await until(`${this.name} to stop`, () => !this.isRunning || readdirSync(tasks).every(isStopped));
   }
 
   resume() {
