@@ -135,7 +135,7 @@ void status_of_outcome(struct dispatch *dispatch, const struct node_request *req
         break;
     case NODE_DISK_FULL:
         dispatch_status_set(status, DISPATCH_RESOURCE_EXHAUSTED, "DISK_FULL",
-                            "the leader's disk is full");
+                            "the disk of the leader, or of a majority, is full");
         break;
     case NODE_DEADLINE:
         dispatch_status_set(status, DISPATCH_DEADLINE_EXCEEDED, NULL, "the deadline passed");

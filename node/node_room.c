@@ -1,7 +1,8 @@
 /* Room on the disk for the log, ahead of need: a write that finds none would end the process. A
  * node is full while there is none for the largest batch: it refuses commands, leads no more, and
- * its answers tell the leader, which refuses commands too when a majority is full. What was on its
- * way by then still finds room; in the end it lets pass what it could not note down. */
+ * its answers tell the leader, which refuses commands too when a majority is full. What is on its
+ * way by then finds room if it is no more than that batch; in the end the node lets pass what it
+ * could not note down. */
 #include "base/log.h"
 #include "node_internal.h"
 
@@ -32,12 +33,16 @@ static uint64_t batch_bytes(uint64_t command_bytes)
 {
     uint64_t payload =
         command_bytes > NODE_PROPOSE_BYTES_MAX ? command_bytes : NODE_PROPOSE_BYTES_MAX;
-    return payload + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES + NODE_LOG_SLACK_BYTES;
+    return payload + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES + NODE_LOG_SLACK_BYTES +
+           NODE_HARD_STATE_BYTES;
 }
 
 bool node_has_room_for_batch(struct node *node, uint64_t command_bytes)
 {
-    bool is_full = !has_room(node, batch_bytes(command_bytes));
+    uint64_t bytes = batch_bytes(command_bytes);
+    bytes = bytes > node->room_wanted ? bytes : node->room_wanted;
+    bool is_full = !has_room(node, bytes);
+    node->room_wanted = is_full ? bytes : 0;
     set_full(node, is_full);
     return !is_full;
 }
@@ -63,23 +68,32 @@ bool node_has_majority_room(struct node *node)
     return !is_full;
 }
 
-/* A new leader's first entry may use the slack: without it nobody knows what is committed, and
- * nothing can be read. */
-static uint64_t bytes_for_entries(const struct raft_message *message)
+/* What is not here already; 0: nothing. A new leader's first entry may use the slack: without it
+ * nobody knows what is committed, and nothing can be read. */
+static uint64_t bytes_for_entries(const struct node *node, const struct raft_message *message)
 {
-    uint64_t bytes = 0;
-    uint64_t overhead = NODE_HARD_STATE_BYTES;
+    uint64_t count = 0;
+    uint64_t payload = 0;
+    raft_index index = message->append_request.prev_index;
     for (uint32_t i = 0; i < message->append_request.count; i++) {
-        bytes += message->append_request.entries[i].size;
-        overhead += WAL_ENTRY_OVERHEAD_BYTES;
+        const struct raft_entry *entry = &message->append_request.entries[i];
+        index++;
+        if (wal_term(node->wal, index) != entry->term) {
+            count++;
+            payload += entry->size;
+        }
     }
-    return bytes == 0 ? overhead : bytes + overhead + NODE_LOG_SLACK_BYTES;
+    if (count == 0) {
+        return 0;
+    }
+    uint64_t bytes = payload + count * WAL_ENTRY_OVERHEAD_BYTES + NODE_HARD_STATE_BYTES;
+    return payload == 0 ? bytes : bytes + NODE_LOG_SLACK_BYTES;
 }
 
 static bool has_room_for_entries(struct node *node, const struct raft_message *message)
 {
-    uint64_t bytes = bytes_for_entries(message);
-    if (wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
+    uint64_t bytes = bytes_for_entries(node, message);
+    if (bytes == 0 || wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
         return true;
     }
     node_save(node);
@@ -88,6 +102,7 @@ static bool has_room_for_entries(struct node *node, const struct raft_message *m
     }
     bool is_full = !has_room(node, bytes);
     if (is_full) {
+        node->room_wanted = bytes > node->room_wanted ? bytes : node->room_wanted;
         set_full(node, true);
     }
     return !is_full;

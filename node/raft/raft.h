@@ -319,8 +319,8 @@ enum raft_propose_answer {
 };
 enum raft_propose_answer raft_can_propose(const struct raft *raft);
 
-/* Leader: so many members say that they are full that what is proposed now might not be committed.
- * What this node's own disk has is the driver's to know. */
+/* Leader: so many members say that they are full, or are not heard, that what is proposed now might
+ * not be committed for lack of room. What this node's own disk has is the driver's to know. */
 bool raft_is_majority_full(const struct raft *raft);
 
 struct raft_member_status {

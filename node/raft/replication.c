@@ -158,16 +158,19 @@ static bool can_pipeline(const struct raft *raft, const struct member *member)
            member->inflight_bytes < RAFT_INFLIGHT_BYTES_MAX && !member->is_full;
 }
 
-static bool wants_probe(const struct member *member)
+/* A full one needs no probe when there is nothing to send: its answers to heartbeats say enough. */
+static bool wants_probe(const struct raft *raft, const struct member *member)
 {
-    return member->progress == PROGRESS_PROBE && !member->is_probe_sent;
+    return member->progress == PROGRESS_PROBE && !member->is_probe_sent &&
+           !(member->is_full && member->next_index > raft->last_index);
 }
 
 static bool wants_message(const struct raft *raft, const struct member *member)
 {
     bool wants_commit = member->progress == PROGRESS_REPLICATE &&
                         member->sent_commit < raft->commit_index && raft->now_ns >= raft->notice_ns;
-    return member->must_send || wants_commit || wants_probe(member) || can_pipeline(raft, member);
+    return member->must_send || wants_commit || wants_probe(raft, member) ||
+           can_pipeline(raft, member);
 }
 
 static void send_to(struct raft *raft, raft_member peer)
@@ -182,7 +185,7 @@ static void send_to(struct raft *raft, raft_member peer)
     if (member->progress == PROGRESS_SNAPSHOT) {
         /* "Before the log" matches always: contact and read rounds go on. */
         emit_append(raft, peer, 0, 0);
-    } else if (wants_probe(member) || can_pipeline(raft, member)) {
+    } else if (wants_probe(raft, member) || can_pipeline(raft, member)) {
         send_entries(raft, peer);
     } else {
         bool is_notice = !member->must_send;
@@ -403,7 +406,8 @@ void raft_replication_commit(struct raft *raft)
         }
         raft->commit_index = commit;
         if (raft->notice_ns == RAFT_NEVER) {
-            bool is_sparse = raft->proposal_gap_ns > proposal_pause_ns;
+            bool is_sparse =
+                raft->proposal_gap_ns > proposal_pause_ns && commit == raft->last_index;
             raft->notice_ns = raft->now_ns + (is_sparse ? 0 : commit_notice_ns);
         }
         raft_membership_commit(raft); /* a member that is admitted now may count for more */
@@ -430,8 +434,8 @@ static void on_success(struct raft *raft, struct member *member, raft_index last
         if (last_index + 1 >= member->next_index) {
             member->progress = member->is_full ? PROGRESS_PROBE : PROGRESS_REPLICATE;
             member->next_index = member->match_index + 1;
-            /* One that took nothing is asked again at the next heartbeat. */
-            member->is_probe_sent = member->is_full && !is_advanced;
+            /* A full one that took nothing is asked again at the next heartbeat. */
+            member->is_probe_sent = member->is_probe_sent && member->is_full && !is_advanced;
         }
         break;
     case PROGRESS_SNAPSHOT:
@@ -479,12 +483,24 @@ static void note_room(struct raft *raft, raft_member peer, bool is_full)
 
 bool raft_is_majority_full(const struct raft *raft)
 {
+    if (!is_leader(raft)) {
+        return false;
+    }
     int full = 0;
     int with_room = 0;
-    for (raft_member i = 0; i < raft->member_count && is_leader(raft); i++) {
-        bool is_full = i != raft->self && raft->members[i].is_full;
-        full += raft_member_counts(raft, i) && is_full;
-        with_room += raft_member_counts(raft, i) && !is_full;
+    for (raft_member i = 0; i < raft->member_count; i++) {
+        const struct member *member = &raft->members[i];
+        bool is_heard =
+            member->is_connected && raft->now_ns - member->contact_ns < raft->election_timeout_ns;
+        if (!raft_member_counts(raft, i)) {
+            continue;
+        }
+        if (i == raft->self) {
+            with_room++;
+        } else if (is_heard) {
+            full += member->is_full;
+            with_room += !member->is_full;
+        }
     }
     return full > 0 && with_room <= raft->member_count / 2;
 }

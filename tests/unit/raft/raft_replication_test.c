@@ -389,6 +389,36 @@ static void test_a_majority_is_full_when_the_others_are_too_few(void **state)
     free_solo(solo);
 }
 
+static void test_a_member_that_is_not_heard_has_no_room(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 0}, 1);
+    solo_lead(solo);
+    solo_message(solo, acked(2, 2, 3, 0));
+    solo->now_ns += solo->options.election_timeout_ns * 3 / 4;
+    solo_message(solo, acked_full(1, 2, 3));
+    assert_false(raft_is_majority_full(solo->raft));
+    solo->now_ns += solo->options.election_timeout_ns / 2;
+    solo_kind(solo, RAFT_EVENT_TICK);
+    assert_true(raft_is_majority_full(solo->raft));
+    solo_message(solo, acked(2, 2, 3, 0));
+    assert_false(raft_is_majority_full(solo->raft));
+    free_solo(solo);
+}
+
+static void test_full_member_with_nothing_to_get_is_sent_the_next_entry_at_once(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 0}, 1);
+    solo_lead(solo);
+    solo_message(solo, acked_full(1, 2, 3));
+    (void)entries_sent(solo, 1);
+    solo_message(solo, acked_full(1, 2, 3));
+    solo_propose(solo, 1);
+    assert_int_equal(entries_sent(solo, 1), 1);
+    free_solo(solo);
+}
+
 static void test_full_follower_says_so(void **state)
 {
     (void)state;
@@ -553,6 +583,8 @@ int main(void)
         cmocka_unit_test(test_lost_connection_goes_back_to_probing),
         cmocka_unit_test(test_full_member_is_sent_one_entry_a_heartbeat_until_it_has_room),
         cmocka_unit_test(test_a_majority_is_full_when_the_others_are_too_few),
+        cmocka_unit_test(test_a_member_that_is_not_heard_has_no_room),
+        cmocka_unit_test(test_full_member_with_nothing_to_get_is_sent_the_next_entry_at_once),
         cmocka_unit_test(test_full_follower_says_so),
         cmocka_unit_test(test_append_that_no_correct_peer_sends_changes_nothing),
         cmocka_unit_test(test_other_messages_that_no_correct_peer_sends_change_nothing),
