@@ -151,8 +151,6 @@ def gap(bench, cluster, signal_name):
             "firstError": result.get("firstError")}
 
 
-
-
 # ---- a snapshot to a new node ----
 
 SNAPSHOT_PAYLOAD_BYTES = 6000  # so many messages that the log does not hold them all
@@ -181,7 +179,10 @@ class MemoryPeak:
 
     def watch(self):
         while not self.over.wait(SAMPLE_SECONDS):
-            now = self.cluster.memory_bytes()
+            try:
+                now = self.cluster.memory_bytes()
+            except OSError:
+                continue  # a process that has ended is told of by others
             self.peaks = [{key: max(peak[key], node[key]) for key in node}
                           for peak, node in zip(self.peaks or now, now)]
 

@@ -75,11 +75,14 @@ static void close_socket(struct socket *socket)
         return;
     }
     struct socket_pool *pool = socket->pool;
+    pthread_mutex_lock(&pool->lock);
     socket->is_over = true;
     if (socket->fd >= 0) {
         close(socket->fd);
         socket->fd = -1;
     }
+    buf_finish(&socket->out);
+    pthread_mutex_unlock(&pool->lock);
     if (!pool->is_ending) {
         pool->events.on_closed(pool->events.context, socket);
     }
@@ -170,10 +173,12 @@ static void queue(struct socket *socket, enum opcode opcode, struct bytes payloa
     pthread_mutex_lock(&pool->lock);
     bool is_wake_needed =
         list_is_empty(&pool->dirty) && !pthread_equal(pthread_self(), pool->thread);
-    CHECK(socket->out.size + payload.size < OUT_BYTES_MAX);
-    append_frame(&socket->out, opcode, payload);
-    if (list_is_empty(&socket->dirty_link)) {
-        list_push_back(&pool->dirty, &socket->dirty_link);
+    if (!socket->is_over) {
+        CHECK(socket->out.size + payload.size < OUT_BYTES_MAX);
+        append_frame(&socket->out, opcode, payload);
+        if (list_is_empty(&socket->dirty_link)) {
+            list_push_back(&pool->dirty, &socket->dirty_link);
+        }
     }
     pthread_mutex_unlock(&pool->lock);
     if (is_wake_needed) {

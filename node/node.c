@@ -545,6 +545,7 @@ static void follow_leader(struct node *node)
     node->leader = status.leader;
     node->leader_term = status.term;
     node->leader_commit = UINT64_MAX;
+    node->is_majority_full = false;
     node->is_changed = true;
     node_leader_changed(node);
     if (status.leader == RAFT_NO_MEMBER) {
@@ -655,9 +656,10 @@ void node_set_eligible(struct node *node, bool is_eligible)
     if (eligible == node->is_eligible && node->is_log_full == node->was_log_full) {
         return;
     }
+    bool is_lost = node->is_eligible && !eligible;
     node->is_eligible = eligible;
     step_eligible(node);
-    if (!eligible && raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
+    if (is_lost && raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
         struct raft_event transfer = {.kind = RAFT_EVENT_TRANSFER,
                                       .transfer = {.target = RAFT_NO_MEMBER}};
         (void)node_step(node, &transfer);
@@ -748,7 +750,7 @@ static void drain_turn(struct node *node)
     bool leads = raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
     bool is_handed_over = !leads || node->is_drain_hopeless;
     bool is_idle = list_is_empty(&node->pending) && list_is_empty(&node->waiting) &&
-                   list_is_empty(&node->forwarded) && list_is_empty(&node->finished);
+                   list_is_empty(&node->forwarded);
     atomic_store(&node->is_drained, is_handed_over && is_idle);
 }
 
@@ -814,7 +816,8 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     CHECK(node->transport != NULL);
     CHECK(node->fatal[0] == '\0');
     node->now_ns = now_ns > node->now_ns ? now_ns : node->now_ns;
-    node->completions_left = NODE_COMPLETE_TURN_MAX;
+    node->completions = 0;
+    node->completing_ns = 0;
     take_inbox(node);
     if (node->fatal[0] != '\0') {
         return now_ns;

@@ -16,10 +16,15 @@
 #ifndef NODE_LOG_SLACK_BYTES
 #define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state, */
 #endif
-#define NODE_HARD_STATE_BYTES 1024u  /*   which takes at most so much */
-#define NODE_APPLY_BATCH_MAX 1024u   /* entries between chat_apply_begin() and _end() */
-#define NODE_APPLY_TURN_MAX 8192u    /* entries applied in one turn */
-#define NODE_COMPLETE_TURN_MAX 256u  /* requests answered in one turn: heartbeats must not wait */
+#define NODE_HARD_STATE_BYTES 1024u /*   which takes at most so much */
+#define NODE_APPLY_BATCH_MAX 1024u  /* entries between chat_apply_begin() and _end() */
+#define NODE_APPLY_TURN_MAX 8192u   /* entries applied in one turn */
+/* Requests answered in one turn, and after how many it is asked whether that takes too long: more
+ * than a quarter of the heartbeat's interval, which must not wait for them. */
+#ifndef NODE_COMPLETE_TURN_MAX
+#define NODE_COMPLETE_TURN_MAX 4096u
+#endif
+#define NODE_COMPLETE_CHECK 64u
 #define NODE_CAUGHT_UP_LAG_MAX 8192u /* entries behind the leader's commit that are level */
 #ifndef NODE_CHECKPOINT_ENTRIES
 #define NODE_CHECKPOINT_ENTRIES 1024u /* how often apply hashes are compared */
@@ -158,8 +163,9 @@ struct node {
     struct list reads_asked;   /* read_group: in the core */
     struct list reads_indexed; /* read_group: index known, waiting for apply */
     struct list transfers;
-    struct list finished;    /* done() is due */
-    size_t completions_left; /* in this turn */
+    struct list finished;   /* done() is due */
+    size_t completions;     /* in this turn, */
+    uint64_t completing_ns; /* and the time that they took */
     struct peer_stream_state streams[RAFT_MEMBERS_MAX];
     uint64_t next_forward_id;
     uint64_t next_read_id;
@@ -180,6 +186,7 @@ struct node {
     bool is_store_damaged;
     bool is_log_full;
     bool was_log_full;     /* as the core was told */
+    uint64_t room_wanted;  /* what did not fit: the log is full until this does */
     bool is_majority_full; /* as it was when something was to be proposed last */
     bool was_not_fresh;
     bool is_changed;
@@ -272,8 +279,8 @@ void node_finish_request(struct node *node, struct node_request *request,
 bool node_has_room_for_batch(struct node *node, uint64_t command_bytes);
 /* Whether the others have. */
 bool node_has_majority_room(struct node *node);
-/* False: there is no room for the term that the message would have this node write down. Entries
- * for which there is none are taken out of it. */
+/* False: there is no room for the term that the message would have this node write down. If there
+ * is none for its entries, they are taken out of it. */
 bool node_has_room_for_message(struct node *node, struct raft_message *message);
 /* Every turn: begins and ends the state of a full disk. */
 void node_look_for_room(struct node *node);

@@ -24,24 +24,43 @@ void node_finish_request(struct node *node, struct node_request *request, enum n
     list_push_back(&node->finished, &request->link);
 }
 
+static void complete(struct node *node, struct node_request *request, uint64_t now_ns)
+{
+    if (request->kind == NODE_REQUEST_COMMAND && request->outcome == NODE_OK) {
+        /* A turn may be given a time that is ahead of the clock. */
+        bool is_behind = now_ns > request->submitted_ns;
+        latency_record(&node->proposal_latency, is_behind ? now_ns - request->submitted_ns : 0);
+    }
+    /* done() may free the request, so its buffer is taken out first. */
+    struct buf text = request->result_text;
+    request->result_text = (struct buf){0};
+    atomic_fetch_sub(&node->requests_live, 1);
+    request->done(request);
+    buf_finish(&text);
+}
+
+static void complete_all(struct node *node)
+{
+    uint64_t now_ns = clock_monotonic_ns(node->options.clock);
+    struct list *link;
+    while ((link = list_pop_front(&node->finished)) != NULL) {
+        complete(node, LIST_ENTRY(link, struct node_request, link), now_ns);
+    }
+}
+
 void node_complete(struct node *node)
 {
-    struct list *link;
+    const uint64_t budget_ns = node->options.heartbeat_interval_ns / 4;
     uint64_t now_ns = list_is_empty(&node->finished) ? 0 : clock_monotonic_ns(node->options.clock);
-    while (node->completions_left > 0 && (link = list_pop_front(&node->finished)) != NULL) {
-        node->completions_left--;
-        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        if (request->kind == NODE_REQUEST_COMMAND && request->outcome == NODE_OK) {
-            /* A turn may be given a time that is ahead of the clock. */
-            bool is_behind = now_ns > request->submitted_ns;
-            latency_record(&node->proposal_latency, is_behind ? now_ns - request->submitted_ns : 0);
+    while (!list_is_empty(&node->finished) && node->completions < NODE_COMPLETE_TURN_MAX &&
+           node->completing_ns <= budget_ns) {
+        complete(node, LIST_ENTRY(list_pop_front(&node->finished), struct node_request, link),
+                 now_ns);
+        if (++node->completions % NODE_COMPLETE_CHECK == 0) {
+            uint64_t end_ns = clock_monotonic_ns(node->options.clock);
+            node->completing_ns += end_ns - now_ns;
+            now_ns = end_ns;
         }
-        /* done() may free the request, so its buffer is taken out first. */
-        struct buf text = request->result_text;
-        request->result_text = (struct buf){0};
-        atomic_fetch_sub(&node->requests_live, 1);
-        request->done(request);
-        buf_finish(&text);
     }
 }
 
@@ -259,7 +278,10 @@ static void propose(struct node *node)
         finish_all(node, &node->waiting, NODE_DISK_FULL);
         return;
     }
-    propose_batch(node);
+    if (raft_can_propose(node->raft) ==
+        RAFT_PROPOSE_NOW) { /* looking for room may have changed it */
+        propose_batch(node);
+    }
 }
 
 /* Terms never decrease along a log: an entry of an earlier term at or behind a committed one of
@@ -739,6 +761,5 @@ void node_fail_all(struct node *node)
             finish_all(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_DRAINING);
         }
     }
-    node->completions_left = SIZE_MAX;
-    node_complete(node);
+    complete_all(node);
 }

@@ -91,7 +91,8 @@ void ws_on_timer(struct ws *ws)
     }
     if (ws->is_ping_sent && !ws->is_paused && now >= ws->ping_sent_ns + WS_PONG_WAIT_NS) {
         /* Dead, or one that does not follow RFC 6455, 5.5.2: that one may read why. */
-        (void)ws_write_close(ws, WS_CLOSE_POLICY, "pings were not answered");
+        ws_close(ws, WS_CLOSE_POLICY, "pings were not answered", true);
+        (void)ws_write_close(ws, ws->close_code, ws->close_reason);
         ws_hang_up(ws);
         return;
     }

@@ -25,7 +25,7 @@ recovering_vote_counted vote_twice_in_a_term vote_without_log_check"
 
 # As in CMakeLists.txt.
 flags="-std=c11 -O2 -D_GNU_SOURCE -DRAFTOGRAM_VERSION=\"0\" -DNODE_PROPOSE_BYTES_MAX=4096u
--DNODE_LOG_SLACK_BYTES=2048u -DNODE_CHECKPOINT_ENTRIES=16u -DSNAPSHOT_CHUNK_BYTES=4096u
+-DNODE_LOG_SLACK_BYTES=2048u -DNODE_CHECKPOINT_ENTRIES=16u -DNODE_COMPLETE_TURN_MAX=4u -DSNAPSHOT_CHUNK_BYTES=4096u
 -DRAFT_APPEND_ENTRIES_MAX=64 -DRAFT_APPEND_BYTES_MAX=4096u"
 cd "$source_dir"
 sources=$(ls node/base/*.c node/raft/*.c node/storage/*.c node/chat/*.c node/node.c node/node_*.c \

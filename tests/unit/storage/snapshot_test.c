@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#define CHUNKS 4
-#define FILE_BYTES (3 * SNAPSHOT_CHUNK_BYTES + 1000)
+#define CHUNKS 20
+#define FILE_BYTES ((CHUNKS - 1) * SNAPSHOT_CHUNK_BYTES + 1000)
 
 struct bench {
     struct fs_memory *memory;
@@ -199,7 +199,8 @@ static void test_chunks_that_are_not_due_or_not_sound_are_refused(void **state)
     struct snapshot_incoming incoming;
     open_incoming(bench, &incoming, 0);
     assert_int_equal(snapshot_incoming_write(&incoming, 1, chunk_of(bench, 1)), ERR_INVALID);
-    assert_int_equal(snapshot_incoming_write(&incoming, 0, chunk_of(bench, 3)), ERR_INVALID);
+    assert_int_equal(snapshot_incoming_write(&incoming, 0, chunk_of(bench, CHUNKS - 1)),
+                     ERR_INVALID);
     assert_int_equal(snapshot_incoming_write(&incoming, 0, chunk_of(bench, 1)), ERR_CORRUPT);
     write_chunks(bench, &incoming, CHUNKS);
     assert_int_equal(snapshot_incoming_write(&incoming, CHUNKS, chunk_of(bench, 0)), ERR_INVALID);
