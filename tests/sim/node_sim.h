@@ -246,7 +246,8 @@ struct sim_node {
     unsigned depth; /* of turns within a flush */
     bool is_dying;  /* the disk died under it: it ends when the stack has unwound */
     bool is_power_cut;
-    bool is_stopping; /* drains, and then stops */
+    bool is_stopping;    /* drains, and then stops */
+    uint64_t stop_by_ns; /* it leaves then, drained or not, as the daemon does */
     uint64_t turn_token;
     uint64_t turn_ns;
     uint64_t busy_ns; /* until then */

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* As the daemon's: what nobody can take over or answer does not hold up a stop for ever. */
+#define DRAIN_MAX_NS (10 * NS_PER_S)
+
 static const struct node_member members[SIM_NODES_MAX] = {{"n0"}, {"n1"}, {"n2"}, {"n3"}, {"n4"}};
 
 static void schedule_turn(struct sim_node *node, uint64_t at_ns);
@@ -133,10 +136,11 @@ static void run_turn(struct sim *sim, struct sim_event *event)
     node->busy_ns = sim->now_ns + node->spent_ns + 5 * US + sim_below(sim, 20 * US);
     node->spent_ns = 0;
     if (!node->is_dying) {
-        if (node->is_stopping && node_is_drained(node->node)) {
+        bool is_drained = node->is_stopping && node_is_drained(node->node);
+        if (is_drained || (node->is_stopping && sim->now_ns >= node->stop_by_ns)) {
             node->is_dying = true;
             node->is_power_cut = false;
-            sim_trace(sim, "%s has drained", node->name);
+            sim_trace(sim, "%s %s", node->name, is_drained ? "has drained" : "drains no longer");
         }
         schedule_turn(node, deadline_ns);
     }
@@ -462,6 +466,7 @@ void sim_node_die(struct sim_node *node, bool is_power_cut, bool is_silent)
 void sim_node_stop(struct sim_node *node)
 {
     node->is_stopping = true;
+    node->stop_by_ns = node->sim->now_ns + DRAIN_MAX_NS;
     node_drain(node->node);
     sim_node_wake(node);
 }
