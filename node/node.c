@@ -225,7 +225,7 @@ int node_create(const struct node_options *options, struct node **out, char *err
     node->self = options->self;
     node->now_ns = clock_monotonic_ns(options->clock);
     node->leader = RAFT_NO_MEMBER;
-    node->leader_commit = UINT64_MAX;
+    node->heard_leader = RAFT_NO_MEMBER;
     node->leaderless_since_ns = node->now_ns;
     node->expire_at_ns = UINT64_MAX;
     /* A leader may still answer what an earlier process of this node forwarded: no id of ours may
@@ -426,8 +426,10 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
                  LOG_U64("kind", message->kind));
         return;
     }
-    if (message->kind == RAFT_APPEND_REQUEST && from == node->leader) {
-        node->leader_commit = message->append_request.commit;
+    if (message->kind == RAFT_APPEND_REQUEST && message->term >= node->heard_term) {
+        node->heard_leader = from;
+        node->heard_term = message->term;
+        node->heard_commit = message->append_request.commit;
     }
 }
 
@@ -544,7 +546,6 @@ static void follow_leader(struct node *node)
     raft_member before = node->leader;
     node->leader = status.leader;
     node->leader_term = status.term;
-    node->leader_commit = UINT64_MAX;
     node->is_majority_full = false;
     node->is_changed = true;
     node_leader_changed(node);
@@ -575,8 +576,10 @@ static bool is_caught_up(const struct node *node, const struct raft_status *stat
         return status->is_ready &&
                node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= status->commit_index;
     }
-    return node->leader_commit != UINT64_MAX &&
-           node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= node->leader_commit;
+    /* The leader's first word, by which it became known, counts. */
+    return node->heard_leader != RAFT_NO_MEMBER && node->heard_leader == status->leader &&
+           node->heard_term == status->term &&
+           node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= node->heard_commit;
 }
 
 static void publish_status(struct node *node)

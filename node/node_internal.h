@@ -142,7 +142,9 @@ struct node {
     uint64_t raft_deadline_ns;
     raft_index commit_index;
     raft_index applied_index;
-    raft_index leader_commit; /* as the leader said last; UINT64_MAX: not heard yet */
+    raft_member heard_leader; /* whose AppendEntries came last, in which term, */
+    raft_term heard_term;
+    raft_index heard_commit; /* and what was committed by it */
     raft_member leader;
     raft_term leader_term;
     uint64_t durable_seq;

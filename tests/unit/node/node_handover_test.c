@@ -54,6 +54,38 @@ static void test_what_may_be_forwarded_is_forwarded_to_the_next_leader(void **st
     net_destroy(net);
 }
 
+/* Probes would take it out of service otherwise, at each hand-over. */
+static void test_who_knows_the_next_leader_is_ready(void **state)
+{
+    struct net *net = net_create();
+    for (int round = 0; round < 10; round++) {
+        int old = net_await_leader(net);
+        int next = (old + 1) % NET_MEMBERS;
+        int third = (old + 2) % NET_MEMBERS;
+        net_run(net, 100 * NS_PER_MS);
+        struct net_call transfer = {0};
+        transfer.request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
+                                                 .deadline_ns = UINT64_MAX,
+                                                 .transfer_target = next,
+                                                 .done = net_done};
+        assert_int_equal(node_submit(net->nodes[old].node, &transfer.request), 0);
+        bool is_known = false;
+        for (int i = 0; i < 100; i++) {
+            for (int turn = 0; turn < 2 * NET_MEMBERS; turn++) {
+                net_turn(net, turn % NET_MEMBERS);
+                struct node_status status = net_status(net, third);
+                is_known = is_known || status.raft.leader == next;
+                assert_true(status.is_ready || status.raft.leader == RAFT_NO_MEMBER);
+            }
+            net->now_ns += NS_PER_MS / 10;
+        }
+        assert_true(is_known);
+        net_run(net, 50 * NS_PER_MS);
+        assert_true(transfer.is_done);
+    }
+    net_destroy(net);
+}
+
 /* Nobody takes over: it is said after a moment that nobody leads. */
 static void test_where_nobody_takes_over_nobody_is_named(void **state)
 {
@@ -87,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_has_handed_over_names_the_next_leader),
         cmocka_unit_test(test_what_may_be_forwarded_is_forwarded_to_the_next_leader),
+        cmocka_unit_test(test_who_knows_the_next_leader_is_ready),
         cmocka_unit_test(test_where_nobody_takes_over_nobody_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
