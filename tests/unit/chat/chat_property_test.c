@@ -1,6 +1,7 @@
 /* The same log gives the same results, the same hash and the same answers to every query, wherever
  * batches, flushes and crashes fall, and whichever store is behind. */
 #include "chat_fixture.h"
+#include "lib/scratch.h"
 
 #include "base/random.h"
 #include "chat/store_lmdb.h"
@@ -324,8 +325,8 @@ static void test_lmdb_gives_the_same_as_memory(void **state)
         random_seed(&random, 1000 + seed);
         make_log(&random, &script);
         run_straight(&random, &script);
-        char dir[] = "/tmp/raftogram-chat-XXXXXX";
-        assert_non_null(mkdtemp(dir));
+        char dir[64];
+        scratch_make_dir(dir, sizeof dir, "chat-property");
         struct store_lmdb_options options = {.dir = dir, .map_bytes_max = 64u << 20};
         struct store *store = NULL;
         char error[256];

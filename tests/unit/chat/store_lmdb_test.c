@@ -4,6 +4,7 @@
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "lib/scratch.h"
 #include "lib/store_batches.h"
 #include "lib/store_digest.h"
 #include "lib/store_memory.h"
@@ -43,8 +44,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    snprintf(fixture->dir, sizeof fixture->dir, "/tmp/store-lmdb-XXXXXX");
-    assert_non_null(mkdtemp(fixture->dir));
+    scratch_make_dir(fixture->dir, sizeof fixture->dir, "store-lmdb");
     snprintf(fixture->file, sizeof fixture->file, "%s/data.mdb", fixture->dir);
     snprintf(fixture->mark, sizeof fixture->mark, "%s/%s", fixture->dir, STORE_SUSPECT_FILE);
     fixture->batches = malloc(sizeof *fixture->batches);

@@ -3,6 +3,7 @@
 #include "chat/store_lmdb_internal.h"
 
 #include "base/errors.h"
+#include "lib/scratch.h"
 #include "lib/store_batches.h"
 #include "lib/store_memory.h"
 
@@ -38,8 +39,7 @@ static struct store *open_store(const char *dir)
 
 static void pair_open(struct pair *pair)
 {
-    snprintf(pair->dir, sizeof pair->dir, "/tmp/store-model-XXXXXX");
-    assert_non_null(mkdtemp(pair->dir));
+    scratch_make_dir(pair->dir, sizeof pair->dir, "store-model");
     pair->lmdb = open_store(pair->dir);
     assert_int_equal(store_memory_create(&pair->memory), 0);
 }

@@ -1,0 +1,39 @@
+/* Where unit tests that need real files put them: in memory where there is room, since what they
+ * test is not the disk, and a busy one makes each fsync take long. */
+#ifndef RAFTOGRAM_TESTS_SCRATCH_H
+#define RAFTOGRAM_TESTS_SCRATCH_H
+
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define SCRATCH_FREE_BYTES (512u << 20)
+
+static inline const char *scratch_root(void)
+{
+    struct statvfs stat;
+    bool has_room = statvfs("/dev/shm", &stat) == 0 &&
+                    (uint64_t)stat.f_bavail * stat.f_frsize >= SCRATCH_FREE_BYTES &&
+                    access("/dev/shm", W_OK | X_OK) == 0;
+    return has_room ? "/dev/shm" : "/tmp";
+}
+
+/* Makes a directory whose name begins so; the test removes it. */
+static inline void scratch_make_dir(char *out, size_t size, const char *name)
+{
+    int length = snprintf(out, size, "%s/%s-XXXXXX", scratch_root(), name);
+    assert_true(length > 0);
+    assert_true((size_t)length < size);
+    assert_non_null(mkdtemp(out));
+}
+
+#endif
