@@ -129,20 +129,39 @@ export class Follower {
   }
 }
 
-// Sends `count` messages of `bytes` bytes as fast as a window of calls allows.
+// Sends `count` messages of `bytes` bytes as fast as a window of calls allows. It follows the leader:
+// on a busy machine so much work may cost it its place.
 export async function fill(cluster, { channelId, count, bytes = 200, window = 128, from = 0 }) {
-  const leader = await cluster.leader();
-  const client = new Client(leader.grpc);
-  if (from === 0) await client.createChannel({ channelId });
+  const clients = [];
+  let moving = null;
+  const move = async () => {
+    clients.push(new Client((await cluster.leader()).grpc));
+    moving = null;
+  };
+  const { FAILED_PRECONDITION, UNAVAILABLE, ABORTED } = grpc.status;
+  const attempt = async (call) => {
+    for (;;) {
+      const client = clients.at(-1);
+      try {
+        return await call(client);
+      } catch (error) {
+        if (![FAILED_PRECONDITION, UNAVAILABLE, ABORTED].includes(error.code)) throw error;
+        if (client === clients.at(-1)) moving ??= move();
+        await moving;
+      }
+    }
+  };
+  await move();
+  if (from === 0) await attempt((client) => client.createChannel({ channelId }));
   const payload = Buffer.alloc(bytes, 'x');
   let next = from;
   const worker = async () => {
     while (next < from + count) {
       const clientMessageId = `${channelId}-${next}`;
       next += 1;
-      await client.send({ channelId, authorId: 'fill', payload, clientMessageId }, { deadline: 30000 });
+      await attempt((client) => client.send({ channelId, authorId: 'fill', payload, clientMessageId }, { deadline: 30000 }));
     }
   };
   await Promise.all(Array.from({ length: window }, worker));
-  client.close();
+  clients.forEach((client) => client.close());
 }
