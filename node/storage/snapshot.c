@@ -166,9 +166,6 @@ int snapshot_read_chunk(const struct snapshot_manifest *manifest, struct fs *fs,
 
 /* ---- directories ---- */
 
-/* What is written is made durable bit by bit: all at once would hold up the log on the same disk. */
-#define SYNC_CHUNKS 16
-
 struct names {
     size_t count;
     char names[FILES_MAX][NAME_MAX + 1];
@@ -295,6 +292,10 @@ int snapshot_incoming_open(struct snapshot_incoming *incoming, struct fs *fs, co
     }
     return rc;
 }
+
+/* What is written is made durable bit by bit: all at once would hold up the log on the same disk.
+ */
+#define SYNC_CHUNKS 16
 
 int snapshot_incoming_write(struct snapshot_incoming *incoming, uint32_t chunk, struct bytes data)
 {

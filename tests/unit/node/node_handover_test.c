@@ -6,12 +6,8 @@ enum { CALLS_MAX = 100 };
 /* One more call each millisecond, while another member is made the leader; returns how many. */
 static int call_over_a_change(struct net *net, int old, struct net_call *calls, bool may_forward)
 {
-    struct net_call transfer = {0};
-    transfer.request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
-                                             .deadline_ns = UINT64_MAX,
-                                             .transfer_target = (old + 1) % NET_MEMBERS,
-                                             .done = net_done};
-    assert_int_equal(node_submit(net->nodes[old].node, &transfer.request), 0);
+    struct net_call transfer;
+    net_ask_to_hand_over(net, old, (old + 1) % NET_MEMBERS, &transfer);
     int count = 0;
     while (count < CALLS_MAX && !transfer.is_done) {
         net_call(net, old, &calls[count], "x");
@@ -63,12 +59,8 @@ static void test_who_knows_the_next_leader_is_ready(void **state)
         int next = (old + 1) % NET_MEMBERS;
         int third = (old + 2) % NET_MEMBERS;
         net_run(net, 100 * NS_PER_MS);
-        struct net_call transfer = {0};
-        transfer.request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
-                                                 .deadline_ns = UINT64_MAX,
-                                                 .transfer_target = next,
-                                                 .done = net_done};
-        assert_int_equal(node_submit(net->nodes[old].node, &transfer.request), 0);
+        struct net_call transfer;
+        net_ask_to_hand_over(net, old, next, &transfer);
         bool is_known = false;
         for (int i = 0; i < 100; i++) {
             for (int turn = 0; turn < 2 * NET_MEMBERS; turn++) {

@@ -473,15 +473,23 @@ static inline void net_finish_call(struct net_call *call)
     buf_finish(&call->command);
 }
 
-/* Asks `from` to hand over; how that ended is the outcome. */
+/* Asks `from` to hand over; `transfer` is done when that has ended. */
+static inline void net_ask_to_hand_over(struct net *net, int from, int to,
+                                        struct net_call *transfer)
+{
+    *transfer = (struct net_call){0};
+    transfer->request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
+                                              .deadline_ns = UINT64_MAX,
+                                              .transfer_target = to,
+                                              .done = net_done};
+    assert_int_equal(node_submit(net->nodes[from].node, &transfer->request), 0);
+}
+
+/* Hands over; how that ended is the outcome. */
 static inline enum node_outcome net_hand_over(struct net *net, int from, int to)
 {
-    struct net_call transfer = {0};
-    transfer.request = (struct node_request){.kind = NODE_REQUEST_TRANSFER,
-                                             .deadline_ns = UINT64_MAX,
-                                             .transfer_target = to,
-                                             .done = net_done};
-    assert_int_equal(node_submit(net->nodes[from].node, &transfer.request), 0);
+    struct net_call transfer;
+    net_ask_to_hand_over(net, from, to, &transfer);
     for (int i = 0; i < 20000 && !transfer.is_done; i++) {
         net_run(net, NS_PER_MS);
     }
