@@ -223,7 +223,10 @@ def snapshot(bench, cluster, megabytes):
         await_condition("the wiped node to be ready", lambda: cluster.is_ready(wiped), 300)
         seconds = time.monotonic() - begin
     written = bench.finish(writes, WRITE_SECONDS + 20)
-    return {"system": cluster.name, "work": "snapshot", "storeBytes": store.stat().st_blocks * 512,
+    # With little data the leader's log may have it all, and needs no snapshot.
+    log = (cluster.folder / f"node{wiped + 1}.log").read_text(errors="replace")
+    way = "snapshot" if "a snapshot is installed" in log else "log"
+    return {"system": cluster.name, "work": "snapshot", "way": way, "storeBytes": store.stat().st_blocks * 512,
             "seconds": seconds, "diskSeconds": disk, "memoryBefore": before,
             "leaderPeak": memory.peaks[leader], "wipedPeak": memory.peaks[wiped],
             "outcomes": written["outcomes"], "latencyUs": written["latencyUs"]}

@@ -138,7 +138,7 @@ def fill_rows(runs):
 def snapshot_rows(runs):
     def megabytes(node):
         return f"{node['Anonymous'] / 1e6:.0f} / {node['Rss'] / 1e6:.0f}"
-    return [[run["system"], f"{run['storeBytes'] / 1e6:,.0f}", f"{run['seconds']:.1f}",
+    return [[run["system"], run["way"], f"{run['storeBytes'] / 1e6:,.0f}", f"{run['seconds']:.1f}",
              f"{run['storeBytes'] / 1e6 / run['seconds']:.0f}", f"{run['diskSeconds']:.1f}",
              megabytes(run["memoryBefore"]), megabytes(run["leaderPeak"]),
              megabytes(run["wipedPeak"]),
@@ -174,7 +174,7 @@ def print_all(document):
                 ["system", "messages", "anonymous idle", "after", "RSS idle", "after", "disk",
                  "of it store"], fill_rows(of.get(("fill",), [])))
     print_table("Snapshot to a node with an empty disk, beside 200 writes/s; memory anonymous / RSS, MB",
-                ["system", "store MB", "ready after s", "MB/s", "plain copy and fsync s",
+                ["system", "sent as", "store MB", "ready after s", "MB/s", "plain copy and fsync s",
                  "leader before", "leader at most", "new node at most", "write p50 / p99 ms", "writes"],
                 snapshot_rows(of.get(("snapshot",), [])))
     for failure in document["failures"]:
