@@ -38,7 +38,7 @@ ONLY_HEADER = {
 }
 
 # The files of the program itself, which know everyone: they are room "main".
-PROGRAM = {"main", "daemon", "boot"}
+PROGRAM = re.compile(r"(main|boot|daemon(_\w+)?)\.[ch]$")
 
 # Foreign header (a prefix) -> the only rooms that know the library.
 FOREIGN = {
@@ -90,7 +90,7 @@ def room_of(path):
     if len(parts) > 2:
         return parts[1]
     name = path.name
-    if path.stem in PROGRAM:
+    if PROGRAM.match(name):
         return "main"
     if name == "frontend.h":
         return "frontend_interface"
