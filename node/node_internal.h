@@ -1,4 +1,5 @@
-/* Inside the driver: what node.c, node_requests.c, node_effects.c and node_config.c share. */
+/* Inside the driver: struct node, and what node.c and its parts node_*.c share. All of it belongs
+ * to the node's thread, unless it says otherwise. */
 #ifndef RAFTOGRAM_NODE_INTERNAL_H
 #define RAFTOGRAM_NODE_INTERNAL_H
 
@@ -55,15 +56,6 @@ struct read_group {
     struct list requests;
     uint64_t id;
     raft_index index;
-};
-
-/* A forwarded command, at the leader. */
-struct forwarded {
-    struct node_request request;
-    struct node *node;
-    raft_member from;
-    uint64_t id;
-    uint8_t command[];
 };
 
 /* The stream that a peer has dialled to us: its answers come on it. */
@@ -253,17 +245,14 @@ void node_push_requests(struct node *node);
 /* When what waits may go at the earliest, as far as only time is missing: 0 is now, UINT64_MAX when
  * it is not a matter of time. */
 uint64_t node_push_ns(const struct node *node);
+/* Puts a request that is in no list among those that wait for a leader, in the order in which they
+ * came: one that comes back goes before those that came later. */
+void node_wait_for_leader(struct node *node, struct node_request *request);
+/* A request in one of the lists ends then at the latest: node_expire() must look. */
+void node_note_expiry(struct node *node, uint64_t expires_ns);
 /* The entry at `index` with `term` was applied with this result. */
 void node_entry_applied(struct node *node, raft_index index, raft_term term,
                         const struct command_result *result);
-void node_read_ready(struct node *node, const struct raft_ready_read *ready);
-/* Moves reads whose index is applied to `finished`. */
-void node_release_reads(struct node *node);
-/* A stream from or to the peer ended: what was forwarded to it will not be answered. `unsent` (may
- * be NULL) never left. */
-void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent);
-void node_forward_request(struct node *node, raft_member from, const struct peer_message *message);
-void node_forward_response(struct node *node, const struct peer_message *message);
 void node_leader_changed(struct node *node);
 void node_expire(struct node *node);
 void node_settle_transfers(struct node *node);
@@ -274,6 +263,27 @@ void node_complete(struct node *node);
 void node_drop_pending(struct node *node, raft_index index, raft_term term);
 void node_finish_request(struct node *node, struct node_request *request,
                          enum node_outcome outcome);
+/* All of a list. */
+void node_finish_requests(struct node *node, struct list *requests, enum node_outcome outcome);
+
+/* node_forward.c */
+
+/* Forwards what waits, in order: a command never overtakes an earlier one of the same connection.
+ */
+void node_forward_waiting(struct node *node);
+/* A stream from or to the peer ended: what was forwarded to it will not be answered. `unsent` (may
+ * be NULL) never left. */
+void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent);
+void node_forward_request(struct node *node, raft_member from, const struct peer_message *message);
+void node_forward_response(struct node *node, const struct peer_message *message);
+
+/* node_reads.c */
+
+/* Asks for one read index for all of `reads_new`. */
+void node_ask_read_index(struct node *node);
+void node_read_ready(struct node *node, const struct raft_ready_read *ready);
+/* Moves reads whose index is applied to `finished`. */
+void node_release_reads(struct node *node);
 
 /* node_room.c */
 

@@ -1,12 +1,7 @@
-/* Requests: proposing, forwarding, read barriers, transfers, deadlines. Each request is in exactly
- * one list of struct node until node_finish_request() moves it to `finished`. */
+/* Requests: admission, proposing, transfers, deadlines, ends. Each request is in exactly one list
+ * of struct node until node_finish_request() moves it to `finished`. */
 #include "base/check.h"
-#include "base/errors.h"
-#include "base/log.h"
 #include "node_internal.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 /* ---- ends ---- */
 
@@ -64,7 +59,7 @@ void node_complete(struct node *node)
     }
 }
 
-static void finish_all(struct node *node, struct list *requests, enum node_outcome outcome)
+void node_finish_requests(struct node *node, struct list *requests, enum node_outcome outcome)
 {
     while (!list_is_empty(requests)) {
         node_finish_request(node, LIST_ENTRY(requests->next, struct node_request, link), outcome);
@@ -78,7 +73,7 @@ static bool is_leader(const struct node *node)
     return raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
 }
 
-static void note_expiry(struct node *node, uint64_t expires_ns)
+void node_note_expiry(struct node *node, uint64_t expires_ns)
 {
     if (expires_ns < node->expire_at_ns) {
         node->expire_at_ns = expires_ns;
@@ -104,11 +99,10 @@ static uint64_t wait_until(const struct node *node, const struct node_request *r
     return limit < deadline ? limit : deadline;
 }
 
-/* In the order in which they came: one that comes back goes before those that came later. */
-static void wait_for_leader(struct node *node, struct node_request *request)
+void node_wait_for_leader(struct node *node, struct node_request *request)
 {
     request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
-    note_expiry(node, request->expires_ns);
+    node_note_expiry(node, request->expires_ns);
     struct list *position = node->waiting.prev;
     while (position != &node->waiting &&
            LIST_ENTRY(position, struct node_request, link)->order > request->order) {
@@ -133,7 +127,7 @@ static void admit_command(struct node *node, struct node_request *request)
         node_finish_request(node, request, NODE_DRAINING);
         return;
     }
-    wait_for_leader(node, request);
+    node_wait_for_leader(node, request);
 }
 
 static void admit_read(struct node *node, struct node_request *request)
@@ -144,7 +138,7 @@ static void admit_read(struct node *node, struct node_request *request)
     }
     request->expires_ns =
         wait_until(node, request, NODE_READ_WAIT_TIMEOUTS * node->options.election_timeout_ns);
-    note_expiry(node, request->expires_ns);
+    node_note_expiry(node, request->expires_ns);
     list_push_back(&node->reads_new, &request->link);
 }
 
@@ -171,7 +165,7 @@ static void admit_transfer(struct node *node, struct node_request *request)
         return;
     }
     request->expires_ns = before_deadline(request, node->now_ns);
-    note_expiry(node, request->expires_ns);
+    node_note_expiry(node, request->expires_ns);
     bool is_first = list_is_empty(&node->transfers);
     list_push_back(&node->transfers, &request->link);
     if (is_first) {
@@ -261,7 +255,7 @@ static void propose_batch(struct node *node)
         request->index = first++;
         request->term = term;
         request->expires_ns = request->deadline_ns;
-        note_expiry(node, request->expires_ns);
+        node_note_expiry(node, request->expires_ns);
         add_pending(node, request);
     }
 }
@@ -269,13 +263,13 @@ static void propose_batch(struct node *node)
 static void propose(struct node *node)
 {
     if (chat_is_full(node->chat)) {
-        finish_all(node, &node->waiting,
-                   atomic_load(&node->is_store_full) ? NODE_DISK_FULL : NODE_OVERLOADED);
+        node_finish_requests(node, &node->waiting,
+                             atomic_load(&node->is_store_full) ? NODE_DISK_FULL : NODE_OVERLOADED);
         return;
     }
     const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
     if (!node_has_room_for_batch(node, first->command_size) || !node_has_majority_room(node)) {
-        finish_all(node, &node->waiting, NODE_DISK_FULL);
+        node_finish_requests(node, &node->waiting, NODE_DISK_FULL);
         return;
     }
     if (raft_can_propose(node->raft) ==
@@ -344,268 +338,6 @@ void node_drop_pending(struct node *node, raft_index index, raft_term term)
     readmit_overwritten(node, term);
 }
 
-/* ---- forwarding ---- */
-
-static bool forward(struct node *node, struct node_request *request)
-{
-    uint64_t left_ms =
-        request->deadline_ns > node->now_ns ? (request->deadline_ns - node->now_ns) / NS_PER_MS : 0;
-    struct peer_message message = {
-        .kind = PEER_MESSAGE_FORWARD_REQUEST,
-        .forward_request = {.id = node->next_forward_id,
-                            .command = {request->command, request->command_size},
-                            .timeout_ms = (uint32_t)left_ms},
-    };
-    int rc = node->transport->ops->send(node->transport, node->leader, &message);
-    if (rc == ERR_FULL) {
-        node_finish_request(node, request, NODE_OVERLOADED);
-        return true;
-    }
-    if (rc != 0) {
-        return false;
-    }
-    request->forward_id = node->next_forward_id++;
-    request->forward_peer = node->leader;
-    request->expires_ns = request->deadline_ns;
-    note_expiry(node, request->expires_ns);
-    node->forwards_total++;
-    list_remove(&request->link);
-    list_push_back(&node->forwarded, &request->link);
-    return true;
-}
-
-/* In order: a command never overtakes an earlier one of the same connection. */
-static void forward_waiting(struct node *node)
-{
-    while (!list_is_empty(&node->waiting)) {
-        struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
-        if (!request->may_forward) {
-            node_finish_request(node, request, NODE_NOT_LEADER);
-        } else if (!forward(node, request)) {
-            node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
-            return;
-        }
-    }
-}
-
-static void refuse_waiting(struct node *node)
-{
-    struct list *link = node->waiting.next;
-    while (link != &node->waiting) {
-        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        link = link->next;
-        if (!request->may_forward) {
-            node_finish_request(node, request, NODE_NOT_LEADER);
-        }
-    }
-}
-
-static void requeue(struct node *node, struct node_request *request)
-{
-    list_remove(&request->link);
-    wait_for_leader(node, request);
-}
-
-void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent)
-{
-    struct list *link = node->forwarded.next;
-    while (link != &node->forwarded) {
-        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        link = link->next;
-        if (request->forward_peer != peer) {
-            continue;
-        }
-        if (unsent != NULL && request->forward_id - unsent->first < unsent->count) {
-            requeue(node, request); /* it never left */
-        } else if (request->may_repeat) {
-            request->is_unsure = true;
-            requeue(node, request);
-        } else {
-            node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
-        }
-    }
-}
-
-static void forwarded_done(struct node_request *request)
-{
-    struct forwarded *forwarded = (struct forwarded *)(void *)request;
-    struct node *node = forwarded->node;
-    struct buf *out = &node->encode_scratch;
-    buf_reset(out);
-    if (request->outcome == NODE_OK) {
-        command_result_encode(&request->result, out);
-    }
-    struct peer_message message = {
-        .kind = PEER_MESSAGE_FORWARD_RESPONSE,
-        .forward_response = {.id = forwarded->id,
-                             .code =
-                                 buf_failed(out) ? NODE_COMMIT_UNKNOWN : (int32_t)request->outcome,
-                             .result = buf_bytes(out)},
-    };
-    /* If it cannot go, the other side hears of the lost stream. */
-    (void)node->transport->ops->send(node->transport, forwarded->from, &message);
-    free(forwarded);
-}
-
-void node_forward_request(struct node *node, raft_member from, const struct peer_message *message)
-{
-    struct bytes command = message->forward_request.command;
-    struct command decoded;
-    int32_t refusal = NODE_OVERLOADED;
-    struct forwarded *forwarded = NULL;
-    if (command_decode(command, &decoded) == 0 &&
-        atomic_load(&node->requests_live) < node->options.requests_max) {
-        forwarded = calloc(1, sizeof(*forwarded) + command.size);
-    }
-    if (forwarded == NULL) {
-        struct peer_message answer = {
-            .kind = PEER_MESSAGE_FORWARD_RESPONSE,
-            .forward_response = {.id = message->forward_request.id, .code = refusal},
-        };
-        (void)node->transport->ops->send(node->transport, from, &answer);
-        return;
-    }
-    memcpy(forwarded->command, command.data, command.size);
-    forwarded->node = node;
-    forwarded->from = from;
-    forwarded->id = message->forward_request.id;
-    forwarded->request = (struct node_request){
-        .kind = NODE_REQUEST_COMMAND,
-        .deadline_ns = node->now_ns + message->forward_request.timeout_ms * NS_PER_MS,
-        .command = forwarded->command,
-        .command_size = (uint32_t)command.size,
-        .done = forwarded_done,
-    };
-    atomic_fetch_add(&node->requests_live, 1);
-    node_admit(node, &forwarded->request);
-}
-
-static struct node_request *find_forwarded(struct node *node, uint64_t id)
-{
-    LIST_FOR_EACH (link, &node->forwarded) {
-        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        if (request->forward_id == id) {
-            return request;
-        }
-    }
-    return NULL;
-}
-
-void node_forward_response(struct node *node, const struct peer_message *message)
-{
-    struct node_request *request = find_forwarded(node, message->forward_response.id);
-    if (request == NULL) {
-        return; /* it expired, or its stream was lost */
-    }
-    enum node_outcome outcome = (enum node_outcome)message->forward_response.code;
-    switch (outcome) {
-    case NODE_OK:
-        buf_append(&request->result_text, message->forward_response.result.data,
-                   message->forward_response.result.size);
-        if (buf_failed(&request->result_text) ||
-            command_result_decode(buf_bytes(&request->result_text), &request->result) != 0) {
-            outcome = NODE_COMMIT_UNKNOWN;
-        }
-        node_finish_request(node, request, outcome);
-        return;
-    case NODE_NOT_LEADER:
-    case NODE_DRAINING:
-    case NODE_NO_QUORUM:
-        /* Certainly not proposed there: wait for the next leader. */
-        node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
-        requeue(node, request);
-        return;
-    case NODE_OVERLOADED:
-    case NODE_DISK_FULL:
-    case NODE_DEADLINE:
-        node_finish_request(node, request, outcome);
-        return;
-    default:
-        node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
-        return;
-    }
-}
-
-/* ---- reads ---- */
-
-static void ask_read_index(struct node *node)
-{
-    struct read_group *group = calloc(1, sizeof(*group));
-    if (group == NULL) {
-        finish_all(node, &node->reads_new, NODE_OVERLOADED);
-        return;
-    }
-    list_init(&group->requests);
-    list_splice_back(&group->requests, &node->reads_new);
-    group->id = ++node->next_read_id;
-    list_push_back(&node->reads_asked, &group->link);
-    struct raft_event event = {.kind = RAFT_EVENT_READ, .read = {.id = group->id}};
-    if (node_step(node, &event) != 0) {
-        /* The core has too many: again next turn. */
-        list_splice_back(&node->reads_new, &group->requests);
-        list_remove(&group->link);
-        free(group);
-        node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
-    }
-}
-
-static void read_refused(struct node *node, struct read_group *group)
-{
-    struct list *link = group->requests.next;
-    while (link != &group->requests) {
-        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        link = link->next;
-        if (request->is_leader_only) {
-            node_finish_request(node, request, NODE_NO_QUORUM);
-        }
-    }
-    list_splice_back(&node->reads_new, &group->requests);
-    node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
-}
-
-void node_read_ready(struct node *node, const struct raft_ready_read *ready)
-{
-    struct read_group *group = NULL;
-    LIST_FOR_EACH (link, &node->reads_asked) {
-        struct read_group *candidate = LIST_ENTRY(link, struct read_group, link);
-        if (candidate->id == ready->id) {
-            group = candidate;
-            break;
-        }
-    }
-    CHECK(group != NULL);
-    list_remove(&group->link);
-    if (!ready->confirmed) {
-        read_refused(node, group);
-        free(group);
-        return;
-    }
-    group->index = ready->index;
-    LIST_FOR_EACH (link, &group->requests) {
-        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        request->was_confirmed = true;
-        request->expires_ns = request->deadline_ns;
-        note_expiry(node, request->expires_ns);
-    }
-    list_push_back(&node->reads_indexed, &group->link);
-}
-
-void node_release_reads(struct node *node)
-{
-    struct list *link = node->reads_indexed.next;
-    while (link != &node->reads_indexed) {
-        struct read_group *group = LIST_ENTRY(link, struct read_group, link);
-        link = link->next;
-        if (group->index <= node->applied_index) {
-            finish_all(node, &group->requests, NODE_OK);
-        }
-        if (list_is_empty(&group->requests)) {
-            list_remove(&group->link);
-            free(group);
-        }
-    }
-}
-
 /* ---- every turn ---- */
 
 /* Earlier commands may have to go again: they were proposed here in an earlier term, or forwarded
@@ -649,6 +381,18 @@ uint64_t node_push_ns(const struct node *node)
     return held_ns > node->forward_retry_ns ? held_ns : node->forward_retry_ns;
 }
 
+static void refuse_waiting(struct node *node)
+{
+    struct list *link = node->waiting.next;
+    while (link != &node->waiting) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (!request->may_forward) {
+            node_finish_request(node, request, NODE_NOT_LEADER);
+        }
+    }
+}
+
 static void push_commands(struct node *node)
 {
     enum raft_propose_answer answer = raft_can_propose(node->raft);
@@ -656,7 +400,7 @@ static void push_commands(struct node *node)
     if (answer == RAFT_PROPOSE_NOW && is_due) {
         propose(node);
     } else if (answer == RAFT_PROPOSE_NOT_LEADER && is_due) {
-        forward_waiting(node);
+        node_forward_waiting(node);
     } else if (answer == RAFT_PROPOSE_NOT_LEADER && !is_name_due(node)) {
         refuse_waiting(node);
     }
@@ -669,7 +413,7 @@ void node_push_requests(struct node *node)
     }
     if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER &&
         node->now_ns >= node->read_retry_ns) {
-        ask_read_index(node);
+        node_ask_read_index(node);
     }
 }
 
@@ -687,9 +431,9 @@ void node_settle_transfers(struct node *node)
     }
     bool leads = is_leader(node);
     if (!leads && node->leader != RAFT_NO_MEMBER) {
-        finish_all(node, &node->transfers, NODE_OK);
+        node_finish_requests(node, &node->transfers, NODE_OK);
     } else if (leads && node->is_transfer_over) {
-        finish_all(node, &node->transfers, NODE_BAD_TARGET);
+        node_finish_requests(node, &node->transfers, NODE_BAD_TARGET);
     }
 }
 
@@ -702,7 +446,7 @@ static void expire_list(struct node *node, struct list *requests, enum node_outc
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->next;
         if (request->expires_ns > node->now_ns) {
-            note_expiry(node, request->expires_ns);
+            node_note_expiry(node, request->expires_ns);
             continue;
         }
         enum node_outcome end = outcome;
@@ -750,15 +494,16 @@ static void close_inbox(struct node *node)
 void node_fail_all(struct node *node)
 {
     close_inbox(node);
-    finish_all(node, &node->waiting, NODE_DRAINING);
-    finish_all(node, &node->pending, NODE_COMMIT_UNKNOWN);
-    finish_all(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
-    finish_all(node, &node->reads_new, NODE_DRAINING);
-    finish_all(node, &node->transfers, NODE_COMMIT_UNKNOWN);
+    node_finish_requests(node, &node->waiting, NODE_DRAINING);
+    node_finish_requests(node, &node->pending, NODE_COMMIT_UNKNOWN);
+    node_finish_requests(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
+    node_finish_requests(node, &node->reads_new, NODE_DRAINING);
+    node_finish_requests(node, &node->transfers, NODE_COMMIT_UNKNOWN);
     struct list *lists[] = {&node->reads_asked, &node->reads_indexed};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         LIST_FOR_EACH (link, lists[i]) {
-            finish_all(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_DRAINING);
+            node_finish_requests(node, &LIST_ENTRY(link, struct read_group, link)->requests,
+                                 NODE_DRAINING);
         }
     }
     complete_all(node);
