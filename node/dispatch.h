@@ -212,7 +212,7 @@ struct dispatch_node_status {
     size_t member_count;
     struct dispatch_member members[DISPATCH_MEMBERS_MAX];
 };
-void dispatch_get_status(struct dispatch *dispatch, struct dispatch_node_status *out);
+void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_status *out);
 
 /* Told whenever role, leader, quorum or readiness changed. The callback runs on the node's thread
  * and must only signal. */

@@ -1,5 +1,4 @@
-/* Inside dispatch: shared by dispatch.c, dispatch_methods.c, dispatch_readers.c,
- * dispatch_subscribe.c and dispatch_status.c. */
+/* Inside dispatch: what dispatch.c and its parts dispatch_*.c share. */
 #ifndef RAFTOGRAM_DISPATCH_INTERNAL_H
 #define RAFTOGRAM_DISPATCH_INTERNAL_H
 
@@ -82,13 +81,16 @@ extern const struct method_handler method_handlers[DISPATCH_METHOD_COUNT];
 void count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code);
 /* Ends the call: frees the request message and the work, after done(). */
 void work_finish(struct work *work, const ProtobufCMessage *response);
+/* NULL or one line: why the id is no good. */
+const char *channel_id_fault(const char *id);
+
+/* statuses of calls */
+
 /* Sets the status of a request that did not end with NODE_OK. */
 void status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
                        struct dispatch_status *status);
 /* Sets the status of a failed query. */
 void status_of_error(int error, struct dispatch_status *status);
-/* NULL or one line: why the id is no good. */
-const char *channel_id_fault(const char *id);
 
 /* readers */
 int readers_start(struct dispatch *dispatch, size_t count);
@@ -101,6 +103,8 @@ void reader_post(struct reader *reader, struct reader_job *job);
 void subscription_serve(struct hub_subscription *hub_subscription);
 void subscription_sweep(struct reader *reader, uint64_t now_ns);
 void subscription_measure_lag(struct reader *reader);
+
+/* pages */
 
 /* The messages of a page as protobuf-c messages, in one allocation. NULL: no memory. */
 struct stored_messages {

@@ -473,7 +473,7 @@ static const char *member_state(const struct dispatch_node_status *node,
 static bool status_prepare(struct work *work)
 {
     struct dispatch_node_status node;
-    dispatch_get_status(work->dispatch, &node);
+    dispatch_get_node_status(work->dispatch, &node);
     Raftogram__V1__StatusResponse response = RAFTOGRAM__V1__STATUS_RESPONSE__INIT;
     Raftogram__V1__Member rows[DISPATCH_MEMBERS_MAX];
     Raftogram__V1__Member *list[DISPATCH_MEMBERS_MAX];
@@ -533,7 +533,7 @@ static void transfer_applied(struct work *work)
         return;
     }
     struct dispatch_node_status node;
-    dispatch_get_status(work->dispatch, &node);
+    dispatch_get_node_status(work->dispatch, &node);
     raft_member leader = work->request.leader;
     Raftogram__V1__TransferLeadershipResponse response =
         RAFTOGRAM__V1__TRANSFER_LEADERSHIP_RESPONSE__INIT;

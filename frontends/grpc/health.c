@@ -45,7 +45,7 @@ int health_status(const char *service, bool is_ready, bool is_closing)
 static int current_status(struct grpc_frontend *frontend, const char *service)
 {
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     return health_status(service, node.is_ready, atomic_load(&frontend->is_closing));
 }
 

@@ -361,7 +361,7 @@ void serve_metrics(struct http_frontend *frontend, const struct request *request
 {
     struct dispatch_node_status node;
     struct dispatch_metrics metrics;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     dispatch_get_metrics(frontend->dispatch, &metrics);
     struct buf *out = &answer->body;
     answer->content_type = "text/plain; version=0.0.4; charset=utf-8";

@@ -34,7 +34,7 @@ static void append_policy(struct http_frontend *frontend, const struct request *
 {
     char host[HOST_BYTES_MAX];
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     buf_append_text(out, "default-src 'none'; script-src 'self'; style-src 'self'; "
                          "img-src 'self' data:; font-src 'self'; manifest-src 'self'; "
                          "connect-src 'self'");

@@ -45,7 +45,7 @@ void serve_health(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer)
 {
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     struct buf *out = &answer->body;
     answer->content_type = "application/json";
     buf_append_text(out, "{\"status\":\"ok\"");
@@ -92,7 +92,7 @@ void serve_livez(struct http_frontend *frontend, const struct request *request,
                  struct answer *answer)
 {
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     /* That this thread answers is the check of itself. */
     const struct check checks[] = {
         {"http", true, ""},
@@ -105,7 +105,7 @@ void serve_readyz(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer)
 {
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     const struct check checks[] = {
         {"leader", node.has_leader, "no leader is known"},
         {"quorum", node.has_quorum, "a majority of the nodes is out of reach"},
@@ -253,7 +253,7 @@ void serve_status(struct http_frontend *frontend, const struct request *request,
 {
     struct dispatch_node_status node;
     struct dispatch_metrics metrics;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     dispatch_get_metrics(frontend->dispatch, &metrics);
     struct buf *out = &answer->body;
     answer->content_type = "application/json";

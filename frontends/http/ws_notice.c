@@ -22,7 +22,7 @@ void ws_append_hello(struct http_frontend *frontend, struct buf *out)
 {
     const struct frontend_options *options = &frontend->options;
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     jsonrpc_open_notification(out, "hello");
     buf_append_byte(out, '{');
     append_member(out, "nodeId", node.node_id);
@@ -47,7 +47,7 @@ void ws_append_hello(struct http_frontend *frontend, struct buf *out)
 void ws_append_leader(struct http_frontend *frontend, struct buf *out)
 {
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     jsonrpc_open_notification(out, "leader");
     buf_append_byte(out, '{');
     append_state(out, &node);
@@ -63,7 +63,7 @@ void ws_append_heartbeat(struct buf *out)
 void ws_announce(struct http_frontend *frontend)
 {
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     /* Roles and ids are static texts of dispatch's. */
     if (node.role == frontend->told_role && node.leader_id == frontend->told_leader_id &&
         node.has_quorum == frontend->told_quorum) {

@@ -41,7 +41,7 @@ static bool is_allowed(struct http_frontend *frontend, struct lws *wsi)
         return true;
     }
     struct dispatch_node_status node;
-    dispatch_get_status(frontend->dispatch, &node);
+    dispatch_get_node_status(frontend->dispatch, &node);
     for (size_t i = 0; i < node.member_count; i++) {
         if (origin_is_at(origin, node.members[i].http_addr)) {
             return true;

@@ -284,7 +284,7 @@ void dispatch_page_unref(struct message_page *page)
 
 /* ---- state ---- */
 
-void dispatch_get_status(struct dispatch *dispatch, struct dispatch_node_status *out)
+void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_status *out)
 {
     memset(out, 0, sizeof(*out));
     pthread_mutex_lock(&watch_lock);
