@@ -189,17 +189,17 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
 
 /* ---- unary calls ---- */
 
-void count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code)
+void dispatch_count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code)
 {
     CHECK(code >= 0);
     CHECK(code < DISPATCH_CODES);
     atomic_fetch_add_explicit(&dispatch->calls[id][code], 1, memory_order_relaxed);
 }
 
-void work_finish(struct work *work, const ProtobufCMessage *response)
+void dispatch_finish_work(struct work *work, const ProtobufCMessage *response)
 {
     struct dispatch_call *call = work->call;
-    count_call(work->dispatch, call->method->id, call->status.code);
+    dispatch_count_call(work->dispatch, call->method->id, call->status.code);
     ProtobufCMessage *request = call->request;
     CHECK((response == NULL) == (call->status.code != DISPATCH_OK));
     call->request = NULL;
@@ -214,13 +214,13 @@ static void run_read(struct reader_job *job, struct reader *reader)
 {
     (void)reader;
     struct work *work = LIST_ENTRY(job, struct work, job);
-    method_handlers[work->call->method->id].read(work);
+    dispatch_method_handlers[work->call->method->id].read(work);
 }
 
 static void request_done(struct node_request *request)
 {
     struct work *work = (struct work *)(void *)request;
-    const struct method_handler *handler = &method_handlers[work->call->method->id];
+    const struct method_handler *handler = &dispatch_method_handlers[work->call->method->id];
     if (handler->read != NULL && request->outcome == NODE_OK) {
         work->job.run = run_read;
         reader_post(reader_pick_idle(work->dispatch), &work->job);
@@ -237,7 +237,7 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
     if (work == NULL) {
         dispatch_status_set(&call->status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
                             "out of memory");
-        count_call(dispatch, call->method->id, call->status.code);
+        dispatch_count_call(dispatch, call->method->id, call->status.code);
         protobuf_c_message_free_unpacked(call->request, NULL);
         call->request = NULL;
         call->done(call);
@@ -248,13 +248,13 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
     work->request.deadline_ns = call->deadline_ns;
     work->request.may_forward = call->may_forward;
     work->request.done = request_done;
-    if (!method_handlers[call->method->id].prepare(work)) {
+    if (!dispatch_method_handlers[call->method->id].prepare(work)) {
         return;
     }
     if (node_submit(dispatch->node, &work->request) != 0) {
         dispatch_status_set(&call->status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
                             "too many calls are in flight: try again later");
-        work_finish(work, NULL);
+        dispatch_finish_work(work, NULL);
     }
 }
 

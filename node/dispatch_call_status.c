@@ -100,8 +100,8 @@ void dispatch_status_encode(const struct dispatch_status *status, struct buf *ou
     buf_finish(&texts[1]);
 }
 
-void status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
-                       struct dispatch_status *status)
+void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
+                                struct dispatch_status *status)
 {
     switch (request->outcome) {
     case NODE_OK:
@@ -141,7 +141,7 @@ void status_of_outcome(struct dispatch *dispatch, const struct node_request *req
                             "this node is shutting down: use another");
         break;
     case NODE_CORRUPT:
-        status_of_error(ERR_CORRUPT, status);
+        dispatch_status_of_error(ERR_CORRUPT, status);
         break;
     case NODE_BAD_TARGET:
         dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
@@ -150,7 +150,7 @@ void status_of_outcome(struct dispatch *dispatch, const struct node_request *req
     }
 }
 
-void status_of_error(int error, struct dispatch_status *status)
+void dispatch_status_of_error(int error, struct dispatch_status *status)
 {
     switch (error) {
     case ERR_NOT_FOUND:

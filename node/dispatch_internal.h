@@ -67,7 +67,7 @@ struct work {
 /* What a method does with a call. */
 struct method_handler {
     /* Frontend's thread: checks fields, fills in work->request. Returns true to submit it; false
-     * when call->status or the response says all (work_finish() was called). */
+     * when call->status or the response says all (dispatch_finish_work() was called). */
     bool (*prepare)(struct work *work);
     /* Node's thread, commands: the request is done. */
     void (*applied)(struct work *work);
@@ -75,22 +75,22 @@ struct method_handler {
     void (*read)(struct work *work);
 };
 
-extern const struct method_handler method_handlers[DISPATCH_METHOD_COUNT];
+extern const struct method_handler dispatch_method_handlers[DISPATCH_METHOD_COUNT];
 
 /* A call was answered with this status. */
-void count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code);
+void dispatch_count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code);
 /* Ends the call: frees the request message and the work, after done(). */
-void work_finish(struct work *work, const ProtobufCMessage *response);
+void dispatch_finish_work(struct work *work, const ProtobufCMessage *response);
 /* NULL or one line: why the id is no good. */
-const char *channel_id_fault(const char *id);
+const char *dispatch_channel_id_fault(const char *id);
 
 /* statuses of calls */
 
 /* Sets the status of a request that did not end with NODE_OK. */
-void status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
-                       struct dispatch_status *status);
+void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
+                                struct dispatch_status *status);
 /* Sets the status of a failed query. */
-void status_of_error(int error, struct dispatch_status *status);
+void dispatch_status_of_error(int error, struct dispatch_status *status);
 
 /* readers */
 int readers_start(struct dispatch *dispatch, size_t count);

@@ -17,11 +17,11 @@
 static bool refuse_field(struct work *work, const char *reason, const char *text)
 {
     dispatch_status_set(&work->call->status, DISPATCH_INVALID_ARGUMENT, reason, "%s", text);
-    work_finish(work, NULL);
+    dispatch_finish_work(work, NULL);
     return false;
 }
 
-const char *channel_id_fault(const char *id)
+const char *dispatch_channel_id_fault(const char *id)
 {
     if (id[0] == '\0') {
         return "channel_id is required";
@@ -65,8 +65,8 @@ static bool prepare_command(struct work *work, const struct command *command)
 {
     command_encode(command, &work->command);
     if (buf_failed(&work->command)) {
-        status_of_error(ERR_NOMEM, &work->call->status);
-        work_finish(work, NULL);
+        dispatch_status_of_error(ERR_NOMEM, &work->call->status);
+        dispatch_finish_work(work, NULL);
         return false;
     }
     work->request.kind = NODE_REQUEST_COMMAND;
@@ -77,14 +77,14 @@ static bool prepare_command(struct work *work, const struct command *command)
 
 static void finish_with_outcome(struct work *work)
 {
-    status_of_outcome(work->dispatch, &work->request, &work->call->status);
-    work_finish(work, NULL);
+    dispatch_status_of_outcome(work->dispatch, &work->request, &work->call->status);
+    dispatch_finish_work(work, NULL);
 }
 
 static void finish_with_error(struct work *work, int error)
 {
-    status_of_error(error, &work->call->status);
-    work_finish(work, NULL);
+    dispatch_status_of_error(error, &work->call->status);
+    dispatch_finish_work(work, NULL);
 }
 
 /* The command was applied, but it did nothing. */
@@ -103,7 +103,7 @@ static bool refuse_result(struct work *work)
     case COMMAND_REFUSED:
         dispatch_status_set(&work->call->status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD",
                             "the command breaks a limit");
-        work_finish(work, NULL);
+        dispatch_finish_work(work, NULL);
         return true;
     }
     return true;
@@ -146,7 +146,7 @@ static void create_channel_applied(struct work *work)
     response.channel_id = id;
     response.name = name;
     response.created = work->request.result.created;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
 }
 
 /* ---- SendMessage ---- */
@@ -175,7 +175,7 @@ static void send_message_applied(struct work *work)
     Raftogram__V1__SendMessageResponse response = RAFTOGRAM__V1__SEND_MESSAGE_RESPONSE__INIT;
     response.sequence = work->request.result.sequence;
     response.deduplicated = work->request.result.deduplicated;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
 }
 
 /* ---- reads ---- */
@@ -191,7 +191,7 @@ static size_t clamp_limit(uint32_t limit)
 static bool read_history_prepare(struct work *work)
 {
     const Raftogram__V1__ReadHistoryRequest *request = (const void *)work->call->request;
-    const char *fault = channel_id_fault(request->channel_id);
+    const char *fault = dispatch_channel_id_fault(request->channel_id);
     if (fault != NULL) {
         return refuse_field(work, "INVALID_FIELD", fault);
     }
@@ -223,7 +223,7 @@ static void read_history_read(struct work *work)
     response.n_messages = messages->count;
     response.messages = messages->list;
     response.has_more = page->has_more;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
     stored_messages_destroy(messages);
     page_unref(page);
 }
@@ -277,7 +277,7 @@ static void list_channels_read(struct work *work)
     response.n_channels = count;
     response.channels = rows->list;
     response.has_more = has_more;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
     free(rows);
 }
 
@@ -297,7 +297,7 @@ static void finish_propose(struct work *work, const char *error, char *leader)
     response.success = error == NULL;
     response.error = (char *)(uintptr_t)(error == NULL ? "" : error);
     response.leader_addr = leader;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
 }
 
 /* A string member of the command; false with `error` set when it is no string. */
@@ -402,7 +402,7 @@ static void finish_read(struct work *work, const char *error, char *leader)
     Phalanx__ReadResponse response = PHALANX__READ_RESPONSE__INIT;
     response.error = (char *)(uintptr_t)error;
     response.leader_addr = leader;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
 }
 
 static bool read_prepare(struct work *work)
@@ -450,7 +450,7 @@ static void read_read(struct work *work)
     }
     response.found = rc == 0;
     response.value = (char *)(uintptr_t)buf_text(&work->command);
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
 }
 
 /* ---- Cluster ---- */
@@ -504,7 +504,7 @@ static bool status_prepare(struct work *work)
     response.has_quorum = node.has_quorum;
     response.n_members = node.member_count;
     response.members = list;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
     return false;
 }
 
@@ -541,18 +541,18 @@ static void transfer_applied(struct work *work)
                                                  ? ""
                                                  : work->dispatch->options.members[leader].node_id);
     response.term = node.term;
-    work_finish(work, &response.base);
+    dispatch_finish_work(work, &response.base);
 }
 
 /* Streams do not come here: dispatch_subscribe() serves them. */
 static bool subscribe_prepare(struct work *work)
 {
     dispatch_status_set(&work->call->status, DISPATCH_UNIMPLEMENTED, NULL, "Subscribe is a stream");
-    work_finish(work, NULL);
+    dispatch_finish_work(work, NULL);
     return false;
 }
 
-const struct method_handler method_handlers[DISPATCH_METHOD_COUNT] = {
+const struct method_handler dispatch_method_handlers[DISPATCH_METHOD_COUNT] = {
     [DISPATCH_CREATE_CHANNEL] = {create_channel_prepare, create_channel_applied, NULL},
     [DISPATCH_SEND_MESSAGE] = {send_message_prepare, send_message_applied, NULL},
     [DISPATCH_READ_HISTORY] = {read_history_prepare, finish_with_outcome, read_history_read},

@@ -28,7 +28,7 @@ struct dispatch_subscription {
 static void refuse(struct dispatch_subscription *subscription, const struct dispatch_status *status)
 {
     subscription->is_opened = true;
-    count_call(subscription->dispatch, DISPATCH_SUBSCRIBE, status->code);
+    dispatch_count_call(subscription->dispatch, DISPATCH_SUBSCRIBE, status->code);
     subscription->events.opened(subscription->events.context, status, 0, "");
 }
 
@@ -76,7 +76,7 @@ static bool check_cursor(struct dispatch_subscription *subscription, struct chan
     int rc =
         chat_find_channel(subscription->dispatch->chat, bytes_of_text(query->channel_id), channel);
     if (rc != 0) {
-        status_of_error(rc, status);
+        dispatch_status_of_error(rc, status);
         return false;
     }
     if (!query->live_only && query->after_sequence > channel->last_sequence) {
@@ -95,12 +95,12 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
         LIST_ENTRY(job, struct dispatch_subscription, open_job);
     struct dispatch_status status = {0};
     struct channel_info channel;
-    const char *fault = channel_id_fault(subscription->query->channel_id);
+    const char *fault = dispatch_channel_id_fault(subscription->query->channel_id);
     if (fault != NULL) {
         dispatch_status_set(&status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s", fault);
         refuse(subscription, &status);
     } else if (subscription->request.outcome != NODE_OK) {
-        status_of_outcome(subscription->dispatch, &subscription->request, &status);
+        dispatch_status_of_outcome(subscription->dispatch, &subscription->request, &status);
         refuse(subscription, &status);
     } else if (!check_cursor(subscription, &channel, &status)) {
         refuse(subscription, &status);
@@ -109,7 +109,7 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
                                                         : subscription->query->after_sequence;
         int rc = hub_add(&reader->listener, &subscription->hub, channel.number, after);
         if (rc != 0) {
-            status_of_error(rc, &status);
+            dispatch_status_of_error(rc, &status);
             refuse(subscription, &status);
         } else {
             struct dispatch_node_status node;
@@ -117,7 +117,7 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
             list_push_back(&reader->subscriptions, &subscription->link);
             subscription->is_opened = true;
             subscription->end_sequence = channel.last_sequence;
-            count_call(subscription->dispatch, DISPATCH_SUBSCRIBE, DISPATCH_OK);
+            dispatch_count_call(subscription->dispatch, DISPATCH_SUBSCRIBE, DISPATCH_OK);
             pthread_mutex_lock(&subscription->lock);
             subscription->is_behind = true;
             subscription->is_open = true;
@@ -154,7 +154,7 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
     list_init(&subscription->link);
     pthread_mutex_init(&subscription->lock, NULL);
     *out = subscription;
-    if (channel_id_fault(subscription->query->channel_id) != NULL) {
+    if (dispatch_channel_id_fault(subscription->query->channel_id) != NULL) {
         barrier_done(&subscription->request); /* refused there, without asking the leader */
     } else if (atomic_load(&dispatch->is_ending)) {
         subscription->request.outcome = NODE_DRAINING;
@@ -213,7 +213,7 @@ void subscription_serve(struct hub_subscription *hub_subscription)
                             hub_subscription->after_sequence, PAGE_MESSAGES_MAX, &page);
     if (rc != 0) {
         struct dispatch_status status = {0};
-        status_of_error(rc, &status);
+        dispatch_status_of_error(rc, &status);
         end_subscription(subscription, &status);
         return;
     }

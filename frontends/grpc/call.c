@@ -21,7 +21,8 @@ static void encode(const struct call *call, const ProtobufCMessage *message, str
     }
 }
 
-struct rpc_status status_with_details(int code, const char *message, const struct buf *details)
+struct rpc_status grpc_frontend_make_status(int code, const char *message,
+                                            const struct buf *details)
 {
     struct rpc_status answer = {.code = code, .message = message};
     if (!buf_failed(details) && details->size > 0) {
@@ -32,18 +33,18 @@ struct rpc_status status_with_details(int code, const char *message, const struc
     return answer;
 }
 
-void refuse(struct rpc_call *rpc, const struct dispatch_status *status)
+void grpc_frontend_refuse(struct rpc_call *rpc, const struct dispatch_status *status)
 {
     struct buf details = {0};
     dispatch_status_encode(status, &details);
-    struct rpc_status answer = status_with_details(status->code, status->message, &details);
+    struct rpc_status answer = grpc_frontend_make_status(status->code, status->message, &details);
     rpc_call_finish(rpc, NULL, &answer);
     buf_finish(&details);
 }
 
 void call_fail(struct call *call, const struct dispatch_status *status)
 {
-    refuse(call->rpc, status);
+    grpc_frontend_refuse(call->rpc, status);
 }
 
 void call_fail_for_memory(struct call *call)
@@ -174,7 +175,7 @@ void call_start(struct grpc_frontend *frontend, struct rpc_call *rpc, const stru
         struct dispatch_status status;
         dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "%s",
                             TOO_MANY_CALLS_MESSAGE);
-        refuse(rpc, &status);
+        grpc_frontend_refuse(rpc, &status);
         return;
     }
     call->kind = kind;

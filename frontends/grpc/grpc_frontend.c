@@ -17,17 +17,28 @@
 /* Calls that the server takes only to refuse them with our own status. */
 #define CALLS_OVER_MAX 64
 
+/* If the path is one of dispatch's methods. */
+static bool take_method(struct grpc_frontend *frontend, struct rpc_call *rpc)
+{
+    const struct dispatch_method *method = dispatch_method_by_path(rpc_call_path(rpc));
+    if (method == NULL) {
+        return false;
+    }
+    call_start(frontend, rpc, method->is_streaming ? &subscribe_kind : &unary_kind, method);
+    return true;
+}
+
 static void on_call(void *context, struct rpc_call *rpc)
 {
     struct grpc_frontend *frontend = context;
-    if (messages_take(frontend, rpc) || health_take(frontend, rpc) ||
+    if (take_method(frontend, rpc) || health_take(frontend, rpc) ||
         reflection_take(frontend, rpc)) {
         return;
     }
     struct dispatch_status status;
     dispatch_status_set(&status, DISPATCH_UNIMPLEMENTED, NULL, "unknown method %s",
                         rpc_call_path(rpc));
-    refuse(rpc, &status);
+    grpc_frontend_refuse(rpc, &status);
 }
 
 static void free_frontend(struct grpc_frontend *frontend)
@@ -46,7 +57,7 @@ static void prepare_busy(struct grpc_frontend *frontend)
                         TOO_MANY_CALLS_MESSAGE);
     dispatch_status_encode(&status, &frontend->busy_details);
     frontend->busy =
-        status_with_details(status.code, TOO_MANY_CALLS_MESSAGE, &frontend->busy_details);
+        grpc_frontend_make_status(status.code, TOO_MANY_CALLS_MESSAGE, &frontend->busy_details);
 }
 
 static int listen_on(struct grpc_frontend *frontend, const char *address)

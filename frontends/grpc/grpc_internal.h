@@ -81,16 +81,18 @@ int call_send(struct call *call, const ProtobufCMessage *message);
 #define TOO_MANY_CALLS_MESSAGE "too many calls are open: try again later"
 
 /* `details` as dispatch_status_encode() made them; they and the message must outlive the result. */
-struct rpc_status status_with_details(int code, const char *message, const struct buf *details);
+struct rpc_status grpc_frontend_make_status(int code, const char *message,
+                                            const struct buf *details);
 /* As call_fail() for a call that was not started. */
-void refuse(struct rpc_call *rpc, const struct dispatch_status *status);
+void grpc_frontend_refuse(struct rpc_call *rpc, const struct dispatch_status *status);
 
 /* ---- services: each takes the call if the path is one of its own ---- */
 
-bool messages_take(struct grpc_frontend *frontend, struct rpc_call *rpc); /* dispatch's methods */
 bool health_take(struct grpc_frontend *frontend, struct rpc_call *rpc);
 bool reflection_take(struct grpc_frontend *frontend, struct rpc_call *rpc);
 
+/* Those of dispatch's methods. */
+extern const struct call_kind unary_kind;
 extern const struct call_kind subscribe_kind;
 
 /* Before the server starts. */

@@ -31,14 +31,4 @@ static void run(struct call *call, ProtobufCMessage *request)
     dispatch_submit(call->frontend->dispatch, &unary->dispatch);
 }
 
-static const struct call_kind unary_kind = {.size = sizeof(struct unary_call), .run = run};
-
-bool messages_take(struct grpc_frontend *frontend, struct rpc_call *rpc)
-{
-    const struct dispatch_method *method = dispatch_method_by_path(rpc_call_path(rpc));
-    if (method == NULL) {
-        return false;
-    }
-    call_start(frontend, rpc, method->is_streaming ? &subscribe_kind : &unary_kind, method);
-    return true;
-}
+const struct call_kind unary_kind = {.size = sizeof(struct unary_call), .run = run};

@@ -15,7 +15,7 @@
 
 /* ---- tasks ---- */
 
-void task_post(struct http_frontend *frontend, struct task *task)
+void frontend_post_task(struct http_frontend *frontend, struct task *task)
 {
     if (atomic_exchange(&task->is_posted, true)) {
         return;
@@ -227,7 +227,7 @@ static void run_watch(struct task *task)
 static void on_change(struct dispatch_watcher *watcher)
 {
     struct http_frontend *frontend = LIST_ENTRY(watcher, struct http_frontend, watcher);
-    task_post(frontend, &frontend->watch_task);
+    frontend_post_task(frontend, &frontend->watch_task);
 }
 
 static void run_stop(struct task *task)
@@ -393,7 +393,7 @@ fail:
 static void close_frontend(void *instance)
 {
     struct http_frontend *frontend = instance;
-    task_post(frontend, &frontend->close_task);
+    frontend_post_task(frontend, &frontend->close_task);
 }
 
 /* Waits until all connections are gone, and what dispatch did for them; for ever with UINT32_MAX.
@@ -422,9 +422,9 @@ static void stop(void *instance, uint32_t grace_ms)
 {
     struct http_frontend *frontend = instance;
     close_frontend(frontend);
-    task_post(frontend, &frontend->stop_task);
+    frontend_post_task(frontend, &frontend->stop_task);
     await_empty(frontend, grace_ms);
-    task_post(frontend, &frontend->over_task);
+    frontend_post_task(frontend, &frontend->over_task);
     await_empty(frontend, UINT32_MAX);
     dispatch_unwatch(frontend->dispatch, &frontend->watcher);
     atomic_store(&frontend->is_over, true);

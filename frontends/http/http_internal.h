@@ -86,7 +86,7 @@ struct http_frontend {
 
 /* Runs `task` on the service thread, soon; a posted task that has not run yet is not posted again.
  * Any thread. */
-void task_post(struct http_frontend *frontend, struct task *task);
+void frontend_post_task(struct http_frontend *frontend, struct task *task);
 /* Something is gone that stop() may wait for. */
 void frontend_check_empty(struct http_frontend *frontend);
 

@@ -170,7 +170,7 @@ static void call_done(struct dispatch_call *dispatch_call)
             append_error(&call->answer, call->id, status->code, status->message, status);
         }
     }
-    task_post(call->ws->frontend, &call->task);
+    frontend_post_task(call->ws->frontend, &call->task);
 }
 
 /* A batch holds so much only. Mutations' answers are small, so that no outcome gets lost. */

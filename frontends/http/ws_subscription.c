@@ -19,7 +19,7 @@ static void on_opened(void *context, const struct dispatch_status *status, uint6
     subscription->opened_status = *status;
     subscription->last_sequence = last_sequence;
     lws_strncpy(subscription->cluster_id, cluster_id, sizeof(subscription->cluster_id));
-    task_post(subscription->ws->frontend, &subscription->opened_task);
+    frontend_post_task(subscription->ws->frontend, &subscription->opened_task);
 }
 
 static void on_page(void *context, struct message_page *page)
@@ -28,20 +28,20 @@ static void on_page(void *context, struct message_page *page)
     /* Encoded here: this thread has the time, and the next subscriber finds it done. */
     (void)dispatch_page_encoded(page, subscription->format);
     subscription->arrived = dispatch_page_ref(page);
-    task_post(subscription->ws->frontend, &subscription->page_task);
+    frontend_post_task(subscription->ws->frontend, &subscription->page_task);
 }
 
 static void on_ended(void *context, const struct dispatch_status *status)
 {
     struct ws_subscription *subscription = context;
     subscription->ended_status = *status;
-    task_post(subscription->ws->frontend, &subscription->ended_task);
+    frontend_post_task(subscription->ws->frontend, &subscription->ended_task);
 }
 
 static void on_closed(void *context)
 {
     struct ws_subscription *subscription = context;
-    task_post(subscription->ws->frontend, &subscription->closed_task);
+    frontend_post_task(subscription->ws->frontend, &subscription->closed_task);
 }
 
 /* ---- ending ---- */
