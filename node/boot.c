@@ -208,23 +208,16 @@ static int open_chat(struct boot *boot, char *error, size_t error_size)
 }
 
 /* Log and store are each in order, but not of one another: one of them was lost or taken from
- * elsewhere. */
+ * elsewhere. `what` says how they differ. */
 static int mend_misfit(struct boot *boot, const struct boot_options *options,
-                       const struct wal_report *report, char *error, size_t error_size)
+                       const struct wal_report *report, const char *what, char *error,
+                       size_t error_size)
 {
-    struct store_meta meta;
-    chat_get_meta(boot->chat, &meta);
-    uint64_t first = wal_first_index(boot->wal);
-    uint64_t last = wal_last_index(boot->wal);
-    char what[128];
-    snprintf(what, sizeof(what), "the log holds entries %llu to %llu, but the store stands at %llu",
-             (unsigned long long)first, (unsigned long long)last,
-             (unsigned long long)meta.applied_index);
     if (options->is_alone) {
         return refuse_alone(boot, what, error, error_size);
     }
     log_error("boot", "log and store do not fit together", LOG_STR("reason", what));
-    if (last < meta.applied_index) {
+    if (wal_last_index(boot->wal) < chat_durable_applied(boot->chat)) {
         return replace_log(boot, options, report->condition != WAL_NEW, error, error_size);
     }
     close_store(boot);
@@ -232,15 +225,6 @@ static int mend_misfit(struct boot *boot, const struct boot_options *options,
     snprintf(error, error_size, "%s", what);
     int rc = mend_store(boot, options, &none, error, error_size);
     return rc == 0 ? open_chat(boot, error, error_size) : rc;
-}
-
-static bool do_fit(const struct boot *boot)
-{
-    struct store_meta meta;
-    chat_get_meta(boot->chat, &meta);
-    uint64_t applied = meta.applied_index;
-    return wal_first_index(boot->wal) <= applied + 1 && wal_last_index(boot->wal) >= applied &&
-           (applied == 0 || wal_term(boot->wal, applied) == meta.applied_term);
 }
 
 /* A snapshot was being installed when the process ended, and its file is the store by now. */
@@ -262,11 +246,12 @@ static int reset_log(struct boot *boot, char *error, size_t error_size)
 static int fit_together(struct boot *boot, const struct boot_options *options,
                         const struct wal_report *report, char *error, size_t error_size)
 {
-    int rc = 0;
-    if (!do_fit(boot)) {
+    char what[128];
+    int rc = node_check_fit(boot->wal, boot->chat, what, sizeof(what));
+    if (rc != 0) {
         rc = data_dir_is_installing(&boot->dir)
                  ? reset_log(boot, error, error_size)
-                 : mend_misfit(boot, options, report, error, error_size);
+                 : mend_misfit(boot, options, report, what, error, error_size);
     }
     if (rc != 0) {
         return rc;
@@ -294,6 +279,22 @@ static int tidy(struct boot *boot, char *error, size_t error_size)
         snprintf(error, error_size, "%s: snapshots cannot be tidied up: %s", boot->dir.path,
                  error_text(rc));
     }
+    return rc;
+}
+
+/* A new data_dir gets its incarnation, durably. */
+static int settle_incarnation(struct boot *boot, uint64_t fresh)
+{
+    struct wal_hard_state state = *wal_hard_state(boot->wal);
+    int rc = 0;
+    if (state.incarnation == 0) {
+        state.incarnation = fresh;
+        rc = wal_stage_hard_state(boot->wal, &state);
+        if (rc == 0) {
+            rc = wal_commit(boot->wal);
+        }
+    }
+    boot->incarnation = state.incarnation;
     return rc;
 }
 
@@ -334,8 +335,7 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
     if (rc != 0) {
         return rc;
     }
-    boot->incarnation = node_prepare_log(boot->wal, new_incarnation(options));
-    if (boot->incarnation == 0) {
+    if (settle_incarnation(boot, new_incarnation(options)) != 0) {
         snprintf(error, error_size, "%s: the log cannot be written", boot->dir.log_path);
         return ERR_IO;
     }

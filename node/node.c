@@ -30,19 +30,6 @@ static raft_index view_fit(void *context, raft_index first, raft_index last_max,
 
 /* ---- create ---- */
 
-uint64_t node_prepare_log(struct wal *wal, uint64_t new_incarnation)
-{
-    struct wal_hard_state state = *wal_hard_state(wal);
-    if (state.incarnation != 0) {
-        return state.incarnation;
-    }
-    state.incarnation = new_incarnation;
-    if (wal_stage_hard_state(wal, &state) != 0 || wal_commit(wal) != 0) {
-        return 0;
-    }
-    return new_incarnation;
-}
-
 static int copy_members(struct node *node)
 {
     size_t count = (size_t)node->options.member_count;
@@ -89,21 +76,20 @@ static int load_config(struct node *node, char *error, size_t error_size)
     return rc;
 }
 
-/* The log must hold what the store has not, and agree with it where they meet. */
-static int check_log_fits(struct node *node, char *error, size_t error_size)
+int node_check_fit(const struct wal *wal, const struct chat *chat, char *error, size_t error_size)
 {
-    raft_index durable = chat_durable_applied(node->chat);
-    raft_index first = wal_first_index(node->wal);
-    raft_index last = wal_last_index(node->wal);
+    struct store_meta meta;
+    chat_get_durable_meta(chat, &meta);
+    raft_index durable = meta.applied_index;
+    raft_index first = wal_first_index(wal);
+    raft_index last = wal_last_index(wal);
     if (first > durable + 1 || last < durable) {
         snprintf(error, error_size,
                  "the log holds entries %llu to %llu, but the store stands at %llu",
                  (unsigned long long)first, (unsigned long long)last, (unsigned long long)durable);
         return ERR_CORRUPT;
     }
-    struct store_meta meta;
-    chat_get_meta(node->chat, &meta);
-    raft_term term = wal_term(node->wal, durable);
+    raft_term term = wal_term(wal, durable);
     if (durable > 0 && term != meta.applied_term) {
         snprintf(error, error_size, "entry %llu has term %llu in the log and %llu in the store",
                  (unsigned long long)durable, (unsigned long long)term,
@@ -247,7 +233,7 @@ int node_create(const struct node_options *options, struct node **out, char *err
         rc = load_config(node, error, error_size);
     }
     if (rc == 0) {
-        rc = check_log_fits(node, error, error_size);
+        rc = node_check_fit(node->wal, node->chat, error, error_size);
     }
     if (rc == 0) {
         rc = create_core(node, error, error_size);

@@ -126,14 +126,16 @@ struct node_options {
 
 struct node;
 
-/* Errors: ERR_NOMEM, ERR_CORRUPT (log and store do not fit together),
+/* The log must hold what the store has not, and agree with it where they meet. Errors: ERR_CORRUPT:
+ * they do not fit together, and `error` gets one line. */
+int node_check_fit(const struct wal *wal, const struct chat *chat, char *error, size_t error_size);
+
+/* Errors: ERR_NOMEM, ERR_CORRUPT (as node_check_fit()),
  * ERR_FOREIGN (the log belongs to another membership). `error` gets one line. */
 int node_create(const struct node_options *options, struct node **out, char *error,
                 size_t error_size);
 /* Before the first turn. The transport must outlive the node's last turn. */
 void node_attach(struct node *node, struct transport *transport);
-/* Gives a new data_dir its incarnation, durably, and returns the one that it has; 0 on error. */
-uint64_t node_prepare_log(struct wal *wal, uint64_t new_incarnation);
 /* All requests must be done (node_fail_all()). Accepts NULL. */
 void node_destroy(struct node *node);
 

@@ -315,7 +315,9 @@ static void net_open_node(struct net *net, int self)
     struct wal_options options = {.fs = fs_memory_fs(node->memory), .dir = "/log"};
     struct wal_report report;
     assert_int_equal(wal_open(&options, &node->wal, &report), 0);
-    assert_int_not_equal(node_prepare_log(node->wal, 1000u + (unsigned)self), 0);
+    const struct wal_hard_state state = {.incarnation = 1000u + (unsigned)self};
+    assert_int_equal(wal_stage_hard_state(node->wal, &state), 0);
+    assert_int_equal(wal_commit(node->wal), 0);
     assert_int_equal(store_memory_create(&node->store), 0);
     assert_int_equal(chat_create(node->store, &node->chat), 0);
     struct node_member members[NET_MEMBERS];
