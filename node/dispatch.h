@@ -274,7 +274,7 @@ void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *ou
  * thread. */
 void dispatch_note_grpc_calls(struct dispatch *dispatch, uint64_t open);
 
-/* ---- for main.c alone ---- */
+/* ---- for the daemon alone ---- */
 
 struct node;
 struct chat;

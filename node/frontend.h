@@ -1,5 +1,5 @@
-/* What a frontend is to main.c: a guest that knows dispatch and the messages, and can be left out.
- */
+/* What a frontend is to the daemon: a guest that knows dispatch and the messages, and can be left
+ * out. */
 #ifndef RAFTOGRAM_FRONTEND_H
 #define RAFTOGRAM_FRONTEND_H
 
