@@ -281,6 +281,7 @@ struct wal_torn {
     bool is_torn;
     uint64_t from; /* in the last segment: unfinished bytes to zero */
     uint64_t to;
+    uint64_t last_frame; /* where the last whole frame begins in the last segment */
 };
 int wal_recover_scan(struct wal *wal, struct wal_report *report, struct wal_torn *torn);
 /* Completes what a crash has interrupted and makes all that was found durable. Not when damaged. */

@@ -16,6 +16,7 @@
 /* More lost entries in a row than this are not kept as slots: the log is made to begin after them.
  */
 #define LOST_MAX (1u << 20)
+#define WRITE_AGAIN_BYTES (64u << 10)
 
 struct recovery {
     struct wal *wal;
@@ -40,6 +41,7 @@ struct replay {
     uint64_t sequence; /* by its name */
     bool is_last;
     uint64_t offset;
+    uint64_t last_frame; /* the offset of the last that was whole */
     bool is_linked;
     uint64_t successor;
     size_t frames;
@@ -370,11 +372,9 @@ static int lose_frame(struct recovery *recovery, struct replay *replay,
 
 static void cut(struct recovery *recovery, const struct replay *replay)
 {
-    *recovery->torn = (struct wal_torn){
-        .is_torn = true,
-        .from = replay->offset,
-        .to = find_written_end(recovery, replay->offset),
-    };
+    recovery->torn->is_torn = true;
+    recovery->torn->from = replay->offset;
+    recovery->torn->to = find_written_end(recovery, replay->offset);
 }
 
 /* A frame begins here by its header. Moves on, or sets *is_end. */
@@ -405,6 +405,7 @@ static int replay_at_header(struct recovery *recovery, struct replay *replay,
                         "a frame is whole, but the bytes around its body are not");
         }
         rc = replay_frame(recovery, replay, header);
+        replay->last_frame = replay->offset;
         replay->offset = end;
         replay->frames++;
         return rc;
@@ -517,6 +518,7 @@ static int replay_segment(struct recovery *recovery, size_t i)
         .end = replay.offset,
         .is_linked = replay.is_linked,
     };
+    recovery->torn->last_frame = replay.last_frame;
     return wal_segment_add(wal, &segment);
 }
 
@@ -648,6 +650,29 @@ static int open_segment(struct wal *wal, const struct wal_segment *segment, stru
     return wal->fs->ops->open(wal->fs, path, FS_OPEN_READ_WRITE, out);
 }
 
+/* Writes what is read. After a failed fsync the page cache shows bytes that the disk does not have,
+ * as clean pages, which no later fsync writes (see "Can Applications Recover from fsync Failures?",
+ * USENIX ATC 2020). Written again, they are durable after the next. */
+static int write_again(struct wal *wal, struct fs_file *file, uint64_t from, uint64_t to)
+{
+    const struct fs_ops *ops = wal->fs->ops;
+    int rc = 0;
+    while (rc == 0 && from < to) {
+        uint64_t size = to - from < WRITE_AGAIN_BYTES ? to - from : WRITE_AGAIN_BYTES;
+        buf_reset(&wal->read);
+        uint8_t *data = buf_extend(&wal->read, size);
+        if (data == NULL) {
+            return ERR_NOMEM;
+        }
+        rc = ops->read_at(wal->fs, file, from, data, size);
+        if (rc == 0) {
+            rc = ops->write_at(wal->fs, file, from, data, size);
+        }
+        from += size;
+    }
+    return rc;
+}
+
 static int zero_torn(struct wal *wal, const struct wal_torn *torn)
 {
     static const uint8_t zeros[64 * 1024];
@@ -682,7 +707,8 @@ static int complete_links(struct wal *wal)
             rc = wal_segment_link(wal, segment, file, wal->segments[i + 1].sequence);
         } else {
             /* Its LINK may be in the page cache only. */
-            rc = ops->sync(wal->fs, file);
+            rc = write_again(wal, file, segment->end - SECTOR_BYTES, segment->end);
+            rc = rc == 0 ? ops->sync(wal->fs, file) : rc;
         }
         ops->close(wal->fs, file);
         if (rc != 0) {
@@ -710,8 +736,13 @@ int wal_recover_finish(struct wal *wal, const struct wal_torn *torn)
         if (rc == 0 && torn->is_torn) {
             rc = zero_torn(wal, torn);
         }
-        /* A killed process leaves frames in the page cache that no sync has seen; they count from
-         * now on, so they are made durable first. */
+        /* A process that was killed, or that ended because a sync failed, leaves frames in the page
+         * cache that are not on the disk; they count from now on, so they are made durable first.
+         * That is the last frame at most, and zeros behind it. */
+        if (rc == 0) {
+            rc = write_again(wal, wal->current_file, torn->last_frame,
+                             wal->segments[wal->segment_count - 1].size);
+        }
         if (rc == 0) {
             rc = wal->fs->ops->sync(wal->fs, wal->current_file);
         }

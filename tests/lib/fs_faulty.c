@@ -100,8 +100,23 @@ static int faulty_write_at(struct fs *fs, struct fs_file *file, uint64_t offset,
 
 static int faulty_sync(struct fs *fs, struct fs_file *file)
 {
-    struct fs *inner = of(fs)->inner;
-    BY_PLAN(of(fs), inner->ops->sync(inner, file));
+    struct fs_faulty *faulty = of(fs);
+    struct fs *inner = faulty->inner;
+    switch (next_plan(faulty)) {
+    case PLAN_DO:
+        return inner->ops->sync(inner, file);
+    case PLAN_FAIL_AFTER_ALL:
+        (void)inner->ops->sync(inner, file);
+        break;
+    case PLAN_FAIL_AFTER_PART:
+        if (faulty->lose != NULL) {
+            faulty->lose(inner, file);
+        }
+        break;
+    case PLAN_FAIL:
+        break;
+    }
+    return faulty->error;
 }
 
 static int faulty_size(struct fs *fs, struct fs_file *file, uint64_t *out)

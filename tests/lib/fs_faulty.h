@@ -8,7 +8,7 @@
 /* What the failing call does before it fails. */
 enum fs_faulty_effect {
     FS_FAULTY_NOTHING,
-    FS_FAULTY_PART,  /* a write: its first half, in whole sectors; else nothing */
+    FS_FAULTY_PART,  /* a write: its first half, in whole sectors; a sync: `lose`; else nothing */
     FS_FAULTY_WHOLE, /* all of it */
 };
 
@@ -20,7 +20,8 @@ struct fs_faulty {
     enum fs_faulty_effect effect;
     bool is_sticky; /* after the fault every call fails, without any effect: a dying disk */
     bool has_failed;
-    uint64_t calls; /* so far */
+    uint64_t calls;                                       /* so far */
+    void (*lose)(struct fs *inner, struct fs_file *file); /* NULL: nothing is lost */
 };
 
 /* `inner` must outlive `faulty`. */

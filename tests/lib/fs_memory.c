@@ -12,6 +12,8 @@
 struct old_sector {
     uint64_t number;
     uint8_t *data;
+    bool
+        is_lost; /* a sync has failed: no later one writes the sector, unless it is written again */
 };
 
 /* The bytes beyond `size` are zeros. */
@@ -135,6 +137,12 @@ static void make_room(struct inode *inode, uint64_t size)
 /* Remembers the sectors of [offset, offset + size) before they change. */
 static void remember(struct inode *inode, uint64_t offset, uint64_t size)
 {
+    for (size_t i = 0; i < inode->old_count; i++) {
+        uint64_t at = inode->old[i].number * SECTOR;
+        if (at + SECTOR > offset && at < offset + size) {
+            inode->old[i].is_lost = false;
+        }
+    }
     for (uint64_t number = offset / SECTOR; number * SECTOR < offset + size; number++) {
         if (inode->is_dirty[number]) {
             continue;
@@ -166,20 +174,26 @@ static void set_size(struct fs_memory *memory, struct inode *inode, uint64_t siz
 
 static void forget_old(struct inode *inode)
 {
+    size_t lost = 0;
     for (size_t i = 0; i < inode->old_count; i++) {
+        if (inode->old[i].is_lost) {
+            inode->old[lost++] = inode->old[i];
+            continue;
+        }
         inode->is_dirty[inode->old[i].number] = false;
         free(inode->old[i].data);
     }
-    inode->old_count = 0;
+    inode->old_count = lost;
     inode->durable_size = inode->size;
 }
 
 static void cut_inode(struct fs_memory *memory, struct inode *inode, struct random *random)
 {
     for (size_t i = 0; i < inode->old_count; i++) {
-        if (random_below(random, 2) == 0) {
+        if (!inode->old[i].is_lost && random_below(random, 2) == 0) {
             continue;
         }
+        inode->old[i].is_lost = false;
         uint8_t *sector = inode->data + inode->old[i].number * SECTOR;
         if (inode->old[i].data == NULL) {
             memset(sector, 0, SECTOR);
@@ -213,7 +227,8 @@ static struct inode *clone_inode(const struct inode *inode)
     clone->old_capacity = inode->old_count;
     clone->old = grow(NULL, inode->old_count * sizeof(*clone->old));
     for (size_t i = 0; i < inode->old_count; i++) {
-        clone->old[i] = (struct old_sector){.number = inode->old[i].number};
+        clone->old[i] =
+            (struct old_sector){.number = inode->old[i].number, .is_lost = inode->old[i].is_lost};
         if (inode->old[i].data != NULL) {
             clone->old[i].data = grow(NULL, SECTOR);
             memcpy(clone->old[i].data, inode->old[i].data, SECTOR);
@@ -429,6 +444,16 @@ static int memory_sync(struct fs *fs, struct fs_file *file)
     }
     forget_old(file->inode);
     return 0;
+}
+
+void fs_memory_lose_writes(struct fs *fs, struct fs_file *file)
+{
+    if (is_stale(fs, file)) {
+        return;
+    }
+    for (size_t i = 0; i < file->inode->old_count; i++) {
+        file->inode->old[i].is_lost = true;
+    }
 }
 
 static int memory_size(struct fs *fs, struct fs_file *file, uint64_t *out)

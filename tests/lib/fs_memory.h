@@ -34,6 +34,10 @@ void fs_memory_power_cut(struct fs_memory *memory, struct random *random);
 void fs_memory_set_capacity(struct fs_memory *memory, uint64_t bytes);
 uint64_t fs_memory_used(const struct fs_memory *memory);
 
+/* What Linux does when an fsync fails: what was written and not synced stays to be read, but no
+ * later sync makes it durable; a power cut takes it. For struct fs_faulty. */
+void fs_memory_lose_writes(struct fs *fs, struct fs_file *file);
+
 /* Damage, durable at once. Errors: ERR_NOT_FOUND, ERR_INVALID (beyond the end). */
 int fs_memory_flip_bit(struct fs_memory *memory, const char *path, uint64_t byte, unsigned bit);
 int fs_memory_truncate(struct fs_memory *memory, const char *path, uint64_t size);

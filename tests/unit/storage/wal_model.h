@@ -151,6 +151,7 @@ static inline struct bench *bench_create(uint64_t seed, uint32_t segment_bytes)
     random_seed(&bench->random, seed);
     bench->memory = fs_memory_create();
     fs_faulty_init(&bench->faulty, fs_memory_fs(bench->memory));
+    bench->faulty.lose = fs_memory_lose_writes;
     bench->options = (struct wal_options){
         .fs = &bench->faulty.fs,
         .dir = "data/log",
