@@ -466,13 +466,12 @@ static bool switch_files(struct node *node)
     int rc = data_dir_begin_install(dir);
     if (rc == 0) {
         rc = wal_reset(node->wal, node->receiving.index, node->receiving.term);
-        if (rc == ERR_NO_SPACE) {
-            int undone = data_dir_end_install(dir);
-            rc = undone == 0 ? ERR_NO_SPACE : undone;
-        }
     }
     if (rc == ERR_NO_SPACE) {
-        return false;
+        rc = data_dir_end_install(dir); /* nothing has changed but its mark */
+        if (rc == 0) {
+            return false;
+        }
     }
     if (rc == 0) {
         rc = data_dir_swap_store(dir);

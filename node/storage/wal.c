@@ -396,6 +396,13 @@ static uint64_t last_index_below(const struct wal *wal, uint64_t sequence)
 
 /* The segment that is written to holds entries that are not needed any more: later ones go into a
  * new one, so that a later compaction can remove it. */
+/* Half of it is done: nobody may take that for "nothing has changed". */
+static int fail(struct wal *wal, int rc)
+{
+    wal->has_failed = true;
+    return rc == ERR_NO_SPACE || rc == ERR_NOMEM ? ERR_IO : rc;
+}
+
 static int begin_segment(struct wal *wal)
 {
     struct wal_batch nothing = {0};
@@ -406,7 +413,7 @@ static int begin_segment(struct wal *wal)
     }
     if (rc == 0) {
         rc = wal_segment_roll(wal, &nothing, false, &place);
-        wal->has_failed = rc != 0;
+        rc = rc == 0 ? 0 : fail(wal, rc);
     }
     return rc;
 }
@@ -450,11 +457,11 @@ int wal_compact(struct wal *wal, uint64_t index)
     struct wal_place place;
     rc = wal_segment_append(wal, &batch, &place);
     if (rc != 0) {
-        wal->has_failed = true;
-        return rc;
+        return fail(wal, rc);
     }
     wal_index_trim(&wal->index, base, wal->floor.term);
-    return wal_segment_remove_below(wal, wal->floor.segment);
+    rc = wal_segment_remove_below(wal, wal->floor.segment);
+    return rc == 0 ? 0 : fail(wal, rc);
 }
 
 /* Rolls into a segment that begins after (index, term) and has what is staged; removes the rest. */
@@ -467,11 +474,11 @@ static int begin_afresh(struct wal *wal, uint64_t index, uint64_t term)
     struct wal_place place;
     int rc = wal_segment_roll(wal, &batch, true, &place);
     if (rc != 0) {
-        wal->has_failed = true;
-        return rc;
+        return fail(wal, rc);
     }
     settle(wal, &place);
-    return wal_segment_remove_below(wal, wal->floor.segment);
+    rc = wal_segment_remove_below(wal, wal->floor.segment);
+    return rc == 0 ? 0 : fail(wal, rc);
 }
 
 int wal_reset(struct wal *wal, uint64_t index, uint64_t term)
