@@ -3,6 +3,7 @@
 #include "base/errors.h"
 #include "node_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define CONFIG_FORMAT_VERSION 1
@@ -12,6 +13,12 @@
 #define KIND_GENESIS 1
 #define KIND_ADMIT 2
 #define KIND_CONFIG 3
+#define MEMBER_BYTES_MAX (2 + WAL_NODE_ID_BYTES_MAX + 8)
+#define ENCODED_BYTES_MAX (2 + RAFT_CLUSTER_ID_BYTES + 1 + RAFT_MEMBERS_MAX * MEMBER_BYTES_MAX)
+
+static_assert(RAFT_ENTRY_BYTES_MAX == WAL_ENTRY_BYTES_MAX, "what peers may send, the log takes");
+static_assert(ENCODED_BYTES_MAX <= STORE_CONFIG_BYTES_MAX, "the store keeps any membership");
+static_assert(ENCODED_BYTES_MAX <= SNAPSHOT_CONFIG_BYTES_MAX, "a snapshot holds any membership");
 
 struct reader {
     const uint8_t *data;

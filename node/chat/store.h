@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STORE_CONFIG_BYTES_MAX 1024
+#define STORE_CONFIG_BYTES_MAX 2560
 #define STORE_CLUSTER_ID_BYTES 16
 
 /* The state as of one log index. All zero in a new store. */

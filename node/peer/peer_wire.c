@@ -528,7 +528,7 @@ static int read_entry(struct bytes wire, struct raft_entry *entry, raft_index *i
             entry->term = field.value;
             break;
         case BYTES(3):
-            if (field.bytes.size > UINT32_MAX) {
+            if (field.bytes.size > RAFT_ENTRY_BYTES_MAX) {
                 return malformed(why, "an entry is too large");
             }
             entry->data = field.bytes.data;

@@ -34,6 +34,7 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 #define RAFT_APPEND_BYTES_MAX \
     (1u << 20) /* payload in one, unless its first entry alone is larger */
 #endif
+#define RAFT_ENTRY_BYTES_MAX (4u << 20)                      /* payload of one entry */
 #define RAFT_INFLIGHT_MAX 64                                 /* unanswered AppendEntries per peer */
 #define RAFT_INFLIGHT_BYTES_MAX (8u * RAFT_APPEND_BYTES_MAX) /* of payload in them */
 #define RAFT_READS_MAX 256  /* reads that wait, from this node and from peers */
