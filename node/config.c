@@ -18,7 +18,6 @@
 #define KIB (UINT64_C(1) << 10)
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
-#define TIB (UINT64_C(1) << 40)
 
 /* A JSON string needs up to six bytes for one of the payload ("\u0000"), and the rest of a message
  * its own room. */
@@ -90,7 +89,7 @@ static const struct config_key limits_keys[] = {
     NUMBER("max_connections", struct config_limits, max_connections, CONFIG_COUNT, 1, 1000000),
     NUMBER("max_subscriptions_per_connection", struct config_limits,
            max_subscriptions_per_connection, CONFIG_COUNT, 1, 100000),
-    NUMBER("store_size", struct config_limits, store_size_bytes, CONFIG_SIZE, MIB, 64 * TIB),
+    NUMBER("store_size", struct config_limits, store_size_bytes, CONFIG_SIZE, MIB, 256 * GIB),
 };
 static const struct config_section limits_section = SECTION_OF(limits_keys);
 

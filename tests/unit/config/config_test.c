@@ -351,6 +351,8 @@ static void test_values_have_ranges(void **state)
                  "c.yaml:11: limits.max_payload_bytes: 3145729 is out of range; ...");
     expect_error(CLUSTER "limits: {max_in_flight: 0}\n", "c.yaml:11: limits.max_in_flight: ...");
     expect_error(CLUSTER "limits: {store_size: 1KiB}\n", "c.yaml:11: limits.store_size: ...");
+    expect_error(CLUSTER "limits: {store_size: 257GiB}\n",
+                 "c.yaml:11: limits.store_size: 257GiB is out of range; it must be 1MiB to 256GiB");
 }
 
 static void test_heartbeats_are_shorter_than_elections(void **state)
