@@ -420,9 +420,12 @@ static int write_batch(struct writer *writer, const struct store_batch *batch)
     }
     writer->state.meta = *batch->meta;
     CHECK(batch->meta->config_size <= STORE_CONFIG_BYTES_MAX);
-    CHECK(batch->meta->channel_count == writer->state.totals[ROW_CHANNELS].rows);
-    CHECK(batch->meta->message_count == writer->state.totals[ROW_MESSAGES].rows);
-    CHECK(batch->meta->value_count == writer->state.totals[ROW_VALUES].rows);
+    const struct store_totals *totals = writer->state.totals;
+    if (batch->meta->channel_count != totals[ROW_CHANNELS].rows ||
+        batch->meta->message_count != totals[ROW_MESSAGES].rows ||
+        batch->meta->value_count != totals[ROW_VALUES].rows) {
+        return ERR_CORRUPT; /* a damaged page hid a row that was there */
+    }
     return store_state_write(writer->store, writer->txn, &writer->state);
 }
 
