@@ -79,11 +79,11 @@ static void explain(int rc, const char *address, char *error, size_t error_size)
 {
     if (rc == ERR_BUSY) {
         snprintf(error, error_size,
-                 "gRPC: cannot listen on %s: it is in use by another process or cannot be bound; "
+                 "%s: cannot listen for gRPC: it is in use by another process or cannot be bound; "
                  "change cluster.grpc_bind_addr or stop the other process",
                  address);
     } else {
-        snprintf(error, error_size, "gRPC: cannot serve on %s: %s; free some memory and try again",
+        snprintf(error, error_size, "%s: cannot serve gRPC: %s; free some memory and try again",
                  address, error_text(rc));
     }
 }

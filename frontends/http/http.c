@@ -354,7 +354,7 @@ static int start(const struct frontend_options *options, void **out, char *error
     int rc = listener_open(options->http_bind_addr, &fd, &reason);
     if (rc != 0) {
         snprintf(error, error_size,
-                 "HTTP: cannot listen on %s: %s; change cluster.health_bind_addr%s",
+                 "%s: cannot listen for HTTP: %s; change cluster.health_bind_addr%s",
                  options->http_bind_addr, reason,
                  rc == ERR_BUSY ? " or stop the process that has the address" : "");
         return rc;
@@ -385,7 +385,7 @@ static int start(const struct frontend_options *options, void **out, char *error
 free_frontend:
     free_frontend(frontend);
 fail:
-    snprintf(error, error_size, "HTTP: cannot serve on %s: %s; free some memory and try again",
+    snprintf(error, error_size, "%s: cannot serve HTTP: %s; free some memory and try again",
              options->http_bind_addr, error_text(rc));
     return rc;
 }
