@@ -675,19 +675,30 @@ static void say_who_is_missing(struct node *node)
     }
     bool is_first = node->missing_log_ns == 0;
     node->missing_log_ns = node->now_ns + (is_first ? NS_PER_S : NODE_MISSING_NS);
+    if (is_first) {
+        return; /* they had no time to come yet */
+    }
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
     struct buf missing = {0};
+    struct buf begun = {0};
     for (raft_member member = 0; member < node->options.member_count; member++) {
-        if (member != node->self && !status.members[member].is_connected) {
-            buf_printf(&missing, "%s%s", missing.size == 0 ? "" : ", ", node->node_ids[member]);
+        const struct raft_member_status *other = &status.members[member];
+        if (member != node->self && !(other->is_connected && other->is_fresh)) {
+            struct buf *names = other->is_connected ? &begun : &missing;
+            buf_printf(names, "%s%s", names->size == 0 ? "" : ", ", node->node_ids[member]);
         }
     }
-    if (missing.size > 0 && !is_first) {
+    if (begun.size > 0) {
+        log_info("node",
+                 "waiting for a leader among the nodes that have data, which needs most of them",
+                 LOG_STR("have_data", buf_text(&begun)), LOG_STR("missing", buf_text(&missing)));
+    } else if (missing.size > 0) {
         log_info("node", "waiting for all nodes to found or join the cluster",
                  LOG_STR("missing", buf_text(&missing)));
     }
     buf_finish(&missing);
+    buf_finish(&begun);
 }
 
 /* ---- draining ---- */

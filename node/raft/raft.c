@@ -494,6 +494,7 @@ static void get_member_status(const struct raft *raft, raft_member i,
     if (i == raft->self) {
         out->incarnation = raft->incarnation;
         out->is_connected = true;
+        out->is_fresh = raft->is_fresh;
         out->last_contact_ns = raft->now_ns;
         out->match_index = is_leader(raft) ? raft->persisted_index : 0;
         out->next_index = is_leader(raft) ? raft->last_index + 1 : 0;
@@ -501,6 +502,7 @@ static void get_member_status(const struct raft *raft, raft_member i,
     }
     out->incarnation = member->incarnation;
     out->is_connected = member->is_connected;
+    out->is_fresh = member->is_fresh;
     out->last_contact_ns = member->heard_ns;
     if (is_leader(raft)) {
         out->match_index = member->match_index;

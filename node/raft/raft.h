@@ -330,6 +330,7 @@ struct raft_member_status {
     uint64_t last_contact_ns; /* when it was heard last; 0: never. */
     uint64_t incarnation;     /* as it said; 0: not seen yet */
     bool is_connected;        /* its stream to us stands */
+    bool is_fresh;            /* as it said when it connected: it has never held an entry */
     bool is_whole;
     bool needs_snapshot; /* leader only */
     bool cannot_lead;    /* as it said; leader only */

@@ -249,7 +249,7 @@ describe('start-up failures', () => {
       const [host, port] = node[kind].split(':');
       await new Promise((done) => server.listen(Number(port), host, done));
       try {
-        await failure(new RegExp(`^raftogram: .*${escape(node[kind])}`));
+        await failure(new RegExp(`^raftogram: ${escape(node[kind])}: .+; .+`));
         // Also with -dev.
         await assertFails(['-dev', '-config', node.configPath], 1, new RegExp(escape(node[kind])));
       } finally {
@@ -529,6 +529,40 @@ describe('founding', () => {
     }
   });
 
+  test('two empty nodes beside one with data say whom they wait for', async () => {
+    const cluster = await Cluster.start();
+    try {
+      await Promise.all(cluster.nodes.map((node) => stopsCleanly(node.process, 'SIGTERM')));
+      for (const index of [1, 2]) rmSync(cluster.nodes[index].dataDir, { recursive: true });
+      cluster.startAll();
+      for (const index of [1, 2]) await cluster.nodes[index].process.logged(/"have_data":"node1","missing":""/);
+    } finally {
+      await cluster.destroy();
+    }
+  });
+
+  test('five nodes with ids of 256 bytes found a cluster, restart, and fill an empty one', async () => {
+    const cluster = await Cluster.create({ size: 5, extra: 'raft: {snapshot_interval: 100ms, snapshot_threshold: 1, trailing_logs: 0}' });
+    for (const node of cluster.nodes) node.id = node.id.padEnd(256, 'x');
+    cluster.writeConfigs();
+    cluster.startAll();
+    try {
+      const client = cluster.client(await cluster.leader());
+      await client.createChannel({ channelId: 'kept' });
+      const { clusterId } = await client.status();
+      await Promise.all(cluster.nodes.map((node) => stopsCleanly(node.process, 'SIGTERM')));
+      rmSync(cluster.nodes[0].dataDir, { recursive: true });
+      cluster.startAll();
+      await cluster.leader();
+      await cluster.ready(cluster.nodes[0]);
+      const first = cluster.client(cluster.nodes[0]);
+      assert.deepEqual((await first.channels()).channels.map((channel) => channel.channelId), ['kept']);
+      assert.equal((await first.status()).clusterId, clusterId);
+    } finally {
+      await cluster.destroy();
+    }
+  });
+
   test('a node that restarted before the founding takes part in it', async () => {
     const cluster = await Cluster.create();
     try {
@@ -713,6 +747,7 @@ describe('strangers', () => {
       rmSync(cluster.nodes[0].dataDir, { recursive: true });
       cluster.startNode(0);
       cluster.startNode(1);
+      await cluster.nodes[0].process.logged(/"have_data":"node2","missing":"node3"/);
       await delay(2500);
       for (const node of cluster.running) assert.equal((await cluster.status(node)).leaderId, '');
       cluster.startNode(2);
