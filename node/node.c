@@ -628,31 +628,27 @@ void node_get_latencies(const struct node *node, struct node_latencies *out)
     latency_read(&node->proposal_latency, &out->proposal);
 }
 
-static void step_eligible(struct node *node)
+void node_update_eligible(struct node *node)
 {
+    bool is_sound = !node->is_diverged && !node->is_draining && !node->is_store_damaged;
+    bool is_eligible = is_sound && !node->is_log_full && !node->is_stalled;
+    /* Its campaign and its first entry are written into the slack. */
+    bool is_last_resort =
+        is_sound && !is_eligible && wal_has_room(node->wal, NODE_LOG_SLACK_BYTES / 2);
+    if (is_eligible == node->is_eligible && is_last_resort == node->is_last_resort &&
+        node->is_log_full == node->was_log_full) {
+        return;
+    }
+    node->is_eligible = is_eligible;
+    node->is_last_resort = is_last_resort;
     node->was_log_full = node->is_log_full;
     struct raft_event event = {
         .kind = RAFT_EVENT_ELIGIBLE,
-        .eligible = {.is_eligible = node->is_eligible, .is_full = node->is_log_full},
+        .eligible = {.is_eligible = is_eligible,
+                     .is_last_resort = is_last_resort,
+                     .is_full = node->is_log_full},
     };
     (void)node_step(node, &event);
-}
-
-void node_set_eligible(struct node *node, bool is_eligible)
-{
-    bool eligible = is_eligible && !node->is_log_full && !node->is_diverged && !node->is_draining &&
-                    !node->is_store_damaged;
-    if (eligible == node->is_eligible && node->is_log_full == node->was_log_full) {
-        return;
-    }
-    bool is_lost = node->is_eligible && !eligible;
-    node->is_eligible = eligible;
-    step_eligible(node);
-    if (is_lost && raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
-        struct raft_event transfer = {.kind = RAFT_EVENT_TRANSFER,
-                                      .transfer = {.target = RAFT_NO_MEMBER}};
-        (void)node_step(node, &transfer);
-    }
 }
 
 bool node_is_outvoted(const struct node *node)
@@ -664,7 +660,7 @@ void node_set_damaged(struct node *node)
 {
     node->is_store_damaged = true;
     node->is_changed = true;
-    node_set_eligible(node, false);
+    node_update_eligible(node);
 }
 
 /* A cluster is founded once all members have been seen with empty directories. */
@@ -727,6 +723,45 @@ static bool has_successor(const struct node *node)
     return false;
 }
 
+static void give_leadership_away(struct node *node)
+{
+    struct raft_event event = {.kind = RAFT_EVENT_TRANSFER, .transfer = {.target = RAFT_NO_MEMBER}};
+    (void)node_step(node, &event);
+}
+
+/* The state machine has stood still for lack of room: the store is full, or its disk hangs. */
+static void look_for_stall(struct node *node)
+{
+    if (!chat_is_full(node->chat)) {
+        node->full_since_ns = 0;
+    } else if (node->full_since_ns == 0) {
+        node->full_since_ns = node->now_ns;
+    }
+    bool is_stalled =
+        node->full_since_ns != 0 &&
+        (atomic_load(&node->is_store_full) || node->now_ns >= node->full_since_ns + NODE_STALL_NS);
+    if (is_stalled != node->is_stalled) {
+        node->is_stalled = is_stalled;
+        if (is_stalled) {
+            log_warn("node", "the store takes no more: others should lead");
+        } else {
+            log_info("node", "the store takes more again");
+        }
+        node_update_eligible(node);
+    }
+}
+
+/* A leader that can take no writes, or must not be trusted, leads only while nobody else can. */
+static void leave_if_unfit(struct node *node)
+{
+    if (node->is_eligible || node->is_draining || node->now_ns < node->leave_retry_ns ||
+        raft_can_propose(node->raft) != RAFT_PROPOSE_NOW || !has_successor(node)) {
+        return;
+    }
+    node->leave_retry_ns = node->now_ns + NODE_LEAVE_RETRY_NS;
+    give_leadership_away(node);
+}
+
 /* One step of handing over: transfer, and again when it was aborted while somebody could lead. */
 static void drain_turn(struct node *node)
 {
@@ -734,16 +769,13 @@ static void drain_turn(struct node *node)
         node->is_draining = true;
         node->is_changed = true;
         log_info("node", "draining");
-        node->is_eligible = false;
-        step_eligible(node);
+        node_update_eligible(node);
     }
     enum raft_propose_answer answer = raft_can_propose(node->raft);
     if (answer == RAFT_PROPOSE_NOW && node->now_ns >= node->drain_retry_ns) {
         node->is_drain_hopeless = !has_successor(node);
         if (!node->is_drain_hopeless) {
-            struct raft_event event = {.kind = RAFT_EVENT_TRANSFER,
-                                       .transfer = {.target = RAFT_NO_MEMBER}};
-            (void)node_step(node, &event);
+            give_leadership_away(node);
         }
         node->drain_retry_ns = node->now_ns + NODE_RETRY_NS;
     }
@@ -826,6 +858,8 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     (void)node_step(node, &tick);
     follow_leader(node);
     say_who_is_missing(node);
+    look_for_stall(node);
+    leave_if_unfit(node);
     if (atomic_load(&node->drain_wanted)) {
         drain_turn(node);
     }

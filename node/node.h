@@ -167,9 +167,6 @@ bool node_is_drained(const struct node *node);
 /* Node thread, after the last turn: ends every request (NODE_COMMIT_UNKNOWN if proposed, else
  * NODE_DRAINING), and takes no more. */
 void node_fail_all(struct node *node);
-/* Node thread: whether this node may campaign (no: its disk is full). */
-void node_set_eligible(struct node *node, bool is_eligible);
-
 /* Node thread: most nodes have applied the same, and this one something else. What it has is not to
  * be trusted; the caller sees to it that the next start throws it away, and ends the process. */
 bool node_is_outvoted(const struct node *node);

@@ -39,7 +39,7 @@ static void set_diverged(struct node *node, bool is_diverged, raft_index index)
     } else {
         log_info("node", "most nodes agree with this one's state", LOG_U64("index", index));
     }
-    node_set_eligible(node, !is_diverged);
+    node_update_eligible(node);
 }
 
 static void set_outvoted(struct node *node, raft_index index)

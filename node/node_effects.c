@@ -305,20 +305,40 @@ static raft_index batch_end(const struct node *node)
     return end < node->commit_index ? end : node->commit_index;
 }
 
+/* The overlay's bound holds within a batch, too: the entries of a backlog may be large. And its
+ * rows may have to come from the disk, which must not keep heartbeats waiting. */
+static int apply_batch(struct node *node, raft_index end, uint64_t deadline_ns)
+{
+    int rc = 0;
+    uint32_t count = 0;
+    while (rc == 0 && node->applied_index < end && !chat_is_full(node->chat)) {
+        rc = apply_entry(node, node->applied_index + 1);
+        if (++count % NODE_APPLY_CHECK == 0 &&
+            clock_monotonic_ns(node->options.clock) > deadline_ns) {
+            break;
+        }
+    }
+    return rc;
+}
+
 void node_apply(struct node *node)
 {
+    const uint64_t budget_ns = node->options.heartbeat_interval_ns / 4;
     raft_index turn_end = node->applied_index + NODE_APPLY_TURN_MAX;
-    while (node->applied_index < node->commit_index && node->applied_index < turn_end &&
+    bool is_behind = node->applied_index < node->commit_index;
+    uint64_t turn_begin_ns = is_behind ? clock_monotonic_ns(node->options.clock) : 0;
+    bool is_late = false;
+    while (!is_late && node->applied_index < node->commit_index && node->applied_index < turn_end &&
            !chat_is_full(node->chat) && node->fatal[0] == '\0') {
         raft_index end = batch_end(node);
         int rc = 0;
         uint64_t begin_ns = clock_monotonic_ns(node->options.clock);
         chat_apply_begin(node->chat);
-        while (rc == 0 && node->applied_index < end) {
-            rc = apply_entry(node, node->applied_index + 1);
-        }
+        rc = apply_batch(node, end, turn_begin_ns + budget_ns);
         chat_apply_end(node->chat);
-        latency_record(&node->apply_latency, clock_monotonic_ns(node->options.clock) - begin_ns);
+        uint64_t now_ns = clock_monotonic_ns(node->options.clock);
+        latency_record(&node->apply_latency, now_ns - begin_ns);
+        is_late = now_ns > turn_begin_ns + budget_ns;
         if (rc != 0) {
             node_set_fatal(node, "entry %llu cannot be applied: %s",
                            (unsigned long long)node->applied_index + 1, error_text(rc));

@@ -19,7 +19,8 @@
 #endif
 #define NODE_HARD_STATE_BYTES 1024u /*   which takes at most so much */
 #define NODE_APPLY_BATCH_MAX 1024u  /* entries between chat_apply_begin() and _end() */
-#define NODE_APPLY_TURN_MAX 8192u   /* entries applied in one turn */
+#define NODE_APPLY_TURN_MAX 8192u   /* entries applied in one turn, */
+#define NODE_APPLY_CHECK 64u /*   and after how many it is asked whether that takes too long */
 /* Requests answered in one turn, and after how many it is asked whether that takes too long: more
  * than a quarter of the heartbeat's interval, which must not wait for them. */
 #ifndef NODE_COMPLETE_TURN_MAX
@@ -38,6 +39,8 @@
 /* A node that has just stopped leading knows the next leader in a moment: calls wait so long for
  * its name. */
 #define NODE_NAME_WAIT_NS (100 * NS_PER_MS)
+#define NODE_STALL_NS (5 * NS_PER_S) /* without room in the overlay: others should lead */
+#define NODE_LEAVE_RETRY_NS NS_PER_S /* before an unfit leader tries to hand over again */
 #define NODE_MAINTAIN_RETRY_NS NS_PER_S
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
@@ -175,6 +178,10 @@ struct node {
     bool is_drain_hopeless; /* nobody can take over */
     bool is_drain_transferring;
     bool is_eligible;
+    bool is_last_resort;
+    bool is_stalled;         /* apply has waited for room for NODE_STALL_NS, or the store is full */
+    uint64_t full_since_ns;  /* 0: the overlay is not full */
+    uint64_t leave_retry_ns; /* before leadership is offered again */
     bool is_diverged;
     bool is_outvoted;
     bool is_store_damaged;
@@ -236,6 +243,11 @@ void node_apply(struct node *node);
 void node_founded(struct node *node);
 void node_set_fatal(struct node *node, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* node.c */
+
+/* Tells the core whether this node may campaign, when that has changed. */
+void node_update_eligible(struct node *node);
 
 /* node_requests.c */
 

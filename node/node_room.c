@@ -23,10 +23,11 @@ static void set_full(struct node *node, bool is_full)
     node->is_changed = true;
     if (is_full) {
         log_error("node", "no room for the log on the disk: refusing writes");
+        node->compact_at_ns = node->now_ns;
     } else {
         log_info("node", "the disk has room for the log again");
     }
-    node_set_eligible(node, !is_full);
+    node_update_eligible(node);
 }
 
 static uint64_t batch_bytes(uint64_t command_bytes)
@@ -51,6 +52,7 @@ void node_look_for_room(struct node *node)
 {
     if (node->is_log_full || !wal_has_room(node->wal, batch_bytes(0))) {
         (void)node_has_room_for_batch(node, 0);
+        node_update_eligible(node); /* the slack shrinks */
     }
 }
 

@@ -12,6 +12,7 @@ static const uint64_t retry_min_ns = 20 * MS;
 static const uint64_t retry_max_ns = 100 * MS;
 static const uint64_t hold_back_ns = 50 * MS;
 static const int fast_campaigns_max = 5;
+static const uint64_t resort_timeouts = 3;
 
 /* ---- contact ---- */
 
@@ -76,9 +77,17 @@ static void hasten(struct raft *raft, uint64_t low_ns, uint64_t high_ns)
     }
 }
 
+void raft_election_postpone_resort(struct raft *raft)
+{
+    raft->resort_ns = raft->now_ns + resort_timeouts * raft->election_timeout_ns;
+}
+
 void raft_election_become_follower(struct raft *raft, raft_term term, raft_member leader)
 {
     CHECK(term >= raft->term);
+    if (is_leader(raft)) {
+        raft_election_postpone_resort(raft);
+    }
     bool was_active = raft->role != RAFT_FOLLOWER;
     /* First, while their answers still bear the term that they were asked in. */
     if (is_leader(raft) || term != raft->term || leader != raft->leader) {
@@ -108,6 +117,7 @@ void raft_election_on_leader_contact(struct raft *raft, raft_member leader)
         raft_election_become_follower(raft, raft->term, leader);
     }
     raft->contact_ns = raft->now_ns;
+    raft_election_postpone_resort(raft);
     raft->is_contact_lost = false;
     raft->has_overslept = false;
     raft->fast_campaigns = 0;
@@ -129,7 +139,8 @@ static void become_leader(struct raft *raft)
 
 static bool may_campaign(const struct raft *raft)
 {
-    if (!raft->is_eligible || raft->is_installing) {
+    bool is_due = raft->is_last_resort && raft->now_ns >= raft->resort_ns;
+    if ((!raft->is_eligible && !is_due) || raft->is_installing) {
         return false;
     }
     return raft->last_index == 0 ? raft_membership_can_found(raft)

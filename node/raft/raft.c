@@ -78,6 +78,7 @@ int raft_create(const struct raft_options *options, struct raft **out)
     raft->leader = RAFT_NO_MEMBER;
     raft->transfer_target = RAFT_NO_MEMBER;
     raft->is_eligible = options->is_eligible;
+    raft_election_postpone_resort(raft);
     raft->term_start = RAFT_NEVER;
     init_durable(raft, options);
     for (raft_member i = 0; i < RAFT_MEMBERS_MAX; i++) {
@@ -438,6 +439,7 @@ static int dispatch(struct raft *raft, const struct raft_event *event)
         return 0;
     case RAFT_EVENT_ELIGIBLE:
         raft->is_eligible = event->eligible.is_eligible;
+        raft->is_last_resort = event->eligible.is_last_resort;
         raft->is_full = event->eligible.is_full;
         return 0;
     case RAFT_EVENT_SNAPSHOT_SENT:

@@ -210,6 +210,9 @@ struct raft_event {
         } transfer;
         struct {
             bool is_eligible;
+            /* It may campaign all the same when nobody has led for three election timeouts: better
+             * a leader that takes no proposals than none. */
+            bool is_last_resort;
             /* Room is short: the driver may leave out the last entries of a request, or all, before
              * it steps it. The leader is told, and sends no more than one at a time. */
             bool is_full;

@@ -100,6 +100,8 @@ struct raft {
 
     /* Elections. */
     bool is_eligible;
+    bool is_last_resort;
+    uint64_t resort_ns; /* when the last resort may campaign, if nobody leads until then */
     bool is_full;
     bool is_installing;
     bool is_contact_lost; /* the stream from the leader ended; nobody leads since */
@@ -184,6 +186,8 @@ void raft_election_on_dial_refused(struct raft *raft, raft_member peer);
 void raft_election_hasten_founding(struct raft *raft);
 /* Fails the reads, adopts the term if it is newer. `leader` may be RAFT_NO_MEMBER. */
 void raft_election_become_follower(struct raft *raft, raft_term term, raft_member leader);
+/* Somebody leads, or led until now: the last resort begins to wait anew. */
+void raft_election_postpone_resort(struct raft *raft);
 /* AppendEntries of the current term came from `leader`. */
 void raft_election_on_leader_contact(struct raft *raft, raft_member leader);
 bool raft_election_has_quorum_contact(const struct raft *raft, uint64_t now_ns);
