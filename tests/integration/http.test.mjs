@@ -424,7 +424,8 @@ describe('HTTP, without a quorum and at the end', () => {
     const agent = new Agent({ keepAlive: true });
     await exchange(node, '/health', { agent });
     const silent = new RawSocket(node.http);
-    await delay(50);
+    const count = async () => (await exchange(node, '/status', { agent })).json.http_connections;
+    await until('both connections', async () => await count() === 2);
     const since = Date.now();
     const { code } = await cluster.stopNode(0);
     assert.equal(code, 0);

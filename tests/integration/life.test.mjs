@@ -748,6 +748,7 @@ describe('strangers', () => {
       cluster.startNode(0);
       cluster.startNode(1);
       await cluster.nodes[0].process.logged(/"have_data":"node2","missing":"node3"/);
+      // Many election timeouts: nothing may happen, which takes time to see.
       await delay(2500);
       for (const node of cluster.running) assert.equal((await cluster.status(node)).leaderId, '');
       cluster.startNode(2);

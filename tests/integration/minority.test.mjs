@@ -1,8 +1,9 @@
 // Nodes without a quorum: what they refuse, how, and after how long.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Cluster, delay, until } from './lib/cluster.mjs';
+import { Cluster, until } from './lib/cluster.mjs';
 import { errorDetails, grpc, refusal, refused } from './lib/messenger.mjs';
+import { counter } from './lib/prometheus.mjs';
 
 const NO_QUORUM = { code: 'UNAVAILABLE', reason: 'NO_QUORUM' };
 const LOST_QUORUM = 'leader lost quorum — cannot serve linearizable read';
@@ -221,10 +222,11 @@ describe('a leader that takes forwarded writes with it', () => {
     const client = cluster.client(node);
     await cluster.client(leader).createChannel({ channelId: 'c' });
     await client.send({ channelId: 'c' }, forward);
+    const forwarded = await counter(node, 'raftogram_forwards_total');
     await other.process.pause();
     await leader.process.pause();
     const calls = ['', 'repeatable'].map((clientMessageId) => refusal(client.send({ channelId: 'c', clientMessageId }, forward)));
-    await delay(100);
+    await until('both to be sent on', async () => await forwarded() === 2);
     await cluster.kill(leader.index);
     for (const outcome of await Promise.all(calls)) assert.deepEqual(outcome, { code: 'ABORTED', reason: 'COMMIT_UNKNOWN' });
   });

@@ -2,12 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Cluster, delay, until } from './lib/cluster.mjs';
+import { counter, metric } from './lib/prometheus.mjs';
 import { OPCODE, RawSocket, WebSocket, WsClient, frame, handshake } from './lib/websocket.mjs';
-
-async function metric(node, name) {
-  const text = await (await fetch(`http://${node.http}/metrics`)).text();
-  return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)[1]);
-}
 
 const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => String(from + i));
 
@@ -377,10 +373,15 @@ describe('WebSocket', () => {
       for (let i = 0; i < 12; i++) await client.call('SendMessage', { channelId: 'unread', payload });
       const raw = await RawSocket.upgraded(follower.http);
       raw.socket.pause();
+      const taken = await counter(follower, 'raftogram_websocket_frames_received_total');
       for (let i = 0; i < 200; i++) raw.write(frame(OPCODE.text, JSON.stringify({ jsonrpc: '2.0', id: i, method: 'ReadHistory', params: { channelId: 'unread' } })));
-      await delay(1000);
-      const calls = await metric(follower, 'raftogram_websocket_calls');
-      assert.ok(calls <= 8, `${calls} calls`);
+      await until('the first calls', async () => await taken() > 0);
+      // It takes time to see that no more of them run at once, and that it does not read on.
+      for (const end = Date.now() + 1000; Date.now() < end; await delay(20)) {
+        const calls = await metric(follower, 'raftogram_websocket_calls');
+        assert.ok(calls <= 8, `${calls} calls`);
+      }
+      assert.ok(await taken() < 200, 'all calls were taken');
       raw.socket.resume();
       await until('all answers', () => raw.texts.filter((item) => item.result).length === 200, { timeout: 60000, every: 500 });
       raw.destroy();

@@ -2,17 +2,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
+import { metric } from './lib/prometheus.mjs';
 import { OPCODE, RawSocket, WsClient, frame } from './lib/websocket.mjs';
 
 const READERS = 990;
 const STALLED = 10;
 const MESSAGES = 60;
 const TEXT = 'x'.repeat(60000);
-
-async function metric(node, name) {
-  const text = await (await fetch(`http://${node.http}/metrics`)).text();
-  return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)[1]);
-}
 
 async function subscribeRaw(node, channelId) {
   const raw = await RawSocket.upgraded(node.http);

@@ -52,6 +52,18 @@ export function parseMetrics(text) {
   return families;
 }
 
+// What a node says of a series without labels.
+export async function metric(node, name) {
+  const text = await (await fetch(`http://${node.http}/metrics`)).text();
+  return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)[1]);
+}
+
+// A function that tells by how much a node's counter has grown since.
+export async function counter(node, name) {
+  const before = await metric(node, name);
+  return async () => await metric(node, name) - before;
+}
+
 // The value of a series; undefined when it is not there.
 export function valueOf(families, name, labels = {}) {
   const wanted = JSON.stringify(labels);
