@@ -35,6 +35,21 @@ function fill(channelId, count, { from = 1, words = 'message' } = {}) {
   }
 }
 
+const NEAR_PX = 800; // web/timeline.js: this close to an edge the next page is read
+
+// Nothing moves by itself any more: no older page is being read, and two frames are the same.
+async function settled(page) {
+  const seen = await page.evaluateHandle(() => ({ place: '' }));
+  await page.waitForFunction(({ seen, near }) => {
+    const region = document.querySelector('#timeline');
+    const edge = document.querySelector('#timeline-edge').textContent;
+    const isReading = region.scrollTop < near && edge.startsWith('Loading');
+    const before = seen.place;
+    seen.place = `${region.scrollTop}/${region.scrollHeight}`;
+    return region.getAttribute('aria-busy') === 'false' && !isReading && seen.place === before;
+  }, { seen, near: NEAR_PX });
+}
+
 const shown = (page) => page.locator('#messages > li');
 const waitForText = (page, text) => page.locator('#messages .text', { hasText: text }).last().waitFor();
 
@@ -117,7 +132,7 @@ test('reading older messages is not disturbed by new ones, nor by older ones tha
   const page = await person(0);
   await waitForText(page, 'message 400');
   await page.evaluate(() => { document.querySelector('#timeline').scrollTop -= 1500; });
-  await page.waitForTimeout(300);
+  await settled(page);
   const topmost = () => page.evaluate(() => {
     const region = document.querySelector('#timeline').getBoundingClientRect();
     const item = [...document.querySelectorAll('#messages > li')].find((li) => li.getBoundingClientRect().bottom > region.top);
@@ -136,10 +151,10 @@ test('a reload keeps channel, place, draft and what has been read', async () => 
   await waitForText(page, 'message 600');
   for (let i = 0; i < 6; i += 1) {
     await page.evaluate(() => { document.querySelector('#timeline').scrollTop -= 900; });
-    await page.waitForTimeout(120);
+    await settled(page);
   }
   await page.getByLabel('Message', { exact: true }).fill('not yet sent');
-  await page.waitForTimeout(400);
+  await settled(page);
   const sequence = await page.evaluate(() => {
     const { top, bottom } = document.querySelector('#timeline').getBoundingClientRect();
     return [...document.querySelectorAll('#messages > li')].find((li) =>
@@ -150,7 +165,7 @@ test('a reload keeps channel, place, draft and what has been read', async () => 
   for (let reload = 1; reload <= 3; reload += 1) {
     await page.reload();
     await item.waitFor();
-    await page.waitForTimeout(500);
+    await settled(page);
     const now = (await item.boundingBox()).y;
     assert.ok(Math.abs(now - before) <= 1, `after reload ${reload} at ${now}, not ${before}`);
   }
