@@ -1,36 +1,23 @@
 // A cluster whose nodes have proxies between them and a disk that can be cut off under them.
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statfsSync, writeFileSync, writeSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { BUILD, Cluster, Process, delay, until } from '../integration/lib/cluster.mjs';
+import { Cluster, Process, delay, isFree, until } from '../integration/lib/cluster.mjs';
+import { CONTROL_BYTES, FAULTY_DISK, setControl } from './disk/faulty_disk.mjs';
 import { clear, cutPower } from './disk/powercut.mjs';
 import { Proxy } from './proxy.mjs';
 
 export { delay, until };
 
-const FAULTY_DISK = join(BUILD, 'libraftogram_faulty_disk.so');
-
 // No node outlives us, whatever ends us.
 const TIED = existsSync('/usr/bin/setpriv') ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL'] : [];
 
-// enum control of faulty_disk.c
-const CONTROL = { syncEio: 0, noSpace: 1, syncDelayUs: 2, writeEio: 3, readEio: 4 };
-const CONTROL_WORDS = 5;
 const TMPFS_BYTES = 512 << 20;
 
 // Below the ports that the kernel gives to connections: a node's port must be free when it comes back.
 // Each runner has a range of its own, since a port is ours also while its node is down.
 const PORTS_EACH = 950;
 const PORTS_FIRST = 12000 + (process.pid % 20) * PORTS_EACH;
-
-async function isFree(port) {
-  return new Promise((done) => {
-    const server = createServer();
-    server.on('error', () => done(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
-  });
-}
 
 async function ports(count) {
   const found = new Set();
@@ -70,7 +57,7 @@ export class ChaosCluster extends Cluster {
       journal: join(this.dir, `${node.id}.power`), controlPath: join(this.dir, `${node.id}.control`),
       holds: 0, isDamaged: false, excuse: '', excuseUntil: 0, exits: 0,
     });
-    writeFileSync(node.controlPath, Buffer.alloc(CONTROL_WORDS * 4));
+    writeFileSync(node.controlPath, Buffer.alloc(CONTROL_BYTES));
     if (!isTmpfs) {
       mkdirSync(node.journal);
       clear(node.journal);
@@ -153,13 +140,7 @@ export class ChaosCluster extends Cluster {
   setDisk(node, { noSpace, ...values }) {
     if (noSpace !== undefined && node.mount) this.fillMount(node, noSpace === 1);
     else if (noSpace !== undefined) Object.assign(values, { noSpace });
-    const fd = openSync(node.controlPath, 'r+');
-    for (const [name, value] of Object.entries(values)) {
-      const word = Buffer.alloc(4);
-      word.writeUInt32LE(value);
-      writeSync(fd, word, 0, 4, CONTROL[name] * 4);
-    }
-    closeSync(fd);
+    setControl(node.controlPath, values);
   }
 
   cutPower(node, random) {

@@ -2,18 +2,16 @@
 // processes; what a disk does is done by a small tmpfs or by the preloaded tests/chaos/disk.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, statfsSync, writeFileSync, writeSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, statfsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { BUILD, Cluster, Process, until } from './lib/cluster.mjs';
+import { CONTROL_BYTES, FAULTY_DISK, setControl } from '../chaos/disk/faulty_disk.mjs';
+import { Cluster, Process, until } from './lib/cluster.mjs';
 import { Client, errorDetails, grpc } from './lib/messenger.mjs';
 
 const MOUNT_BYTES = 96 << 20;
 const PAYLOAD = Buffer.alloc(60 << 10, 'x');
-const FAULTY_DISK = join(BUILD, 'libraftogram_faulty_disk.so');
-const CONTROL = { syncEio: 0, syncDelayUs: 2 }; // enum control of faulty_disk.c
-const CONTROL_WORDS = 5;
 
 const run = (...command) => spawnSync(command[0], command.slice(1), { encoding: 'utf8' });
 
@@ -30,7 +28,7 @@ class ScarceCluster extends Cluster {
     const cluster = Object.setPrototypeOf(await Cluster.create(options), ScarceCluster.prototype);
     for (const node of cluster.nodes) {
       node.controlPath = join(cluster.dir, `${node.id}.control`);
-      writeFileSync(node.controlPath, Buffer.alloc(4 * CONTROL_WORDS));
+      writeFileSync(node.controlPath, Buffer.alloc(CONTROL_BYTES));
       if (mounted) cluster.mount(node);
     }
     cluster.writeConfigs();
@@ -61,13 +59,7 @@ class ScarceCluster extends Cluster {
 
   makeRoom(node) { this.remount(node, `size=${MOUNT_BYTES}`); }
 
-  setDisk(node, name, value) {
-    const fd = openSync(node.controlPath, 'r+');
-    const word = Buffer.alloc(4);
-    word.writeUInt32LE(value);
-    writeSync(fd, word, 0, 4, CONTROL[name] * 4);
-    closeSync(fd);
-  }
+  setDisk(node, values) { setControl(node.controlPath, values); }
 
   startNode(index) {
     const node = this.nodes[index];
@@ -200,7 +192,7 @@ describe('a bad disk', { skip: whyNoShim }, () => {
     await withCluster({}, async (cluster) => {
       const failing = await cluster.leader();
       assert.equal(await cluster.send(failing), 'OK');
-      cluster.setDisk(failing, 'syncEio', 1);
+      cluster.setDisk(failing, { syncEio: 1 });
       await cluster.send(failing);
       assert.deepEqual(await failing.process.exited, { code: 1, signal: null });
       assert.deepEqual(lastWords(failing.process), [
@@ -211,7 +203,7 @@ describe('a bad disk', { skip: whyNoShim }, () => {
         return cluster.running[statuses.findIndex((status) => status.role === 'leader' && status.hasQuorum)];
       });
       assert.equal(await cluster.send(other), 'OK');
-      cluster.setDisk(failing, 'syncEio', 0);
+      cluster.setDisk(failing, { syncEio: 0 });
       cluster.startNode(failing.index);
       await cluster.ready(failing);
       await cluster.checkHistory(failing);
@@ -222,13 +214,13 @@ describe('a bad disk', { skip: whyNoShim }, () => {
     await withCluster({}, async (cluster) => {
       const leader = await cluster.leader();
       const { term } = await cluster.status(leader);
-      cluster.setDisk(leader, 'syncDelayUs', 300000);
+      cluster.setDisk(leader, { syncDelayUs: 300000 });
       const begin = Date.now();
       while (Date.now() - begin < 3000) {
         assert.deepEqual(await cluster.sendMany(leader, 20, Buffer.from('x')), ['OK']);
       }
       assert.equal((await cluster.status(leader)).term, term);
-      cluster.setDisk(leader, 'syncDelayUs', 0);
+      cluster.setDisk(leader, { syncDelayUs: 0 });
       for (const node of cluster.nodes) await cluster.checkHistory(node);
     });
   });

@@ -2,16 +2,16 @@
  * each change of a name would lose if the power failed now, and it fails on command.
  *
  *   RAFTOGRAM_CHAOS_DIR      only what is below this directory is looked at (absolute)
- *   RAFTOGRAM_CHAOS_CONTROL  a file of uint32_t, see enum control; written by the runner at any
- * time RAFTOGRAM_CHAOS_JOURNAL  where the notes go, on the same file system; absent: none are kept
+ *   RAFTOGRAM_CHAOS_CONTROL  a file of uint32_t, see enum control; written to at any time
+ *   RAFTOGRAM_CHAOS_JOURNAL  where the notes go, on the same file system; absent: none are kept
  *
  * The notes outlive the process: what a killed process had not synced is still not on the disk.
  * A power cut is then SIGKILL, and disk/powercut.mjs takes back a random part of what was noted:
  *
  *   JOURNAL/<inode>.undo  struct note, each followed by the bytes that were there before; emptied
- * by a successful fsync or fdatasync of the file JOURNAL/names         one line for each change of
- * a name, and for each fsync of a directory JOURNAL/saved/<n>     links to files that an unsynced
- * change has unlinked or replaced
+ *                         by a successful fsync or fdatasync of the file
+ *   JOURNAL/names         one line for each change of a name, and for each fsync of a directory
+ *   JOURNAL/saved/<n>     links to files that an unsynced change has unlinked or replaced
  *
  * An O_DSYNC write makes its own range durable and nothing else. Writes through mmap are not seen:
  * LMDB makes none here but to its table of readers, which does not outlive a process. */

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { BUILD } from '../../integration/lib/paths.mjs';
 import { Random } from '../random.mjs';
+import { CONTROL_BYTES, FAULTY_DISK, setControl } from './faulty_disk.mjs';
 import { clear, readNames, readNotes, undoContents, undoNames } from './powercut.mjs';
 
 
@@ -24,13 +25,13 @@ describe('the faulty disk', () => {
     rmSync(data, { recursive: true, force: true });
     mkdirSync(data);
     clear(journal);
-    writeFileSync(control, Buffer.alloc(20));
+    writeFileSync(control, Buffer.alloc(CONTROL_BYTES));
   });
 
   const script = (...steps) => spawnSync(join(BUILD, 'raftogram-disk-script'), [data, ...steps], {
     encoding: 'utf8',
     env: {
-      LD_PRELOAD: join(BUILD, 'libraftogram_faulty_disk.so'), RAFTOGRAM_CHAOS_DIR: data,
+      LD_PRELOAD: FAULTY_DISK, RAFTOGRAM_CHAOS_DIR: data,
       RAFTOGRAM_CHAOS_CONTROL: control, RAFTOGRAM_CHAOS_JOURNAL: journal,
     },
   });
@@ -137,21 +138,20 @@ describe('the faulty disk', () => {
   });
 
   test('it fails on command', () => {
-    const set = (word, value) => {
-      const words = Buffer.alloc(20);
-      words.writeUInt32LE(value, 4 * word);
-      writeFileSync(control, words);
+    const set = (values) => {
+      writeFileSync(control, Buffer.alloc(CONTROL_BYTES));
+      setControl(control, values);
     };
     done('create=f', 'write=0:a:1000', 'sync', 'syncdir=.');
-    set(0, 1);
+    set({ syncEio: 1 });
     assert.match(script('open=f', 'sync').stderr, /^sync: Input\/output error/);
-    set(1, 1);
+    set({ noSpace: 1 });
     assert.match(script('open=f', 'write=900:b:200').stderr, /^write: No space left/);
     assert.match(script('create=g').stderr, /^create: No space left/);
     done('open=f', 'write=0:b:1000');
-    set(3, 1);
+    set({ writeEio: 1 });
     assert.match(script('open=f', 'write=0:b:10').stderr, /^write: Input\/output error/);
-    set(2, 200000);
+    set({ syncDelayUs: 200000 });
     const begin = Date.now();
     done('open=f', 'sync');
     assert.ok(Date.now() - begin >= 200);

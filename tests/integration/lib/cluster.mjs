@@ -34,7 +34,7 @@ export async function until(what, probe, { timeout = 20000, every = 20 } = {}) {
 
 const given = new Set();
 
-function isFree(port) {
+export function isFree(port) {
   return new Promise((done) => {
     const server = createServer();
     server.on('error', () => done(false));
