@@ -3,6 +3,7 @@
 #ifndef RAFTOGRAM_TESTS_SCRATCH_H
 #define RAFTOGRAM_TESTS_SCRATCH_H
 
+#include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,13 +28,27 @@ static inline const char *scratch_root(void)
     return has_room ? "/dev/shm" : "/tmp";
 }
 
-/* Makes a directory whose name begins so; the test removes it. */
-static inline void scratch_make_dir(char *out, size_t size, const char *name)
+static inline void scratch_make_template(char *out, size_t size, const char *name)
 {
     int length = snprintf(out, size, "%s/%s-XXXXXX", scratch_root(), name);
     assert_true(length > 0);
     assert_true((size_t)length < size);
+}
+
+/* Makes a directory whose name begins so; the test removes it. */
+static inline void scratch_make_dir(char *out, size_t size, const char *name)
+{
+    scratch_make_template(out, size, name);
     assert_non_null(mkdtemp(out));
+}
+
+/* Makes a file, opened for appending; the test closes and removes it. */
+static inline int scratch_make_file(char *out, size_t size, const char *name)
+{
+    scratch_make_template(out, size, name);
+    int fd = mkostemp(out, O_APPEND);
+    assert_true(fd >= 0);
+    return fd;
 }
 
 #endif

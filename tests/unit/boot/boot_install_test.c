@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "boot.h"
 #include "chat/store_lmdb.h"
+#include "lib/scratch.h"
 #include "storage/snapshot.h"
 
 #include <dirent.h>
@@ -24,7 +25,7 @@
 enum { OLD_INDEX = 10, NEW_INDEX = 50, OLD_TERM = 1, NEW_TERM = 2 };
 #define MAP_BYTES (64u << 20)
 
-static char base[] = "/tmp/raftogram-boot-XXXXXX";
+static char base[64];
 
 /* ---- a file system that ends the process at its n-th change ---- */
 
@@ -369,13 +370,22 @@ static void test_an_outvoted_store_is_set_aside(void **state)
     }
 }
 
+static int make_base(void **state)
+{
+    scratch_make_dir(base, sizeof(base), "raftogram-boot");
+    return 0;
+}
+
+static int remove_base(void **state)
+{
+    remove_all(base);
+    return 0;
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
     log_set_fd(open("/dev/null", O_WRONLY));
-    if (mkdtemp(base) == NULL) {
-        return 1;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_crash_anywhere_boots_into_old_or_new_behind_a_short_log),
         cmocka_unit_test(
@@ -385,7 +395,5 @@ int main(void)
         cmocka_unit_test(test_an_outvoted_store_is_set_aside),
         cmocka_unit_test(test_a_lost_log_beside_a_damaged_store_never_makes_a_fresh_node),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    remove_all(base);
-    return failed;
+    return cmocka_run_group_tests(tests, make_base, remove_base);
 }

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "lib/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -548,9 +549,8 @@ static void test_missing_file_is_told_with_its_remedy(void **state)
 static void test_file_that_may_not_be_read_is_told(void **state)
 {
     enum { NOBODY = 65534 };
-    char path[] = "/tmp/raftogram-config-XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
+    char path[64];
+    int fd = scratch_make_file(path, sizeof(path), "raftogram-config");
     assert_int_equal(fchmod(fd, 0), 0);
     close(fd);
     /* Root may read everything: become somebody else for the call. */

@@ -1,5 +1,6 @@
 #include "base/errors.h"
 #include "http/static_files.h"
+#include "lib/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,10 +75,10 @@ static void test_a_known_tag_is_found_in_any_list(void **state)
 
 static void test_a_folder_serves_its_files_only(void **state)
 {
-    char root[] = "/tmp/static_files_test_XXXXXX";
+    char root[64];
     char name[128];
     struct buf out = {0};
-    assert_non_null(mkdtemp(root));
+    scratch_make_dir(root, sizeof(root), "raftogram-static");
     snprintf(name, sizeof(name), "%s/index.html", root);
     FILE *file = fopen(name, "w");
     assert_non_null(file);

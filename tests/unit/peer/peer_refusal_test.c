@@ -1,5 +1,6 @@
 /* Who is refused, and that both sides say why. */
 #include "base/log.h"
+#include "lib/scratch.h"
 #include "peer_testing.h"
 
 #include <fcntl.h>
@@ -182,9 +183,8 @@ static void test_both_sides_log_the_reason_once(void **state)
     memcpy(cluster.nodes[0].options.cluster_id, cluster_a, sizeof(cluster_a));
     memcpy(cluster.nodes[1].options.cluster_id, cluster_b, sizeof(cluster_b));
     /* Two descriptions of one file: reading must not move where the log writes. */
-    char path[] = "/tmp/raftogram-peer-log-XXXXXX";
-    int log_fd = mkostemp(path, O_APPEND);
-    assert_true(log_fd >= 0);
+    char path[64];
+    int log_fd = scratch_make_file(path, sizeof(path), "raftogram-peer-log");
     FILE *lines = fopen(path, "r");
     assert_non_null(lines);
     assert_int_equal(unlink(path), 0);

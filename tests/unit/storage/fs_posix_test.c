@@ -1,6 +1,7 @@
 #include "storage/fs.h"
 
 #include "base/errors.h"
+#include "lib/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,10 +24,7 @@ struct place {
 static int setup(void **state)
 {
     struct place *place = calloc(1, sizeof(*place));
-    strcpy(place->dir, "/tmp/raftogram-fs-XXXXXX");
-    if (mkdtemp(place->dir) == NULL) {
-        return -1;
-    }
+    scratch_make_dir(place->dir, sizeof(place->dir), "raftogram-fs");
     *state = place;
     return 0;
 }

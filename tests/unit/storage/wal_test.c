@@ -2,6 +2,7 @@
 #include "storage/wal.h"
 
 #include "base/errors.h"
+#include "lib/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,10 +27,7 @@ struct place {
 static int setup(void **state)
 {
     struct place *place = calloc(1, sizeof(*place));
-    strcpy(place->dir, "/tmp/raftogram-wal-XXXXXX");
-    if (mkdtemp(place->dir) == NULL) {
-        return -1;
-    }
+    scratch_make_dir(place->dir, sizeof(place->dir), "raftogram-wal");
     place->options = (struct wal_options){
         .fs = fs_posix(),
         .dir = place->dir,
