@@ -9,6 +9,7 @@
 #include "phalanx/kv.pb-c.h"
 #include "json/json.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,6 +189,10 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
 }
 
 /* ---- unary calls ---- */
+
+/* A call's deadline is handed on as its request's. */
+static_assert(DISPATCH_DEADLINE_MAX_MS * NS_PER_MS == NODE_REQUEST_MAX_NS,
+              "dispatch.h says how long the node lets a request wait");
 
 void dispatch_count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code)
 {

@@ -23,8 +23,10 @@ struct frontend_options {
     uint32_t max_frame_bytes;
     uint32_t max_connections;
     uint32_t max_subscriptions; /* per connection */
-    uint32_t max_calls;         /* unary calls in flight, over all connections */
-    uint32_t heartbeat_ms;      /* WebSocket heartbeat notifications */
+    /* Over all connections of a frontend. gRPC: calls that are open, streams too. WebSocket: calls
+     * that wait for their answer. */
+    uint32_t max_calls;
+    uint32_t heartbeat_ms; /* WebSocket heartbeat notifications */
     const char *const *allowed_origins;
     size_t allowed_origin_count;
 };

@@ -11,6 +11,8 @@
  * it). Numbers are exact: one that its integer field cannot hold is an error, never rounded into
  * it.
  *
+ * Threads: any; calls share nothing. A message, a value and a buffer are used by one at a time.
+ *
  * Reading order: json_text.c, json_number.c, json_parse.c, json_encode.c, json_decode.c. */
 #ifndef RAFTOGRAM_JSON_JSON_H
 #define RAFTOGRAM_JSON_JSON_H

@@ -229,7 +229,7 @@ uint64_t raft_reads_deadline(const struct raft *raft);
 void raft_transfer_start(struct raft *raft, raft_member target);
 void raft_transfer_advance(struct raft *raft);
 /* An answer of a peer came: goes on, or gives up on a target that cannot lead. */
-void raft_transfer_on_answer(struct raft *raft, raft_member peer); /* the target's log grew */
+void raft_transfer_on_answer(struct raft *raft, raft_member peer);
 void raft_transfer_tick(struct raft *raft);
 void raft_transfer_on_role_change(struct raft *raft); /* stepped down, or a leader became known */
 

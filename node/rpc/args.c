@@ -1,3 +1,4 @@
+/* The channel arguments that servers and channels have in common. */
 #include "base/check.h"
 #include "rpc/rpc_internal.h"
 

@@ -1,3 +1,4 @@
+/* A channel: gRPC's connection to one address, with our way of dialling again. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "rpc/rpc_internal.h"

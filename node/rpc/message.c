@@ -1,3 +1,4 @@
+/* Bytes, slices and metadata between gRPC and us. What is compressed is unpacked within bounds. */
 #include "rpc/rpc_internal.h"
 
 #include "base/check.h"

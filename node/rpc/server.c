@@ -1,3 +1,5 @@
+/* A server's life: it listens, keeps requests for calls waiting in gRPC, counts the calls, and ends
+ * them. What one call does is in call.c. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/list.h"

@@ -7,7 +7,10 @@
  *   snapshots/  the file that this node serves to others; made anew when it is needed
  *   incoming/   a snapshot that this node is receiving
  *   install     while the snapshot in incoming/ replaces log and store
- *   damaged-<time>/  what was set aside */
+ *   damaged-<time>/  what was set aside
+ *
+ * Threads: one at a time. The daemon opens and closes it while nothing else runs; between, only the
+ * node's thread calls, and others may read the paths, which stay as they are. */
 #ifndef RAFTOGRAM_STORAGE_DATA_DIR_H
 #define RAFTOGRAM_STORAGE_DATA_DIR_H
 

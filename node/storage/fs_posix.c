@@ -1,3 +1,4 @@
+/* The real file system: what errno means to us, and that nothing is written or read by halves. */
 #include "storage/fs.h"
 
 #include "base/errors.h"

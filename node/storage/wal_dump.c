@@ -1,3 +1,4 @@
+/* `raftogram -dump-log`: the log as a person can read it, damage and all. Nothing is written. */
 #include "storage/wal_internal.h"
 
 #include "base/errors.h"

@@ -1,3 +1,4 @@
+/* The bytes of the log: segment headers, frames out of sectors, records out of bodies. No files. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"

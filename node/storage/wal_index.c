@@ -1,3 +1,4 @@
+/* Where each entry of the log is, and the payloads of the newest ones. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"

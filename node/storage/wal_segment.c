@@ -1,3 +1,4 @@
+/* The log's files: their names and order, the spare one, appending, rolling over, removing. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"
