@@ -51,24 +51,6 @@ void histogram_add(struct histogram *histogram, uint64_t value)
     histogram->sum += value;
 }
 
-void histogram_merge(struct histogram *into, const struct histogram *from)
-{
-    if (from->count == 0) {
-        return;
-    }
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        into->buckets[i] += from->buckets[i];
-    }
-    if (into->count == 0 || from->min < into->min) {
-        into->min = from->min;
-    }
-    if (from->max > into->max) {
-        into->max = from->max;
-    }
-    into->count += from->count;
-    into->sum += from->sum;
-}
-
 uint64_t histogram_quantile(const struct histogram *histogram, double quantile)
 {
     if (histogram->count == 0) {

@@ -27,7 +27,6 @@ struct histogram {
 
 void histogram_init(struct histogram *histogram);
 void histogram_add(struct histogram *histogram, uint64_t value);
-void histogram_merge(struct histogram *into, const struct histogram *from);
 /* The value that the part `quantile` (0 to 1) of all values does not exceed; never outside
  * [min, max]; 0 while empty. */
 uint64_t histogram_quantile(const struct histogram *histogram, double quantile);

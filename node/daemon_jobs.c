@@ -13,7 +13,7 @@
 static int copy_store(void *context, struct store *store, const char *path)
 {
     struct daemon *daemon = context;
-    return store_lmdb_copy(store, path, NULL, &daemon->copying);
+    return store_lmdb_copy(store, path, &daemon->copying);
 }
 
 static int open_received(void *context, const char *dir, const char *home, struct store **out,

@@ -166,7 +166,6 @@ void dispatch_messages_json(struct Raftogram__V1__StoredMessage *const *messages
  * held. data NULL when there is no memory. */
 struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page_format format);
 size_t dispatch_page_count(const struct message_page *page);
-uint64_t dispatch_page_last_sequence(const struct message_page *page);
 struct message_page *dispatch_page_ref(struct message_page *page);
 void dispatch_page_unref(struct message_page *page);
 

@@ -140,9 +140,6 @@ void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_req
         dispatch_status_set(status, DISPATCH_UNAVAILABLE, "DRAINING",
                             "this node is shutting down: use another");
         break;
-    case NODE_CORRUPT:
-        dispatch_status_of_error(ERR_CORRUPT, status);
-        break;
     case NODE_BAD_TARGET:
         dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
                             "no follower could take over within an election timeout");

@@ -136,11 +136,6 @@ size_t dispatch_page_count(const struct message_page *page)
     return page->count;
 }
 
-uint64_t dispatch_page_last_sequence(const struct message_page *page)
-{
-    return page->last_sequence;
-}
-
 struct message_page *dispatch_page_ref(struct message_page *page)
 {
     return page_ref(page);

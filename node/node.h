@@ -42,8 +42,8 @@ enum node_outcome {
     NODE_DISK_FULL = 5,      /* nothing was proposed */
     NODE_DEADLINE = 6,       /* the caller's deadline passed */
     NODE_DRAINING = 7,       /* shutting down and nobody to forward to; nothing was proposed */
-    NODE_CORRUPT = 8,        /* stored data fails its checksum */
-    NODE_BAD_TARGET = 9,     /* TRANSFER: no such member, or not fit to lead */
+    /* 8 was CORRUPT, which nothing ever answered. */
+    NODE_BAD_TARGET = 9, /* TRANSFER: no such member, or not fit to lead */
 };
 
 /* The caller's memory, untouched by the caller from node_submit() until done(). */
@@ -76,8 +76,7 @@ struct node_request {
     uint64_t forward_id;
     raft_member forward_peer;
     bool has_caller_deadline;
-    bool is_unsure;     /* sent to a leader that was lost: it may be applied without us */
-    bool was_confirmed; /* READ: the index is known, only applying is awaited */
+    bool is_unsure; /* sent to a leader that was lost: it may be applied without us */
 };
 
 struct node_member {
@@ -101,7 +100,6 @@ struct node_options {
     void (*wake)(void *context);
     void *wake_context;
     struct wal *wal;   /* open and clean; the caller's */
-    bool is_new;       /* the data_dir was empty before this start */
     struct chat *chat; /* the caller's; chat_durable_applied() within the log */
     uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
     /* Compaction: every interval, and when the log has grown by 64 MiB, if at least `threshold`

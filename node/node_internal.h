@@ -176,7 +176,6 @@ struct node {
     bool is_transfer_over;
     bool is_draining;
     bool is_drain_hopeless; /* nobody can take over */
-    bool is_drain_transferring;
     bool is_eligible;
     bool is_last_resort;
     bool is_stalled;         /* apply has waited for room for NODE_STALL_NS, or the store is full */

@@ -59,7 +59,6 @@ void node_read_ready(struct node *node, const struct raft_ready_read *ready)
     group->index = ready->index;
     LIST_FOR_EACH (link, &group->requests) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        request->was_confirmed = true;
         request->expires_ns = request->deadline_ns;
         node_note_expiry(node, request->expires_ns);
     }

@@ -168,9 +168,6 @@ static void put_value(struct line *line, const struct log_field *field)
         snprintf(number, sizeof number, "%" PRId64, field->value.i64);
         put_text(line, number);
         break;
-    case LOG_FIELD_BOOL:
-        put_text(line, field->value.boolean ? "true" : "false");
-        break;
     }
 }
 

@@ -16,7 +16,7 @@
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 
-enum log_field_kind { LOG_FIELD_STR, LOG_FIELD_U64, LOG_FIELD_I64, LOG_FIELD_BOOL };
+enum log_field_kind { LOG_FIELD_STR, LOG_FIELD_U64, LOG_FIELD_I64 };
 
 struct log_field {
     const char *name;
@@ -25,15 +25,12 @@ struct log_field {
         const char *str; /* NULL is written as null; need not be UTF-8 (bad bytes are replaced) */
         uint64_t u64;
         int64_t i64;
-        bool boolean;
     } value;
 };
 
 #define LOG_STR(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_STR, .value.str = (v)})
 #define LOG_U64(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_U64, .value.u64 = (v)})
 #define LOG_I64(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_I64, .value.i64 = (v)})
-#define LOG_BOOL(n, v) \
-    ((struct log_field){.name = (n), .kind = LOG_FIELD_BOOL, .value.boolean = (v)})
 
 /* Before any thread starts. The default is JSON at LOG_LEVEL_INFO, to file descriptor 2. */
 void log_init(bool is_dev, enum log_level level);

@@ -94,7 +94,6 @@ static void move_to(struct list *to, struct hub_subscription *subscription)
 
 static void make_ready(struct hub_subscription *subscription)
 {
-    subscription->is_waiting = false;
     move_to(&subscription->channel->busy, subscription);
     if (!subscription->is_ready) {
         subscription->is_ready = true;
@@ -145,7 +144,6 @@ void hub_remove(struct hub_subscription *subscription)
     list_remove(&subscription->channel_link);
     remove_channel_if_unused(hub, subscription->channel);
     subscription->channel = NULL;
-    subscription->is_waiting = false;
     subscription->is_ready = false;
     pthread_mutex_unlock(&hub->lock);
 }
@@ -160,7 +158,6 @@ void hub_wait(struct hub_subscription *subscription)
         subscription->is_stale = false;
         make_ready(subscription);
     } else {
-        subscription->is_waiting = true;
         move_to(&subscription->channel->waiting, subscription);
     }
     pthread_mutex_unlock(&hub->lock);
@@ -188,7 +185,6 @@ size_t hub_take_ready(struct hub_listener *listener, struct list *out, size_t co
             LIST_ENTRY(link, struct hub_subscription, ready_link);
         subscription->is_ready = false;
         /* From here on its owner moves the cursor. */
-        subscription->is_waiting = false;
         move_to(&subscription->channel->busy, subscription);
         list_push_back(out, link);
         count++;

@@ -34,7 +34,6 @@ struct hub_subscription {
     struct list ready_link;
     uint64_t channel_number;
     uint64_t after_sequence; /* the cursor; the owner moves it while it is not waiting */
-    bool is_waiting;
     bool is_ready;
     bool is_stale; /* what its owner is reading may be outdated: it looks again before it waits */
 };

@@ -60,11 +60,6 @@ static const struct store_guard *find_owner(const void *address)
     return NULL;
 }
 
-bool store_lmdb_owns_address(const void *address)
-{
-    return find_owner(address) != NULL;
-}
-
 static size_t add_text(char *line, size_t used, size_t size, const char *text)
 {
     while (*text != '\0' && used < size) {

@@ -630,8 +630,7 @@ static int copy_to(struct lmdb_store *store, int fd)
     return rc;
 }
 
-int store_lmdb_copy(struct store *base, const char *path, struct store_meta *meta,
-                    struct store_copying *copying)
+int store_lmdb_copy(struct store *base, const char *path, struct store_copying *copying)
 {
     struct lmdb_store *store = (struct lmdb_store *)base;
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
@@ -647,11 +646,6 @@ int store_lmdb_copy(struct store *base, const char *path, struct store_meta *met
     }
     if (rc != 0) {
         unlink(path);
-        return rc;
     }
-    if (meta != NULL) {
-        /* Nobody else commits, so the copy's transaction saw the state that we know. */
-        *meta = store->state.meta;
-    }
-    return 0;
+    return rc;
 }

@@ -45,17 +45,15 @@ void store_copying_finish(struct store_copying *copying);
 /* Ends the copy that runs within a few of its writes, and all that would begin. Any thread. */
 void store_copying_cancel(struct store_copying *copying);
 
-/* A compacted copy of a durable commit at `path` (mdb_env_copyfd2, MDB_CP_COMPACT), synced. `meta`
- * is that of the copy: store thread only; NULL: any thread, and commits go on meanwhile. `copying`
- * may be NULL. Errors: ERR_NO_SPACE, ERR_IO, ERR_CLOSED (cancelled). After any there is no file. */
-int store_lmdb_copy(struct store *store, const char *path, struct store_meta *meta,
-                    struct store_copying *copying);
+/* A compacted copy of a durable commit at `path` (mdb_env_copyfd2, MDB_CP_COMPACT), synced. Any
+ * thread; commits go on meanwhile. `copying` may be NULL.
+ * Errors: ERR_NO_SPACE, ERR_IO, ERR_CLOSED (cancelled). After any there is no file. */
+int store_lmdb_copy(struct store *store, const char *path, struct store_copying *copying);
 
 /* Ends the process with one line on stderr and exit code 1 when a page in the map of an open store
  * cannot be read (SIGBUS) or LMDB stumbles over a damaged one (SIGSEGV within it), and leaves a
  * file `suspect` in the store's directory: the next store_lmdb_open() then checks every page and
  * row, and removes it when all is well. Other faults end the process as ever. */
 void store_lmdb_install_sigbus_handler(void);
-bool store_lmdb_owns_address(const void *address);
 
 #endif

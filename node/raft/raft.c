@@ -492,9 +492,7 @@ static void get_member_status(const struct raft *raft, raft_member i,
     const struct member *member = &raft->members[i];
     out->is_whole = raft_member_counts(raft, i);
     out->cannot_lead = is_leader(raft) && member->cannot_lead;
-    out->is_full = is_leader(raft) && member->is_full;
     if (i == raft->self) {
-        out->incarnation = raft->incarnation;
         out->is_connected = true;
         out->is_fresh = raft->is_fresh;
         out->last_contact_ns = raft->now_ns;
@@ -502,7 +500,6 @@ static void get_member_status(const struct raft *raft, raft_member i,
         out->next_index = is_leader(raft) ? raft->last_index + 1 : 0;
         return;
     }
-    out->incarnation = member->incarnation;
     out->is_connected = member->is_connected;
     out->is_fresh = member->is_fresh;
     out->last_contact_ns = member->heard_ns;
@@ -531,8 +528,6 @@ void raft_get_status(const struct raft *raft, uint64_t now_ns, struct raft_statu
     }
     out->is_whole = raft_member_counts(raft, raft->self);
     out->is_fresh = raft->is_fresh;
-    out->is_transferring = raft->is_transferring;
-    out->transfer_target = raft->is_transferring ? raft->transfer_target : RAFT_NO_MEMBER;
     out->elections = raft->elections;
     out->config = raft->config;
     for (raft_member i = 0; i < raft->member_count; i++) {

@@ -329,30 +329,26 @@ bool raft_is_majority_full(const struct raft *raft);
 
 struct raft_member_status {
     raft_index match_index;   /* leader only */
-    raft_index next_index;    /* leader only */
+    raft_index next_index;    /* leader only; for tests */
     uint64_t last_contact_ns; /* when it was heard last; 0: never. */
-    uint64_t incarnation;     /* as it said; 0: not seen yet */
     bool is_connected;        /* its stream to us stands */
     bool is_fresh;            /* as it said when it connected: it has never held an entry */
     bool is_whole;
     bool needs_snapshot; /* leader only */
     bool cannot_lead;    /* as it said; leader only */
-    bool is_full;        /* as it said; leader only */
 };
 
 struct raft_status {
     enum raft_role role;
     raft_term term;
-    raft_member leader; /* RAFT_NO_MEMBER: not known */
-    raft_member voted_for;
+    raft_member leader;    /* RAFT_NO_MEMBER: not known */
+    raft_member voted_for; /* for tests */
     raft_index commit_index;
     raft_index last_index;
     bool has_quorum; /* leader: a majority heard within an election timeout; else: the leader was */
     bool is_whole;   /* this node */
-    bool is_fresh;   /* this node has never held an entry: to be said in our hello */
+    bool is_fresh;   /* for tests: this node has never held an entry */
     bool is_ready;   /* leader: an entry of its own term is committed */
-    bool is_transferring;
-    raft_member transfer_target;
     uint64_t elections;        /* campaigns started, pre-votes included */
     struct raft_config config; /* committed */
     struct raft_member_status members[RAFT_MEMBERS_MAX];

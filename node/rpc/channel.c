@@ -120,8 +120,3 @@ void rpc_channel_call_over(struct rpc_channel *channel)
     size_t before = atomic_fetch_sub(&channel->calls, 1);
     CHECK(before > 0);
 }
-
-struct rpc_loop *rpc_channel_loop(struct rpc_channel *channel)
-{
-    return channel->loop;
-}

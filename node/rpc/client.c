@@ -300,11 +300,9 @@ static int create_call(struct rpc_channel *channel, const struct rpc_client_opti
     return 0;
 }
 
-static void put_headers(struct rpc_client_call *call, const struct rpc_client_options *options,
-                        grpc_op *op)
+static void put_headers(struct rpc_client_call *call, grpc_op *op)
 {
     op->op = GRPC_OP_SEND_INITIAL_METADATA;
-    op->flags = options->is_wait_for_ready ? GRPC_INITIAL_METADATA_WAIT_FOR_READY : 0;
     op->data.send_initial_metadata.metadata = call->metadata;
     op->data.send_initial_metadata.count = call->metadata_count;
 }
@@ -336,7 +334,7 @@ int rpc_unary(struct rpc_channel *channel, const struct rpc_client_options *opti
     call->outgoing = rpc_buffer_of_bytes(request);
     grpc_op ops[6];
     memset(ops, 0, sizeof(ops));
-    put_headers(call, options, &ops[0]);
+    put_headers(call, &ops[0]);
     ops[1].op = GRPC_OP_SEND_MESSAGE;
     ops[1].data.send_message.send_message = call->outgoing;
     ops[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
@@ -362,7 +360,7 @@ int rpc_stream_open(struct rpc_channel *channel, const struct rpc_client_options
     }
     grpc_op ops[2];
     memset(ops, 0, sizeof(ops));
-    put_headers(call, options, &ops[0]);
+    put_headers(call, &ops[0]);
     put_receive_headers(call, &ops[1]);
     grpc_op status;
     memset(&status, 0, sizeof(status));

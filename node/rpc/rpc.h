@@ -192,12 +192,12 @@ struct rpc_client_events {
 struct rpc_client_call; /* one outgoing call; lives until on_closed returned and
                            rpc_client_release() */
 
+/* A refused dial fails the call at once. */
 struct rpc_client_options {
     const char *path;                    /* /package.Service/Method */
     uint64_t deadline_ns;                /* monotonic; UINT64_MAX: none */
     const struct rpc_metadata *metadata; /* copied */
     size_t metadata_count;
-    bool is_wait_for_ready; /* false: a refused dial fails at once */
 };
 
 /* One request, one answer. `out` is set before the first callback.

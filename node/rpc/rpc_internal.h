@@ -104,7 +104,6 @@ void rpc_server_call_over(struct rpc_server *server);
 int rpc_call_request(struct rpc_server *server);
 
 /* Calls of a channel. */
-struct rpc_loop *rpc_channel_loop(struct rpc_channel *channel);
 uint32_t rpc_channel_receive_bytes_max(const struct rpc_channel *channel);
 grpc_call *rpc_channel_call_begin(struct rpc_channel *channel, const char *path,
                                   uint64_t deadline_ns);

@@ -91,25 +91,6 @@ static void test_a_value_over_the_limit_counts_as_the_limit(void **state)
     assert_int_equal(histogram_quantile(&histogram, 0.5), HISTOGRAM_VALUE_MAX);
 }
 
-static void test_merged_histograms_are_as_if_filled_together(void **state)
-{
-    static struct histogram all;
-    static struct histogram odd;
-    static struct histogram even;
-    histogram_init(&all);
-    histogram_init(&odd);
-    histogram_init(&even);
-    for (uint64_t value = 100; value < 100000; value += 7) {
-        histogram_add(&all, value);
-        histogram_add(value % 2 == 0 ? &even : &odd, value);
-    }
-    histogram_merge(&odd, &even);
-    assert_memory_equal(&odd, &all, sizeof all);
-    histogram_init(&even);
-    histogram_merge(&odd, &even);
-    assert_memory_equal(&odd, &all, sizeof all);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,7 +99,6 @@ int main(void)
         cmocka_unit_test(test_every_single_value_is_known_to_one_percent),
         cmocka_unit_test(test_quantiles_are_those_of_the_sorted_values),
         cmocka_unit_test(test_a_value_over_the_limit_counts_as_the_limit),
-        cmocka_unit_test(test_merged_histograms_are_as_if_filled_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

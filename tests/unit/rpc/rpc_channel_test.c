@@ -75,23 +75,6 @@ static void test_channel_reconnects_when_the_server_returns(void **state)
     fixture_finish(&fixture);
 }
 
-static void test_waiting_call_goes_through_when_the_server_returns(void **state)
-{
-    struct fixture fixture;
-    struct run run = {0};
-    fixture_init(&fixture, &default_server);
-    stop_server(&fixture);
-    struct rpc_client_options options = plain_options("/echo");
-    options.is_wait_for_ready = true;
-    const struct rpc_client_events events = run_events(&run);
-    assert_int_equal(rpc_unary(fixture.channel, &options, bytes_of_text("x"), &events, &run.call),
-                     0);
-    listen_again(&fixture);
-    run_wait(&run);
-    assert_int_equal(run.code, GRPC_STATUS_OK);
-    fixture_finish(&fixture);
-}
-
 static void test_reset_backoff_dials_again_at_once(void **state)
 {
     struct fixture fixture;
@@ -281,7 +264,6 @@ int main(void)
         cmocka_unit_test(test_refused_dial_fails_at_once),
         cmocka_unit_test(test_lost_server_ends_a_stream_as_unavailable),
         cmocka_unit_test(test_channel_reconnects_when_the_server_returns),
-        cmocka_unit_test(test_waiting_call_goes_through_when_the_server_returns),
         cmocka_unit_test(test_reset_backoff_dials_again_at_once),
         cmocka_unit_test(test_peer_that_never_speaks_is_given_up),
         cmocka_unit_test(test_frozen_peer_is_noticed_by_both_sides),
