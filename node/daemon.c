@@ -231,7 +231,7 @@ static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
     int rc = boot_open(&boot, &daemon->boot, error, error_size);
     if (rc == 0) {
         snprintf(error, error_size, "cannot start: not enough memory or threads");
-        rc = mailbox_init(&daemon->bell, 1);
+        rc = mailbox_init(&daemon->bell);
     }
     if (rc == 0) {
         rc = create_dispatch(daemon);

@@ -1,5 +1,4 @@
 /* The thread for snapshots: does the node's jobs, and what they need done to a store. */
-#include "base/check.h"
 #include "base/errors.h"
 #include "daemon_internal.h"
 
@@ -44,8 +43,7 @@ static int verify_store(void *context, struct store *store)
 void daemon_submit_job(void *context, struct node_job *job)
 {
     struct daemon *daemon = context;
-    int rc = mailbox_post_always(&daemon->jobs, &job->link);
-    CHECK(rc == 0);
+    mailbox_post(&daemon->jobs, &job->link);
 }
 
 static void *run_jobs(void *context)
@@ -75,7 +73,7 @@ int daemon_start_jobs(struct daemon *daemon)
     const struct node_store_ops ops = {
         .copy = copy_store, .open = open_received, .verify = verify_store, .context = daemon};
     node_files_init(&daemon->files, &daemon->boot.dir, daemon->boot.chat, &ops);
-    int rc = mailbox_init(&daemon->jobs, 1);
+    int rc = mailbox_init(&daemon->jobs);
     if (rc != 0) {
         return rc;
     }

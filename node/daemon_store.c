@@ -86,7 +86,7 @@ static void *run_store(void *context)
 
 int daemon_start_store(struct daemon *daemon)
 {
-    int rc = mailbox_init(&daemon->store_bell, 1);
+    int rc = mailbox_init(&daemon->store_bell);
     if (rc != 0) {
         return rc;
     }

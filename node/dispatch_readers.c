@@ -58,7 +58,7 @@ int readers_start(struct dispatch *dispatch, size_t count)
         reader->dispatch = dispatch;
         list_init(&reader->subscriptions);
         hub_listener_init(chat_hub(dispatch->chat), &reader->listener, wake_reader);
-        int rc = mailbox_init(&reader->mailbox, SIZE_MAX);
+        int rc = mailbox_init(&reader->mailbox);
         if (rc != 0) {
             readers_stop(dispatch);
             return rc;
@@ -107,10 +107,9 @@ struct reader *reader_pick_idle(struct dispatch *dispatch)
     return reader_pick(dispatch);
 }
 
-/* Bounded by the requests of the node and the subscriptions of the frontends. */
+/* Bounded by the calls and subscriptions that the frontends admit. */
 void reader_post(struct reader *reader, struct reader_job *job)
 {
     atomic_fetch_add(&reader->jobs, 1);
-    int rc = mailbox_post_always(&reader->mailbox, &job->link);
-    CHECK(rc == 0);
+    mailbox_post(&reader->mailbox, &job->link);
 }

@@ -10,13 +10,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-int mailbox_init(struct mailbox *mailbox, size_t count_max)
+int mailbox_init(struct mailbox *mailbox)
 {
     int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (event_fd < 0) {
         return ERR_IO;
     }
-    *mailbox = (struct mailbox){.count_max = count_max, .event_fd = event_fd};
+    *mailbox = (struct mailbox){.event_fd = event_fd};
     CHECK(pthread_mutex_init(&mailbox->lock, NULL) == 0);
     list_init(&mailbox->items);
     return 0;
@@ -54,31 +54,13 @@ static void signal_reader(struct mailbox *mailbox)
     CHECK(eventfd_write(mailbox->event_fd, 1) == 0);
 }
 
-static int post(struct mailbox *mailbox, struct list *item, size_t count_max)
+void mailbox_post(struct mailbox *mailbox, struct list *item)
 {
-    int rc = 0;
     lock(mailbox);
-    if (mailbox->is_closed) {
-        rc = ERR_CLOSED;
-    } else if (mailbox->count >= count_max) {
-        rc = ERR_FULL;
-    } else {
-        list_push_back(&mailbox->items, item);
-        mailbox->count++;
-        signal_reader(mailbox);
-    }
+    list_push_back(&mailbox->items, item);
+    mailbox->count++;
+    signal_reader(mailbox);
     unlock(mailbox);
-    return rc;
-}
-
-int mailbox_post(struct mailbox *mailbox, struct list *item)
-{
-    return post(mailbox, item, mailbox->count_max);
-}
-
-int mailbox_post_always(struct mailbox *mailbox, struct list *item)
-{
-    return post(mailbox, item, SIZE_MAX);
 }
 
 void mailbox_wake(struct mailbox *mailbox)
@@ -126,12 +108,4 @@ void mailbox_wait(struct mailbox *mailbox, uint64_t timeout_ns)
         }
         CHECK(errno == EINTR);
     }
-}
-
-void mailbox_close(struct mailbox *mailbox)
-{
-    lock(mailbox);
-    mailbox->is_closed = true;
-    signal_reader(mailbox);
-    unlock(mailbox);
 }

@@ -1,11 +1,16 @@
-/* A bounded queue between threads with an eventfd to wait on: many posters, one reader.
- * Elements are intrusive links; the mailbox owns none of them. */
+/* A queue between threads with an eventfd to wait on: many posters, one reader. Elements are
+ * intrusive links; the mailbox owns none of them.
+ *
+ * It refuses nothing: a job is done, and whoever waits for it is answered. So it is as long as
+ * there are jobs: those of the readers are bounded by the calls and subscriptions that the
+ * frontends admit, those about snapshots by the chunks under way, one to and one from each peer. */
 #ifndef RAFTOGRAM_BASE_MAILBOX_H
 #define RAFTOGRAM_BASE_MAILBOX_H
 
 #include "base/list.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,23 +18,17 @@ struct mailbox {
     pthread_mutex_t lock;
     struct list items;
     size_t count;
-    size_t count_max;
     int event_fd;
     bool is_signalled;
-    bool is_closed;
 };
 
 /* Errors: ERR_IO (no eventfd). A failed init owes no finish. */
-int mailbox_init(struct mailbox *mailbox, size_t count_max);
+int mailbox_init(struct mailbox *mailbox);
 /* The mailbox must be empty. Accepts NULL and zeroed memory. */
 void mailbox_finish(struct mailbox *mailbox);
 
-/* Queues `item` and wakes the reader. The link stays the poster's on error.
- * Errors: ERR_FULL at count_max, ERR_CLOSED after mailbox_close(). */
-int mailbox_post(struct mailbox *mailbox, struct list *item);
-/* As mailbox_post(), but beyond count_max too: for answers that must not be lost and are bounded by
- * other means. Errors: ERR_CLOSED. */
-int mailbox_post_always(struct mailbox *mailbox, struct list *item);
+/* Queues `item` and wakes the reader. */
+void mailbox_post(struct mailbox *mailbox, struct list *item);
 /* Wakes the reader without an item. */
 void mailbox_wake(struct mailbox *mailbox);
 
@@ -40,7 +39,5 @@ size_t mailbox_drain(struct mailbox *mailbox, struct list *out);
 int mailbox_fd(const struct mailbox *mailbox);
 /* Blocks until readable or `timeout_ns` (UINT64_MAX: for ever) has passed. */
 void mailbox_wait(struct mailbox *mailbox, uint64_t timeout_ns);
-/* Later posts fail, and the reader is woken; what is queued stays for a last drain. */
-void mailbox_close(struct mailbox *mailbox);
 
 #endif

@@ -3,11 +3,10 @@
 #include "base/mailbox.h"
 
 #include "base/check.h"
-#include "base/errors.h"
 
-int mailbox_init(struct mailbox *mailbox, size_t count_max)
+int mailbox_init(struct mailbox *mailbox)
 {
-    *mailbox = (struct mailbox){.count_max = count_max, .event_fd = -1};
+    *mailbox = (struct mailbox){.event_fd = -1};
     list_init(&mailbox->items);
     return 0;
 }
@@ -17,19 +16,10 @@ void mailbox_finish(struct mailbox *mailbox)
     (void)mailbox;
 }
 
-int mailbox_post(struct mailbox *mailbox, struct list *item)
-{
-    if (mailbox->count >= mailbox->count_max) {
-        return ERR_FULL;
-    }
-    return mailbox_post_always(mailbox, item);
-}
-
-int mailbox_post_always(struct mailbox *mailbox, struct list *item)
+void mailbox_post(struct mailbox *mailbox, struct list *item)
 {
     list_push_back(&mailbox->items, item);
     mailbox->count++;
-    return 0;
 }
 
 void mailbox_wake(struct mailbox *mailbox)
@@ -56,9 +46,4 @@ void mailbox_wait(struct mailbox *mailbox, uint64_t timeout_ns)
     (void)mailbox;
     (void)timeout_ns;
     CHECK(!"nobody waits in the simulator");
-}
-
-void mailbox_close(struct mailbox *mailbox)
-{
-    mailbox->is_closed = true;
 }

@@ -1,7 +1,6 @@
 #include "base/mailbox.h"
 
 #include "base/clock.h"
-#include "base/errors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,9 +45,9 @@ static void test_drained_items_keep_their_order(void **state)
 {
     struct mailbox mailbox;
     struct item items[3] = {{.number = 0}, {.number = 1}, {.number = 2}};
-    assert_int_equal(mailbox_init(&mailbox, 10), 0);
+    assert_int_equal(mailbox_init(&mailbox), 0);
     for (int i = 1; i < 3; i++) {
-        assert_int_equal(mailbox_post(&mailbox, &items[i].link), 0);
+        mailbox_post(&mailbox, &items[i].link);
     }
     struct list out;
     list_init(&out);
@@ -66,9 +65,9 @@ static void test_readable_exactly_while_something_waits(void **state)
 {
     struct mailbox mailbox;
     struct item item;
-    assert_int_equal(mailbox_init(&mailbox, 1), 0);
+    assert_int_equal(mailbox_init(&mailbox), 0);
     assert_false(is_readable(&mailbox));
-    assert_int_equal(mailbox_post(&mailbox, &item.link), 0);
+    mailbox_post(&mailbox, &item.link);
     assert_true(is_readable(&mailbox));
     assert_int_equal(drain(&mailbox), 1);
     assert_false(is_readable(&mailbox));
@@ -80,40 +79,10 @@ static void test_readable_exactly_while_something_waits(void **state)
     mailbox_finish(&mailbox);
 }
 
-static void test_full_mailbox_refuses_all_but_answers_that_must_not_be_lost(void **state)
-{
-    struct mailbox mailbox;
-    struct item items[5];
-    assert_int_equal(mailbox_init(&mailbox, 2), 0);
-    assert_int_equal(mailbox_post(&mailbox, &items[0].link), 0);
-    assert_int_equal(mailbox_post(&mailbox, &items[1].link), 0);
-    assert_int_equal(mailbox_post(&mailbox, &items[2].link), ERR_FULL);
-    assert_int_equal(mailbox_post_always(&mailbox, &items[2].link), 0);
-    assert_int_equal(mailbox_post(&mailbox, &items[3].link), ERR_FULL);
-    assert_int_equal(drain(&mailbox), 3);
-    assert_int_equal(mailbox_post(&mailbox, &items[4].link), 0);
-    assert_int_equal(drain(&mailbox), 1);
-    mailbox_finish(&mailbox);
-}
-
-static void test_closed_mailbox_refuses_posts_and_keeps_what_it_has(void **state)
-{
-    struct mailbox mailbox;
-    struct item items[3];
-    assert_int_equal(mailbox_init(&mailbox, 2), 0);
-    assert_int_equal(mailbox_post(&mailbox, &items[0].link), 0);
-    mailbox_close(&mailbox);
-    assert_int_equal(mailbox_post(&mailbox, &items[1].link), ERR_CLOSED);
-    assert_int_equal(mailbox_post_always(&mailbox, &items[2].link), ERR_CLOSED);
-    assert_true(is_readable(&mailbox));
-    assert_int_equal(drain(&mailbox), 1);
-    mailbox_finish(&mailbox);
-}
-
 static void test_wait_returns_after_its_timeout(void **state)
 {
     struct mailbox mailbox;
-    assert_int_equal(mailbox_init(&mailbox, 1), 0);
+    assert_int_equal(mailbox_init(&mailbox), 0);
     uint64_t start = clock_monotonic_ns(clock_system());
     mailbox_wait(&mailbox, 20 * NS_PER_MS);
     assert_true(clock_monotonic_ns(clock_system()) - start >= 20 * NS_PER_MS);
@@ -135,11 +104,7 @@ static void *post_all(void *arg)
         struct item *item = &poster->items[i];
         item->poster = poster->number;
         item->number = i;
-        int rc = i % 2 == 0 ? mailbox_post_always(poster->mailbox, &item->link)
-                            : mailbox_post(poster->mailbox, &item->link);
-        if (rc != 0) {
-            return poster;
-        }
+        mailbox_post(poster->mailbox, &item->link);
     }
     return NULL;
 }
@@ -148,7 +113,7 @@ static void test_nothing_is_lost_between_threads_and_each_keeps_its_order(void *
 {
     static struct poster posters[POSTERS];
     struct mailbox mailbox;
-    assert_int_equal(mailbox_init(&mailbox, POSTERS * ITEMS_EACH), 0);
+    assert_int_equal(mailbox_init(&mailbox), 0);
     for (int i = 0; i < POSTERS; i++) {
         posters[i].mailbox = &mailbox;
         posters[i].number = i;
@@ -167,27 +132,25 @@ static void test_nothing_is_lost_between_threads_and_each_keeps_its_order(void *
         }
     }
     for (int i = 0; i < POSTERS; i++) {
-        void *failed = NULL;
-        assert_int_equal(pthread_join(posters[i].thread, &failed), 0);
-        assert_null(failed);
+        assert_int_equal(pthread_join(posters[i].thread, NULL), 0);
         assert_int_equal(next[i], ITEMS_EACH);
     }
     assert_false(is_readable(&mailbox));
     mailbox_finish(&mailbox);
 }
 
-static void *close_mailbox(void *mailbox)
+static void *wake(void *mailbox)
 {
-    mailbox_close(mailbox);
+    mailbox_wake(mailbox);
     return NULL;
 }
 
-static void test_close_wakes_a_waiting_reader(void **state)
+static void test_a_reader_that_waits_is_woken_without_an_item(void **state)
 {
     struct mailbox mailbox;
     pthread_t thread;
-    assert_int_equal(mailbox_init(&mailbox, 1), 0);
-    assert_int_equal(pthread_create(&thread, NULL, close_mailbox, &mailbox), 0);
+    assert_int_equal(mailbox_init(&mailbox), 0);
+    assert_int_equal(pthread_create(&thread, NULL, wake, &mailbox), 0);
     mailbox_wait(&mailbox, UINT64_MAX);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(drain(&mailbox), 0);
@@ -200,11 +163,9 @@ int main(void)
         cmocka_unit_test(test_finish_accepts_null_and_zeroed_memory),
         cmocka_unit_test(test_drained_items_keep_their_order),
         cmocka_unit_test(test_readable_exactly_while_something_waits),
-        cmocka_unit_test(test_full_mailbox_refuses_all_but_answers_that_must_not_be_lost),
-        cmocka_unit_test(test_closed_mailbox_refuses_posts_and_keeps_what_it_has),
         cmocka_unit_test(test_wait_returns_after_its_timeout),
         cmocka_unit_test(test_nothing_is_lost_between_threads_and_each_keeps_its_order),
-        cmocka_unit_test(test_close_wakes_a_waiting_reader),
+        cmocka_unit_test(test_a_reader_that_waits_is_woken_without_an_item),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

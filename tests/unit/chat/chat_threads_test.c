@@ -246,7 +246,7 @@ static void start_subscriber(struct subscriber *subscriber, struct world *world)
     for (uint64_t i = 0; i < BATCHES; i++) {
         subscriber->target += batch_size(i);
     }
-    assert_int_equal(mailbox_init(&subscriber->mailbox, 1), 0);
+    assert_int_equal(mailbox_init(&subscriber->mailbox), 0);
     hub_listener_init(chat_hub(world->chat), &subscriber->listener, wake_subscriber);
     assert_int_equal(hub_add(&subscriber->listener, &subscriber->subscription, world->channel_a, 0),
                      0);

@@ -253,7 +253,7 @@ static void test_no_wake_up_is_lost_between_threads(void **state)
         struct reader *reader = &readers[r];
         reader->ends = ends;
         reader->seed = (uint64_t)r + 1;
-        assert_int_equal(mailbox_init(&reader->mailbox, 1), 0);
+        assert_int_equal(mailbox_init(&reader->mailbox), 0);
         hub_listener_init(hub, &reader->listener, wake_reader);
         for (int i = 0; i < SUBSCRIPTIONS; i++) {
             assert_int_equal(
