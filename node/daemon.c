@@ -149,12 +149,14 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
     return 0;
 }
 
-static uint64_t count_messages_sent(void *context)
+static void get_peer_counts(void *context, struct dispatch_peer_counts *out)
 {
     const struct daemon *daemon = context;
     struct peer_stats stats;
     peer_get_stats(daemon->peer, &stats);
-    return stats.messages_sent;
+    *out = (struct dispatch_peer_counts){.messages_sent = stats.messages_sent,
+                                         .messages_dropped = stats.messages_dropped,
+                                         .connects = stats.connects};
 }
 
 static uint64_t count_store_bytes(void *context)
@@ -178,7 +180,7 @@ static int create_dispatch(struct daemon *daemon)
         .self = (size_t)daemon->self,
         .max_payload_bytes = (uint32_t)config->limits.max_payload_bytes,
         .reader_count = READER_THREADS,
-        .messages_sent = count_messages_sent,
+        .get_peer_counts = get_peer_counts,
         .store_bytes = count_store_bytes,
         .context = daemon,
     };

@@ -231,7 +231,9 @@ int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
 
 /* Counters and gauges for /status and /metrics. */
 struct dispatch_metrics {
-    uint64_t messages_sent_total; /* raft messages to peers */
+    uint64_t messages_sent_total;         /* raft messages to peers */
+    uint64_t peer_messages_dropped_total; /* of any kind: a peer takes them too slowly */
+    uint64_t peer_connects_total;         /* streams to peers that came to stand */
     uint64_t election_count;
     uint64_t last_commit_index;
     uint64_t proposals_total;
@@ -285,6 +287,11 @@ struct dispatch_address {
     const char *grpc_addr;
     const char *http_addr;
 };
+struct dispatch_peer_counts {
+    uint64_t messages_sent;
+    uint64_t messages_dropped;
+    uint64_t connects;
+};
 struct dispatch_options {
     struct chat *chat;
     const struct dispatch_address *members;
@@ -292,7 +299,7 @@ struct dispatch_options {
     size_t self;
     uint32_t max_payload_bytes;
     uint32_t reader_count;
-    uint64_t (*messages_sent)(void *context); /* the peers' counter */
+    void (*get_peer_counts)(void *context, struct dispatch_peer_counts *out);
     uint64_t (*store_bytes)(void *context);
     void *context;
 };

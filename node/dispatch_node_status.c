@@ -153,11 +153,15 @@ void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *ou
     struct node_status node;
     struct chat_stats chat;
     struct store_meta meta;
+    struct dispatch_peer_counts peers;
     node_get_status(dispatch->node, &node);
     chat_get_stats(dispatch->chat, &chat);
     chat_get_meta(dispatch->chat, &meta);
+    options->get_peer_counts(options->context, &peers);
     *out = (struct dispatch_metrics){
-        .messages_sent_total = options->messages_sent(options->context),
+        .messages_sent_total = peers.messages_sent,
+        .peer_messages_dropped_total = peers.messages_dropped,
+        .peer_connects_total = peers.connects,
         .election_count = node.raft.elections,
         .last_commit_index = node.raft.commit_index,
         .proposals_total = node.proposals_total,

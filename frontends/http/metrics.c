@@ -254,8 +254,14 @@ static void append_peer_metric(struct buf *out, const struct dispatch_node_statu
     }
 }
 
-static void append_peers(struct buf *out, const struct dispatch_node_status *node)
+static void append_peers(struct buf *out, const struct dispatch_node_status *node,
+                         const struct dispatch_metrics *metrics)
 {
+    append_counter(
+        out, "raftogram_peer_messages_dropped_total", metrics->peer_messages_dropped_total,
+        "Messages of any kind that were not sent to a peer, which takes them too slowly.");
+    append_counter(out, "raftogram_peer_connects_total", metrics->peer_connects_total,
+                   "Streams to peers that came to stand.");
     if (node->member_count < 2) {
         return;
     }
@@ -374,7 +380,7 @@ void serve_metrics(struct http_frontend *frontend, const struct request *request
     append_damage(out, &metrics);
     append_chat(out, &metrics);
     append_calls(out, &metrics);
-    append_peers(out, &node);
+    append_peers(out, &node, &metrics);
     append_frontend(out, frontend);
     append_process(out, frontend, node.uptime_seconds);
 }

@@ -461,12 +461,7 @@ void peer_get_stats(const struct peer *peer, struct peer_stats *out)
     const struct peer_counters *counters = &peer->counters;
     *out = (struct peer_stats){
         .messages_sent = atomic_load(&counters->messages_sent),
-        .messages_received = atomic_load(&counters->messages_received),
-        .bytes_sent = atomic_load(&counters->bytes_sent),
         .messages_dropped = atomic_load(&counters->messages_dropped),
         .connects = atomic_load(&counters->connects),
     };
-    for (int i = 0; i < peer->member_count; i++) {
-        out->is_connected[i] = peer->links[i] != NULL && link_is_up(peer->links[i]);
-    }
 }

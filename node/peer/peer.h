@@ -50,14 +50,13 @@ void peer_destroy(struct peer *peer); /* accepts NULL */
 /* Hash of the sorted node ids: nodes of another membership refuse each other. */
 uint64_t peer_membership_hash(const struct peer_address *members, int member_count);
 
+/* Since the start, over all peers. */
 struct peer_stats {
-    uint64_t messages_sent;
-    uint64_t messages_received;
-    uint64_t bytes_sent;
-    uint64_t messages_dropped;
-    uint64_t connects;
-    bool is_connected[RAFT_MEMBERS_MAX]; /* our stream to the peer stands */
+    uint64_t messages_sent;    /* Raft's */
+    uint64_t messages_dropped; /* of any kind: the peer does not take them fast enough */
+    uint64_t connects;         /* streams of ours that came to stand */
 };
+/* Any thread. */
 void peer_get_stats(const struct peer *peer, struct peer_stats *out);
 
 #endif

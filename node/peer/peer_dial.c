@@ -87,8 +87,6 @@ static void send_batch(struct peer_link *link)
     if (rc != 0) {
         return; /* the call is over: on_closed() follows, and tells what never left */
     }
-    atomic_fetch_add_explicit(&link->peer->counters.bytes_sent, link->pending.size,
-                              memory_order_relaxed);
     reset_pending(link);
 }
 
@@ -154,14 +152,6 @@ void link_flush(struct peer_link *link)
     pthread_mutex_lock(&link->lock);
     send_pending(link);
     pthread_mutex_unlock(&link->lock);
-}
-
-bool link_is_up(struct peer_link *link)
-{
-    pthread_mutex_lock(&link->lock);
-    bool is_up = link->is_up;
-    pthread_mutex_unlock(&link->lock);
-    return is_up;
 }
 
 /* ---- timers ---- */

@@ -34,8 +34,6 @@ void log_limit_reset(struct log_limit *limit);
 
 struct peer_counters {
     atomic_uint_fast64_t messages_sent;
-    atomic_uint_fast64_t messages_received;
-    atomic_uint_fast64_t bytes_sent;
     atomic_uint_fast64_t messages_dropped;
     atomic_uint_fast64_t connects;
 };
@@ -133,7 +131,6 @@ void link_hurry(struct peer_link *link);
 /* As transport_ops says. */
 int link_send(struct peer_link *link, const struct peer_message *message);
 void link_flush(struct peer_link *link);
-bool link_is_up(struct peer_link *link);
 /* Ends the stream and waits for it; no event is posted afterwards. After peer->is_stopping. */
 void link_stop(struct peer_link *link);
 /* When the loop is gone. Accepts NULL. */

@@ -281,8 +281,6 @@ static void post_messages(struct peer_stream *stream, struct bytes wire,
     stream->unreleased++;
     stream->unreleased_bytes += wire.size;
     pthread_mutex_unlock(&stream->incoming.lock);
-    atomic_fetch_add_explicit(&peer->counters.messages_received, batch->message_count,
-                              memory_order_relaxed);
     peer->receiver.post(peer->receiver.context, &created->event);
 }
 

@@ -119,6 +119,14 @@ describe('metrics', () => {
     assert.ok(!families.has('raftogram_peer_lag_entries'));
   });
 
+  test('streams to peers are counted, and no message to them was dropped', async () => {
+    for (const node of [leader, follower]) {
+      const families = await metrics(node);
+      assert.ok(valueOf(families, 'raftogram_peer_connects_total') >= cluster.nodes.length - 1);
+      assert.equal(valueOf(families, 'raftogram_peer_messages_dropped_total'), 0);
+    }
+  });
+
   test('a subscription that is not read has a lag, and none once it is gone', async () => {
     const stream = cluster.client(follower).subscribe({ channelId: 'general', afterSequence: 0 });
     await until('the subscription', async () => valueOf(await metrics(follower), 'raftogram_subscriptions') === 1);
