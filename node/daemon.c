@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "daemon_internal.h"
 
+#include <assert.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@
 #define READER_THREADS 2
 #define LOOK_INTERVAL_NS (20 * NS_PER_MS) /* while stopping */
 #define WEBSOCKET_HEARTBEAT_MS 5000       /* a page notices a node that hangs in a few of these */
+
+static_assert(CONFIG_PEERS_MAX == RAFT_MEMBERS_MAX, "every peer is a member");
 
 const struct frontend *const daemon_frontends[] = {
 #ifdef RAFTOGRAM_FRONTEND_GRPC
@@ -118,8 +121,7 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
 {
     const struct config *config = daemon->config;
     const struct wal_hard_state *state = wal_hard_state(daemon->boot.wal);
-    static const uint8_t no_cluster_id[RAFT_CLUSTER_ID_BYTES];
-    bool is_founded = memcmp(state->cluster_id, no_cluster_id, sizeof(no_cluster_id)) != 0;
+    bool is_founded = raft_cluster_id_is_set(state->cluster_id);
     struct peer_options options = {
         .bind_addr = config->cluster.raft_bind_addr,
         .members = daemon->peer_addresses,

@@ -265,6 +265,8 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
 
 /* ---- create ---- */
 
+static_assert(DISPATCH_MEMBERS_MAX == RAFT_MEMBERS_MAX, "one for each member");
+
 int dispatch_create(const struct dispatch_options *options, struct dispatch **out)
 {
     struct dispatch *dispatch = calloc(1, sizeof(*dispatch));

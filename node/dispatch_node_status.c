@@ -55,8 +55,7 @@ static void set_members(const struct dispatch *dispatch, const struct node_statu
 
 static void set_cluster_id(const uint8_t *cluster_id, char *out)
 {
-    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
-    bool is_founded = memcmp(cluster_id, none, sizeof(none)) != 0;
+    bool is_founded = raft_cluster_id_is_set(cluster_id);
     out[0] = '\0';
     for (size_t i = 0; is_founded && i < RAFT_CLUSTER_ID_BYTES; i++) {
         snprintf(out + 2 * i, 3, "%02x", cluster_id[i]);

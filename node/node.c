@@ -141,7 +141,6 @@ static int load_changes(struct node *node, struct raft_config *config, struct ch
 
 static int create_core(struct node *node, char *error, size_t error_size)
 {
-    static const uint8_t no_cluster_id[WAL_CLUSTER_ID_BYTES];
     const struct wal_hard_state *state = wal_hard_state(node->wal);
     CHECK(state->incarnation != 0);
     struct raft_options options = {
@@ -159,7 +158,7 @@ static int create_core(struct node *node, char *error, size_t error_size)
         .config = node->config,
         .incarnation = state->incarnation,
         .is_fresh = wal_last_index(node->wal) == 0 && !state->is_recovering &&
-                    memcmp(state->cluster_id, no_cluster_id, sizeof(no_cluster_id)) == 0,
+                    !raft_cluster_id_is_set(state->cluster_id),
         .is_eligible = true,
         .now_ns = node->now_ns,
     };

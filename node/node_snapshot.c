@@ -6,9 +6,15 @@
 #include "base/log.h"
 #include "node_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* It is copied and compared between all of these. */
+static_assert(WAL_CLUSTER_ID_BYTES == RAFT_CLUSTER_ID_BYTES, "a cluster id is one");
+static_assert(STORE_CLUSTER_ID_BYTES == RAFT_CLUSTER_ID_BYTES, "a cluster id is one");
+static_assert(SNAPSHOT_CLUSTER_ID_BYTES == RAFT_CLUSTER_ID_BYTES, "a cluster id is one");
 
 static const struct transport_ops *ops(const struct node *node)
 {
@@ -292,7 +298,6 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
                               const struct snapshot_manifest *manifest, struct raft_config *config,
                               enum peer_snapshot_end *end)
 {
-    static const uint8_t no_cluster_id[WAL_CLUSTER_ID_BYTES];
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
     const uint8_t *own = wal_hard_state(node->wal)->cluster_id;
@@ -304,8 +309,8 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
         return "another snapshot is being installed";
     }
     *end = PEER_SNAPSHOT_REFUSED;
-    if (memcmp(own, no_cluster_id, sizeof(no_cluster_id)) != 0 &&
-        memcmp(own, manifest->cluster_id, sizeof(no_cluster_id)) != 0) {
+    if (raft_cluster_id_is_set(own) &&
+        memcmp(own, manifest->cluster_id, RAFT_CLUSTER_ID_BYTES) != 0) {
         return "the snapshot is of another cluster";
     }
     struct bytes members = {manifest->config, manifest->config_size};

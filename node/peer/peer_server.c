@@ -82,18 +82,12 @@ static struct shown show_cluster(const uint8_t *cluster_id)
     return shown;
 }
 
-static bool is_founded(const uint8_t *cluster_id)
-{
-    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
-    return memcmp(cluster_id, none, sizeof(none)) != 0;
-}
-
 static void check_cluster(struct peer *peer, const struct peer_header *header,
                           struct refusal *refusal)
 {
     uint8_t ours[RAFT_CLUSTER_ID_BYTES];
     peer_get_cluster_id(peer, ours);
-    if (is_founded(ours) && is_founded(header->cluster_id) &&
+    if (raft_cluster_id_is_set(ours) && raft_cluster_id_is_set(header->cluster_id) &&
         memcmp(ours, header->cluster_id, sizeof(ours)) != 0) {
         refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
                "%s belongs to cluster %s, %s to cluster %s: one of their data_dirs is from "

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef uint64_t raft_index; /* the first entry has 1; 0 is "before the log" */
 typedef uint64_t raft_term;  /* 0 is "before any election" */
@@ -26,7 +27,7 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 
 #define RAFT_NO_MEMBER (-1)
 #define RAFT_MEMBERS_MAX 9
-#define RAFT_CLUSTER_ID_BYTES 16
+#define RAFT_CLUSTER_ID_BYTES 16 /* all zero: not founded */
 #ifndef RAFT_APPEND_ENTRIES_MAX
 #define RAFT_APPEND_ENTRIES_MAX 4096 /* entries in one AppendEntries */
 #endif
@@ -41,6 +42,12 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 #define RAFT_ROUNDS_MAX 64  /* ReadIndex rounds that are open */
 #define RAFT_CONFIGS_MAX 32 /* config changes in the log that are not committed */
 #define RAFT_MESSAGES_MAX (4 * RAFT_MEMBERS_MAX + RAFT_READS_MAX)
+
+static inline bool raft_cluster_id_is_set(const uint8_t *cluster_id)
+{
+    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
+    return memcmp(cluster_id, none, sizeof none) != 0;
+}
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 

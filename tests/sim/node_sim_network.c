@@ -326,10 +326,9 @@ static void greet(struct sim_pipe *pipe, const struct packet *packet)
 
 static bool is_foreign(const struct packet *packet)
 {
-    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
     const uint8_t *ours = packet->pipe->ends[1]->cluster_id;
-    return memcmp(packet->data, none, sizeof(none)) != 0 && memcmp(ours, none, sizeof(none)) != 0 &&
-           memcmp(packet->data, ours, sizeof(none)) != 0;
+    return raft_cluster_id_is_set(packet->data) && raft_cluster_id_is_set(ours) &&
+           memcmp(packet->data, ours, RAFT_CLUSTER_ID_BYTES) != 0;
 }
 
 static void take_hello(struct packet *packet)

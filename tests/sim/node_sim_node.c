@@ -354,11 +354,10 @@ static int create_node(struct sim_node *node, char *error, size_t error_size)
 
 static void say_identity(struct sim_node *node)
 {
-    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
     const struct wal_hard_state *state = wal_hard_state(node->boot.wal);
     node->incarnation = node->boot.incarnation;
     node->is_fresh = wal_last_index(node->boot.wal) == 0 && !state->is_recovering &&
-                     memcmp(state->cluster_id, none, sizeof(none)) == 0;
+                     !raft_cluster_id_is_set(state->cluster_id);
     memcpy(node->cluster_id, state->cluster_id, sizeof(node->cluster_id));
 }
 
