@@ -291,16 +291,15 @@ static void serve_request(struct ws *ws, struct ws_batch *batch,
                           const struct jsonrpc_message *message, size_t index)
 {
     struct jsonrpc_request request;
-    struct jsonrpc_fault fault;
+    struct jsonrpc_fault fault = {0};
     struct ws_reply reply = {.ws = ws, .batch = batch};
     int rc = jsonrpc_request(message, index, &request, &fault);
-    if (request.id != NULL) {
-        reply.id = copy_id(request.id);
-    } else if (rc != 0 && fault.code == JSONRPC_INVALID_REQUEST) {
-        reply.id = strdup("null"); /* nobody can know whether it was to be answered */
+    /* Of an invalid request without an id nobody can know whether it was to be answered. */
+    bool wants_answer = request.id != NULL || fault.code == JSONRPC_INVALID_REQUEST;
+    if (wants_answer) {
+        reply.id = request.id != NULL ? copy_id(request.id) : strdup("null");
     }
-    if (reply.id == NULL && (request.id != NULL || fault.code == JSONRPC_INVALID_REQUEST) &&
-        (rc != 0 || request.id != NULL)) {
+    if (wants_answer && reply.id == NULL) {
         ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
     } else if (rc == 0) {
         run_request(&reply, &request);
