@@ -351,7 +351,7 @@ int boot_open(const struct boot_options *options, struct boot *boot, char *error
         return rc;
     }
     if (options->open_store == NULL) {
-        store_lmdb_install_sigbus_handler();
+        store_lmdb_install_fault_handler();
     }
     rc = open_all(options, boot, error, error_size);
     if (rc != 0) {

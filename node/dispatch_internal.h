@@ -18,8 +18,9 @@
 #define SUBSCRIPTION_LEADERLESS_NS                                \
     (10 * NS_PER_S) /* then a node cannot vouch for being current \
                      */
-#define HISTORY_LIMIT_DEFAULT 100
-#define HISTORY_LIMIT_MAX 1000
+/* Of messages or channels in one answer. */
+#define PAGE_LIMIT_DEFAULT 100
+#define PAGE_LIMIT_MAX 1000
 #define NOT_LEADER_MESSAGE "not leader: retry on suggested leader client endpoint"
 
 /* A thread that serves reads: unary ones from its mailbox, subscriptions from the hub. */

@@ -183,9 +183,9 @@ static void send_message_applied(struct work *work)
 static size_t clamp_limit(uint32_t limit)
 {
     if (limit == 0) {
-        return HISTORY_LIMIT_DEFAULT;
+        return PAGE_LIMIT_DEFAULT;
     }
-    return limit > HISTORY_LIMIT_MAX ? HISTORY_LIMIT_MAX : limit;
+    return limit > PAGE_LIMIT_MAX ? PAGE_LIMIT_MAX : limit;
 }
 
 static bool read_history_prepare(struct work *work)
@@ -241,9 +241,9 @@ static bool list_channels_prepare(struct work *work)
 }
 
 struct channel_rows {
-    struct channel_info infos[HISTORY_LIMIT_MAX];
-    Raftogram__V1__Channel rows[HISTORY_LIMIT_MAX];
-    Raftogram__V1__Channel *list[HISTORY_LIMIT_MAX];
+    struct channel_info infos[PAGE_LIMIT_MAX];
+    Raftogram__V1__Channel rows[PAGE_LIMIT_MAX];
+    Raftogram__V1__Channel *list[PAGE_LIMIT_MAX];
 };
 
 static void list_channels_read(struct work *work)

@@ -349,7 +349,7 @@ int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes da
     if (rc == 0) {
         *out = result;
     }
-    return chat_note(chat, rc);
+    return chat_note_damage(chat, rc);
 }
 
 int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct bytes config,

@@ -283,7 +283,7 @@ bool chat_has_replaced_store(const struct chat *chat)
     return chat->is_store_ours;
 }
 
-int chat_note(struct chat *chat, int rc)
+int chat_note_damage(struct chat *chat, int rc)
 {
     if (rc == ERR_CORRUPT) {
         atomic_store(&chat->is_damaged, true);

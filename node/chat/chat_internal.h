@@ -89,8 +89,8 @@ int chat_read_begin(struct chat *chat, struct chat_read *out);
 int chat_read_begin_locked(struct chat *chat, struct chat_read *out);
 /* Without the lock. What is in memory beside the store may be gone afterwards, pinned or not. */
 void chat_read_end(struct chat *chat, struct chat_read *read);
-/* The data of a read was found damaged, or not: passes `rc` on. */
-int chat_note(struct chat *chat, int rc);
+/* Passes `rc` on; ERR_CORRUPT is noted: the store is damaged. */
+int chat_note_damage(struct chat *chat, int rc);
 
 static inline void chat_count(atomic_uint_fast64_t *counter)
 {

@@ -215,7 +215,7 @@ static int commit(struct chat *chat, const struct generation *frozen, const stru
         .value_count = frozen->value_count,
         .meta = &frozen->meta,
     };
-    return chat_note(chat, chat->ops->commit(chat->backing->store, &batch));
+    return chat_note_damage(chat, chat->ops->commit(chat->backing->store, &batch));
 }
 
 /* ---- after the commit ---- */

@@ -70,7 +70,7 @@ int chat_find_channel(struct chat *chat, struct bytes id, struct channel_info *o
         return is_published ? 0 : ERR_NOT_FOUND;
     }
     /* A read that begins now sees at least what the overlay had let go of by then. */
-    return chat_note(chat, find_stored_channel(chat, id, out));
+    return chat_note_damage(chat, find_stored_channel(chat, id, out));
 }
 
 /* ---- pages ---- */
@@ -282,7 +282,7 @@ int chat_read_page(struct chat *chat, uint64_t channel_number, uint64_t after_se
     }
     if (rc != 0) {
         page_unref(draft.page);
-        return chat_note(chat, rc);
+        return chat_note_damage(chat, rc);
     }
     *out = draft.page;
     return 0;
@@ -412,7 +412,7 @@ int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefi
         chat_read_end(chat, &list.read);
     }
     free(listed);
-    return chat_note(chat, rc);
+    return chat_note_damage(chat, rc);
 }
 
 /* ---- values ---- */
@@ -453,7 +453,7 @@ int chat_get_value(struct chat *chat, struct bytes key, struct buf *out)
         buf_append(out, value_bytes(value).data, value_bytes(value).size);
     }
     value_unref(value);
-    return rc == 0 && buf_failed(out) ? ERR_NOMEM : chat_note(chat, rc);
+    return rc == 0 && buf_failed(out) ? ERR_NOMEM : chat_note_damage(chat, rc);
 }
 
 /* The overlay's part of a walk: values and deletions, referenced. */
@@ -575,5 +575,5 @@ int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_v
         chat_read_end(chat, &row.read);
     }
     value_list_finish(&list);
-    return chat_note(chat, rc);
+    return chat_note_damage(chat, rc);
 }

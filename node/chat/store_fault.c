@@ -106,7 +106,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     signal(number, SIG_DFL);
 }
 
-void store_lmdb_install_sigbus_handler(void)
+void store_lmdb_install_fault_handler(void)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);

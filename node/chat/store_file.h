@@ -39,7 +39,7 @@ struct store_guard {
     const char *path;
 };
 
-/* For the handler of store_lmdb_install_sigbus_handler(): faults in the map are this store's. The
+/* For the handler of store_lmdb_install_fault_handler(): faults in the map are this store's. The
  * guard must live until it is forgotten. Errors: ERR_FULL. */
 int store_fault_watch(const struct store_guard *guard);
 void store_fault_forget(const struct store_guard *guard);

@@ -54,6 +54,6 @@ int store_lmdb_copy(struct store *store, const char *path, struct store_copying 
  * cannot be read (SIGBUS) or LMDB stumbles over a damaged one (SIGSEGV within it), and leaves a
  * file `suspect` in the store's directory: the next store_lmdb_open() then checks every page and
  * row, and removes it when all is well. Other faults end the process as ever. */
-void store_lmdb_install_sigbus_handler(void);
+void store_lmdb_install_fault_handler(void);
 
 #endif

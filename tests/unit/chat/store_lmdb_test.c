@@ -565,7 +565,7 @@ static int status_of_look(const char *dir, bool is_untrusted, uint64_t digest)
     assert_true(child >= 0);
     if (child == 0) {
         be_a_child();
-        store_lmdb_install_sigbus_handler();
+        store_lmdb_install_fault_handler();
         _exit(look_at(dir, is_untrusted, digest));
     }
     return wait_for(child);
@@ -675,7 +675,7 @@ static void read_truncated(struct fixture *fixture)
     int log = open(path, O_CREAT | O_WRONLY, 0600);
     dup2(log, STDERR_FILENO);
     struct store *store = must_open(fixture->dir);
-    store_lmdb_install_sigbus_handler();
+    store_lmdb_install_fault_handler();
     if (truncate(fixture->file, 4096 * 4) != 0) {
         _exit(CHILD_WRONG);
     }
@@ -733,7 +733,7 @@ static void test_other_bus_errors_end_the_process_as_ever(void **state)
     if (child == 0) {
         be_a_child();
         struct store *store = must_open(fixture->dir);
-        store_lmdb_install_sigbus_handler();
+        store_lmdb_install_fault_handler();
         char path[128];
         snprintf(path, sizeof path, "%s/empty", fixture->dir);
         int fd = open(path, O_CREAT | O_RDWR, 0600);
