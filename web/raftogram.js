@@ -334,6 +334,7 @@ export class Client {
 
   #open() {
     this.#setState('connecting');
+    if (this.#state === 'closed') return; // by a handler
     let socket;
     try {
       socket = new this.#options.WebSocket(this.url, ['raftogram.v1.json']);
@@ -368,6 +369,7 @@ export class Client {
   }
 
   #lost({ avoid }) {
+    if (this.#state === 'closed') return;
     const wasStable = this.#openedAt > 0 &&
       Date.now() - this.#openedAt >= this.#options.stableMs;
     if (wasStable) this.#attempt = 0;
@@ -377,8 +379,9 @@ export class Client {
     this.#detach();
     // A connection that broke may have been an accident: the same node first, then the others.
     if (!wasOpen || avoid) this.#position = (this.#position + 1) % this.#nodes.length;
-    for (const subscription of this.#subscriptions) this.#pause(subscription);
     this.#requeue();
+    for (const subscription of this.#subscriptions) this.#pause(subscription);
+    if (this.#state !== 'waiting') return; // a handler closed the client, or woke it
     const { backoffMinMs, backoffMaxMs, random } = this.#options;
     const round = Math.floor(this.#attempt / this.#nodes.length);
     const retryInMs = this.#attempt === 0
@@ -421,6 +424,7 @@ export class Client {
 
   #receive(data) {
     this.#lastHeard = Date.now();
+    const socket = this.#socket;
     let frame;
     try {
       frame = JSON.parse(data);
@@ -429,6 +433,7 @@ export class Client {
       return;
     }
     for (const message of [frame].flat()) {
+      if (this.#socket !== socket) return; // what came before ended the connection
       if (message === null || typeof message !== 'object') continue;
       if (typeof message.method === 'string') this.#notified(message.method, message.params ?? {});
       else this.#answered(message);
@@ -449,13 +454,13 @@ export class Client {
     this.#nodes[this.#position].nodeId = hello.nodeId ?? '';
     this.#learnPeers(hello.peers ?? []);
     this.#checkCluster(hello.clusterId ?? '');
+    if (this.#state === 'closed') return; // by a handler, here and below
     this.#watch(Math.max(1, Number(hello.heartbeatMs) || 10000));
-    if (this.#state === 'closed') return; // a handler closed the client
     this.#state = 'open';
     for (const call of [...this.#calls.values()]) this.#transmit(call);
     for (const subscription of [...this.#subscriptions]) this.#ask(subscription);
-    this.#setState('open');
-    this.#emit('hello', hello);
+    if (this.#state === 'open') this.#setState('open');
+    if (this.#state === 'open') this.#emit('hello', hello);
     if (this.#state === 'open') this.#led(hello);
   }
 
@@ -550,6 +555,7 @@ export class Client {
 
   // A frame over the node's limit would cost the connection, and again after each reconnect.
   #transmit(call) {
+    if (!this.#calls.has(call.id)) return; // the one before it ended them all
     const bytesMax = Number(this.#hello?.maxFrameBytes) || Infinity;
     const isLarge = call.frame.length * 3 > bytesMax &&
       new TextEncoder().encode(call.frame).length > bytesMax;
@@ -636,6 +642,7 @@ export class Client {
 
   #interrupted(subscription, error) {
     this.#pause(subscription);
+    if (subscription.state === 'ended') return; // by a handler
     if (isFinal(error)) {
       this.#forget(subscription, error);
       if (error.reason === 'CLUSTER_CHANGED') {
@@ -700,6 +707,7 @@ export class Client {
   #forget(subscription, error) {
     clearTimeout(subscription.timer);
     this.#subscriptionsById.delete(subscription.id);
+    subscription.id = null;
     this.#subscriptions.delete(subscription);
     this.#setSubscriptionState(subscription, 'ended');
     if (error) guarded(subscription.handlers.onEnd, error, subscription);

@@ -454,6 +454,82 @@ test('close ends everything and says so', async () => {
   assert.equal(network.sockets.length, 1);
 });
 
+test('close in a handler of a subscription that waits is for good', async () => {
+  const made = await opened('ws://a/ws', { stableMs: 0 });
+  const { network, client } = made;
+  const { subscription } = await followed(made);
+  const states = [];
+  client.on('state', ({ state }) => states.push(state));
+  subscription.handlers.onState = (state) => { if (state === 'waiting') client.close(); };
+  network.last.drop();
+  await delay(30);
+  assert.equal(client.state, 'closed');
+  assert.equal(subscription.state, 'ended');
+  assert.deepEqual(states, ['closed']);
+  assert.equal(network.sockets.length, 1);
+});
+
+test('close in a handler of the state connecting is for good, at first and after a loss', async () => {
+  const first = setup();
+  first.client.on('state', ({ state }) => { if (state === 'connecting') first.client.close(); });
+  const later = await opened();
+  later.client.on('state', ({ state }) => { if (state === 'connecting') later.client.close(); });
+  later.network.last.drop();
+  await until('both to be closed', () => first.client.state === 'closed' && later.client.state === 'closed');
+  await delay(30);
+  assert.deepEqual([first.client.state, first.network.sockets.length], ['closed', 0]);
+  assert.deepEqual([later.client.state, later.network.sockets.length], ['closed', 1]);
+});
+
+test('close in a handler of hello leaves no watch behind that would bring the client back', async () => {
+  const network = new Network();
+  Object.assign(network.hello, { heartbeatMs: 4, clusterId: 'c2' });
+  for (const name of ['clusterChanged', 'hello', 'leader']) {
+    const { client } = setup('ws://a/ws', { network, clusterId: 'c1' });
+    client.on(name, () => client.close());
+    await until('the close', () => client.state === 'closed');
+  }
+  await delay(30);
+  assert.equal(network.sockets.length, 3);
+  assert.ok(network.sockets.every((socket) => socket.isClosed));
+});
+
+test('close in a handler of the end of a subscription is for good', async () => {
+  const made = await opened(['ws://a/ws', 'ws://b/ws']);
+  const { network, client } = made;
+  const { subscription } = await followed(made);
+  subscription.handlers.onState = (state) => { if (state === 'waiting') client.close(); };
+  network.last.notify('ended', { subscription: 's1', code: Status.DATA_LOSS, data: { reason: 'CORRUPT' } });
+  await delay(30);
+  assert.equal(client.state, 'closed');
+  assert.equal(network.sockets.length, 1);
+});
+
+test('a subscription closed by its handler of messages stays closed, also before a gap', async () => {
+  const made = await opened();
+  const { network } = made;
+  const follow = await followed(made);
+  follow.subscription.handlers.onMessages = (batch, subscription) => subscription.close();
+  network.last.notify('messages', { subscription: 's1', messages: messages(1, 3) });
+  await delay(30);
+  assert.equal(follow.subscription.state, 'ended');
+  assert.deepEqual(follow.states, ['live', 'ended']);
+  assert.equal(network.last.calls('Subscribe').length, 1);
+  assert.equal(network.last.calls('Unsubscribe').length, 1);
+});
+
+test('wake in a handler of a lost connection makes one connection, not two', async () => {
+  const made = await opened();
+  const { network, client } = made;
+  const { subscription } = await followed(made);
+  subscription.handlers.onState = (state) => { if (state === 'waiting') client.wake(); };
+  network.last.drop();
+  await network.request('Subscribe');
+  await delay(30);
+  assert.equal(client.state, 'open');
+  assert.equal(network.sockets.length, 2);
+});
+
 test('a frame that is no JSON costs the connection, not the client', async () => {
   const { network, client } = await opened();
   network.last.onmessage({ data: '{' });
