@@ -80,6 +80,7 @@ export function explain(error) {
     case 'PAYLOAD_TOO_LARGE': case 'FRAME_TOO_LARGE': return 'it is too long';
     case 'OVERLOADED': case 'QUEUE_FULL': return 'the cluster is overloaded';
     case 'DISK_FULL': return 'the disk of the cluster is full';
+    case 'CORRUPT': return 'what the disk has of it is damaged';
     case 'CLUSTER_CHANGED': return 'the cluster is another one now';
     default: return error.message || 'it failed';
   }

@@ -104,6 +104,14 @@ function isWorthRepeating(error, repeatable) {
   return error.code === Status.ABORTED || error.code === Status.DEADLINE_EXCEEDED;
 }
 
+// Whether the same call may well succeed later, as nothing was wrong about it.
+export function isPassing(error) {
+  return error.reason !== 'CLOSED' && [
+    Status.CANCELLED, Status.DEADLINE_EXCEEDED, Status.RESOURCE_EXHAUSTED, Status.ABORTED,
+    Status.UNAVAILABLE,
+  ].includes(error.code);
+}
+
 // A subscription ends for good only for what trying again cannot change.
 function isFinal(error) {
   return [
@@ -244,26 +252,33 @@ export class Client {
 
   // Calls a method and resolves to its result. It waits for a connection if there is none. A call
   // in flight when the connection is lost is made again if that is safe, else it rejects with
-  // CONNECTION_LOST. With `retry` it is also made again after errors for which that is safe.
+  // CONNECTION_LOST. With `retry` it is also made again after errors for which that is safe, and a
+  // read that meets damage on one node's disk is made on the others, once on each.
   async call(method, params = {}, { timeoutMs = this.#options.callTimeoutMs, retry = false } = {}) {
     if (method === 'Subscribe' || method === 'Unsubscribe') {
       throw new TypeError(`use client.subscribe() in place of ${method}`);
     }
     const repeatable = isRepeatable(method, params);
     const deadline = Date.now() + timeoutMs;
-    for (let attempt = 0; ; attempt += 1) {
+    for (let attempt = 0, losses = 0; ; attempt += 1) {
+      const isMovable = retry && READS.has(method) && losses < this.#nodes.length - 1;
       const remainingMs = deadline - Date.now();
       const tryMs = retry && repeatable
         ? Math.min(remainingMs, this.#options.attemptTimeoutMs) : remainingMs;
       try {
         return await new Promise((resolve, reject) => {
-          this.#enqueue({ method, params, repeatable, resolve, reject, timeoutMs: tryMs });
+          this.#enqueue({
+            method, params, repeatable, isMovable, resolve, reject, timeoutMs: tryMs,
+          });
         });
       } catch (error) {
         const { backoffMinMs, repeatMaxMs, random } = this.#options;
         const pauseMs = jitteredBackoff(attempt, backoffMinMs, repeatMaxMs, random);
         const isLate = Date.now() + pauseMs >= deadline;
-        if (!retry || isLate || !isWorthRepeating(error, repeatable)) throw error;
+        const isLeft = isMovable && error.code === Status.DATA_LOSS; // see #answered
+        const isRepeated = isLeft || (retry && isWorthRepeating(error, repeatable));
+        if (isLate || !isRepeated) throw error;
+        if (isLeft) losses += 1;
         await new Promise((done) => { setTimeout(done, pauseMs); });
       }
     }
@@ -516,8 +531,8 @@ export class Client {
 
   // ---- calls ------------------------------------------------------------------------------------
 
-  // call: {method, params, repeatable, resolve, reject, timeoutMs, isBound?}; a bound one ends with
-  // the connection, unanswered.
+  // call: {method, params, repeatable, resolve, reject, timeoutMs, isBound?, isMovable?}; a bound
+  // one ends with the connection, unanswered; a movable one leaves a node whose disk is damaged.
   #enqueue(call) {
     if (this.#state === 'closed') {
       call.reject(this.#closedError());
@@ -573,8 +588,12 @@ export class Client {
   #answered({ id, result, error }) {
     const call = this.#take(id);
     if (!call) return;
-    if (!error) call.resolve(result);
-    else call.reject(new RpcError(error.message ?? 'error', error));
+    if (!error) {
+      call.resolve(result);
+      return;
+    }
+    call.reject(new RpcError(error.message ?? 'error', error));
+    if (error.code === Status.DATA_LOSS && call.isMovable) this.#lost({ avoid: true });
   }
 
   #rejectCalls(isMeant, error) {

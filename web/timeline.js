@@ -1,6 +1,8 @@
 // The messages of the open channel: a window of at most WINDOW_MAX of them, without a hole, onto a
 // history of any length. Scrolling near an edge reads the next page; live messages join the window
-// while it reaches to the channel's end, and are only counted while it does not.
+// while it reaches to the channel's end, and are only counted while it does not. What cannot be read
+// is said at the edge where it is missing, and read again when asked for.
+import { isPassing } from './raftogram.js';
 import { byId, make, perFrame, setText } from './dom.js';
 import { explain, plural } from './format.js';
 import { arrange, messageElement } from './message_view.js';
@@ -21,6 +23,7 @@ export class Timeline {
   #region = byId('timeline');
   #list = byId('messages');
   #edge = byId('timeline-edge');
+  #error = byId('timeline-error');
   #jump = byId('jump-button');
   #announcer = byId('announcer');
   #visit = 0; // counts the channels opened: what was asked for an earlier one is thrown away
@@ -33,6 +36,8 @@ export class Timeline {
   #isReady = false;
   #isAtBottom = true;
   #isLoading = { older: false, newer: false };
+  #hasFailed = { older: false, newer: false }; // until somebody asks for another try
+  #again = null; // that other try
   #saveTimer = null;
 
   constructor({ client, memory, onRead, onDelivered }) {
@@ -46,6 +51,7 @@ export class Timeline {
     new ResizeObserver(settle).observe(this.#region);
     new ResizeObserver(settle).observe(byId('outbox'));
     this.#jump.addEventListener('click', () => this.toEnd());
+    byId('timeline-retry').addEventListener('click', () => this.#retry());
     document.addEventListener('visibilitychange', settle);
     window.addEventListener('focus', settle);
     window.addEventListener('pagehide', () => this.#savePlace());
@@ -71,7 +77,8 @@ export class Timeline {
         this.#begin(visit, readUpTo);
       },
       onEnd: (error) => {
-        if (error.reason !== 'CLUSTER_CHANGED') this.#edge.textContent = `Not to be read: ${explain(error)}.`;
+        if (this.#visit !== visit || error.reason === 'CLUSTER_CHANGED') return; // the page begins anew
+        this.#fail('newer', error, () => this.open(channelId, readUpTo));
       },
     });
   }
@@ -87,6 +94,7 @@ export class Timeline {
     this.#isReady = false;
     this.#isAtBottom = true;
     this.#isLoading = { older: false, newer: false };
+    this.#forgive();
     this.#clear();
     this.#edge.textContent = '';
     this.#jump.hidden = true;
@@ -98,11 +106,18 @@ export class Timeline {
     if (this.#isReady && !this.#reachesEnd) {
       const visit = this.#visit;
       this.#isReady = false;
-      const messages = await this.#read(visit, Math.max(1, this.#latest - PAGE + 1), this.#latest);
-      if (this.#visit !== visit || !messages) return;
-      this.#clear();
-      this.#append(messages);
+      this.#forgive();
+      const messages = await this.#read(visit, Math.max(1, this.#latest - PAGE + 1), this.#latest,
+        (error) => this.#fail('newer', error, () => this.toEnd()));
+      if (this.#visit !== visit) return;
       this.#isReady = true;
+      if (messages) {
+        this.#clear();
+        this.#append(messages);
+      } else {
+        this.#isAtBottom = false;
+        this.#region.scrollTop = this.#region.scrollHeight; // where it says why
+      }
     }
     this.scheduleSettle();
   }
@@ -116,8 +131,9 @@ export class Timeline {
   // ---- reading ----------------------------------------------------------------------------------
 
   // All messages from..to; a page may be shorter than asked for, as its bytes are limited too. Goes
-  // on trying as long as the channel is open. Undefined when it is not.
-  async #read(visit, from, to) {
+  // on trying as long as the channel is open and that may help. Undefined when it is not, and after
+  // `onError`, which is told what no other try would change.
+  async #read(visit, from, to, onError) {
     const messages = [];
     let after = from - 1;
     while (after < to) {
@@ -129,7 +145,12 @@ export class Timeline {
         if (page.length === 0) break;
         messages.push(...page);
         after = Number(page.at(-1).sequence);
-      } catch {
+      } catch (error) {
+        if (this.#visit !== visit) return undefined;
+        if (!isPassing(error)) {
+          if (error.reason !== 'CLUSTER_CHANGED') onError(error);
+          return undefined;
+        }
         await new Promise((done) => { setTimeout(done, RETRY_MS); });
         if (this.#visit !== visit) return undefined;
       }
@@ -147,7 +168,8 @@ export class Timeline {
     else if (hasUnread) target = { sequence: this.#unreadStart, offset: UNREAD_OFFSET_PX };
     const from = target ? Math.min(target.sequence - PAGE / 2, this.#latest - PAGE + 1) : this.#latest - PAGE + 1;
     const to = target ? Math.min(this.#latest, target.sequence + PAGE) : this.#latest;
-    const messages = await this.#read(visit, Math.max(1, from), to);
+    const messages = await this.#read(visit, Math.max(1, from), to,
+      (error) => this.#fail('older', error, () => this.open(this.#channelId, readUpTo)));
     if (this.#visit !== visit || !messages) return;
     this.#append(messages);
     this.#isReady = true;
@@ -162,29 +184,62 @@ export class Timeline {
   }
 
   async #loadOlder() {
-    if (this.#isLoading.older || this.#items.length === 0 || this.#first <= 1) return;
+    if (this.#isLoading.older || this.#hasFailed.older) return;
+    if (this.#items.length === 0 || this.#first <= 1) return;
     this.#isLoading.older = true;
     const visit = this.#visit;
     const first = this.#first;
-    const messages = await this.#read(visit, Math.max(1, first - PAGE), first - 1);
-    if (this.#visit !== visit || !messages) return;
+    const messages = await this.#read(visit, Math.max(1, first - PAGE), first - 1,
+      (error) => this.#fail('older', error, this.scheduleSettle));
+    if (this.#visit !== visit) return;
     this.#isLoading.older = false;
-    if (this.#first !== first) return; // the window went elsewhere meanwhile
+    if (!messages || this.#first !== first) return; // the window went elsewhere meanwhile
     this.#keepingPlace(() => this.#prepend(messages));
     this.scheduleSettle();
   }
 
   async #loadNewer() {
-    if (this.#isLoading.newer || this.#reachesEnd) return;
+    if (this.#isLoading.newer || this.#hasFailed.newer || this.#reachesEnd) return;
     this.#isLoading.newer = true;
     const visit = this.#visit;
     const last = this.#last;
-    const messages = await this.#read(visit, last + 1, Math.min(last + PAGE, this.#latest));
-    if (this.#visit !== visit || !messages) return;
+    const messages = await this.#read(visit, last + 1, Math.min(last + PAGE, this.#latest),
+      (error) => this.#fail('newer', error, this.scheduleSettle));
+    if (this.#visit !== visit) return;
     this.#isLoading.newer = false;
+    if (!messages) return;
     if (this.#isAtBottom) this.#append(messages);
     else this.#keepingPlace(() => this.#append(messages));
     this.scheduleSettle();
+  }
+
+  // Says it at the upper edge or below the messages. Only `again`, for which there is a button, tries
+  // once more.
+  #fail(where, error, again) {
+    this.#hasFailed[where] = true;
+    this.#again = again;
+    this.#keepingPlace(() => {
+      if (where === 'older') this.#list.before(this.#error);
+      else this.#list.after(this.#error);
+      this.#error.hidden = false;
+      setText(byId('timeline-error-text'), `Not to be read: ${explain(error)}.`);
+      this.#edge.textContent = '';
+    });
+    this.scheduleSettle();
+  }
+
+  #forgive() {
+    this.#hasFailed = { older: false, newer: false };
+    this.#again = null;
+    this.#error.hidden = true;
+    setText(byId('timeline-error-text'), '');
+  }
+
+  #retry() {
+    const again = this.#again;
+    this.#forgive();
+    this.#region.focus(); // the button that had it is gone
+    again?.();
   }
 
   #receive(messages) {
@@ -321,6 +376,7 @@ export class Timeline {
   }
 
   #edgeText() {
+    if (this.#hasFailed.older) return '';
     if (this.#items.length === 0) return 'No message yet. Write the first one.';
     return this.#first > 1 ? 'Loading earlier messages…' : 'This is where the channel begins.';
   }

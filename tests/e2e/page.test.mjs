@@ -1,6 +1,7 @@
 // The page in a real browser, against a cluster made up for the test.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { until } from '../integration/lib/cluster.mjs';
 import { assertNoComplaints, launch, say, shot, texts, visit } from './lib/browser.mjs';
 import { FakeCluster } from './lib/fake_cluster.mjs';
 
@@ -125,6 +126,75 @@ test('history loads as one scrolls up, whole and in order, and the document stay
   await page.locator('#jump-button').waitFor();
   await page.locator('#jump-button').click();
   await waitForText(page, 'message 1235');
+});
+
+test('history that its node has damaged is read from another', async () => {
+  fill('general', 60);
+  cluster.damaged.add('node1');
+  const page = await person(0);
+  await waitForText(page, 'message 60');
+  await page.locator('#cluster-detail', { hasText: /through node[23]|this node/ }).waitFor();
+  await page.waitForFunction(() => !document.querySelector('#cluster-detail').textContent.includes('node1'));
+  assert.equal(await page.locator('#timeline-error').isVisible(), false);
+});
+
+test('history that cannot be read says why, and is read again only when asked for', async () => {
+  fill('general', 60);
+  cluster.damaged = new Set(['node1', 'node2', 'node3']);
+  const page = await person(0);
+  await page.getByText('Not to be read: what the disk has of it is damaged.').waitFor();
+  assert.equal(await page.locator('#timeline-edge').textContent(), '');
+  cluster.damaged.clear();
+  await page.getByRole('button', { name: 'Retry' }).click();
+  await waitForText(page, 'message 60');
+  assert.equal(await page.locator('#timeline-error').isVisible(), false);
+});
+
+test('an earlier page that cannot be read says so above the messages, and Retry goes on', async () => {
+  fill('general', 300);
+  const page = await person(0);
+  await waitForText(page, 'message 300');
+  cluster.refuseReads = { code: 3, reason: 'INVALID_FIELD' };
+  const upwards = () => page.evaluate(() => { document.querySelector('#timeline').scrollTop -= 5000; });
+  await until('the error', async () => {
+    await upwards();
+    return page.locator('#timeline-error').isVisible();
+  });
+  await page.getByText('Not to be read: INVALID_FIELD.').waitFor();
+  assert.equal(await page.locator('#timeline-edge').textContent(), '');
+  const asked = cluster.reads;
+  await upwards();
+  await page.waitForTimeout(300);
+  assert.equal(cluster.reads, asked, 'it was asked for again by itself');
+  cluster.refuseReads = null;
+  await page.getByRole('button', { name: 'Retry' }).click();
+  await until('the beginning', async () => {
+    await upwards();
+    return page.getByText('This is where the channel begins.').isVisible();
+  });
+  assert.equal((await texts(page))[0], 'message 1');
+});
+
+test('the way to the latest messages says so when they cannot be read, and Retry goes there', async () => {
+  fill('general', 700);
+  const page = await person(0, { name: 'ann' });
+  await waitForText(page, 'message 700');
+  // Up until the window no longer reaches to the end.
+  await until('an earlier window', async () => {
+    await page.evaluate(() => { document.querySelector('#timeline').scrollTop = 0; });
+    return !(await texts(page)).includes('message 700');
+  });
+  cluster.refuseReads = { code: 13, reason: 'BROKEN' };
+  await page.locator('#jump-button').click();
+  await page.getByText('Not to be read: BROKEN.').waitFor();
+  assert.equal(await page.getByText('Not to be read: BROKEN.').evaluate((element) => {
+    const { top, bottom } = document.querySelector('#timeline').getBoundingClientRect();
+    const box = element.getBoundingClientRect();
+    return box.top >= top && box.bottom <= bottom;
+  }), true, 'out of sight');
+  cluster.refuseReads = null;
+  await page.getByRole('button', { name: 'Retry' }).click();
+  await waitForText(page, 'message 700');
 });
 
 test('reading older messages is not disturbed by new ones, nor by older ones that load', async () => {

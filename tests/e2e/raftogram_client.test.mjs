@@ -205,6 +205,42 @@ test('a send that the node refuses for good is not repeated', async () => {
   assert.equal(network.last.calls('SendMessage').length, 1);
 });
 
+test('a read that one node has damaged is made on another', async () => {
+  const { network, client } = await opened(['ws://a/ws', 'ws://b/ws']);
+  const answer = client.call('ReadHistory', { channelId: 'general' }, { retry: true });
+  const other = client.call('ListChannels');
+  network.last.fail(await network.request('ReadHistory'), Status.DATA_LOSS, 'CORRUPT');
+  await network.socket(2);
+  assert.equal(network.last.url, 'ws://b/ws');
+  network.last.answer(await network.request('ReadHistory'), { messages: [] });
+  network.last.answer(await network.request('ListChannels'), { channels: [] });
+  assert.deepEqual(await answer, { messages: [] });
+  assert.deepEqual(await other, { channels: [] });
+});
+
+test('two reads that meet damage in one frame leave the node once', async () => {
+  const { network, client } = await opened(['ws://a/ws', 'ws://b/ws', 'ws://c/ws']);
+  const answers = ['one', 'two'].map((channelId) => client.call('ReadHistory', { channelId }, { retry: true }));
+  await network.request('ReadHistory', 2);
+  network.last.deliver(network.last.calls('ReadHistory').map(({ id }) => (
+    { jsonrpc: '2.0', id, error: { code: Status.DATA_LOSS, message: 'damaged', data: { reason: 'CORRUPT' } } })));
+  await network.socket(2);
+  for (const n of [1, 2]) network.last.answer(await network.request('ReadHistory', n), { messages: [] });
+  await Promise.all(answers);
+  assert.deepEqual(network.sockets.map((socket) => socket.url), ['ws://a/ws', 'ws://b/ws']);
+});
+
+test('a read that every node has damaged is told after one try on each', async () => {
+  const { network, client } = await opened(['ws://a/ws', 'ws://b/ws']);
+  const answer = assert.rejects(client.call('ReadHistory', { channelId: 'general' }, { retry: true }),
+    { reason: 'CORRUPT', code: Status.DATA_LOSS });
+  network.last.fail(await network.request('ReadHistory'), Status.DATA_LOSS, 'CORRUPT');
+  await network.socket(2);
+  network.last.fail(await network.request('ReadHistory'), Status.DATA_LOSS, 'CORRUPT');
+  await answer;
+  assert.equal(network.sockets.length, 2);
+});
+
 test('a call without a connection fails in time and says that it was never sent', async () => {
   const network = new Network();
   network.down.add('ws://a/ws');

@@ -26,8 +26,11 @@ export class FakeCluster {
     this.leaderId = 'node2';
     this.hasQuorum = true;
     this.refuseSends = null; // {code, reason}: what every SendMessage is answered with
+    this.refuseReads = null; // the same of every ReadHistory
+    this.damaged = new Set(); // ids of nodes whose disks have lost the messages
     this.loseAnswers = 0; // so many sends are stored and their connection cut before the answer
     this.sends = 0;
+    this.reads = 0; // of ReadHistory
   }
 
   create(channelId, name = '') {
@@ -165,6 +168,9 @@ class FakeNode {
     }
     if (!channel) return { error: { code: 5, reason: 'CHANNEL_NOT_FOUND' } };
     if (method === 'ReadHistory') {
+      cluster.reads += 1;
+      if (cluster.damaged.has(this.nodeId)) return { error: { code: 15, reason: 'CORRUPT' } };
+      if (cluster.refuseReads) return { error: cluster.refuseReads };
       const after = Number(params.afterSequence ?? 0);
       const limit = Math.min(params.limit || 100, 1000);
       const messages = channel.messages.slice(after, after + limit);
