@@ -32,6 +32,7 @@ const timeline = new Timeline({
     channels.saw(timeline.channelId, Number(messages.at(-1).sequence));
     outbox.delivered(messages);
   },
+  onEnded: () => channelsChanged(),
 });
 const outbox = new Outbox({
   client,
@@ -90,6 +91,8 @@ function chooseChannel() {
 
 function channelsChanged() {
   chooseChannel();
+  // Somebody has created it meanwhile.
+  if (timeline.isMissing && channels.get(timeline.channelId)) timeline.retry();
   const { channelId } = timeline;
   const isOpen = channelId !== null;
   const channel = isOpen ? channels.get(channelId) : null;
@@ -97,14 +100,22 @@ function channelsChanged() {
   setText(byId('channel-title'), isOpen ? `# ${name}` : '');
   const count = Math.max(timeline.latest, channel?.lastSequence ?? 0);
   const idNote = name !== channelId ? `${channelId} · ` : '';
-  setText(byId('channel-subtitle'), isOpen ? `${idNote}${plural(count, 'message')}` : '');
-  composer.placeholder = isOpen ? `Message #${name}` : '';
+  const isThere = isOpen && !timeline.isMissing;
+  setText(byId('channel-subtitle'), isThere ? `${idNote}${plural(count, 'message')}` : '');
+  composer.placeholder = isThere ? `Message #${name}` : '';
+  if (composer.disabled !== timeline.isMissing) allowWriting(!timeline.isMissing);
   byId('composer').hidden = !isOpen;
   byId('timeline').hidden = !isOpen;
   byId('conversation-head').hidden = !isOpen;
   showWelcome(isOpen);
   const unread = channels.unreadTotal;
   document.title = `${unread > 0 ? `(${unread > 99 ? '99+' : unread}) ` : ''}${isOpen ? `#${name} · ` : ''}raftogram`;
+}
+
+function allowWriting(isAllowed) {
+  if (!isAllowed && document.activeElement === composer) byId('timeline').focus();
+  composer.disabled = !isAllowed;
+  composerChanged();
 }
 
 function showWelcome(isOpen) {
@@ -184,7 +195,7 @@ function composerChanged() {
   count.hidden = bytes < bytesMax * 0.8;
   count.classList.toggle('is-over', isLong);
   if (!count.hidden) setText(count, `${byteCount(bytes)} of ${byteCount(bytesMax)}`);
-  byId('send-button').disabled = isLong || composer.value.trim() === '';
+  byId('send-button').disabled = isLong || composer.disabled || composer.value.trim() === '';
 }
 
 function submit() {

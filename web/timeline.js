@@ -20,6 +20,7 @@ export class Timeline {
   #client;
   #memory;
   #onRead;
+  #onEnded;
   #region = byId('timeline');
   #list = byId('messages');
   #edge = byId('timeline-edge');
@@ -29,6 +30,7 @@ export class Timeline {
   #visit = 0; // counts the channels opened: what was asked for an earlier one is thrown away
   #channelId = null;
   #subscription = null;
+  #isMissing = false; // there is no such channel
   #items = []; // {sequence, message, element}
   #latest = 0; // the channel's last sequence, as far as known
   #unreadStart = 0; // the first message that was new when the channel was opened
@@ -40,10 +42,11 @@ export class Timeline {
   #again = null; // that other try
   #saveTimer = null;
 
-  constructor({ client, memory, onRead, onDelivered }) {
+  constructor({ client, memory, onRead, onDelivered, onEnded }) {
     this.#client = client;
     this.#memory = memory;
     this.#onRead = onRead;
+    this.#onEnded = onEnded;
     this.onDelivered = onDelivered;
     const settle = perFrame(() => this.#settle());
     this.scheduleSettle = settle;
@@ -51,7 +54,10 @@ export class Timeline {
     new ResizeObserver(settle).observe(this.#region);
     new ResizeObserver(settle).observe(byId('outbox'));
     this.#jump.addEventListener('click', () => this.toEnd());
-    byId('timeline-retry').addEventListener('click', () => this.#retry());
+    byId('timeline-retry').addEventListener('click', () => {
+      this.#region.focus(); // the button goes
+      this.retry();
+    });
     document.addEventListener('visibilitychange', settle);
     window.addEventListener('focus', settle);
     window.addEventListener('pagehide', () => this.#savePlace());
@@ -60,6 +66,8 @@ export class Timeline {
   get channelId() { return this.#channelId; }
 
   get latest() { return this.#latest; }
+
+  get isMissing() { return this.#isMissing; }
 
   // `readUpTo`: the last sequence read before; undefined when the channel was never seen.
   open(channelId, readUpTo) {
@@ -78,7 +86,9 @@ export class Timeline {
       },
       onEnd: (error) => {
         if (this.#visit !== visit || error.reason === 'CLUSTER_CHANGED') return; // the page begins anew
+        this.#isMissing = error.reason === 'CHANNEL_NOT_FOUND';
         this.#fail('newer', error, () => this.open(channelId, readUpTo));
+        this.#onEnded();
       },
     });
   }
@@ -89,6 +99,7 @@ export class Timeline {
     this.#subscription?.close();
     this.#subscription = null;
     this.#channelId = null;
+    this.#isMissing = false;
     this.#latest = 0;
     this.#unreadStart = 0;
     this.#isReady = false;
@@ -97,6 +108,7 @@ export class Timeline {
     this.#forgive();
     this.#clear();
     this.#edge.textContent = '';
+    this.#region.setAttribute('aria-busy', 'false');
     this.#jump.hidden = true;
   }
 
@@ -120,6 +132,13 @@ export class Timeline {
       }
     }
     this.scheduleSettle();
+  }
+
+  // Another try of what failed last.
+  retry() {
+    const again = this.#again;
+    this.#forgive();
+    again?.();
   }
 
   get #first() { return this.#items[0]?.sequence ?? this.#latest + 1; }
@@ -225,6 +244,7 @@ export class Timeline {
       setText(byId('timeline-error-text'), `Not to be read: ${explain(error)}.`);
       this.#edge.textContent = '';
     });
+    this.#region.setAttribute('aria-busy', 'false');
     this.scheduleSettle();
   }
 
@@ -233,13 +253,6 @@ export class Timeline {
     this.#again = null;
     this.#error.hidden = true;
     setText(byId('timeline-error-text'), '');
-  }
-
-  #retry() {
-    const again = this.#again;
-    this.#forgive();
-    this.#region.focus(); // the button that had it is gone
-    again?.();
   }
 
   #receive(messages) {

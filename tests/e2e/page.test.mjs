@@ -197,6 +197,41 @@ test('the way to the latest messages says so when they cannot be read, and Retry
   await waitForText(page, 'message 700');
 });
 
+test('a channel that does not exist is said to be missing, until somebody creates it', async () => {
+  const page = await person(0, { name: 'ann', hash: '#nowhere' });
+  await page.getByRole('alert').getByText('Not to be read: there is no such channel.').waitFor();
+  assert.equal(await page.locator('#timeline').getAttribute('aria-busy'), 'false');
+  assert.equal(await page.locator('#composer-text').isDisabled(), true);
+  assert.equal(await page.locator('#send-button').isDisabled(), true);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'timeline');
+  await page.getByRole('button', { name: 'Retry' }).click();
+  await page.getByRole('alert').getByText('Not to be read: there is no such channel.').waitFor();
+  fill('nowhere', 3);
+  await waitForText(page, 'message 3');
+  await page.locator('#timeline[aria-busy="false"]').waitFor();
+  assert.equal(await page.locator('#timeline-error').isVisible(), false);
+  await say(page, 'somewhere after all');
+  await waitForText(page, 'somewhere after all');
+});
+
+test('a missing channel that one creates oneself, or leaves, can be written to', async () => {
+  cluster.create('general');
+  const page = await person(0, { name: 'ann', hash: '#nowhere' });
+  await page.getByRole('alert').getByText('there is no such channel').waitFor();
+  await page.getByRole('link', { name: 'general' }).click();
+  await say(page, 'here');
+  await waitForText(page, 'here');
+  assert.equal(await page.locator('#timeline-error').isVisible(), false);
+  await page.goBack();
+  await page.getByRole('alert').getByText('there is no such channel').waitFor();
+  await page.getByRole('button', { name: 'Create a channel' }).first().click();
+  await page.getByRole('textbox', { name: 'Name' }).fill('Nowhere');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await page.getByRole('heading', { name: '# Nowhere' }).waitFor();
+  await say(page, 'founded');
+  await waitForText(page, 'founded');
+});
+
 test('reading older messages is not disturbed by new ones, nor by older ones that load', async () => {
   fill('general', 400);
   const page = await person(0);
