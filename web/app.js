@@ -4,7 +4,7 @@
 import { connect } from './raftogram.js';
 import { Channels } from './channels.js';
 import { ClusterPanel } from './cluster_panel.js';
-import { byId, setText } from './dom.js';
+import { byId, make, setText } from './dom.js';
 import { byteCount, explain, initials, plural, slug, tintOf } from './format.js';
 import { memory } from './memory.js';
 import { Outbox } from './outbox.js';
@@ -175,9 +175,27 @@ client.on('hello', (hello) => {
   composerChanged();
 });
 client.on('clusterChanged', () => {
+  outbox.failWaiting({ reason: 'CLUSTER_CHANGED' });
   memory.forgetPlaces();
+  memory.hasClusterChanged = true;
   window.location.reload();
 });
+
+// Where the messages are that the other cluster never got: the list may not have those channels.
+function showClusterNews() {
+  if (!memory.hasClusterChanged) return;
+  memory.hasClusterChanged = false;
+  const links = [...outbox.failed].flatMap(([channelId, count], i) => [
+    i === 0 ? '' : ', ', `${plural(count, 'message')} in `,
+    make('a', { href: `#${encodeURIComponent(channelId)}` }, `#${channelId}`),
+  ]);
+  if (links.length === 0) return;
+  byId('news-text').replaceChildren(
+    'The cluster is another one now. What waited to be sent was not sent: ', ...links, '.');
+  byId('news').hidden = false;
+}
+
+byId('news-button').addEventListener('click', () => { byId('news').hidden = true; });
 window.addEventListener('online', () => client.wake());
 document.addEventListener('visibilitychange', () => { if (!document.hidden) client.wake(); });
 byId('banner-button').addEventListener('click', () => client.wake());
@@ -351,5 +369,6 @@ isNarrow.addEventListener('change', channelsChanged);
 nameChanged();
 themeChanged();
 clusterChanged();
+showClusterNews();
 showChannel();
 channelsChanged();

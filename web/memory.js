@@ -67,14 +67,22 @@ export const memory = {
     return id;
   },
 
-  get clusterId() { return read('localStorage', 'clusterId', ''); },
+  // The tab's own first: what it has not yet sent was written for that one, whatever another tab has
+  // found since.
+  get clusterId() { return read('sessionStorage', 'clusterId', null) ?? read('localStorage', 'clusterId', ''); },
 
   // Sequences mean nothing in another cluster.
   set clusterId(clusterId) {
     const previous = this.clusterId;
+    write('sessionStorage', 'clusterId', clusterId);
     write('localStorage', 'clusterId', clusterId);
     if (previous && previous !== clusterId) this.forgetPlaces();
   },
+
+  // For the page after the reload: the cluster is another one.
+  get hasClusterChanged() { return read('sessionStorage', 'clusterChanged', false); },
+
+  set hasClusterChanged(hasChanged) { write('sessionStorage', 'clusterChanged', hasChanged || undefined); },
 
   forgetPlaces() {
     readPositions = null;
@@ -82,7 +90,6 @@ export const memory = {
       write('localStorage', key, undefined);
       write('sessionStorage', key, undefined);
     }
-    write('sessionStorage', 'outbox', undefined);
   },
 
   get isFirstVisit() { return read('localStorage', 'read', null) === null; },

@@ -34,6 +34,15 @@ export class Outbox {
     for (const entry of this.#entries) if (entry.state !== 'failed') this.#flush(entry.channelId);
   }
 
+  // How many messages failed, by channel.
+  get failed() {
+    const counts = new Map();
+    for (const { state, channelId } of this.#entries) {
+      if (state === 'failed') counts.set(channelId, (counts.get(channelId) ?? 0) + 1);
+    }
+    return counts;
+  }
+
   get isFull() { return this.#entries.length >= ENTRIES_MAX; }
 
   add({ channelId, authorId, text }) {
@@ -48,6 +57,16 @@ export class Outbox {
     });
     this.#changed();
     this.#flush(channelId);
+  }
+
+  // What was written for another cluster goes to this one only if its author says so.
+  failWaiting(error) {
+    for (const entry of this.#entries) {
+      if (entry.state !== 'sending') continue;
+      entry.state = 'failed';
+      entry.note = noteOf(error, true);
+    }
+    this.#changed();
   }
 
   show(channelId) {

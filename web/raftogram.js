@@ -260,6 +260,7 @@ export class Client {
     }
     const repeatable = isRepeatable(method, params);
     const deadline = Date.now() + timeoutMs;
+    let clusterId = '';
     for (let attempt = 0, losses = 0; ; attempt += 1) {
       const isMovable = retry && READS.has(method) && losses < this.#nodes.length - 1;
       const remainingMs = deadline - Date.now();
@@ -279,7 +280,11 @@ export class Client {
         const isRepeated = isLeft || (retry && isWorthRepeating(error, repeatable));
         if (isLate || !isRepeated) throw error;
         if (isLeft) losses += 1;
+        clusterId ||= this.#clusterId;
         await new Promise((done) => { setTimeout(done, pauseMs); });
+        if (clusterId && this.#clusterId !== clusterId) {
+          throw this.#clusterChangedError(clusterId, this.#clusterId);
+        }
       }
     }
   }
@@ -343,6 +348,12 @@ export class Client {
 
   #closedError() {
     return new ConnectionError('the client is closed', Status.UNAVAILABLE, 'CLOSED');
+  }
+
+  #clusterChangedError(previous, current) {
+    return new ConnectionError(
+      `this is cluster ${current}, no longer ${previous}`,
+      Status.FAILED_PRECONDITION, 'CLUSTER_CHANGED');
   }
 
   // ---- the connection ---------------------------------------------------------------------------
@@ -521,9 +532,7 @@ export class Client {
   }
 
   #changeCluster(previous, current) {
-    const error = new ConnectionError(
-      `this is cluster ${current}, no longer ${previous}`,
-      Status.FAILED_PRECONDITION, 'CLUSTER_CHANGED');
+    const error = this.#clusterChangedError(previous, current);
     this.#rejectCalls(() => true, error);
     for (const subscription of [...this.#subscriptions]) this.#forget(subscription, error);
     this.#emit('clusterChanged', { previous, current });

@@ -359,6 +359,61 @@ test('a wiped cluster is noticed and begun afresh', async () => {
   assert.deepEqual(await texts(page), ['fresh 1', 'fresh 2']);
 });
 
+test('what waited for a cluster that is another one now is kept, told, and not sent to that one', async () => {
+  cluster.create('beta');
+  fill('general', 3);
+  const page = await person(0, { name: 'ann', hash: '#beta' });
+  await waitForLeader(page);
+  await page.getByRole('link', { name: 'general' }).waitFor();
+  cluster.setQuorum(false);
+  await say(page, 'for the old beta');
+  await page.getByRole('link', { name: 'general' }).click();
+  await say(page, 'first for the old general');
+  await say(page, 'second for the old general');
+  await page.getByText('Waiting for a quorum…').first().waitFor();
+  cluster.clusterId = 'another';
+  cluster.hasQuorum = true;
+  cluster.leaderId = 'node2';
+  cluster.channels.clear();
+  fill('general', 2, { words: 'fresh' });
+  for (const node of cluster.nodes) for (const socket of node.sockets) socket.terminate();
+  await page.getByText('What waited to be sent was not sent: 1 message in #beta, 2 messages in #general.').waitFor();
+  await waitForText(page, 'fresh 2');
+  const notes = page.locator('#outbox').getByText('Not sent: the cluster is another one now.');
+  await notes.nth(1).waitFor();
+  assert.deepEqual(await page.locator('#outbox .text').allTextContents(),
+    ['first for the old general', 'second for the old general']);
+  assert.deepEqual(cluster.channels.get('general').messages.map((m) => m.text), ['fresh 1', 'fresh 2']);
+  await page.locator('#news').getByRole('link', { name: '#beta' }).click();
+  await page.locator('#outbox').getByText('for the old beta').waitFor();
+  await page.getByRole('button', { name: 'Close', exact: true }).click();
+  assert.equal(await page.locator('#news').isVisible(), false);
+  await page.goBack();
+  await page.locator('#outbox').getByRole('button', { name: 'Retry' }).first().click();
+  await waitForText(page, 'first for the old general');
+  assert.equal(await notes.count(), 1);
+});
+
+test('a tab that was away while another found the new cluster keeps what it had not sent', async () => {
+  cluster.create('general');
+  const page = await person(0, { name: 'ann', hash: '#general' });
+  await waitForLeader(page);
+  cluster.setQuorum(false);
+  await say(page, 'for the old one');
+  await page.getByText('Waiting for a quorum…').waitFor();
+  const address = page.url();
+  await page.goto('about:blank');
+  cluster.clusterId = 'another';
+  cluster.setQuorum(true);
+  const other = await page.context().newPage();
+  await other.goto(address);
+  await waitForLeader(other);
+  await other.close();
+  await page.goto(address);
+  await page.getByText('Not sent: the cluster is another one now.').waitFor();
+  assert.equal(cluster.sends, 0);
+});
+
 test('a flood is taken without a growing document', async () => {
   fill('general', 10);
   const page = await person(0);

@@ -372,6 +372,17 @@ test('another cluster behind the same address is told and never mixed in', async
   assert.equal(network.last.sent.length, 0);
 });
 
+test('a send that pauses between two tries is not made on another cluster', async () => {
+  const { network, client } = await opened('ws://a/ws', { backoffMinMs: 40, repeatMaxMs: 40 });
+  const send = client.send({ channelId: 'general', text: 'for the old one' });
+  network.last.fail(await network.request('SendMessage'), Status.UNAVAILABLE, 'NO_QUORUM');
+  network.hello.clusterId = 'c2';
+  network.last.drop();
+  await assert.rejects(send, { reason: 'CLUSTER_CHANGED' });
+  await until('the connection', () => client.state === 'open');
+  assert.equal(network.last.calls('SendMessage').length, 0);
+});
+
 test('a remembered cluster id is compared with the first hello', async () => {
   const { client } = setup('ws://a/ws', { clusterId: 'c0' });
   const change = await new Promise((done) => { client.on('clusterChanged', done); });

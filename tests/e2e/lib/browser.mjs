@@ -22,7 +22,8 @@ export async function visit(browser, url, { name, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   if (name) {
     await context.addInitScript((value) => {
-      localStorage.setItem('raftogram.name', JSON.stringify(value));
+      // about:blank has no storage
+      if (window.location.origin !== 'null') localStorage.setItem('raftogram.name', JSON.stringify(value));
     }, name);
   }
   const page = await context.newPage();
