@@ -10,7 +10,7 @@ import { memory } from './memory.js';
 import { Outbox } from './outbox.js';
 import { Timeline } from './timeline.js';
 
-const NAME_BYTES_MAX = 256; // of an author id
+const ID_BYTES_MAX = 256;
 const BANNER_AFTER_MS = 1500; // an outage shorter than this is no news
 const CREATE_MS = 20000;
 
@@ -107,6 +107,7 @@ function channelsChanged() {
   byId('composer').hidden = !isOpen;
   byId('timeline').hidden = !isOpen;
   byId('conversation-head').hidden = !isOpen;
+  setText(byId('skip-link'), isOpen ? 'Skip to the message box' : 'Skip to the channels');
   showWelcome(isOpen);
   const unread = channels.unreadTotal;
   document.title = `${unread > 0 ? `(${unread > 99 ? '99+' : unread}) ` : ''}${isOpen ? `#${name} · ` : ''}raftogram`;
@@ -247,6 +248,28 @@ byId('composer').addEventListener('submit', (event) => {
   submit();
 });
 
+// ---- fields -----------------------------------------------------------------------------------
+
+// Whether a field says anything: `required` takes spaces for an answer, and `maxlength` counts no
+// bytes. If not, the browser tells why beside it.
+function isFilled(field, bytesMax = Infinity) {
+  const text = field.value.trim();
+  let problem = '';
+  if (text === '') problem = 'Spaces alone will not do.';
+  else if (encoder.encode(text).length > bytesMax) problem = `At most ${bytesMax} bytes, please: this is too long.`;
+  field.setCustomValidity(problem);
+  return field.reportValidity();
+}
+
+// What is typed or filled in next is judged anew: a field may change another one of its form.
+function acquit(form) {
+  for (const field of form.querySelectorAll('input')) field.setCustomValidity('');
+}
+
+for (const form of document.querySelectorAll('dialog form')) {
+  form.addEventListener('input', () => acquit(form));
+}
+
 // ---- the name -----------------------------------------------------------------------------------
 
 function nameChanged() {
@@ -260,6 +283,7 @@ function nameChanged() {
 
 function askName(then = null) {
   afterNaming = then;
+  acquit(byId('name-form'));
   byId('name-text').value = memory.name;
   byId('name-dialog').showModal();
   byId('name-text').select();
@@ -267,12 +291,12 @@ function askName(then = null) {
 
 byId('name-button').addEventListener('click', () => askName());
 byId('name-form').addEventListener('submit', (event) => {
-  const name = byId('name-text').value.trim();
-  if (name === '' || encoder.encode(name).length > NAME_BYTES_MAX) {
+  // With the field's maxlength it is also short enough for an author id.
+  if (!isFilled(byId('name-text'))) {
     event.preventDefault();
     return;
   }
-  memory.name = name;
+  memory.name = byId('name-text').value.trim();
   nameChanged();
 });
 byId('name-dialog').addEventListener('close', () => {
@@ -287,6 +311,7 @@ let isIdOwn = false; // the person wrote an id, so the name no longer decides it
 
 function askChannel() {
   byId('channel-form').reset();
+  acquit(byId('channel-form'));
   byId('channel-error').hidden = true;
   isIdOwn = false;
   byId('channel-dialog').showModal();
@@ -302,9 +327,9 @@ byId('channel-form').addEventListener('submit', async (event) => {
   event.preventDefault();
   const submitButton = byId('channel-submit');
   if (submitButton.disabled) return;
+  if (!isFilled(byId('channel-name')) || !isFilled(byId('channel-id'), ID_BYTES_MAX)) return;
   const error = byId('channel-error');
   const params = { channelId: byId('channel-id').value.trim(), name: byId('channel-name').value.trim() };
-  if (params.channelId === '') return;
   submitButton.disabled = true;
   error.hidden = true;
   try {
@@ -356,6 +381,14 @@ document.addEventListener('keydown', (event) => {
     byId('filter-text').focus();
     event.preventDefault();
   }
+});
+
+// The address names the channel, so that a plain link to a part of the page would open another one.
+byId('skip-link').addEventListener('click', (event) => {
+  event.preventDefault();
+  const isOpen = timeline.channelId !== null;
+  if (!isOpen) byId('channels').focus();
+  else (composer.disabled ? byId('timeline') : composer).focus();
 });
 
 byId('back-button').addEventListener('click', (event) => {

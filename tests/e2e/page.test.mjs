@@ -105,6 +105,70 @@ test('who has no name is asked for one when first writing, and keeps it', async 
   await page.locator('#my-name', { hasText: 'Zoë Ångström' }).waitFor();
 });
 
+// What the browser shows beside a field.
+const problemOf = (page, id) => page.locator(id).evaluate((field) => field.validationMessage);
+
+test('a name of spaces only is refused with a reason, and can be mended', async () => {
+  cluster.create('general');
+  const page = await person(0);
+  await waitForLeader(page);
+  await page.locator('#name-button').click();
+  const name = page.getByRole('textbox', { name: 'Name' });
+  await name.fill('   ');
+  await page.getByRole('button', { name: 'Save' }).click();
+  assert.equal(await problemOf(page, '#name-text'), 'Spaces alone will not do.');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'name-text');
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.locator('#name-button').click();
+  assert.equal(await page.locator('#name-text').evaluate((field) => field.validity.customError), false);
+  await name.fill(' Zoë ');
+  await page.keyboard.press('Enter');
+  await page.locator('#my-name', { hasText: /^Zoë$/ }).waitFor();
+});
+
+test('a channel is not created of spaces, nor with an id of too many bytes, and the form says why', async () => {
+  const page = await person(0);
+  await page.getByRole('button', { name: 'Create a channel' }).last().click();
+  const name = page.getByRole('textbox', { name: 'Name' });
+  const id = page.getByRole('textbox', { name: 'Id' });
+  const create = page.getByRole('button', { name: 'Create', exact: true });
+  await name.fill('   ');
+  await id.fill('some-id');
+  await create.click();
+  assert.equal(await problemOf(page, '#channel-name'), 'Spaces alone will not do.');
+  await name.fill('A name');
+  await id.fill('  ');
+  await create.click();
+  assert.equal(await problemOf(page, '#channel-id'), 'Spaces alone will not do.');
+  await id.fill('漢'.repeat(90));
+  await create.click();
+  assert.match(await problemOf(page, '#channel-id'), /^At most 256 bytes/);
+  assert.equal(cluster.channels.size, 0);
+  await id.fill('漢');
+  await create.click();
+  await page.getByRole('heading', { name: '# A name' }).waitFor();
+  assert.deepEqual([...cluster.channels.keys()], ['漢']);
+});
+
+test('the skip link leads to the channels, or past them to the message box, and opens no channel', async () => {
+  const page = await person(0, { name: 'ann' });
+  await page.getByText('No channel yet').first().waitFor();
+  await page.keyboard.press('Tab');
+  const focused = () => page.evaluate(() => document.activeElement.id);
+  assert.equal(await focused(), 'skip-link');
+  assert.equal(await page.locator('#skip-link').textContent(), 'Skip to the channels');
+  await page.keyboard.press('Enter');
+  assert.equal(await focused(), 'channels');
+  fill('general', 2);
+  await waitForText(page, 'message 2');
+  await page.locator('#skip-link').focus();
+  assert.equal(await page.locator('#skip-link').textContent(), 'Skip to the message box');
+  await page.keyboard.press('Enter');
+  assert.equal(await focused(), 'composer-text');
+  assert.equal(new URL(page.url()).hash, '#general');
+  await page.getByRole('heading', { name: '# general' }).waitFor();
+});
+
 test('history loads as one scrolls up, whole and in order, and the document stays small', async () => {
   fill('general', 1234);
   const page = await person(0);
