@@ -4,11 +4,13 @@
 #include "verbs.h"
 #include "json/json.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #define STATUS_MS_MAX 2000 /* a node that says nothing for so long is shown as unreachable */
 #define NODES_MAX CLUSTER_ADDRESSES_MAX
+#define CONTACT_NEVER UINT64_MAX /* Member.last_contact_ms of one that the leader never heard */
 
 /* One row: a node by its id. */
 struct node {
@@ -101,8 +103,10 @@ static void add_leader_view(struct table *table, const struct node *node,
         table_add_text(table, "-");
         return;
     }
-    char contact[32];
-    snprintf(contact, sizeof(contact), "%llu ms", (unsigned long long)member->last_contact_ms);
+    char contact[32] = "never";
+    if (member->last_contact_ms != CONTACT_NEVER) {
+        snprintf(contact, sizeof(contact), "%llu ms", (unsigned long long)member->last_contact_ms);
+    }
     table_add_number(
         table, best->last_index > member->match_index ? best->last_index - member->match_index : 0);
     table_add_text(table, contact);
@@ -248,7 +252,7 @@ const struct verb verb_status = {
             "  LAST      the last index of its log\n"
             "  SNAPSHOT  its log before this index may be gone\n"
             "  LAG       how many entries it is behind, as the leader knows\n"
-            "  CONTACT   how long ago the leader heard of it\n"
+            "  CONTACT   how long ago the leader heard of it; never: not since it was started\n"
             "\n"
             "Exit code 0 when any node answers, with or without a quorum: scripts look at\n"
             "hasQuorum of -o json.\n"

@@ -12,6 +12,13 @@ const COLUMNS = [
   ['Snapshot', 'snapshotIndex'],
 ];
 
+const CONTACT_NEVER = '18446744073709551615'; // of a member that the leader never heard
+
+function contactText(ms) {
+  if (ms === CONTACT_NEVER) return 'never';
+  return Number(ms) < 60000 ? `${ms} ms` : duration(Math.round(Number(ms) / 1000));
+}
+
 const number = (text) => (text === undefined ? '–' : Number(text).toLocaleString());
 
 export class ClusterPanel {
@@ -97,7 +104,7 @@ export class ClusterPanel {
     }
     let heard = '–';
     if (leader && nodeId === leader.nodeId) heard = 'leads';
-    else if (contact) heard = Number(contact.lastContactMs) < 60000 ? `${contact.lastContactMs} ms` : duration(Math.round(Number(contact.lastContactMs) / 1000));
+    else if (contact) heard = contactText(contact.lastContactMs);
     row.append(make('td', { class: 'number', 'data-label': 'Contact', title: 'since the leader last heard of it' }, heard));
     row.append(make('td', { class: 'number', 'data-label': 'Uptime' }, status ? duration(Number(status.uptimeSeconds)) : '–'));
     return row;

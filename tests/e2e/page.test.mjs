@@ -507,6 +507,18 @@ test('the cluster panel shows every node, also one that is gone', async () => {
   await page.locator('#cluster-dialog').waitFor({ state: 'hidden' });
 });
 
+test('the cluster panel says never of a node that the leader never heard', async () => {
+  cluster.contacts.node3 = '18446744073709551615';
+  cluster.contacts.node1 = '61000';
+  const page = await person(0);
+  await waitForLeader(page);
+  await page.locator('#cluster-button').click();
+  const contact = (node) => page.getByRole('row', { name: new RegExp(`^${node} `) }).locator('[data-label="Contact"]');
+  await contact('node3').getByText(/^never$/).waitFor();
+  assert.equal(await contact('node1').textContent(), '1 min');
+  assert.equal(await contact('node2').textContent(), 'leads');
+});
+
 test('everything can be done with the keyboard', async () => {
   fill('alpha', 2);
   fill('beta', 2);

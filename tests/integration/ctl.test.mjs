@@ -442,6 +442,24 @@ describe('each verb against a cluster', () => {
   });
 });
 
+test('status says never of a member that the leader has not heard since it was started', async () => {
+  const cluster = await startCluster();
+  try {
+    await Promise.all(cluster.nodes.map((node) => cluster.stopNode(node.index)));
+    const [silent, ...others] = cluster.nodes;
+    others.forEach((node) => cluster.startNode(node.index));
+    const leader = await leaderOf(cluster);
+    const table = await succeed(['status', '-addr', leader.grpc]);
+    const column = rows(table)[0].indexOf('CONTACT');
+    const contacts = Object.fromEntries(rows(table).slice(1, 4).map((row) => [row[0], row[column]]));
+    assert.equal(contacts[silent.id], 'never');
+    assert.equal(contacts[leader.id], '-');
+    assert.match(contacts[others.find((node) => node !== leader).id], /^\d+ ms$/);
+  } finally {
+    await cluster.destroy();
+  }
+});
+
 describe('nodes die', () => {
   let cluster;
   let numbers = 0;

@@ -29,6 +29,7 @@ export class FakeCluster {
     this.refuseReads = null; // the same of every ReadHistory
     this.damaged = new Set(); // ids of nodes whose disks have lost the messages
     this.loseAnswers = 0; // so many sends are stored and their connection cut before the answer
+    this.contacts = {}; // nodeId -> lastContactMs, where it is not an ordinary one
     this.sends = 0;
     this.reads = 0; // of ReadHistory
   }
@@ -215,7 +216,7 @@ class FakeNode {
     return {
       nodeId: this.nodeId, ...this.leader, term: '7', commitIndex: index, appliedIndex: index, firstIndex: '1', lastIndex: index,
       snapshotIndex: '1536', clusterId: cluster.clusterId, version: '0.1.0', uptimeSeconds: String(Math.floor((Date.now() - this.startedMs) / 1000) + 4210),
-      members: cluster.nodes.map((node) => ({ nodeId: node.nodeId, raftAddr: '', grpcAddr: '', httpAddr: node.http, state: 'replicating', matchIndex: index, lastContactMs: '12' })),
+      members: cluster.nodes.map((node) => ({ nodeId: node.nodeId, raftAddr: '', grpcAddr: '', httpAddr: node.http, state: 'replicating', matchIndex: index, lastContactMs: cluster.contacts[node.nodeId] ?? '12' })),
     };
   }
 }
