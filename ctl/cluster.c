@@ -148,7 +148,7 @@ struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index)
 struct crowd {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    size_t pending;
+    size_t over; /* how many calls are */
 };
 
 struct exchange {
@@ -157,12 +157,22 @@ struct exchange {
     const ProtobufCMessageDescriptor *descriptor;
     struct answer answer;
     ProtobufCMessage *response; /* NULL unless the answer is OK */
+    bool is_over; /* under the crowd's lock; from then on the rest is the caller's alone */
 };
+
+static void end_exchange(struct exchange *exchange)
+{
+    struct crowd *crowd = exchange->crowd;
+    pthread_mutex_lock(&crowd->lock);
+    exchange->is_over = true;
+    crowd->over++;
+    pthread_cond_signal(&crowd->changed);
+    pthread_mutex_unlock(&crowd->lock);
+}
 
 static void on_closed(void *context, const struct rpc_result *result)
 {
     struct exchange *exchange = context;
-    struct crowd *crowd = exchange->crowd;
     answer_of_result(result, &exchange->answer);
     if (result->code == GRPC_STATUS_OK) {
         exchange->response = protobuf_c_message_unpack(
@@ -173,10 +183,7 @@ static void on_closed(void *context, const struct rpc_result *result)
                      "the answer is no %s", exchange->descriptor->name);
         }
     }
-    pthread_mutex_lock(&crowd->lock);
-    crowd->pending--;
-    pthread_cond_signal(&crowd->changed);
-    pthread_mutex_unlock(&crowd->lock);
+    end_exchange(exchange);
 }
 
 static void fail_exchange(struct exchange *exchange, int error)
@@ -184,6 +191,7 @@ static void fail_exchange(struct exchange *exchange, int error)
     exchange->answer.code = GRPC_STATUS_RESOURCE_EXHAUSTED;
     snprintf(exchange->answer.message, sizeof(exchange->answer.message), "cannot call: %s",
              error_text(error));
+    end_exchange(exchange);
 }
 
 /* `exchange` is zeroed. When the call cannot even start, its answer says so. */
@@ -199,14 +207,8 @@ static void exchange_start(struct exchange *exchange, struct crowd *crowd,
         fail_exchange(exchange, ERR_NOMEM);
         return;
     }
-    pthread_mutex_lock(&crowd->lock);
-    crowd->pending++;
-    pthread_mutex_unlock(&crowd->lock);
     int rc = rpc_unary(channel, &options, request, &events, &exchange->call);
     if (rc != 0) {
-        pthread_mutex_lock(&crowd->lock);
-        crowd->pending--;
-        pthread_mutex_unlock(&crowd->lock);
         fail_exchange(exchange, rc);
     }
 }
@@ -215,19 +217,36 @@ static void crowd_init(struct crowd *crowd)
 {
     pthread_mutex_init(&crowd->lock, NULL);
     pthread_cond_init(&crowd->changed, NULL);
-    crowd->pending = 0;
+    crowd->over = 0;
 }
 
-/* Every call has a deadline, so that this ends. */
-static void crowd_wait(struct crowd *crowd)
+/* Waits until `count` calls are over, and returns how many are. Every call has a deadline, so that
+ * this ends. */
+static size_t crowd_wait(struct crowd *crowd, size_t count)
 {
     pthread_mutex_lock(&crowd->lock);
-    while (crowd->pending > 0) {
+    while (crowd->over < count) {
         pthread_cond_wait(&crowd->changed, &crowd->lock);
     }
+    size_t over = crowd->over;
     pthread_mutex_unlock(&crowd->lock);
+    return over;
+}
+
+/* All calls are over. */
+static void crowd_finish(struct crowd *crowd)
+{
     pthread_cond_destroy(&crowd->changed);
     pthread_mutex_destroy(&crowd->lock);
+}
+
+/* NULL unless the call is over and its answer OK. */
+static const ProtobufCMessage *exchange_response(struct exchange *exchange)
+{
+    pthread_mutex_lock(&exchange->crowd->lock);
+    const ProtobufCMessage *response = exchange->is_over ? exchange->response : NULL;
+    pthread_mutex_unlock(&exchange->crowd->lock);
+    return response;
 }
 
 static void exchange_release(struct exchange *exchange)
@@ -369,40 +388,40 @@ static void start_status(struct cluster *cluster, size_t index, struct crowd *cr
                    (struct bytes){"", 0}, &raftogram__v1__status_response__descriptor, deadline_ns);
 }
 
-/* Asks the addresses [first, end) at once. */
-static void ask_range(struct cluster *cluster, size_t first, size_t end, uint64_t deadline_ns,
-                      struct node_answer *out)
+static const Raftogram__V1__StatusResponse *status_of(struct exchange *exchange)
 {
+    return (const Raftogram__V1__StatusResponse *)exchange_response(exchange);
+}
+
+size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node_answer *out)
+{
+    uint64_t deadline_ns = now_ns() + timeout_ms * NS_PER_MS;
     struct exchange exchanges[CLUSTER_ADDRESSES_MAX];
     struct crowd crowd;
     crowd_init(&crowd);
-    for (size_t i = first; i < end; i++) {
-        start_status(cluster, i, &crowd, &exchanges[i], deadline_ns);
+    size_t count = 0;
+    size_t over = 0;
+    /* The members are asked as soon as one answer names them: an address that keeps silent may take
+     * all the time, and would leave them none. */
+    while (count < cluster->endpoint_count || over < count) {
+        for (; count < cluster->endpoint_count; count++) {
+            start_status(cluster, count, &crowd, &exchanges[count], deadline_ns);
+        }
+        over = crowd_wait(&crowd, over + 1);
+        for (size_t i = 0; i < count; i++) {
+            if (status_of(&exchanges[i]) != NULL) {
+                cluster_learn_members(cluster, status_of(&exchanges[i]));
+            }
+        }
     }
-    crowd_wait(&crowd);
-    for (size_t i = first; i < end; i++) {
+    crowd_finish(&crowd);
+    for (size_t i = 0; i < count; i++) {
         out[i] = (struct node_answer){
             .address = cluster->endpoints[i].address,
             .answer = exchanges[i].answer,
             .status = (Raftogram__V1__StatusResponse *)exchanges[i].response,
         };
         exchange_release(&exchanges[i]);
-    }
-}
-
-size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node_answer *out)
-{
-    uint64_t deadline_ns = now_ns() + timeout_ms * NS_PER_MS;
-    size_t count = 0;
-    /* Twice if there is something to learn: those that were known, then their other members. */
-    while (count < cluster->endpoint_count) {
-        size_t end = cluster->endpoint_count;
-        ask_range(cluster, count, end, deadline_ns, out);
-        for (; count < end; count++) {
-            if (out[count].status != NULL) {
-                cluster_learn_members(cluster, out[count].status);
-            }
-        }
     }
     return count;
 }
@@ -502,7 +521,8 @@ static ProtobufCMessage *attempt(struct cluster *cluster, const struct cluster_c
     struct exchange exchange = {0};
     exchange_start(&exchange, &crowd, cluster_channel(cluster, cluster->current), call->path,
                    request, call->response, deadline_ns);
-    crowd_wait(&crowd);
+    crowd_wait(&crowd, 1);
+    crowd_finish(&crowd);
     exchange_release(&exchange);
     ProtobufCMessage *response = exchange.response;
     if (response != NULL && call->judge != NULL) {

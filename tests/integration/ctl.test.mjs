@@ -1,6 +1,7 @@
 // raftogramctl, as a person and as a script use it.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { BUILD, Cluster, ROOT, delay, freePorts, until } from './lib/cluster.mjs';
@@ -78,6 +79,22 @@ class Tail extends Command {
     clearTimeout(timer);
     return result;
   }
+}
+
+// Where connections are taken and nothing is ever said, as long as the test runs.
+async function silentAddress(t) {
+  const sockets = new Set();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {});
+  });
+  const [port] = await freePorts(1);
+  await new Promise((done) => { server.listen(port, '127.0.0.1', done); });
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return `127.0.0.1:${port}`;
 }
 
 const rows = (command) => command.lines.map((line) => line.trim().split(/ {2,}/));
@@ -428,6 +445,14 @@ describe('each verb against a cluster', () => {
     const [host, port] = leader.grpc.split(':');
     assert.deepEqual(await complete('-addr', host, ':', port, 'tail', 'gen'), ['general']);
     assert.deepEqual(await complete('transfer-leader', ''), ['node1', 'node2', 'node3']);
+  });
+
+  test('an address that keeps silent hides no member from status', async (t) => {
+    const silent = await silentAddress(t);
+    // Less than a dial takes that nobody answers.
+    const args = ['-addr', `${silent},${follower.grpc}`, '-timeout', '800ms', '-o', 'json'];
+    const { json } = await succeed(['status', ...args]);
+    assert.deepEqual(json.nodes.map((n) => [n.nodeId, n.isReachable]), cluster.nodes.map((n) => [n.id, true]));
   });
 
   test('transfer-leader hands over, to whom it is told', async () => {
