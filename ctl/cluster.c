@@ -314,12 +314,22 @@ static void read_detail(const Google__Protobuf__Any *any, struct answer *out)
     }
 }
 
-/* gRPC's text of a refused dial is long, with the cause at its end. */
+/* What gRPC says (1.51) when a call had no connection to leave by. */
+static bool is_dial_text(const char *text)
+{
+    static const char *const beginnings[] = {"failed to connect", "DNS resolution failed"};
+    for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++) {
+        if (strncmp(text, beginnings[i], strlen(beginnings[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* gRPC's text of a failed dial is long, with the cause at its end. */
 static void copy_message(const char *text, struct answer *out)
 {
-    static const char no_connection[] = "failed to connect";
-    if (out->code == GRPC_STATUS_UNAVAILABLE &&
-        strncmp(text, no_connection, sizeof(no_connection) - 1) == 0) {
+    if (out->code == GRPC_STATUS_UNAVAILABLE && is_dial_text(text)) {
         const char *cause = strrchr(text, ':');
         out->is_unconnected = true;
         snprintf(out->message, sizeof(out->message), "cannot connect%s",
@@ -388,12 +398,29 @@ static void start_status(struct cluster *cluster, size_t index, struct crowd *cr
                    (struct bytes){"", 0}, &raftogram__v1__status_response__descriptor, deadline_ns);
 }
 
-static const Raftogram__V1__StatusResponse *status_of(struct exchange *exchange)
+static bool is_leader(const Raftogram__V1__StatusResponse *status)
 {
-    return (const Raftogram__V1__StatusResponse *)exchange_response(exchange);
+    return status != NULL && status->has_quorum && strcmp(status->role, "leader") == 0;
 }
 
-size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node_answer *out)
+/* Learns the members from the answers so far. Returns whether the leader is among them. */
+static bool learn_so_far(struct cluster *cluster, struct exchange *exchanges, size_t count)
+{
+    bool has_leader = false;
+    for (size_t i = 0; i < count; i++) {
+        const Raftogram__V1__StatusResponse *status =
+            (const Raftogram__V1__StatusResponse *)exchange_response(&exchanges[i]);
+        if (status != NULL) {
+            cluster_learn_members(cluster, status);
+        }
+        has_leader = has_leader || is_leader(status);
+    }
+    return has_leader;
+}
+
+/* With `is_leader_enough` nobody else's answer is waited for once the leader's is there. */
+static size_t ask_all(struct cluster *cluster, uint64_t timeout_ms, bool is_leader_enough,
+                      struct node_answer *out)
 {
     uint64_t deadline_ns = now_ns() + timeout_ms * NS_PER_MS;
     struct exchange exchanges[CLUSTER_ADDRESSES_MAX];
@@ -408,12 +435,16 @@ size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node
             start_status(cluster, count, &crowd, &exchanges[count], deadline_ns);
         }
         over = crowd_wait(&crowd, over + 1);
-        for (size_t i = 0; i < count; i++) {
-            if (status_of(&exchanges[i]) != NULL) {
-                cluster_learn_members(cluster, status_of(&exchanges[i]));
-            }
+        if (learn_so_far(cluster, exchanges, count) && is_leader_enough) {
+            break;
         }
     }
+    for (size_t i = 0; i < count; i++) {
+        if (exchanges[i].call != NULL) {
+            rpc_client_cancel(exchanges[i].call);
+        }
+    }
+    crowd_wait(&crowd, count);
     crowd_finish(&crowd);
     for (size_t i = 0; i < count; i++) {
         out[i] = (struct node_answer){
@@ -424,6 +455,11 @@ size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node
         exchange_release(&exchanges[i]);
     }
     return count;
+}
+
+size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node_answer *out)
+{
+    return ask_all(cluster, timeout_ms, false, out);
 }
 
 void cluster_free_answers(struct node_answer *answers, size_t count)
@@ -440,40 +476,41 @@ const struct node_answer *cluster_find_leader(const struct node_answer *answers,
     const struct node_answer *leader = NULL;
     for (size_t i = 0; i < count; i++) {
         const Raftogram__V1__StatusResponse *status = answers[i].status;
-        if (status == NULL || !status->has_quorum || strcmp(status->role, "leader") != 0) {
-            continue;
-        }
-        if (leader == NULL || status->term > leader->status->term) {
+        if (is_leader(status) && (leader == NULL || status->term > leader->status->term)) {
             leader = &answers[i];
         }
     }
     return leader;
 }
 
-/* Chooses whom to ask next: the leader if there is one, else another node that lives, else just
- * another. */
-static void discover(struct cluster *cluster, uint64_t deadline_ns)
+/* Chooses whom to ask: the leader if there is one, else a node that lives, from `first` on, else
+ * just `first`. Returns the chosen one's answer, which is not OK when no node answers. */
+static struct answer discover(struct cluster *cluster, size_t first, uint64_t deadline_ns)
 {
     uint64_t now = now_ns();
     uint64_t left_ms = deadline_ns > now ? (deadline_ns - now) / NS_PER_MS : 0;
+    /* What keeps silent must leave time for the call itself. */
+    uint64_t part_ms = left_ms / ATTEMPT_PART;
     struct node_answer answers[CLUSTER_ADDRESSES_MAX];
     size_t count =
-        cluster_ask_all(cluster, left_ms < DISCOVER_MS_MAX ? left_ms : DISCOVER_MS_MAX, answers);
+        ask_all(cluster, part_ms < DISCOVER_MS_MAX ? part_ms : DISCOVER_MS_MAX, true, answers);
     const struct node_answer *leader = cluster_find_leader(answers, count);
-    size_t next = (cluster->current + 1) % count;
+    size_t chosen = first % count;
     if (leader != NULL) {
-        next = (size_t)(leader - answers);
+        chosen = (size_t)(leader - answers);
     } else {
         for (size_t i = 0; i < count; i++) {
-            size_t index = (next + i) % count;
+            size_t index = (first + i) % count;
             if (answers[index].status != NULL) {
-                next = index;
+                chosen = index;
                 break;
             }
         }
     }
-    cluster->current = next;
+    cluster->current = chosen;
+    struct answer answer = answers[chosen].answer;
     cluster_free_answers(answers, count);
+    return answer;
 }
 
 /* ---- calls ---- */
@@ -551,8 +588,20 @@ static bool follow(struct cluster *cluster, const struct answer *answer, struct 
     if (!back_off(attempts)) {
         return false;
     }
-    discover(cluster, attempts->deadline_ns);
+    (void)discover(cluster, cluster->current + 1, attempts->deadline_ns);
     return true;
+}
+
+/* Finds a node that lives; false, with its own answer, when there is none in time. */
+static bool find_node(struct cluster *cluster, struct attempts *attempts, struct answer *answer)
+{
+    do {
+        *answer = discover(cluster, cluster->current, attempts->deadline_ns);
+        if (answer->code == GRPC_STATUS_OK) {
+            return true;
+        }
+    } while (back_off(attempts));
+    return false;
 }
 
 /* Says why it ended without a response, and returns the exit code. */
@@ -579,8 +628,13 @@ static int call_until_done(struct cluster *cluster, const struct cluster_call *c
         .deadline_ns = now_ns() + cluster->timeout_ms * NS_PER_MS,
         .backoff_ms = BACKOFF_MS_MIN,
     };
+    struct answer answer;
+    /* What may be sent only once goes to a node that has just answered: of another it could not be
+     * told whether the call got there, and one that keeps silent might take all of the time. */
+    if (call->kind == CALL_ONCE && !find_node(cluster, &attempts, &answer)) {
+        return give_up(cluster, &answer, false, false);
+    }
     for (;;) {
-        struct answer answer;
         uint64_t deadline_ns = attempt_deadline_ns(cluster, call, &attempts);
         *out = attempt(cluster, call, request, deadline_ns, &answer);
         if (*out != NULL) {

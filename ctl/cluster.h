@@ -50,7 +50,7 @@ void cluster_destroy(struct cluster *cluster);
 enum call_kind {
     CALL_READ,       /* changes nothing */
     CALL_REPEATABLE, /* doing it twice is the same as doing it once */
-    CALL_ONCE,       /* not sent again after an unknown outcome */
+    CALL_ONCE,       /* not sent again after an unknown outcome; only to who has just answered */
 };
 
 /* What was certainly not done is sent again in any case. */

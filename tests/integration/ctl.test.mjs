@@ -189,6 +189,21 @@ describe('an unreachable cluster is exit code 3', () => {
       assert.equal(command.text, '');
     });
   }
+  test('a name without a host is no unknown outcome: nothing was sent', async () => {
+    // Too long a label: no server has to be asked.
+    const args = ['-addr', `${'x'.repeat(64)}.invalid:9000`, '-timeout', '300ms'];
+    for (const call of [['send', 'a', 'b'], ['put', 'a', 'b'], ['create'], ['transfer-leader']]) {
+      const command = await fail(3, [...call, ...args], /the cluster is unavailable; x+\.invalid:9000: cannot connect/);
+      assert.doesNotMatch(command.stderr, /outcome unknown/);
+    }
+  });
+  test('nothing is sent once to an address that keeps silent', async (t) => {
+    const silent = await silentAddress(t);
+    for (const call of [['put', 'a', 'b'], ['del', 'a'], ['create'], ['transfer-leader']]) {
+      const command = await fail(3, [...call, '-addr', silent, '-timeout', '300ms'], /the cluster is unavailable/);
+      assert.doesNotMatch(command.stderr, /outcome unknown/);
+    }
+  });
   test('status says so for each address', async () => {
     const command = await fail(3, ['status', '-addr', address], /the cluster is unavailable/);
     assert.ok(command.stderr.includes(`${address}: cannot connect`));
@@ -453,6 +468,19 @@ describe('each verb against a cluster', () => {
     const args = ['-addr', `${silent},${follower.grpc}`, '-timeout', '800ms', '-o', 'json'];
     const { json } = await succeed(['status', ...args]);
     assert.deepEqual(json.nodes.map((n) => [n.nodeId, n.isReachable]), cluster.nodes.map((n) => [n.id, true]));
+  });
+
+  test('a call that is sent once passes over an address that keeps silent or has no host', async (t) => {
+    const silent = await silentAddress(t);
+    for (const dead of [silent, 'nosuch.invalid:9000']) {
+      for (const node of [leader, follower]) {
+        const at = ['-addr', `${dead},${node.grpc}`, '-timeout', '800ms']; // less than such a dial takes
+        await succeed(['put', 'passed', dead, ...at]);
+        assert.equal((await succeed(['get', 'passed', '-addr', node.grpc])).text, `${dead}\n`);
+        await succeed(['del', 'passed', ...at]);
+        assert.equal((await succeed(['create', ...at, '-o', 'json'])).json.created, true);
+      }
+    }
   });
 
   test('transfer-leader hands over, to whom it is told', async () => {
