@@ -42,6 +42,40 @@ static void scrub(struct daemon *daemon, uint64_t now_ns, bool is_idle)
     }
 }
 
+/* False: there is no writing any more. */
+static bool note_flush(struct daemon *daemon, int rc, int last)
+{
+    if (rc == ERR_CORRUPT) {
+        /* The node's next turn marks it, and the process ends after it has given leadership away.
+         */
+        chat_set_damaged(daemon->boot.chat);
+        node_wake(daemon->node);
+        return false;
+    }
+    if (rc != 0 && rc != ERR_NO_SPACE && rc != ERR_NOMEM) {
+        atomic_store(&daemon->store_error, rc);
+        mailbox_wake(&daemon->bell);
+        return false;
+    }
+    if (rc != 0 && last == 0) {
+        log_error("store", "cannot write, will try again", LOG_STR("reason", error_text(rc)));
+    }
+    node_set_store_full(daemon->node, rc == ERR_NO_SPACE);
+    node_wake(daemon->node); /* it may be waiting for room in the overlay */
+    return true;
+}
+
+static uint64_t next_flush_ns(struct chat *chat, int rc, uint64_t now_ns)
+{
+    uint64_t next_ns = chat_flush_deadline_ns(chat, now_ns);
+    if (rc != 0 && next_ns <= now_ns) {
+        return now_ns + STORE_RETRY_NS;
+    }
+    /* Apply wakes us by size only, not by age. */
+    uint64_t latest_ns = now_ns + CHAT_GENERATION_AGE_NS;
+    return next_ns < latest_ns ? next_ns : latest_ns;
+}
+
 static void *run_store(void *context)
 {
     struct daemon *daemon = context;
@@ -53,25 +87,11 @@ static void *run_store(void *context)
         uint64_t now_ns = clock_monotonic_ns(clock_system());
         bool is_wanted = atomic_exchange(&daemon->is_flush_wanted, false);
         int rc = chat_flush(chat, is_wanted ? CHAT_FLUSH_NOW : CHAT_FLUSH_IF_DUE, now_ns);
-        uint64_t next_ns = chat_flush_deadline_ns(chat, now_ns);
-        if (next_ns > now_ns + CHAT_GENERATION_AGE_NS) {
-            next_ns = now_ns + CHAT_GENERATION_AGE_NS; /* apply wakes us by size only, not by age */
-        }
-        node_set_store_full(daemon->node, rc == ERR_NO_SPACE);
-        if (rc == 0) {
-            node_wake(daemon->node); /* it may be waiting for room in the overlay */
-        } else if (rc == ERR_NO_SPACE || rc == ERR_NOMEM) {
-            if (last == 0) {
-                log_error("store", "cannot write, will try again",
-                          LOG_STR("reason", error_text(rc)));
-            }
-            next_ns = now_ns + STORE_RETRY_NS;
-        } else {
-            atomic_store(&daemon->store_error, rc);
-            mailbox_wake(&daemon->bell);
+        if (!note_flush(daemon, rc, last)) {
             return NULL;
         }
         last = rc;
+        uint64_t next_ns = next_flush_ns(chat, rc, now_ns);
         bool is_idle = !is_wanted && next_ns >= now_ns + CHAT_GENERATION_AGE_NS;
         scrub(daemon, now_ns, is_idle);
         next_ns = next_ns < daemon->scrub_ns ? next_ns : daemon->scrub_ns;

@@ -89,9 +89,10 @@ void chat_get_durable_meta(const struct chat *chat, struct store_meta *out);
 enum chat_flush_reason { CHAT_FLUSH_IF_DUE, CHAT_FLUSH_NOW };
 /* Writes one generation if there is one to write. `now_ns` is monotonic. On ERR_NO_SPACE and
  * ERR_NOMEM the generation is kept for a later call: CHAT_FLUSH_NOW, or CHAT_FLUSH_IF_DUE after
- * CHAT_GENERATION_AGE_NS. It goes first then, so that one call may not be enough for all: to have
- * everything durable, call until chat_durable_applied() is where chat_applied() was. Waits for the
- * end of an open batch. Errors: those of store commit. */
+ * CHAT_GENERATION_AGE_NS (until then that says the same without a try). It goes first then, so that
+ * one call may not be enough for all: to have everything durable, call until chat_durable_applied()
+ * is where chat_applied() was. Waits for the end of an open batch. Errors: those of store commit.
+ */
 int chat_flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns);
 /* When CHAT_FLUSH_IF_DUE will have something to do if nothing more is applied; UINT64_MAX: never.
  * Any thread. A generation's age begins with the first call of this or of chat_flush() that sees

@@ -71,7 +71,8 @@ struct chat {
     struct pages pages;
     struct store_meta published;
     struct store_meta durable;
-    bool has_retry; /* the last commit of the frozen generation failed */
+    bool has_retry; /* the last commit of the frozen generation failed, with: */
+    int retry_error;
     uint64_t retry_ns;
 
     atomic_bool is_damaged;

@@ -304,6 +304,9 @@ static int flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_
 {
     bool has_frozen = false;
     int rc = make_frozen(chat, reason, now_ns, &has_frozen);
+    if (rc == 0 && !has_frozen && chat->has_retry) {
+        return chat->retry_error;
+    }
     if (rc != 0 || !has_frozen) {
         return rc;
     }
@@ -311,6 +314,7 @@ static int flush(struct chat *chat, enum chat_flush_reason reason, uint64_t now_
     if (rc != 0) {
         pthread_mutex_lock(&chat->lock);
         chat->has_retry = true;
+        chat->retry_error = rc;
         chat->retry_ns = now_ns + CHAT_GENERATION_AGE_NS;
         pthread_mutex_unlock(&chat->lock);
     }
