@@ -17,6 +17,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#define TURN_INTERVAL_MAX_NS NS_PER_S
 #define DAMAGE_LINGER_NS NS_PER_S /* leadership is given away before the end */
 #define READER_THREADS 2
 #define LOOK_INTERVAL_NS (20 * NS_PER_MS) /* while stopping */
@@ -309,7 +310,9 @@ static void notice_damage(struct daemon *daemon, uint64_t now_ns)
         store_lmdb_mark_suspect(store);
     }
     chat_release_store(daemon->boot.chat, backing);
-    node_set_damaged(daemon->node);
+    if (node_fatal(daemon->node) == NULL) {
+        node_set_damaged(daemon->node);
+    }
     atomic_store(&daemon->damage_since_ns, now_ns);
     mailbox_wake(&daemon->bell);
     node_wake(daemon->node);
@@ -324,14 +327,17 @@ static uint64_t turn_node(void *context)
     }
     uint64_t now_ns = clock_monotonic_ns(clock_system());
     uint64_t deadline_ns = node_turn(daemon->node, now_ns);
+    notice_damage(daemon, now_ns); /* first: a damaged row may be what has ended the node */
     if (node_fatal(daemon->node) != NULL) {
         atomic_store(&daemon->is_node_over, true);
         mailbox_wake(&daemon->bell);
         return UINT64_MAX;
     }
-    notice_damage(daemon, now_ns);
     uint64_t leave_ns = daemon_leave(daemon, now_ns);
-    return leave_ns < deadline_ns ? leave_ns : deadline_ns;
+    deadline_ns = leave_ns < deadline_ns ? leave_ns : deadline_ns;
+    /* However idle it is, /livez looks at the time of the last turn. */
+    return deadline_ns < now_ns + TURN_INTERVAL_MAX_NS ? deadline_ns
+                                                       : now_ns + TURN_INTERVAL_MAX_NS;
 }
 
 /* ---- the main thread ---- */
