@@ -256,9 +256,10 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
     if (!dispatch_method_handlers[call->method->id].prepare(work)) {
         return;
     }
-    if (node_submit(dispatch->node, &work->request) != 0) {
-        dispatch_status_set(&call->status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
-                            "too many calls are in flight: try again later");
+    int rc = node_submit(dispatch->node, &work->request);
+    if (rc != 0) {
+        work->request.outcome = rc == ERR_CLOSED ? NODE_DRAINING : NODE_OVERLOADED;
+        dispatch_status_of_outcome(dispatch, &work->request, &call->status);
         dispatch_finish_work(work, NULL);
     }
 }

@@ -123,12 +123,18 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call);
 struct dispatch_subscription;
 struct message_page; /* messages, shared between readers; see dispatch_page_*() */
 
+enum dispatch_page_format {
+    DISPATCH_PAGE_PROTOBUF,  /* an encoded SubscribeChunk */
+    DISPATCH_PAGE_JSON,      /* {"messages":[…]} */
+    DISPATCH_PAGE_JSON_TEXT, /* the same, `text` in place of `payload` where it is UTF-8 */
+};
+
 struct dispatch_subscription_events {
     /* First, once: OK and in place, or refused. `cluster_id` is hex. */
     void (*opened)(void *context, const struct dispatch_status *status, uint64_t last_sequence,
                    const char *cluster_id);
-    /* The page that dispatch_subscription_next() asked for: at least one message. Valid during the
-     * call; dispatch_page_ref() keeps it. */
+    /* The page that dispatch_subscription_next() asked for: at least one message, and encoded in
+     * `format`. Valid during the call; dispatch_page_ref() keeps it. */
     void (*page)(void *context, struct message_page *page);
     /* It ended by itself (no leader for 10 s, damage, shutting down); nothing but `closed` follows.
      */
@@ -136,6 +142,7 @@ struct dispatch_subscription_events {
     /* The answer to dispatch_subscription_close(), and the last: the context may be freed. */
     void (*closed)(void *context);
     void *context;
+    enum dispatch_page_format format;
 };
 
 /* Takes `request` (a Raftogram__V1__SubscribeRequest; freed in every case). `*out` is set before
@@ -152,20 +159,16 @@ void dispatch_subscription_next(struct dispatch_subscription *subscription);
 /* `closed` follows, on a reader's thread, never inside this call. */
 void dispatch_subscription_close(struct dispatch_subscription *subscription);
 
-enum dispatch_page_format {
-    DISPATCH_PAGE_PROTOBUF,  /* an encoded SubscribeChunk */
-    DISPATCH_PAGE_JSON,      /* {"messages":[…]} */
-    DISPATCH_PAGE_JSON_TEXT, /* the same, `text` in place of `payload` where it is UTF-8 */
-};
 /* The list of messages as a JSON array, as in the formats above; for other answers that hold one.
  */
 struct Raftogram__V1__StoredMessage;
 void dispatch_messages_json(struct Raftogram__V1__StoredMessage *const *messages, size_t count,
                             bool as_text, struct buf *out);
-/* The page in that format, made once and shared by all readers. Valid as long as a reference is
- * held. data NULL when there is no memory. */
+/* The page that a subscription of that format was given: at most 1 MiB, or one message; made once
+ * and shared by all readers. Valid as long as a reference is held. */
 struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page_format format);
-size_t dispatch_page_count(const struct message_page *page);
+/* The messages in it. */
+size_t dispatch_page_count(struct message_page *page, enum dispatch_page_format format);
 struct message_page *dispatch_page_ref(struct message_page *page);
 void dispatch_page_unref(struct message_page *page);
 

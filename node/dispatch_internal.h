@@ -107,6 +107,11 @@ void subscription_measure_lag(struct reader *reader);
 
 /* pages */
 
+/* Encodes as many messages of the page as `format` has room for, if nobody has done so before.
+ * Returns the page's; NULL: no memory. */
+struct page_encoding *dispatch_encode_page(struct message_page *page,
+                                           enum dispatch_page_format format);
+
 /* The messages of a page as protobuf-c messages, in one allocation. NULL: no memory. */
 struct stored_messages {
     size_t count;

@@ -1,10 +1,14 @@
 /* Pages: stored messages as protobuf-c messages, and encoded, once for all readers of a page. */
+#include "base/check.h"
 #include "dispatch_internal.h"
 #include "json/json.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* With what a frontend puts around it (the channel's id, escaped), a JSON page has 1 MiB. */
+#define JSON_PAGE_BYTES_MAX (PAGE_BYTES_MAX - 2048)
 
 struct stored_messages *stored_messages_create(const struct message_page *page)
 {
@@ -63,11 +67,15 @@ static void append_text_message(const Raftogram__V1__StoredMessage *message, str
     buf_printf(out, ",\"timestampUnixMs\":\"%lld\"}", (long long)message->timestamp_unix_ms);
 }
 
-void dispatch_messages_json(struct Raftogram__V1__StoredMessage *const *messages, size_t count,
-                            bool as_text, struct buf *out)
+/* The array, as far as it takes at most `bytes_max`, but one message always; returns how many. */
+static size_t append_messages(struct Raftogram__V1__StoredMessage *const *messages, size_t count,
+                              bool as_text, size_t bytes_max, struct buf *out)
 {
+    size_t i = 0;
+    size_t begin = out->size;
     buf_append_byte(out, '[');
-    for (size_t i = 0; i < count; i++) {
+    for (; i < count; i++) {
+        size_t before = out->size;
         if (i > 0) {
             buf_append_byte(out, ',');
         }
@@ -77,12 +85,23 @@ void dispatch_messages_json(struct Raftogram__V1__StoredMessage *const *messages
         } else {
             json_encode(&messages[i]->base, JSON_NAMES_CAMEL, out);
         }
+        if (i > 0 && out->size - begin > bytes_max) {
+            buf_cut(out, before);
+            break;
+        }
     }
     buf_append_byte(out, ']');
+    return i;
 }
 
-static void encode_page(const struct stored_messages *messages, enum dispatch_page_format format,
-                        struct buf *out)
+void dispatch_messages_json(struct Raftogram__V1__StoredMessage *const *messages, size_t count,
+                            bool as_text, struct buf *out)
+{
+    (void)append_messages(messages, count, as_text, SIZE_MAX, out);
+}
+
+static size_t encode_page(const struct stored_messages *messages, enum dispatch_page_format format,
+                          struct buf *out)
 {
     if (format == DISPATCH_PAGE_PROTOBUF) {
         Raftogram__V1__SubscribeChunk chunk = RAFTOGRAM__V1__SUBSCRIBE_CHUNK__INIT;
@@ -93,11 +112,13 @@ static void encode_page(const struct stored_messages *messages, enum dispatch_pa
         if (data != NULL) {
             protobuf_c_message_pack(&chunk.base, data);
         }
-        return;
+        return messages->count;
     }
     buf_append_text(out, "{\"messages\":");
-    dispatch_messages_json(messages->list, messages->count, format == DISPATCH_PAGE_JSON_TEXT, out);
+    size_t count = append_messages(messages->list, messages->count,
+                                   format == DISPATCH_PAGE_JSON_TEXT, JSON_PAGE_BYTES_MAX, out);
     buf_append_byte(out, '}');
+    return count;
 }
 
 static void destroy_encoding(struct page_encoding *encoding)
@@ -106,34 +127,44 @@ static void destroy_encoding(struct page_encoding *encoding)
     free(encoding);
 }
 
-struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page_format format)
+struct page_encoding *dispatch_encode_page(struct message_page *page,
+                                           enum dispatch_page_format format)
 {
     static_assert(DISPATCH_PAGE_JSON_TEXT < PAGE_ENCODINGS_MAX, "a slot for each format");
     struct page_encoding *encoding = page_encoding(page, format, NULL);
-    if (encoding == NULL) {
-        struct buf text = {0};
-        struct stored_messages *messages = stored_messages_create(page);
-        encoding = calloc(1, sizeof(*encoding));
-        if (messages != NULL && encoding != NULL) {
-            encode_page(messages, format, &text);
-        }
-        stored_messages_destroy(messages);
-        if (messages == NULL || encoding == NULL || buf_failed(&text)) {
-            free(encoding);
-            buf_finish(&text);
-            return (struct bytes){0};
-        }
-        encoding->destroy = destroy_encoding;
-        encoding->data = text.data;
-        encoding->size = text.size;
-        encoding = page_encoding(page, format, encoding);
+    if (encoding != NULL) {
+        return encoding;
     }
+    struct buf text = {0};
+    struct stored_messages *messages = stored_messages_create(page);
+    encoding = calloc(1, sizeof(*encoding));
+    if (messages != NULL && encoding != NULL) {
+        encoding->count = encode_page(messages, format, &text);
+    }
+    stored_messages_destroy(messages);
+    if (messages == NULL || encoding == NULL || buf_failed(&text)) {
+        free(encoding);
+        buf_finish(&text);
+        return NULL;
+    }
+    encoding->destroy = destroy_encoding;
+    encoding->data = text.data;
+    encoding->size = text.size;
+    return page_encoding(page, format, encoding);
+}
+
+struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page_format format)
+{
+    const struct page_encoding *encoding = page_encoding(page, format, NULL);
+    CHECK(encoding != NULL);
     return (struct bytes){encoding->data, encoding->size};
 }
 
-size_t dispatch_page_count(const struct message_page *page)
+size_t dispatch_page_count(struct message_page *page, enum dispatch_page_format format)
 {
-    return page->count;
+    const struct page_encoding *encoding = page_encoding(page, format, NULL);
+    CHECK(encoding != NULL);
+    return encoding->count;
 }
 
 struct message_page *dispatch_page_ref(struct message_page *page)

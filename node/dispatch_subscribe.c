@@ -89,13 +89,22 @@ static bool check_cursor(struct dispatch_subscription *subscription, struct chan
     return true;
 }
 
+/* NULL or one line. */
+static const char *field_fault(const Raftogram__V1__SubscribeRequest *query)
+{
+    if (strlen(query->cluster_id) > COMMAND_ID_BYTES_MAX) {
+        return "cluster_id is at most 256 bytes";
+    }
+    return dispatch_channel_id_fault(query->channel_id);
+}
+
 static void open_subscription(struct reader_job *job, struct reader *reader)
 {
     struct dispatch_subscription *subscription =
         LIST_ENTRY(job, struct dispatch_subscription, open_job);
     struct dispatch_status status = {0};
     struct channel_info channel;
-    const char *fault = dispatch_channel_id_fault(subscription->query->channel_id);
+    const char *fault = field_fault(subscription->query);
     if (fault != NULL) {
         dispatch_status_set(&status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s", fault);
         refuse(subscription, &status);
@@ -154,14 +163,17 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
     list_init(&subscription->link);
     pthread_mutex_init(&subscription->lock, NULL);
     *out = subscription;
-    if (dispatch_channel_id_fault(subscription->query->channel_id) != NULL) {
+    if (field_fault(subscription->query) != NULL) {
         barrier_done(&subscription->request); /* refused there, without asking the leader */
     } else if (atomic_load(&dispatch->is_ending)) {
         subscription->request.outcome = NODE_DRAINING;
         barrier_done(&subscription->request);
-    } else if (node_submit(dispatch->node, &subscription->request) != 0) {
-        subscription->request.outcome = NODE_OVERLOADED;
-        barrier_done(&subscription->request);
+    } else {
+        int rc = node_submit(dispatch->node, &subscription->request);
+        if (rc != 0) {
+            subscription->request.outcome = rc == ERR_CLOSED ? NODE_DRAINING : NODE_OVERLOADED;
+            barrier_done(&subscription->request);
+        }
     }
     return 0;
 }
@@ -208,12 +220,20 @@ void subscription_serve(struct hub_subscription *hub_subscription)
     if (!subscription->is_open) {
         return;
     }
+    struct dispatch_status status = {0};
     struct message_page *page = NULL;
     int rc = chat_read_page(subscription->dispatch->chat, hub_subscription->channel_number,
                             hub_subscription->after_sequence, PAGE_MESSAGES_MAX, &page);
     if (rc != 0) {
-        struct dispatch_status status = {0};
         dispatch_status_of_error(rc, &status);
+        end_subscription(subscription, &status);
+        return;
+    }
+    const struct page_encoding *encoding =
+        page->count > 0 ? dispatch_encode_page(page, subscription->events.format) : NULL;
+    if (page->count > 0 && encoding == NULL) {
+        page_unref(page);
+        dispatch_status_of_error(ERR_NOMEM, &status);
         end_subscription(subscription, &status);
         return;
     }
@@ -222,7 +242,8 @@ void subscription_serve(struct hub_subscription *hub_subscription)
     if (page->count == 0) {
         hub_wait(hub_subscription);
     } else {
-        hub_subscription->after_sequence = page->last_sequence;
+        hub_subscription->after_sequence = page->messages[encoding->count - 1]->sequence;
+        subscription->is_behind = page->has_more || encoding->count < page->count;
     }
     pthread_mutex_unlock(&subscription->lock);
     if (page->count > 0) {

@@ -61,16 +61,16 @@ static int send_page(struct call *call, struct message_page *page, struct bytes 
     return rc;
 }
 
+static enum dispatch_page_format page_format(const struct call *call)
+{
+    return call->is_json ? DISPATCH_PAGE_JSON : DISPATCH_PAGE_PROTOBUF;
+}
+
 static void on_page(void *context, struct message_page *page)
 {
     struct subscribe_call *subscribe = context;
     struct call *call = &subscribe->call;
-    struct bytes encoded =
-        dispatch_page_encoded(page, call->is_json ? DISPATCH_PAGE_JSON : DISPATCH_PAGE_PROTOBUF);
-    if (encoded.data == NULL) {
-        call_fail_for_memory(call);
-        return;
-    }
+    struct bytes encoded = dispatch_page_encoded(page, page_format(call));
     /* If the call is over, its end closes the subscription. */
     (void)send_page(call, page, encoded);
 }
@@ -98,6 +98,7 @@ static void run(struct call *call, ProtobufCMessage *request)
         .ended = on_ended,
         .closed = on_subscription_closed,
         .context = subscribe,
+        .format = page_format(call),
     };
     call_ref(call);
     int rc = dispatch_subscribe(call->frontend->dispatch, request, rpc_call_deadline_ns(call->rpc),

@@ -25,8 +25,6 @@ static void on_opened(void *context, const struct dispatch_status *status, uint6
 static void on_page(void *context, struct message_page *page)
 {
     struct ws_subscription *subscription = context;
-    /* Encoded here: this thread has the time, and the next subscriber finds it done. */
-    (void)dispatch_page_encoded(page, subscription->format);
     subscription->arrived = dispatch_page_ref(page);
     frontend_post_task(subscription->ws->frontend, &subscription->page_task);
 }
@@ -192,6 +190,7 @@ void ws_subscribe(struct ws_reply *reply, ProtobufCMessage *request, bool is_tex
         .ended = on_ended,
         .closed = on_closed,
         .context = subscription,
+        .format = subscription->format,
     };
     subscription->reply = *reply;
     if (dispatch_subscribe(ws->frontend->dispatch, request, UINT64_MAX, &events,
@@ -280,10 +279,6 @@ void ws_subscription_run_page(struct task *task)
 void ws_subscription_append_page(const struct ws_subscription *subscription, struct buf *out)
 {
     struct bytes page = dispatch_page_encoded(subscription->page, subscription->format);
-    if (page.data == NULL) {
-        out->failed = true;
-        return;
-    }
     jsonrpc_open_notification(out, "messages");
     append_id(out, subscription);
     buf_append_text(out, ",\"channelId\":");
@@ -296,7 +291,8 @@ void ws_subscription_append_page(const struct ws_subscription *subscription, str
 
 void ws_subscription_page_sent(struct ws_subscription *subscription)
 {
-    subscription->ws->frontend->messages_sent_total += dispatch_page_count(subscription->page);
+    subscription->ws->frontend->messages_sent_total +=
+        dispatch_page_count(subscription->page, subscription->format);
     dispatch_page_unref(subscription->page);
     subscription->page = NULL;
     if (subscription->is_ended) {

@@ -28,6 +28,11 @@ void buf_reset(struct buf *buf)
     buf->failed = false;
 }
 
+void buf_cut(struct buf *buf, size_t size)
+{
+    buf->size = size < buf->size ? size : buf->size;
+}
+
 bool buf_failed(const struct buf *buf)
 {
     return buf->failed;

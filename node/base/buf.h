@@ -32,6 +32,8 @@ void buf_init(struct buf *buf, size_t max_bytes);
 void buf_finish(struct buf *buf);
 /* Empties without freeing, and forgets a failure. */
 void buf_reset(struct buf *buf);
+/* Forgets what is behind the first `size` bytes. */
+void buf_cut(struct buf *buf, size_t size);
 bool buf_failed(const struct buf *buf);
 
 void buf_append(struct buf *buf, const void *data, size_t size);

@@ -39,6 +39,7 @@ struct page_encoding {
     void (*destroy)(struct page_encoding *encoding);
     size_t size;
     void *data;
+    size_t count; /* messages in it, from the first on: an encoding may be too long for all */
 };
 
 struct message_page {

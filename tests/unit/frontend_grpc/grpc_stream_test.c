@@ -203,7 +203,7 @@ static void test_status_of_an_end_follows_the_last_page(void **state)
 
 static void test_subscription_without_memory_is_overloaded(void **state)
 {
-    struct message_page page = {.encoded = {{NULL, 0}, {NULL, 0}}};
+    struct dispatch_status status = {0};
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture);
@@ -214,7 +214,9 @@ static void test_subscription_without_memory_is_overloaded(void **state)
     assert_string_equal(run.details, "OVERLOADED");
     CHANGE(fake.has_no_memory = false);
     struct dispatch_subscription *subscription = subscribe(&run, &fixture);
-    send_page(subscription, &page);
+    /* So dispatch ends it when there is none for a page. */
+    dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+    subscription->events.ended(subscription->events.context, &status);
     run_wait(&run);
     assert_int_equal(run.code, GRPC_STATUS_RESOURCE_EXHAUSTED);
     fake_close(subscription);
