@@ -25,6 +25,7 @@ enum stop_phase {
     PHASE_SERVING,
     PHASE_DRAINING,  /* leadership is handed over, what is pending completes */
     PHASE_LINGERING, /* not the leader any more: late writes hear who is */
+    PHASE_REFUSING,  /* they do not stop coming: nothing is forwarded for them either */
     PHASE_LEAVING,   /* they do not stop coming: the process ends between two of them */
     PHASE_STOPPED,
 };

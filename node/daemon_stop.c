@@ -8,6 +8,7 @@
 #define DRAIN_MAX_NS (10 * NS_PER_S)      /* handing over and finishing what is pending */
 #define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads */
 #define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
+#define REFUSE_MAX_NS (300 * NS_PER_MS)   /* then those whose calls were forwarded hear it, too */
 #define LEAVE_MAX_NS (100 * NS_PER_MS)
 #define GOODBYE_NS (50 * NS_PER_MS)
 #define FRONTEND_GRACE_MS 3000
@@ -15,7 +16,9 @@
 void daemon_stop_frontends(struct daemon *daemon)
 {
     for (size_t i = daemon->instance_count; i > 0; i--) {
-        daemon_frontends[i - 1]->stop(daemon->instances[i - 1], FRONTEND_GRACE_MS);
+        if (daemon->instances[i - 1] != NULL) {
+            daemon_frontends[i - 1]->stop(daemon->instances[i - 1], FRONTEND_GRACE_MS);
+        }
     }
     daemon->instance_count = 0;
 }
@@ -29,24 +32,35 @@ static void enter_phase(struct daemon *daemon, enum stop_phase phase, uint64_t n
 static void close_frontends(struct daemon *daemon)
 {
     for (size_t i = 0; i < daemon->instance_count; i++) {
-        daemon_frontends[i]->close(daemon->instances[i]);
+        if (daemon->instances[i] != NULL) {
+            daemon_frontends[i]->close(daemon->instances[i]);
+        }
     }
     dispatch_end_subscriptions(daemon->dispatch);
     daemon_stop_frontends(daemon); /* their calls end in the node's turns, which go on */
     daemon->phase = PHASE_STOPPED;
 }
 
-/* Ends what can be ended in order. The rest of it is daemon_leave(). */
-static void leave_frontends(struct daemon *daemon, uint64_t now_ns)
+/* Ends what can be ended in order. Whose calls were forwarded until now is told who leads. */
+static void refuse_clients(struct daemon *daemon, uint64_t now_ns)
 {
-    log_info("daemon", "clients still come: their connections end with this process");
+    log_info("daemon", "clients still come: what they send is not forwarded any more");
     dispatch_end_subscriptions(daemon->dispatch);
     for (size_t i = 0; i < daemon->instance_count; i++) {
         if (daemon_frontends[i]->hang_up == NULL) {
             daemon_frontends[i]->close(daemon->instances[i]);
             daemon_frontends[i]->stop(daemon->instances[i], FRONTEND_GRACE_MS);
+            daemon->instances[i] = NULL;
         }
     }
+    node_end_forwarding(daemon->node);
+    enter_phase(daemon, PHASE_REFUSING, now_ns);
+}
+
+/* The rest of it is daemon_leave(). */
+static void begin_to_leave(struct daemon *daemon, uint64_t now_ns)
+{
+    log_info("daemon", "clients still come: their connections end with this process");
     enter_phase(daemon, PHASE_LEAVING, now_ns);
     atomic_store(&daemon->leave_ns, now_ns + LEAVE_MAX_NS);
     node_wake(daemon->node);
@@ -69,8 +83,9 @@ uint64_t daemon_leave(struct daemon *daemon, uint64_t now_ns)
     if (status.requests_pending > 0 && now_ns < leave_ns) {
         return leave_ns;
     }
+    node_fail_all(daemon->node); /* what has no outcome yet hears that it is not known */
     for (size_t i = 0; i < daemon->instance_count; i++) {
-        if (daemon_frontends[i]->hang_up != NULL) {
+        if (daemon->instances[i] != NULL) {
             daemon_frontends[i]->hang_up(daemon->instances[i]);
         }
     }
@@ -83,9 +98,8 @@ static bool is_busy(struct daemon *daemon, uint64_t now_ns)
 {
     struct node_status status;
     node_get_status(daemon->node, &status);
-    uint64_t requests = status.proposals_total + status.reads_total;
-    if (requests != daemon->requests_seen) {
-        daemon->requests_seen = requests;
+    if (status.requests_total != daemon->requests_seen) {
+        daemon->requests_seen = status.requests_total;
         daemon->requests_seen_ns = now_ns;
     }
     return now_ns < daemon->requests_seen_ns + LINGER_QUIET_NS;
@@ -116,7 +130,14 @@ void daemon_go_on_stopping(struct daemon *daemon, uint64_t now_ns)
         if (!is_busy(daemon, now_ns)) {
             close_frontends(daemon);
         } else if (elapsed_ns > LINGER_MAX_NS) {
-            leave_frontends(daemon, now_ns);
+            refuse_clients(daemon, now_ns);
+        }
+        break;
+    case PHASE_REFUSING:
+        if (!is_busy(daemon, now_ns)) {
+            close_frontends(daemon);
+        } else if (elapsed_ns > REFUSE_MAX_NS) {
+            begin_to_leave(daemon, now_ns);
         }
         break;
     case PHASE_LEAVING:

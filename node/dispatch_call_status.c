@@ -141,8 +141,14 @@ void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_req
                             "this node is shutting down: use another");
         break;
     case NODE_BAD_TARGET:
-        dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
-                            "no follower could take over within an election timeout");
+        if (request->transfer_target == RAFT_NO_MEMBER) {
+            dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
+                                "no follower could take over within an election timeout");
+        } else {
+            dispatch_status_set(status, DISPATCH_FAILED_PRECONDITION, "TARGET_UNFIT",
+                                "%s could not take over within an election timeout",
+                                dispatch->options.members[request->transfer_target].node_id);
+        }
         break;
     }
 }

@@ -240,6 +240,8 @@ static bool list_channels_prepare(struct work *work)
     return true;
 }
 
+#define CHANNEL_ROW_BYTES 40 /* of a Channel, besides its texts */
+
 struct channel_rows {
     struct channel_info infos[PAGE_LIMIT_MAX];
     Raftogram__V1__Channel rows[PAGE_LIMIT_MAX];
@@ -255,6 +257,7 @@ static void list_channels_read(struct work *work)
         return;
     }
     size_t count = 0;
+    size_t bytes = 0;
     bool has_more = false;
     int rc = chat_list_channels(work->dispatch->chat, bytes_of_text(request->after_channel_id),
                                 bytes_of_text(request->prefix), clamp_limit(request->limit),
@@ -266,6 +269,12 @@ static void list_channels_read(struct work *work)
     }
     for (size_t i = 0; i < count; i++) {
         struct channel_info *info = &rows->infos[i];
+        bytes += strlen(info->id) + strlen(info->name) + CHANNEL_ROW_BYTES;
+        if (i > 0 && bytes > PAGE_BYTES_MAX) {
+            count = i;
+            has_more = true;
+            break;
+        }
         raftogram__v1__channel__init(&rows->rows[i]);
         rows->rows[i].channel_id = info->id;
         rows->rows[i].name = info->name;
@@ -307,7 +316,7 @@ static bool get_text(const json_t *object, const char *name, struct bytes *out, 
     if (value == NULL || json_is_null(value)) {
         return true;
     }
-    if (!json_is_string(value)) {
+    if (!json_is_string(value) || json_is_written_number(value)) {
         *error = strcmp(name, "op") == 0    ? "bad command: op must be a string"
                  : strcmp(name, "key") == 0 ? "bad command: key must be a string"
                                             : "bad command: value must be a string";
@@ -361,8 +370,8 @@ static bool propose_prepare(struct work *work)
 {
     const Phalanx__ProposeRequest *request = (const void *)work->call->request;
     struct command command = {0};
-    json_t *json =
-        json_loadb((const char *)request->data.data, request->data.len, JSON_ALLOW_NUL, NULL);
+    json_t *json = NULL;
+    (void)json_parse((struct bytes){request->data.data, request->data.len}, &json, NULL);
     const char *error = parse_kv_command(json, &command);
     if (error == NULL) {
         error = kv_fault_text(command_check(&command, work->dispatch->options.max_payload_bytes));
@@ -427,7 +436,7 @@ static void read_refused(struct work *work)
         finish_read(work, "not leader", leader_addr(work));
         return;
     case NODE_NO_QUORUM:
-        if (work->request.is_leader_only) {
+        if (work->request.is_leader_only || work->request.was_leader) {
             finish_read(work, LOST_QUORUM_MESSAGE, (char *)(uintptr_t) "");
             return;
         }

@@ -216,6 +216,7 @@ int node_create(const struct node_options *options, struct node **out, char *err
     /* A leader may still answer what an earlier process of this node forwarded: no id of ours may
      * be one of those. */
     node->next_forward_id = options->seed;
+    node->next_read_id = options->seed >> 1; /* likewise; the core wants them to increase */
     node->is_eligible = true;
     node->applied_index = chat_durable_applied(node->chat);
     node->commit_index = node->applied_index;
@@ -303,10 +304,26 @@ void node_destroy(struct node *node)
 
 /* ---- inbox ---- */
 
+bool node_take_room(struct node *node, uint32_t command_size)
+{
+    uint64_t live = atomic_fetch_add(&node->requests_live, 1) + 1;
+    uint64_t bytes = atomic_fetch_add(&node->requests_bytes, command_size) + command_size;
+    if (live <= node->options.requests_max && bytes <= NODE_REQUESTS_BYTES_MAX) {
+        return true;
+    }
+    node_give_room(node, command_size);
+    return false;
+}
+
+void node_give_room(struct node *node, uint32_t command_size)
+{
+    atomic_fetch_sub(&node->requests_bytes, command_size);
+    atomic_fetch_sub(&node->requests_live, 1);
+}
+
 int node_submit(struct node *node, struct node_request *request)
 {
-    if (atomic_fetch_add(&node->requests_live, 1) >= node->options.requests_max) {
-        atomic_fetch_sub(&node->requests_live, 1);
+    if (!node_take_room(node, request->command_size)) {
         return ERR_FULL;
     }
     pthread_mutex_lock(&node->inbox_lock);
@@ -316,7 +333,7 @@ int node_submit(struct node *node, struct node_request *request)
     }
     pthread_mutex_unlock(&node->inbox_lock);
     if (is_closed) {
-        atomic_fetch_sub(&node->requests_live, 1);
+        node_give_room(node, request->command_size);
         return ERR_CLOSED;
     }
     node_wake(node);
@@ -585,6 +602,7 @@ static void publish_status(struct node *node)
         .proposals_total = node->proposals_total,
         .proposals_pending = node->proposals_pending,
         .proposals_failed = node->proposals_failed,
+        .requests_total = node->next_order,
         .reads_total = node->reads_total,
         .leader_changes = node->leader_changes,
         .forwards_total = node->forwards_total,
@@ -704,6 +722,11 @@ void node_drain(struct node *node)
     node_wake(node);
 }
 
+void node_end_forwarding(struct node *node)
+{
+    atomic_store(&node->is_forwarding_over, true);
+}
+
 bool node_is_drained(const struct node *node)
 {
     return atomic_load(&node->is_drained);
@@ -779,6 +802,7 @@ static void drain_turn(struct node *node)
         node->drain_retry_ns = node->now_ns + NODE_RETRY_NS;
     }
     bool leads = raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
+    node->is_drain_hopeless = leads && node->is_drain_hopeless;
     bool is_handed_over = !leads || node->is_drain_hopeless;
     bool is_idle = list_is_empty(&node->pending) && list_is_empty(&node->waiting) &&
                    list_is_empty(&node->forwarded);

@@ -23,8 +23,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NODE_LEADER_WAIT_NS (5 * NS_PER_S)  /* how long a forwarded request waits for a leader */
-#define NODE_REQUEST_MAX_NS (10 * NS_PER_S) /* no request waits longer */
+#define NODE_LEADER_WAIT_NS (5 * NS_PER_S)   /* how long a forwarded request waits for a leader */
+#define NODE_REQUEST_MAX_NS (10 * NS_PER_S)  /* no request waits longer */
+#define NODE_REQUESTS_BYTES_MAX (128u << 20) /* of the commands of all requests that wait */
 
 enum node_request_kind {
     NODE_REQUEST_COMMAND,  /* propose `command`; done when applied */
@@ -61,6 +62,7 @@ struct node_request {
      * valid during the call. */
     void (*done)(struct node_request *request);
     /* Out. */
+    bool was_leader; /* READ: this node led when the request came */
     enum node_outcome outcome;
     struct command_result result;
     raft_member leader; /* NOT_LEADER: who leads now, as far as is known */
@@ -144,7 +146,8 @@ uint64_t node_turn(struct node *node, uint64_t now_ns);
 /* NULL while all is well, else one line. */
 const char *node_fatal(const struct node *node);
 
-/* Any thread. Errors: ERR_FULL (requests_max), ERR_CLOSED: then done() is not called. */
+/* Any thread. Errors: ERR_FULL (requests_max, NODE_REQUESTS_BYTES_MAX), ERR_CLOSED: then done() is
+ * not called. */
 int node_submit(struct node *node, struct node_request *request);
 /* Any thread: for struct peer_receiver. Takes the event. */
 void node_post_event(struct node *node, struct peer_event *event);
@@ -162,8 +165,10 @@ void node_set_store_full(struct node *node, bool is_full);
 void node_drain(struct node *node);
 /* Any thread: draining, not the leader any more (or nobody can take over), nothing pending. */
 bool node_is_drained(const struct node *node);
-/* Node thread, after the last turn: ends every request (NODE_COMMIT_UNKNOWN if proposed, else
- * NODE_DRAINING), and takes no more. */
+/* Any thread. From now on nothing is forwarded: commands get NODE_NOT_LEADER. */
+void node_end_forwarding(struct node *node);
+/* Node thread, after the last turn, or when only those of a daemon that leaves follow: ends every
+ * request (NODE_COMMIT_UNKNOWN if proposed, else NODE_DRAINING), and takes no more. */
 void node_fail_all(struct node *node);
 /* Node thread: most nodes have applied the same, and this one something else. What it has is not to
  * be trusted; the caller sees to it that the next start throws it away, and ends the process. */
@@ -193,7 +198,8 @@ struct node_status {
     uint64_t proposals_pending; /* commands, forwarded ones among them */
     uint64_t proposals_total;
     uint64_t proposals_failed;
-    uint64_t reads_total;
+    uint64_t requests_total; /* of every kind, however they ended */
+    uint64_t reads_total;    /* served */
     uint64_t leader_changes;
     uint64_t forwards_total;
     uint64_t log_bytes;

@@ -63,10 +63,10 @@ static void requeue(struct node *node, struct node_request *request)
 
 void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent)
 {
-    struct list *link = node->forwarded.next;
+    struct list *link = node->forwarded.prev;
     while (link != &node->forwarded) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        link = link->next;
+        link = link->prev;
         if (request->forward_peer != peer) {
             continue;
         }
@@ -108,9 +108,11 @@ void node_forward_request(struct node *node, raft_member from, const struct peer
     struct command decoded;
     int32_t refusal = NODE_OVERLOADED;
     struct forwarded *forwarded = NULL;
-    if (command_decode(command, &decoded) == 0 &&
-        atomic_load(&node->requests_live) < node->options.requests_max) {
+    if (command_decode(command, &decoded) == 0 && node_take_room(node, (uint32_t)command.size)) {
         forwarded = calloc(1, sizeof(*forwarded) + command.size);
+        if (forwarded == NULL) {
+            node_give_room(node, (uint32_t)command.size);
+        }
     }
     if (forwarded == NULL) {
         struct peer_message answer = {
@@ -131,7 +133,6 @@ void node_forward_request(struct node *node, raft_member from, const struct peer
         .command_size = (uint32_t)command.size,
         .done = forwarded_done,
     };
-    atomic_fetch_add(&node->requests_live, 1);
     node_admit(node, &forwarded->request);
 }
 

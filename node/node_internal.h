@@ -128,8 +128,10 @@ struct node {
     struct list inbox_jobs;
     bool is_closed;
     atomic_uint_fast64_t requests_live;
+    atomic_uint_fast64_t requests_bytes; /* of their commands */
     atomic_bool drain_wanted;
     atomic_bool is_drained;
+    atomic_bool is_forwarding_over;
     atomic_bool is_store_full;
 
     /* Node thread. */
@@ -174,6 +176,7 @@ struct node {
     uint64_t expire_at_ns; /* lower bound of all expires_ns */
     uint64_t leaderless_since_ns;
     bool is_transfer_over;
+    raft_member transfer_target; /* of the one that is tried */
     bool is_draining;
     bool is_drain_hopeless; /* nobody can take over */
     bool is_eligible;
@@ -245,6 +248,9 @@ void node_set_fatal(struct node *node, const char *format, ...)
 
 /* node.c */
 
+/* Any thread. One more request; false when there are too many, or too large ones. */
+bool node_take_room(struct node *node, uint32_t command_size);
+void node_give_room(struct node *node, uint32_t command_size);
 /* Tells the core whether this node may campaign, when that has changed. */
 void node_update_eligible(struct node *node);
 

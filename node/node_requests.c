@@ -15,6 +15,7 @@ void node_finish_request(struct node *node, struct node_request *request, enum n
         node->proposals_pending--;
         node->proposals_failed += outcome != NODE_OK;
     }
+    node->reads_total += request->kind == NODE_REQUEST_READ && outcome == NODE_OK;
     list_remove(&request->link);
     list_push_back(&node->finished, &request->link);
 }
@@ -29,7 +30,7 @@ static void complete(struct node *node, struct node_request *request, uint64_t n
     /* done() may free the request, so its buffer is taken out first. */
     struct buf text = request->result_text;
     request->result_text = (struct buf){0};
-    atomic_fetch_sub(&node->requests_live, 1);
+    node_give_room(node, request->command_size);
     request->done(request);
     buf_finish(&text);
 }
@@ -104,6 +105,11 @@ void node_wait_for_leader(struct node *node, struct node_request *request)
     request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
     node_note_expiry(node, request->expires_ns);
     struct list *position = node->waiting.prev;
+    const struct list *first = node->waiting.next;
+    if (first != &node->waiting &&
+        LIST_ENTRY(first, struct node_request, link)->order > request->order) {
+        position = &node->waiting; /* many may come back at once: they do so from the last on */
+    }
     while (position != &node->waiting &&
            LIST_ENTRY(position, struct node_request, link)->order > request->order) {
         position = position->prev;
@@ -132,6 +138,7 @@ static void admit_command(struct node *node, struct node_request *request)
 
 static void admit_read(struct node *node, struct node_request *request)
 {
+    request->was_leader = is_leader(node);
     if (request->is_leader_only && !is_leader(node)) {
         node_finish_request(node, request, NODE_NOT_LEADER);
         return;
@@ -145,6 +152,7 @@ static void admit_read(struct node *node, struct node_request *request)
 static void start_transfer(struct node *node, raft_member target)
 {
     node->is_transfer_over = false;
+    node->transfer_target = target;
     struct raft_event event = {.kind = RAFT_EVENT_TRANSFER, .transfer = {.target = target}};
     (void)node_step(node, &event);
 }
@@ -186,12 +194,12 @@ void node_admit(struct node *node, struct node_request *request)
     list_init(&request->link);
     switch (request->kind) {
     case NODE_REQUEST_COMMAND:
+        request->may_forward = request->may_forward && !atomic_load(&node->is_forwarding_over);
         node->proposals_total++;
         node->proposals_pending++;
         admit_command(node, request);
         break;
     case NODE_REQUEST_READ:
-        node->reads_total++;
         admit_read(node, request);
         break;
     case NODE_REQUEST_TRANSFER:
@@ -282,10 +290,10 @@ static void propose(struct node *node)
  * `term` was overwritten, or will be. It was certainly not applied. */
 static void readmit_overwritten(struct node *node, raft_term term)
 {
-    struct list *link = node->pending.next;
+    struct list *link = node->pending.prev;
     while (link != &node->pending) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
-        link = link->next;
+        link = link->prev;
         if (request->term < term) {
             list_remove(&request->link);
             admit_command(node, request);
@@ -424,6 +432,19 @@ void node_leader_changed(struct node *node)
     node->read_retry_ns = 0;
 }
 
+static void finish_transfers(struct node *node, raft_member target, enum node_outcome outcome)
+{
+    struct list *link = node->transfers.next;
+    while (link != &node->transfers) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (request->transfer_target == target) {
+            node_finish_request(node, request, outcome);
+        }
+    }
+}
+
+/* They are tried one after the other. */
 void node_settle_transfers(struct node *node)
 {
     if (list_is_empty(&node->transfers)) {
@@ -431,9 +452,15 @@ void node_settle_transfers(struct node *node)
     }
     bool leads = is_leader(node);
     if (!leads && node->leader != RAFT_NO_MEMBER) {
-        node_finish_requests(node, &node->transfers, NODE_OK);
+        finish_transfers(node, node->leader, NODE_OK);
+        finish_transfers(node, RAFT_NO_MEMBER, NODE_OK);
+        node_finish_requests(node, &node->transfers, NODE_NOT_LEADER); /* others were asked for */
     } else if (leads && node->is_transfer_over) {
-        node_finish_requests(node, &node->transfers, NODE_BAD_TARGET);
+        finish_transfers(node, node->transfer_target, NODE_BAD_TARGET);
+        if (!list_is_empty(&node->transfers)) {
+            start_transfer(
+                node, LIST_ENTRY(node->transfers.next, struct node_request, link)->transfer_target);
+        }
     }
 }
 

@@ -108,7 +108,7 @@ static void tell(struct watch_call *watch)
         }
     } else if (atomic_load(&watch->call.frontend->is_closing)) {
         struct dispatch_status end;
-        dispatch_status_set(&end, DISPATCH_UNAVAILABLE, NULL, "this node is shutting down");
+        dispatch_status_set(&end, DISPATCH_UNAVAILABLE, "DRAINING", "this node is shutting down");
         call_fail(&watch->call, &end);
     }
 }

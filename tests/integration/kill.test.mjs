@@ -112,6 +112,41 @@ describe('kills under load', () => {
     await finish();
   });
 
+  test('what a follower that leaves answers with UNAVAILABLE was not forwarded', async () => {
+    const leader = await startLoad();
+    const [leaving] = cluster.followersOf(leader);
+    const channelId = `${senders.channelId}-forwarded`;
+    await cluster.client(leader).createChannel({ channelId });
+    const codes = new Map();
+    const unavailable = [];
+    let isOver = false;
+    const hammer = async (number) => {
+      const client = new Client(leaving.grpc);
+      for (let i = 0; !isOver; i += 1) {
+        const text = `${number}-${i}`;
+        const code = await client.send({ channelId, payload: Buffer.from(text) }, { deadline: 10000, metadata: { 'raftogram-forward': '1' } })
+          .then(() => 'OK', (error) => grpc.status[error.code]);
+        codes.set(code, (codes.get(code) ?? 0) + 1);
+        if (code !== 'UNAVAILABLE') continue;
+        unavailable.push(text);
+        break;
+      }
+      client.close();
+    };
+    const hammers = Array.from({ length: 16 }, (_, number) => hammer(number));
+    await until('forwarded writes', () => codes.get('OK') > 100);
+    assert.deepEqual(await cluster.stopNode(leaving.index), { code: 0, signal: null });
+    isOver = true;
+    await Promise.all(hammers);
+    assert.deepEqual([...codes.keys()].sort(), ['FAILED_PRECONDITION', 'OK', 'UNAVAILABLE']);
+    const client = new Client((await cluster.leader()).grpc);
+    const texts = new Set((await client.all(channelId)).map((message) => Buffer.from(message.payload).toString()));
+    client.close();
+    assert.deepEqual(unavailable.filter((text) => texts.has(text)), []);
+    cluster.startNode(leaving.index);
+    await finish();
+  });
+
   test('subscriptions on every node go on through a change of leader', async () => {
     const leader = await startLoad();
     const followers = cluster.nodes.map((node) => new Follower(node, senders.channelId));

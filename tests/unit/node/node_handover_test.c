@@ -105,6 +105,66 @@ static void test_where_nobody_takes_over_nobody_is_named(void **state)
     net_destroy(net);
 }
 
+static void test_who_asked_for_another_leader_does_not_hear_ok(void **state)
+{
+    struct net *net = net_create();
+    int old = net_await_leader(net);
+    int first = (old + 1) % NET_MEMBERS;
+    struct net_call transfers[3];
+    net_ask_to_hand_over(net, old, first, &transfers[0]);
+    net_ask_to_hand_over(net, old, (old + 2) % NET_MEMBERS, &transfers[1]);
+    net_ask_to_hand_over(net, old, RAFT_NO_MEMBER, &transfers[2]);
+    net_run(net, 100 * NS_PER_MS);
+    assert_int_equal(net_await_leader(net), first);
+    const enum node_outcome outcomes[] = {NODE_OK, NODE_NOT_LEADER, NODE_OK};
+    for (int i = 0; i < 3; i++) {
+        net_finish_call(&transfers[i]);
+        assert_int_equal(transfers[i].request.outcome, outcomes[i]);
+        assert_int_equal(transfers[i].request.leader, first);
+    }
+    net_destroy(net);
+}
+
+static void test_after_a_transfer_that_fails_the_next_is_tried(void **state)
+{
+    struct net *net = net_create();
+    int old = net_await_leader(net);
+    int gone = (old + 1) % NET_MEMBERS;
+    int next = (old + 2) % NET_MEMBERS;
+    net_isolate(net, gone);
+    struct net_call transfers[2];
+    net_ask_to_hand_over(net, old, gone, &transfers[0]);
+    net_ask_to_hand_over(net, old, next, &transfers[1]);
+    net_run(net, 2 * NS_PER_S);
+    net_finish_call(&transfers[0]);
+    net_finish_call(&transfers[1]);
+    assert_int_equal(transfers[0].request.outcome, NODE_BAD_TARGET);
+    assert_int_equal(transfers[1].request.outcome, NODE_OK);
+    assert_int_equal(net_await_leader(net), next);
+    net_destroy(net);
+}
+
+static void test_who_leaves_forwards_no_more_and_names_the_leader(void **state)
+{
+    struct net *net = net_create();
+    int leader = net_await_leader(net);
+    int leaving = (leader + 1) % NET_MEMBERS;
+    net_run(net, 100 * NS_PER_MS);
+    struct net_call calls[2];
+    net_call(net, leaving, &calls[0], "before");
+    net_run(net, 50 * NS_PER_MS);
+    node_end_forwarding(net->nodes[leaving].node);
+    net_call(net, leaving, &calls[1], "after");
+    net_run(net, 50 * NS_PER_MS);
+    const enum node_outcome outcomes[] = {NODE_OK, NODE_NOT_LEADER};
+    for (int i = 0; i < 2; i++) {
+        net_finish_call(&calls[i]);
+        assert_int_equal(calls[i].request.outcome, outcomes[i]);
+    }
+    assert_int_equal(calls[1].request.leader, leader);
+    net_destroy(net);
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
@@ -113,6 +173,9 @@ int main(void)
         cmocka_unit_test(test_what_may_be_forwarded_is_forwarded_to_the_next_leader),
         cmocka_unit_test(test_who_knows_the_next_leader_is_ready),
         cmocka_unit_test(test_where_nobody_takes_over_nobody_is_named),
+        cmocka_unit_test(test_who_asked_for_another_leader_does_not_hear_ok),
+        cmocka_unit_test(test_after_a_transfer_that_fails_the_next_is_tried),
+        cmocka_unit_test(test_who_leaves_forwards_no_more_and_names_the_leader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

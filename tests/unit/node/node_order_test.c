@@ -194,6 +194,34 @@ static void test_a_crowd_is_answered_in_order_over_several_turns(void **state)
     net_destroy(net);
 }
 
+static void count_end(struct node_request *request)
+{
+    (void)request;
+}
+
+static void test_what_waits_is_bounded_by_bytes(void **state)
+{
+    static uint8_t command[1u << 20];
+    enum { FIT = NODE_REQUESTS_BYTES_MAX / sizeof(command) };
+    static struct node_request requests[FIT + 1];
+    struct net *net = net_create();
+    int leader = net_await_leader(net);
+    for (int i = 0; i <= FIT; i++) {
+        requests[i] = (struct node_request){.kind = NODE_REQUEST_COMMAND,
+                                            .deadline_ns = UINT64_MAX,
+                                            .command = command,
+                                            .command_size = sizeof(command),
+                                            .done = count_end};
+        assert_int_equal(node_submit(net->nodes[leader].node, &requests[i]),
+                         i < FIT ? 0 : ERR_FULL);
+    }
+    /* What needs no room still goes. */
+    struct node_request read = {
+        .kind = NODE_REQUEST_READ, .deadline_ns = UINT64_MAX, .done = count_end};
+    assert_int_equal(node_submit(net->nodes[leader].node, &read), 0);
+    net_destroy(net);
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
@@ -205,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_a_forward_that_is_refused_does_not_fall_behind_a_later_one),
         cmocka_unit_test(test_a_leader_that_hangs_does_not_hold_up_later_forwards),
         cmocka_unit_test(test_a_crowd_is_answered_in_order_over_several_turns),
+        cmocka_unit_test(test_what_waits_is_bounded_by_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
