@@ -849,7 +849,8 @@ static uint64_t next_turn_ns(const struct node *node)
     if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER) {
         next = least(next, node->read_retry_ns);
     }
-    bool has_more_to_apply = node->applied_index < node->commit_index && !chat_is_full(node->chat);
+    bool has_more_to_apply =
+        node->applied_index < node->commit_index && !chat_is_overfull(node->chat);
     if (has_more_to_apply || !list_is_empty(&node->finished)) {
         return node->now_ns;
     }

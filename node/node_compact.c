@@ -71,32 +71,40 @@ static void compact(struct node *node, raft_index target)
     }
 }
 
-static uint64_t look_interval_ns(const struct node *node, bool is_urgent)
+void node_cut_for_room(struct node *node)
 {
-    uint64_t interval_ns = node->options.snapshot_interval_ns;
-    return is_urgent && interval_ns > NODE_MAINTAIN_RETRY_NS ? NODE_MAINTAIN_RETRY_NS : interval_ns;
+    if (node->options.snapshot_interval_ns == 0 || wal_has_staged(node->wal) ||
+        node->fatal[0] != '\0') {
+        return;
+    }
+    raft_index durable = chat_durable_applied(node->chat);
+    if (durable < node->applied_index && node->options.flush_store != NULL) {
+        node->options.flush_store(node->options.flush_store_context); /* for the next try */
+    }
+    hold_for_followers(node);
+    raft_index target = held_back(node, durable);
+    if (target >= wal_first_index(node->wal)) {
+        compact(node, target);
+    }
 }
 
-/* With the disk full, what nobody needs goes at once: it may be the log itself that fills it. */
 void node_compact(struct node *node)
 {
     if (node->options.snapshot_interval_ns == 0) {
         return;
     }
-    bool is_urgent = node->is_log_full;
     if (node->now_ns >= node->compact_at_ns || wal_bytes(node->wal) >= node->compact_at_bytes) {
         node->compact_at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
-        node->compact_at_ns = node->now_ns + look_interval_ns(node, is_urgent);
+        node->compact_at_ns = node->now_ns + node->options.snapshot_interval_ns;
         hold_for_followers(node);
         node->is_flush_asked = false;
         node->is_compaction_due =
-            is_urgent ||
             node->applied_index >= node->compacted_at + node->options.snapshot_threshold;
     }
     if (!node->is_compaction_due || wal_has_staged(node->wal)) {
         return;
     }
-    raft_index trailing = is_urgent ? 0 : node->options.trailing_logs;
+    raft_index trailing = node->options.trailing_logs;
     raft_index target = node->applied_index > trailing ? node->applied_index - trailing : 0;
     raft_index durable = chat_durable_applied(node->chat);
     if (durable < target && node->options.flush_store != NULL && !node->is_flush_asked) {

@@ -200,6 +200,9 @@ void node_maintain_log(struct node *node)
  * depend on it leaves first, so that the followers' disks work beside ours. */
 void node_save(struct node *node)
 {
+    if (node->fatal[0] != '\0') {
+        return;
+    }
     node->transport->ops->flush(node->transport);
     if (wal_has_staged(node->wal)) {
         int rc = wal_commit(node->wal);
@@ -311,7 +314,7 @@ static int apply_batch(struct node *node, raft_index end, uint64_t deadline_ns)
 {
     int rc = 0;
     uint32_t count = 0;
-    while (rc == 0 && node->applied_index < end && !chat_is_full(node->chat)) {
+    while (rc == 0 && node->applied_index < end && !chat_is_overfull(node->chat)) {
         rc = apply_entry(node, node->applied_index + 1);
         if (++count % NODE_APPLY_CHECK == 0 &&
             clock_monotonic_ns(node->options.clock) > deadline_ns) {
@@ -329,7 +332,7 @@ void node_apply(struct node *node)
     uint64_t turn_begin_ns = is_behind ? clock_monotonic_ns(node->options.clock) : 0;
     bool is_late = false;
     while (!is_late && node->applied_index < node->commit_index && node->applied_index < turn_end &&
-           !chat_is_full(node->chat) && node->fatal[0] == '\0') {
+           !chat_is_overfull(node->chat) && node->fatal[0] == '\0') {
         raft_index end = batch_end(node);
         int rc = 0;
         uint64_t begin_ns = clock_monotonic_ns(node->options.clock);

@@ -14,6 +14,12 @@
 #ifndef NODE_PROPOSE_BYTES_MAX
 #define NODE_PROPOSE_BYTES_MAX (1u << 20)
 #endif
+/* Proposed and not applied yet, by one leader: more wait. So what is on its way when the disks of a
+ * majority fill up still finds room there. */
+#ifndef NODE_PENDING_BYTES_MAX
+#define NODE_PENDING_BYTES_MAX (2u << 20)
+#endif
+#define NODE_PENDING_ENTRY_BYTES 1024u /* of an entry besides its command: the frame of its own */
 #ifndef NODE_LOG_SLACK_BYTES
 #define NODE_LOG_SLACK_BYTES (64u << 10) /* room kept in the log for hard state, */
 #endif
@@ -157,6 +163,7 @@ struct node {
 
     struct list waiting;       /* commands that cannot be proposed or forwarded yet, in order */
     struct list pending;       /* proposed here, by index; all in one term */
+    uint64_t pending_cost;     /* of these; at most NODE_PENDING_BYTES_MAX, or one */
     struct list forwarded;     /* sent to the leader, by link, in order of their ids */
     struct list reads_new;     /* to be asked for */
     struct list reads_asked;   /* read_group: in the core */
@@ -198,6 +205,7 @@ struct node {
     uint64_t missing_log_ns;   /* when to say again who is missing */
     uint64_t compact_at_ns;    /* when to look again whether the log can be cut, or */
     uint64_t compact_at_bytes; /* when it has grown to so much */
+    uint64_t cut_retry_ns;     /* not before: the log was cut and still found no room */
     raft_index compacted_at;   /* what was applied when it was cut last */
     bool is_compaction_due;
     bool is_flush_asked;
@@ -326,6 +334,8 @@ void node_compare_checkpoint(struct node *node, raft_member from, raft_index ind
 
 /* At the end of a turn: cuts the log if that is due. */
 void node_compact(struct node *node);
+/* The disk is full: cuts all that nobody needs, whatever the options say, if nothing is staged. */
+void node_cut_for_room(struct node *node);
 /* Keeps the log behind `index` for a peer that makes progress, for a while. */
 void node_hold_log(struct node *node, raft_member member, raft_index index, bool is_transfer);
 

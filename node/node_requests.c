@@ -5,12 +5,19 @@
 
 /* ---- ends ---- */
 
+static void leave_pending(struct node *node, struct node_request *request)
+{
+    node->pending_cost -= request->pending_cost;
+    request->pending_cost = 0;
+}
+
 void node_finish_request(struct node *node, struct node_request *request, enum node_outcome outcome)
 {
     /* That nothing was proposed is true of the last try only. */
     bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
     request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
     request->leader = node->leader;
+    leave_pending(node, request);
     if (request->kind == NODE_REQUEST_COMMAND) {
         node->proposals_pending--;
         node->proposals_failed += outcome != NODE_OK;
@@ -186,6 +193,7 @@ void node_admit(struct node *node, struct node_request *request)
     request->order = node->next_order++;
     request->submitted_ns = node->now_ns;
     request->is_unsure = false;
+    request->pending_cost = 0;
     request->has_caller_deadline = request->deadline_ns != UINT64_MAX;
     if (request->deadline_ns > node->now_ns + NODE_REQUEST_MAX_NS) {
         request->deadline_ns = node->now_ns + NODE_REQUEST_MAX_NS;
@@ -210,9 +218,23 @@ void node_admit(struct node *node, struct node_request *request)
 
 /* ---- proposing ---- */
 
+static uint64_t pending_cost(const struct node_request *request)
+{
+    return request->command_size + NODE_PENDING_ENTRY_BYTES;
+}
+
+/* What is proposed and not applied finds room on the disks of those that have just called
+ * themselves full, and in the overlay. A larger command goes alone. */
+static bool has_pending_room(const struct node *node, uint64_t cost)
+{
+    return list_is_empty(&node->pending) || node->pending_cost + cost <= NODE_PENDING_BYTES_MAX;
+}
+
 /* By index; indexes may come again in a later term while older ones still wait for their fate. */
 static void add_pending(struct node *node, struct node_request *request)
 {
+    request->pending_cost = pending_cost(request);
+    node->pending_cost += request->pending_cost;
     struct list *position = node->pending.prev;
     while (position != &node->pending &&
            LIST_ENTRY(position, struct node_request, link)->index > request->index) {
@@ -226,11 +248,14 @@ static uint32_t fill_batch(struct node *node, struct list *batch)
 {
     uint32_t count = 0;
     uint64_t bytes = 0;
+    uint64_t cost = 0;
     int64_t wall_ms = clock_wall_ms(node->options.clock);
     while (!list_is_empty(&node->waiting) && count < RAFT_APPEND_ENTRIES_MAX) {
         struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
         bytes += request->command_size;
-        if (count > 0 && bytes > NODE_PROPOSE_BYTES_MAX) {
+        cost += pending_cost(request);
+        if (count > 0 && (bytes > NODE_PROPOSE_BYTES_MAX ||
+                          node->pending_cost + cost > NODE_PENDING_BYTES_MAX)) {
             break;
         }
         int rc = command_stamp(request->command, request->command_size, wall_ms);
@@ -280,8 +305,8 @@ static void propose(struct node *node)
         node_finish_requests(node, &node->waiting, NODE_DISK_FULL);
         return;
     }
-    if (raft_can_propose(node->raft) ==
-        RAFT_PROPOSE_NOW) { /* looking for room may have changed it */
+    bool may_propose = raft_can_propose(node->raft) == RAFT_PROPOSE_NOW; /* room may change it */
+    if (may_propose && has_pending_room(node, pending_cost(first))) {
         propose_batch(node);
     }
 }
@@ -295,6 +320,7 @@ static void readmit_overwritten(struct node *node, raft_term term)
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->prev;
         if (request->term < term) {
+            leave_pending(node, request);
             list_remove(&request->link);
             admit_command(node, request);
         }
@@ -316,6 +342,7 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
         if (request->term != term) {
             /* Another entry has its place, of an even earlier term: it was certainly not applied.
              */
+            leave_pending(node, request);
             list_remove(&request->link);
             admit_command(node, request);
             continue;
@@ -377,7 +404,9 @@ uint64_t node_push_ns(const struct node *node)
     }
     uint64_t held_ns = held_until_ns(node);
     if (raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
-        return held_ns;
+        const struct node_request *first =
+            LIST_ENTRY(node->waiting.next, struct node_request, link);
+        return has_pending_room(node, pending_cost(first)) ? held_ns : UINT64_MAX;
     }
     if (is_name_due(node)) {
         return node->name_until_ns;
@@ -404,10 +433,14 @@ static void refuse_waiting(struct node *node)
 static void push_commands(struct node *node)
 {
     enum raft_propose_answer answer = raft_can_propose(node->raft);
+    if (answer == RAFT_PROPOSE_NOW) {
+        if (node->now_ns >= held_until_ns(node)) {
+            propose(node);
+        }
+        return;
+    }
     bool is_due = node->now_ns >= node_push_ns(node);
-    if (answer == RAFT_PROPOSE_NOW && is_due) {
-        propose(node);
-    } else if (answer == RAFT_PROPOSE_NOT_LEADER && is_due) {
+    if (answer == RAFT_PROPOSE_NOT_LEADER && is_due) {
         node_forward_waiting(node);
     } else if (answer == RAFT_PROPOSE_NOT_LEADER && !is_name_due(node)) {
         refuse_waiting(node);

@@ -1,8 +1,8 @@
 /* Room on the disk for the log, ahead of need: a write that finds none would end the process. A
- * node is full while there is none for the largest batch: it refuses commands, leads no more, and
- * its answers tell the leader, which refuses commands too when a majority is full. What is on its
- * way by then finds room if it is no more than that batch; in the end the node lets pass what it
- * could not note down. */
+ * node is full while there is none for what a leader may have on its way and the largest batch: it
+ * refuses commands, leads no more, and its answers tell the leader, which refuses commands too when
+ * a majority is full. What is on its way by then finds room; what other leaders left may not, and
+ * in the end the node lets pass what it could not note down. */
 #include "base/log.h"
 #include "node_internal.h"
 
@@ -11,7 +11,16 @@ static bool has_room(struct node *node, uint64_t bytes)
     if (!wal_has_room(node->wal, bytes)) {
         node_maintain_log(node);
     }
-    return wal_has_room(node->wal, bytes);
+    if (!wal_has_room(node->wal, bytes) && !wal_has_staged(node->wal) &&
+        node->now_ns >= node->cut_retry_ns) {
+        /* It may be the log itself that fills the disk. */
+        node_cut_for_room(node);
+        node->maintain_ns = 0;
+        node_maintain_log(node);
+        bool has_helped = wal_has_room(node->wal, bytes);
+        node->cut_retry_ns = has_helped ? 0 : node->now_ns + NODE_MAINTAIN_RETRY_NS;
+    }
+    return node->fatal[0] == '\0' && wal_has_room(node->wal, bytes);
 }
 
 static void set_full(struct node *node, bool is_full)
@@ -23,7 +32,6 @@ static void set_full(struct node *node, bool is_full)
     node->is_changed = true;
     if (is_full) {
         log_error("node", "no room for the log on the disk: refusing writes");
-        node->compact_at_ns = node->now_ns;
     } else {
         log_info("node", "the disk has room for the log again");
     }
@@ -32,8 +40,8 @@ static void set_full(struct node *node, bool is_full)
 
 static uint64_t batch_bytes(uint64_t command_bytes)
 {
-    uint64_t payload =
-        command_bytes > NODE_PROPOSE_BYTES_MAX ? command_bytes : NODE_PROPOSE_BYTES_MAX;
+    uint64_t payload = NODE_PENDING_BYTES_MAX + NODE_PROPOSE_BYTES_MAX;
+    payload = command_bytes > payload ? command_bytes : payload;
     return payload + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES + NODE_LOG_SLACK_BYTES +
            NODE_HARD_STATE_BYTES;
 }

@@ -148,6 +148,12 @@ bool chat_is_full(const struct chat *chat)
            CHAT_OVERLAY_BYTES_MAX;
 }
 
+bool chat_is_overfull(const struct chat *chat)
+{
+    return atomic_load_explicit(&chat->overlay.memory_bytes, memory_order_relaxed) >=
+           CHAT_OVERLAY_BYTES_MAX + CHAT_OVERLAY_SLACK_BYTES;
+}
+
 static uint64_t read_counter(const atomic_uint_fast64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);

@@ -21,7 +21,8 @@
 #define CHAT_GENERATION_BYTES (1u << 20) /* when the active overlay is due for a flush: */
 #define CHAT_GENERATION_ENTRIES 8192     /*   bytes, entries, */
 #define CHAT_GENERATION_AGE_NS (UINT64_C(1000000000)) /* or age */
-#define CHAT_OVERLAY_BYTES_MAX (64u << 20)            /* both generations; then apply pauses */
+#define CHAT_OVERLAY_BYTES_MAX (64u << 20)            /* both generations, */
+#define CHAT_OVERLAY_SLACK_BYTES (8u << 20)           /*   and what was proposed by then */
 #define CHAT_TAIL_MESSAGES 256         /* newest messages of a channel kept for live readers, */
 #define CHAT_TAIL_BYTES_MAX (8u << 20) /*   and their bytes over all channels */
 
@@ -51,8 +52,10 @@ int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct b
                       const uint8_t cluster_id[STORE_CLUSTER_ID_BYTES]);
 /* Publishes, and wakes the subscriptions of the channels that changed. */
 void chat_apply_end(struct chat *chat);
-/* The overlay is at its bound: stop applying until a flush has made room. */
+/* The overlay is at its bound: propose nothing until a flush has made room. */
 bool chat_is_full(const struct chat *chat);
+/* It has used what is kept for entries on their way, too: apply nothing more. */
+bool chat_is_overfull(const struct chat *chat);
 
 /* ---- the store ---- */
 

@@ -1,7 +1,7 @@
 // A disk of one node that is really full: a small tmpfs under its data_dir. Needs to be allowed to mount.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmdirSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -9,6 +9,19 @@ import { Cluster, until } from './lib/cluster.mjs';
 import { refusal } from './lib/messenger.mjs';
 
 const mount = (...args) => spawnSync('mount', args).status === 0;
+// What the log lets go of must not help: the disk is full, whoever fills it.
+function stuff(node) {
+  const file = openSync(join(node.dataDir, 'ballast'), 'a');
+  for (const bytes of [1 << 20, 4096]) {
+    try {
+      for (;;) writeSync(file, Buffer.alloc(bytes));
+    } catch (error) {
+      assert.equal(error.code, 'ENOSPC');
+    }
+  }
+  closeSync(file);
+}
+
 const umount = (path) => spawnSync('umount', [path]).status === 0;
 
 function canMount() {
@@ -109,6 +122,7 @@ describe('a cluster where two of three disks are full', { skip: !canMount() && '
   test('refuses writes early, and says why', async () => {
     const refusals = [];
     await until('writes to be refused', async () => {
+      others.forEach(stuff);
       const sends = Array.from({ length: 10 }, () => send(Buffer.alloc(60000)));
       const results = await Promise.allSettled(sends);
       for (let i = 0; i < 10; i += 1) if (results[i].reason) refusals.push(await refusal(sends[i]));

@@ -80,6 +80,7 @@ describe('errors of gRPC calls', () => {
       assert.deepEqual(await refusal(client.channels({ afterChannelId: beyond })), INVALID_FIELD);
       assert.deepEqual(await refusal(client.channels({ prefix: beyond })), INVALID_FIELD);
       assert.deepEqual(await subscribeRefusal({ channelId: beyond }), INVALID_FIELD);
+      assert.deepEqual(await subscribeRefusal({ channelId: 'c', clusterId: beyond }), INVALID_FIELD);
     }
   });
 
@@ -250,6 +251,17 @@ describe('errors of gRPC calls', () => {
   test('a target that is no member is refused', async () => {
     assert.deepEqual(await refusal(client.transfer('node9')), INVALID_FIELD);
     assert.equal((await client.status()).role, 'leader');
+  });
+
+  test('a target that cannot take over is named, and the leader stays', async () => {
+    const [gone] = cluster.followersOf(leader);
+    await cluster.kill(gone.index);
+    const error = await refused(client.transfer(gone.id));
+    assert.deepEqual([grpc.status[error.code], errorDetails(error).info.reason], ['FAILED_PRECONDITION', 'TARGET_UNFIT']);
+    assert.match(error.details, new RegExp(gone.id));
+    assert.equal((await client.status()).role, 'leader');
+    cluster.startNode(gone.index);
+    await cluster.ready(gone);
   });
 
   test('a deadline that has passed is DEADLINE_EXCEEDED', async () => {

@@ -136,6 +136,18 @@ describe('the Messenger', () => {
     }
   });
 
+  test('a page of channels stops at 1 MiB, and pages on', async () => {
+    const ids = range(1, 900).map((i) => `wide-${String(i).padStart(4, '0')}`.padEnd(256, 'w'));
+    await Promise.all(ids.map((channelId) => client.createChannel({ channelId, name: 'n'.repeat(1024) })));
+    const page = await client.channels({ prefix: 'wide-', limit: 1000 });
+    assert.equal(page.hasMore, true);
+    const bytes = page.channels.reduce((sum, { channelId, name }) => sum + channelId.length + name.length, 0);
+    assert.ok(bytes <= MIB && bytes > MIB * 0.9, `${bytes}`);
+    const rest = await client.channels({ prefix: 'wide-', afterChannelId: page.channels.at(-1).channelId, limit: 1000 });
+    assert.equal(rest.hasMore, false);
+    assert.deepEqual([...page.channels, ...rest.channels].map((c) => c.channelId), ids);
+  });
+
   test('channels: ascending by bytes, exclusive cursor, prefix, limits', async () => {
     const ids = [...range(1, 120).map((i) => `list-${String(i).padStart(3, '0')}`)];
     await Promise.all(ids.map((channelId) => client.createChannel({ channelId, name: `N ${channelId}` })));
@@ -288,6 +300,11 @@ describe('the Messenger', () => {
     assert.deepEqual(await client.read('none'), { value: '', found: true, leaderAddr: '', error: '' });
     assert.equal((await client.propose({ op: 'SET', key: 'schlüssel', value: 'ünïcode' })).success, true);
     assert.equal((await client.read('schlüssel')).value, 'ünïcode');
+    // Fields that are not ours do not matter, nor how large their numbers are.
+    const foreign = '{"op":"SET","key":"foreign","value":"v","ts":18446744073709551615,"x":1e400}';
+    assert.equal((await client.proposeData(foreign)).success, true);
+    assert.equal((await client.read('foreign')).value, 'v');
+    assert.equal((await client.proposeData('{"op":"SET","key":"foreign","value":18446744073709551615}')).error, 'bad command: value must be a string');
     // A NUL is refused, never the place where a value is cut.
     assert.deepEqual(await client.propose({ op: 'SET', key: 'nul', value: 'a\0b' }),
       { success: false, leaderAddr: '', error: 'bad command: op, key and value must not contain NUL' });

@@ -155,7 +155,7 @@ describe('a leader whose followers fall silent', () => {
     await silence();
     // Asked while it still leads; the first ones are pending when it steps down.
     const answers = [];
-    const reads = Array.from({ length: 20 }, () => client.read('k', { deadline: 15000 }).then((answer) => answers.push(answer)));
+    const reads = Array.from({ length: 20 }, (_, i) => client.read('k', i % 2 ? forward : { deadline: 15000 }).then((answer) => answers.push(answer)));
     await Promise.all(reads);
     for (const answer of answers) assert.deepEqual(answer, { value: '', found: false, leaderAddr: '', error: LOST_QUORUM });
     await until('the leader to step down', async () => (await client.status()).role !== 'leader');

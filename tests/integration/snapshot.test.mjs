@@ -276,6 +276,24 @@ describe('damage', () => {
     rmSync(join(node.dataDir, 'log'), { recursive: true });
   }));
 
+  // The rows that apply looks into, and nobody else: the client ids.
+  test('a damaged row that apply meets ends the process, and its restart heals', async () => {
+    const node = await follower(cluster);
+    await cluster.ready(node);
+    const path = join(node.dataDir, 'store', 'data.mdb');
+    const data = readFileSync(path);
+    const isLeafOfRows = (at) => (data.readUInt16LE(at + 10) & 0x02) !== 0 && !data.subarray(at, at + 4096).includes('dedupe');
+    for (let at = 2 * 4096; at + 4096 <= data.length; at += 4096) if (isLeafOfRows(at)) flip(path, at + 4090);
+    node.process.isAskedToEnd = true;
+    await fill(cluster, { channelId: 'kept', count: 100, bytes: 1024, from: 7000 });
+    await until('the node to end', () => !node.process.isRunning, { timeout: 60000 });
+    assert.equal(node.process.result.code, 1);
+    assert.ok(existsSync(join(node.dataDir, 'store', 'suspect')));
+    cluster.startNode(node.index);
+    await caughtUp(cluster, node);
+    await compare(cluster, 'kept', 15000);
+  });
+
   test('damage at run time ends the process, and its restart heals', async () => {
     const node = await follower(cluster);
     await cluster.ready(node);

@@ -343,6 +343,20 @@ describe('WebSocket', () => {
       await fresh.close();
     });
 
+    test('a frame has at most 1 MiB whatever the encoding makes of its messages', async () => {
+      await channel('wide');
+      const texts = ['x'.repeat(60000), '\u0001'.repeat(60000), '"\\'.repeat(30000)];
+      for (let i = 0; i < 10; i += 1) await Promise.all(texts.map((text) => client.call('SendMessage', { channelId: 'wide', text })));
+      for (const encoding of [undefined, 'text']) {
+        const fresh = await WsClient.open(follower.http);
+        const { subscription } = await fresh.call('Subscribe', { channelId: 'wide', ...(encoding && { encoding }) });
+        await until('all messages', () => fresh.messages(subscription).length === 30);
+        assert.deepEqual(fresh.messages(subscription).map((m) => m.sequence), numbers(1, 30));
+        for (const frame of fresh.frames) assert.ok(Buffer.byteLength(frame) <= 1 << 20, `${Buffer.byteLength(frame)}`);
+        await fresh.close();
+      }
+    });
+
     test('a reader that stalls holds up nobody, and gets all when it is back', async () => {
       await channel('stall');
       const stalled = await RawSocket.upgraded(follower.http);

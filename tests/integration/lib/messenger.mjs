@@ -47,7 +47,9 @@ export class Client {
   channels(request = {}, options) { return this.call(this.messenger, 'ListChannels', request, options); }
   status(options) { return this.call(this.cluster, 'Status', {}, options); }
   transfer(target = '', options) { return this.call(this.cluster, 'TransferLeadership', { targetNodeId: target }, options); }
-  propose(command, options) { return this.call(this.kv, 'Propose', { data: Buffer.from(JSON.stringify(command)) }, options); }
+  proposeData(text, options) { return this.call(this.kv, 'Propose', { data: Buffer.from(text) }, options); }
+
+  propose(command, options) { return this.proposeData(JSON.stringify(command), options); }
   read(key, options) { return this.call(this.kv, 'Read', { key }, options); }
   check(service = '', options) { return this.call(this.health, 'Check', { service }, options); }
 
