@@ -342,12 +342,43 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
     return 0;
 }
 
+/* For reasons that name none themselves. */
+static void add_remedy(const struct boot_options *options, int rc, char *error, size_t error_size)
+{
+    if (strstr(error, "; ") != NULL) {
+        return;
+    }
+    const char *remedy = options->is_alone
+                             ? "look after its disk, or restore a copy of the data_dir"
+                             : "look after its disk, or move the data_dir away: the "
+                               "other nodes fill an empty one";
+    switch (rc) {
+    case ERR_NO_SPACE:
+        remedy = "make room on its disk";
+        break;
+    case ERR_ACCESS:
+        remedy = "make it readable and writable for this user";
+        break;
+    case ERR_NOMEM:
+        remedy = "free some memory, or lower limits.store_size";
+        break;
+    case ERR_VERSION:
+        remedy = "upgrade this node";
+        break;
+    default:
+        break;
+    }
+    size_t size = strlen(error);
+    snprintf(error + size, error_size - size, "; %s", remedy);
+}
+
 int boot_open(const struct boot_options *options, struct boot *boot, char *error, size_t error_size)
 {
     *boot = (struct boot){0};
     struct fs *fs = options->fs != NULL ? options->fs : fs_posix();
     int rc = data_dir_open(&boot->dir, fs, options->data_dir, options->node_id, error, error_size);
     if (rc != 0) {
+        add_remedy(options, rc, error, error_size);
         return rc;
     }
     if (options->open_store == NULL) {
@@ -355,6 +386,7 @@ int boot_open(const struct boot_options *options, struct boot *boot, char *error
     }
     rc = open_all(options, boot, error, error_size);
     if (rc != 0) {
+        add_remedy(options, rc, error, error_size);
         boot_close(boot);
     }
     return rc;

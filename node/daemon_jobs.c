@@ -104,9 +104,9 @@ bool daemon_stop_jobs(struct daemon *daemon)
     }
     cancel_jobs(daemon);
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += JOB_GRACE_S;
-    if (pthread_timedjoin_np(daemon->job_thread, NULL, &until) != 0) {
+    if (pthread_clockjoin_np(daemon->job_thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
         return false;
     }
     struct list left;

@@ -201,6 +201,9 @@ struct dispatch_node_status {
     bool has_quorum;
     bool is_ready; /* a leader is known, caught up, not draining */
     bool is_caught_up;
+    bool is_recovering; /* why not: its data_dir is not admitted yet, */
+    bool is_diverged;   /*   it has applied something else than the others, */
+    bool is_damaged;    /*   or its store is damaged; else entries are missing */
     bool is_draining;
     uint64_t term;
     uint64_t commit_index;

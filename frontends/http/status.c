@@ -101,6 +101,20 @@ void serve_livez(struct http_frontend *frontend, const struct request *request,
     answer_checks(request, answer, checks, sizeof(checks) / sizeof(checks[0]));
 }
 
+static const char *why_behind(const struct dispatch_node_status *node)
+{
+    if (node->is_damaged) {
+        return "the store is damaged: the node ends, and heals when it is started";
+    }
+    if (node->is_diverged) {
+        return "what it has applied differs from the other nodes'";
+    }
+    if (node->is_recovering) {
+        return "its data_dir is new: the leader has not admitted it yet";
+    }
+    return "entries of the leader are still missing";
+}
+
 void serve_readyz(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer)
 {
@@ -109,7 +123,7 @@ void serve_readyz(struct http_frontend *frontend, const struct request *request,
     const struct check checks[] = {
         {"leader", node.has_leader, "no leader is known"},
         {"quorum", node.has_quorum, "a majority of the nodes is out of reach"},
-        {"caught_up", node.is_caught_up, "entries of the leader are still missing"},
+        {"caught_up", node.is_caught_up, why_behind(&node)},
         {"not_draining", !node.is_draining && frontend->phase == HTTP_SERVING,
          "the node is shutting down"},
     };

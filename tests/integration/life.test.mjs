@@ -261,6 +261,19 @@ describe('start-up failures', () => {
     });
   }
 
+  for (const part of ['log', 'store', 'identity']) {
+    test(`the ${part} that cannot be opened is one line with its path and a remedy`, async () => {
+      const isFile = part !== 'identity';
+      const path = join(node.dataDir, part);
+      rmSync(node.dataDir, { recursive: true, force: true });
+      mkdirSync(node.dataDir);
+      if (isFile) writeFileSync(path, '');
+      else mkdirSync(path);
+      await failure(new RegExp(`^raftogram: ${escape(path)}[^ ]*: .+; .+`));
+      rmSync(node.dataDir, { recursive: true });
+    });
+  }
+
   test('a data_dir in use is refused, and its owner is not disturbed', async () => {
     cluster.startNode(0);
     await cluster.leader();
