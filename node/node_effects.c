@@ -334,10 +334,9 @@ void node_apply(struct node *node)
     while (!is_late && node->applied_index < node->commit_index && node->applied_index < turn_end &&
            !chat_is_overfull(node->chat) && node->fatal[0] == '\0') {
         raft_index end = batch_end(node);
-        int rc = 0;
         uint64_t begin_ns = clock_monotonic_ns(node->options.clock);
         chat_apply_begin(node->chat);
-        rc = apply_batch(node, end, turn_begin_ns + budget_ns);
+        int rc = apply_batch(node, end, turn_begin_ns + budget_ns);
         chat_apply_end(node->chat);
         uint64_t now_ns = clock_monotonic_ns(node->options.clock);
         latency_record(&node->apply_latency, now_ns - begin_ns);

@@ -24,9 +24,7 @@ read_without_round recovering_ack_counted recovering_node_votes_and_campaigns
 recovering_vote_counted vote_twice_in_a_term vote_without_log_check"
 
 # As in CMakeLists.txt.
-flags="-std=c11 -O2 -D_GNU_SOURCE -DRAFTOGRAM_VERSION=\"0\" -DNODE_PROPOSE_BYTES_MAX=4096u
--DNODE_LOG_SLACK_BYTES=2048u -DNODE_CHECKPOINT_ENTRIES=16u -DNODE_COMPLETE_TURN_MAX=4u -DSNAPSHOT_CHUNK_BYTES=4096u
--DRAFT_APPEND_ENTRIES_MAX=64 -DRAFT_APPEND_BYTES_MAX=4096u"
+flags="-std=c11 -O2 -D_GNU_SOURCE -DRAFTOGRAM_VERSION=\"0\" -include $source_dir/tests/sim/node_sim_bounds.h"
 cd "$source_dir"
 sources=$(ls node/base/*.c node/raft/*.c node/storage/*.c node/chat/*.c node/node.c node/node_*.c \
     node/boot.c node/peer/peer_wire.c tests/lib/fs_memory.c tests/lib/store_memory.c \
@@ -48,6 +46,13 @@ export compiler flags source_dir work
 echo "$sources" | xargs -P "$(nproc)" -I {} sh -c '
     name=$(echo {} | tr / _ | sed "s/c\$/o/")
     $compiler $flags -I node -I tests -I tests/sim -c {} -o "$work/objects/$name"'
+
+# What fails by itself would count for a defect that was noticed.
+$compiler "$work"/objects/*.o -o "$work/sim" -llmdb -lxxhash -lpthread
+if ! timeout 300 "$work/sim" --no-trace --runs 500 >"$work/out" 2>&1; then
+    echo "without a defect: $(tail -1 "$work/out")"
+    exit 1
+fi
 
 try() {
     name=$1
