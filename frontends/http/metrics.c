@@ -107,7 +107,7 @@ static void append_reference(struct buf *out, const struct dispatch_metrics *met
     append_counter(out, "raftogram_proposals_total", metrics->proposals_total,
                    "Writes that clients asked of this node.");
     append_counter(out, "raftogram_reads_total", metrics->reads_total,
-                   "Reads that clients asked of this node.");
+                   "Reads of clients that this node has served.");
     append_gauge(out, "raftogram_applied_index", metrics->applied_index,
                  "Highest log index applied to the state machine.");
 }
