@@ -78,8 +78,8 @@ struct node_request {
     uint64_t forward_id;
     raft_member forward_peer;
     bool has_caller_deadline;
-    uint64_t pending_cost; /* while it is proposed and not applied */
-    bool is_unsure;        /* sent to a leader that was lost: it may be applied without us */
+    uint64_t proposed_cost; /* of all that was proposed up to it */
+    bool is_unsure;         /* sent to a leader that was lost: it may be applied without us */
 };
 
 struct node_member {

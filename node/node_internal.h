@@ -163,7 +163,6 @@ struct node {
 
     struct list waiting;       /* commands that cannot be proposed or forwarded yet, in order */
     struct list pending;       /* proposed here, by index; all in one term */
-    uint64_t pending_cost;     /* of these; at most NODE_PENDING_BYTES_MAX, or one */
     struct list forwarded;     /* sent to the leader, by link, in order of their ids */
     struct list reads_new;     /* to be asked for */
     struct list reads_asked;   /* read_group: in the core */
@@ -182,6 +181,10 @@ struct node {
     uint64_t read_retry_ns;
     uint64_t expire_at_ns; /* lower bound of all expires_ns */
     uint64_t leaderless_since_ns;
+    raft_term proposed_term;   /* when this node proposed last, */
+    raft_index proposed_index; /* the last entry then, */
+    uint64_t proposed_cost;    /* and the cost of all since it began; */
+    uint64_t applied_cost;     /* of those that were applied */
     bool is_transfer_over;
     raft_member transfer_target; /* of the one that is tried */
     bool is_draining;

@@ -5,19 +5,12 @@
 
 /* ---- ends ---- */
 
-static void leave_pending(struct node *node, struct node_request *request)
-{
-    node->pending_cost -= request->pending_cost;
-    request->pending_cost = 0;
-}
-
 void node_finish_request(struct node *node, struct node_request *request, enum node_outcome outcome)
 {
     /* That nothing was proposed is true of the last try only. */
     bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
     request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
     request->leader = node->leader;
-    leave_pending(node, request);
     if (request->kind == NODE_REQUEST_COMMAND) {
         node->proposals_pending--;
         node->proposals_failed += outcome != NODE_OK;
@@ -193,7 +186,6 @@ void node_admit(struct node *node, struct node_request *request)
     request->order = node->next_order++;
     request->submitted_ns = node->now_ns;
     request->is_unsure = false;
-    request->pending_cost = 0;
     request->has_caller_deadline = request->deadline_ns != UINT64_MAX;
     if (request->deadline_ns > node->now_ns + NODE_REQUEST_MAX_NS) {
         request->deadline_ns = node->now_ns + NODE_REQUEST_MAX_NS;
@@ -218,23 +210,31 @@ void node_admit(struct node *node, struct node_request *request)
 
 /* ---- proposing ---- */
 
-static uint64_t pending_cost(const struct node_request *request)
+static uint64_t cost_of(const struct node_request *request)
 {
     return request->command_size + NODE_PENDING_ENTRY_BYTES;
 }
 
-/* What is proposed and not applied finds room on the disks of those that have just called
- * themselves full, and in the overlay. A larger command goes alone. */
-static bool has_pending_room(const struct node *node, uint64_t cost)
+/* Of what this node has proposed in its term and has not applied, whether anybody waits for it
+ * still or not. */
+static uint64_t outstanding_cost(const struct node *node)
 {
-    return list_is_empty(&node->pending) || node->pending_cost + cost <= NODE_PENDING_BYTES_MAX;
+    bool is_over = node->proposed_term != wal_hard_state(node->wal)->term ||
+                   node->applied_index >= node->proposed_index;
+    return is_over ? 0 : node->proposed_cost - node->applied_cost;
+}
+
+/* So that it finds room on the disks of those that have just called themselves full, and in the
+ * overlay. A larger command goes alone. */
+static bool may_be_outstanding(const struct node *node, uint64_t cost)
+{
+    uint64_t outstanding = outstanding_cost(node);
+    return outstanding == 0 || outstanding + cost <= NODE_PENDING_BYTES_MAX;
 }
 
 /* By index; indexes may come again in a later term while older ones still wait for their fate. */
 static void add_pending(struct node *node, struct node_request *request)
 {
-    request->pending_cost = pending_cost(request);
-    node->pending_cost += request->pending_cost;
     struct list *position = node->pending.prev;
     while (position != &node->pending &&
            LIST_ENTRY(position, struct node_request, link)->index > request->index) {
@@ -248,14 +248,13 @@ static uint32_t fill_batch(struct node *node, struct list *batch)
 {
     uint32_t count = 0;
     uint64_t bytes = 0;
-    uint64_t cost = 0;
+    uint64_t cost = outstanding_cost(node);
     int64_t wall_ms = clock_wall_ms(node->options.clock);
     while (!list_is_empty(&node->waiting) && count < RAFT_APPEND_ENTRIES_MAX) {
         struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
         bytes += request->command_size;
-        cost += pending_cost(request);
-        if (count > 0 && (bytes > NODE_PROPOSE_BYTES_MAX ||
-                          node->pending_cost + cost > NODE_PENDING_BYTES_MAX)) {
+        cost += cost_of(request);
+        if (count > 0 && (bytes > NODE_PROPOSE_BYTES_MAX || cost > NODE_PENDING_BYTES_MAX)) {
             break;
         }
         int rc = command_stamp(request->command, request->command_size, wall_ms);
@@ -282,11 +281,18 @@ static void propose_batch(struct node *node)
     int rc = node_step(node, &event);
     CHECK(rc == 0);
     raft_term term = wal_term(node->wal, first);
+    if (outstanding_cost(node) == 0) {
+        node->applied_cost = node->proposed_cost;
+    }
+    node->proposed_term = term;
     struct list *link;
     while ((link = list_pop_front(&batch)) != NULL) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         request->index = first++;
         request->term = term;
+        node->proposed_index = request->index;
+        node->proposed_cost += cost_of(request);
+        request->proposed_cost = node->proposed_cost;
         request->expires_ns = request->deadline_ns;
         node_note_expiry(node, request->expires_ns);
         add_pending(node, request);
@@ -306,7 +312,7 @@ static void propose(struct node *node)
         return;
     }
     bool may_propose = raft_can_propose(node->raft) == RAFT_PROPOSE_NOW; /* room may change it */
-    if (may_propose && has_pending_room(node, pending_cost(first))) {
+    if (may_propose && may_be_outstanding(node, cost_of(first))) {
         propose_batch(node);
     }
 }
@@ -320,7 +326,6 @@ static void readmit_overwritten(struct node *node, raft_term term)
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->prev;
         if (request->term < term) {
-            leave_pending(node, request);
             list_remove(&request->link);
             admit_command(node, request);
         }
@@ -342,10 +347,12 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
         if (request->term != term) {
             /* Another entry has its place, of an even earlier term: it was certainly not applied.
              */
-            leave_pending(node, request);
             list_remove(&request->link);
             admit_command(node, request);
             continue;
+        }
+        if (request->proposed_cost > node->applied_cost) {
+            node->applied_cost = request->proposed_cost;
         }
         request->result = *result;
         if (result->channel_id.size + result->name.size > 0) {
@@ -406,7 +413,7 @@ uint64_t node_push_ns(const struct node *node)
     if (raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
         const struct node_request *first =
             LIST_ENTRY(node->waiting.next, struct node_request, link);
-        return has_pending_room(node, pending_cost(first)) ? held_ns : UINT64_MAX;
+        return may_be_outstanding(node, cost_of(first)) ? held_ns : UINT64_MAX;
     }
     if (is_name_due(node)) {
         return node->name_until_ns;
