@@ -257,8 +257,11 @@ void node_attach(struct node *node, struct transport *transport)
     if (node->config.is_founded) {
         transport->ops->set_cluster_id(transport, node->config.cluster_id);
     }
-    /* A node alone would campaign in its first turn, and have no room to note it down. */
+    /* A node alone would campaign in its first turn, and have no room to note it down. The log is
+     * not cut for it: that may fail, which only a turn can tell. */
+    node->cut_retry_ns = UINT64_MAX;
     node_look_for_room(node);
+    node->cut_retry_ns = 0;
 }
 
 static void free_groups(struct list *groups)
