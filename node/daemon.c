@@ -329,6 +329,7 @@ static uint64_t turn_node(void *context)
     uint64_t deadline_ns = node_turn(daemon->node, now_ns);
     notice_damage(daemon, now_ns); /* first: a damaged row may be what has ended the node */
     if (node_fatal(daemon->node) != NULL) {
+        node_fail_all(daemon->node); /* or frontends that are being stopped would wait for ever */
         atomic_store(&daemon->is_node_over, true);
         mailbox_wake(&daemon->bell);
         return UINT64_MAX;

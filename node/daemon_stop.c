@@ -1,4 +1,5 @@
 /* Stopping, in phases: leadership is handed over, late clients hear who leads, then all ends. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon_internal.h"
 
@@ -42,19 +43,23 @@ static void close_frontends(struct daemon *daemon)
 }
 
 /* Ends what can be ended in order. Whose calls were forwarded until now is told who leads. */
-static void refuse_clients(struct daemon *daemon, uint64_t now_ns)
+static void refuse_clients(struct daemon *daemon)
 {
     log_info("daemon", "clients still come: what they send is not forwarded any more");
     dispatch_end_subscriptions(daemon->dispatch);
     for (size_t i = 0; i < daemon->instance_count; i++) {
         if (daemon_frontends[i]->hang_up == NULL) {
             daemon_frontends[i]->close(daemon->instances[i]);
+        }
+    }
+    node_end_forwarding(daemon->node);
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        if (daemon_frontends[i]->hang_up == NULL) {
             daemon_frontends[i]->stop(daemon->instances[i], FRONTEND_GRACE_MS);
             daemon->instances[i] = NULL;
         }
     }
-    node_end_forwarding(daemon->node);
-    enter_phase(daemon, PHASE_REFUSING, now_ns);
+    enter_phase(daemon, PHASE_REFUSING, clock_monotonic_ns(clock_system()));
 }
 
 /* The rest of it is daemon_leave(). */
@@ -130,7 +135,7 @@ void daemon_go_on_stopping(struct daemon *daemon, uint64_t now_ns)
         if (!is_busy(daemon, now_ns)) {
             close_frontends(daemon);
         } else if (elapsed_ns > LINGER_MAX_NS) {
-            refuse_clients(daemon, now_ns);
+            refuse_clients(daemon);
         }
         break;
     case PHASE_REFUSING:

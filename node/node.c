@@ -735,13 +735,17 @@ bool node_is_drained(const struct node *node)
     return atomic_load(&node->is_drained);
 }
 
+static bool is_fit_to_lead(const struct raft_member_status *member)
+{
+    return member->is_connected && member->is_whole && !member->cannot_lead;
+}
+
 static bool has_successor(const struct node *node)
 {
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
     for (raft_member member = 0; member < node->options.member_count; member++) {
-        const struct raft_member_status *other = &status.members[member];
-        if (member != node->self && other->is_connected && other->is_whole && !other->cannot_lead) {
+        if (member != node->self && is_fit_to_lead(&status.members[member])) {
             return true;
         }
     }
@@ -776,14 +780,33 @@ static void look_for_stall(struct node *node)
     }
 }
 
-/* A leader that can take no writes, or must not be trusted, leads only while nobody else can. */
+/* Somebody who could take over at once: a transfer stops reads and writes while it lasts. */
+static bool has_ready_successor(const struct node *node)
+{
+    struct raft_status status;
+    raft_get_status(node->raft, node->now_ns, &status);
+    for (raft_member member = 0; member < node->options.member_count; member++) {
+        const struct raft_member_status *other = &status.members[member];
+        if (member != node->self && is_fit_to_lead(other) && !other->needs_snapshot &&
+            other->match_index + RAFT_APPEND_ENTRIES_MAX >= status.last_index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A leader that can take no writes, or must not be trusted, leads only while nobody else can. It
+ * writes the next term down, too, or its vote would be missing. */
 static void leave_if_unfit(struct node *node)
 {
     if (node->is_eligible || node->is_draining || node->now_ns < node->leave_retry_ns ||
-        raft_can_propose(node->raft) != RAFT_PROPOSE_NOW || !has_successor(node)) {
+        raft_can_propose(node->raft) != RAFT_PROPOSE_NOW || !has_ready_successor(node) ||
+        !wal_has_room(node->wal, NODE_HARD_STATE_BYTES + wal_staged_bytes(node->wal))) {
         return;
     }
-    node->leave_retry_ns = node->now_ns + NODE_LEAVE_RETRY_NS;
+    uint64_t pause_ns = 4 * node->options.election_timeout_ns; /* of which a try may take one */
+    node->leave_retry_ns =
+        node->now_ns + (pause_ns > NODE_LEAVE_RETRY_NS ? pause_ns : NODE_LEAVE_RETRY_NS);
     give_leadership_away(node);
 }
 

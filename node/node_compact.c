@@ -71,10 +71,25 @@ static void compact(struct node *node, raft_index target)
     }
 }
 
-void node_cut_for_room(struct node *node)
+/* A new leader does not know yet from where on its followers need the log. */
+static bool knows_followers(const struct node *node)
+{
+    struct raft_status status;
+    raft_get_status(node->raft, node->now_ns, &status);
+    for (raft_member i = 0; i < node->options.member_count; i++) {
+        const struct raft_member_status *member = &status.members[i];
+        if (status.role == RAFT_LEADER && i != node->self && member->is_connected &&
+            member->match_index == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void node_cut_for_room(struct node *node, bool keeps_trailing)
 {
     if (node->options.snapshot_interval_ns == 0 || wal_has_staged(node->wal) ||
-        node->fatal[0] != '\0') {
+        node->fatal[0] != '\0' || !knows_followers(node)) {
         return;
     }
     raft_index durable = chat_durable_applied(node->chat);
@@ -82,7 +97,9 @@ void node_cut_for_room(struct node *node)
         node->options.flush_store(node->options.flush_store_context); /* for the next try */
     }
     hold_for_followers(node);
-    raft_index target = held_back(node, durable);
+    raft_index trailing = keeps_trailing ? node->options.trailing_logs : 0;
+    raft_index target = node->applied_index > trailing ? node->applied_index - trailing : 0;
+    target = held_back(node, lower(target, durable));
     if (target >= wal_first_index(node->wal)) {
         compact(node, target);
     }

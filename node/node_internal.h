@@ -337,8 +337,8 @@ void node_compare_checkpoint(struct node *node, raft_member from, raft_index ind
 
 /* At the end of a turn: cuts the log if that is due. */
 void node_compact(struct node *node);
-/* The disk is full: cuts all that nobody needs, whatever the options say, if nothing is staged. */
-void node_cut_for_room(struct node *node);
+/* The disk is full: cuts at once what nobody needs, if nothing is staged. */
+void node_cut_for_room(struct node *node, bool keeps_trailing);
 /* Keeps the log behind `index` for a peer that makes progress, for a while. */
 void node_hold_log(struct node *node, raft_member member, raft_index index, bool is_transfer);
 

@@ -1,10 +1,18 @@
 /* Room on the disk for the log, ahead of need: a write that finds none would end the process. A
  * node is full while there is none for what a leader may have on its way and the largest batch: it
  * refuses commands, leads no more, and its answers tell the leader, which refuses commands too when
- * a majority is full. What is on its way by then finds room; what other leaders left may not, and
- * in the end the node lets pass what it could not note down. */
+ * a majority is full. What is on its way by then finds room, as a rule; in the end the node
+ * lets pass what it could not note down. */
 #include "base/log.h"
 #include "node_internal.h"
+
+static bool cut_and_look(struct node *node, uint64_t bytes, bool keeps_trailing)
+{
+    node_cut_for_room(node, keeps_trailing);
+    node->maintain_ns = 0;
+    node_maintain_log(node);
+    return wal_has_room(node->wal, bytes);
+}
 
 static bool has_room(struct node *node, uint64_t bytes)
 {
@@ -14,10 +22,7 @@ static bool has_room(struct node *node, uint64_t bytes)
     if (!wal_has_room(node->wal, bytes) && !wal_has_staged(node->wal) &&
         node->now_ns >= node->cut_retry_ns) {
         /* It may be the log itself that fills the disk. */
-        node_cut_for_room(node);
-        node->maintain_ns = 0;
-        node_maintain_log(node);
-        bool has_helped = wal_has_room(node->wal, bytes);
+        bool has_helped = cut_and_look(node, bytes, true) || cut_and_look(node, bytes, false);
         node->cut_retry_ns = has_helped ? 0 : node->now_ns + NODE_MAINTAIN_RETRY_NS;
     }
     return node->fatal[0] == '\0' && wal_has_room(node->wal, bytes);

@@ -394,8 +394,6 @@ static uint64_t last_index_below(const struct wal *wal, uint64_t sequence)
     return wal->index.base + low;
 }
 
-/* The segment that is written to holds entries that are not needed any more: later ones go into a
- * new one, so that a later compaction can remove it. */
 /* Half of it is done: nobody may take that for "nothing has changed". */
 static int fail(struct wal *wal, int rc)
 {
@@ -403,6 +401,15 @@ static int fail(struct wal *wal, int rc)
     return rc == ERR_NO_SPACE || rc == ERR_NOMEM ? ERR_IO : rc;
 }
 
+/* What stays now goes with the next removal, or at the next start. */
+static int remove_old(struct wal *wal)
+{
+    int rc = wal_segment_remove_below(wal, wal->floor.segment);
+    return rc == 0 || rc == ERR_NO_SPACE || rc == ERR_NOMEM ? 0 : fail(wal, rc);
+}
+
+/* The segment that is written to holds entries that are not needed any more: later ones go into a
+ * new one, so that a later compaction can remove it. */
 static int begin_segment(struct wal *wal)
 {
     struct wal_batch nothing = {0};
@@ -460,8 +467,7 @@ int wal_compact(struct wal *wal, uint64_t index)
         return fail(wal, rc);
     }
     wal_index_trim(&wal->index, base, wal->floor.term);
-    rc = wal_segment_remove_below(wal, wal->floor.segment);
-    return rc == 0 ? 0 : fail(wal, rc);
+    return remove_old(wal);
 }
 
 /* Rolls into a segment that begins after (index, term) and has what is staged; removes the rest. */
@@ -477,8 +483,7 @@ static int begin_afresh(struct wal *wal, uint64_t index, uint64_t term)
         return fail(wal, rc);
     }
     settle(wal, &place);
-    rc = wal_segment_remove_below(wal, wal->floor.segment);
-    return rc == 0 ? 0 : fail(wal, rc);
+    return remove_old(wal);
 }
 
 int wal_reset(struct wal *wal, uint64_t index, uint64_t term)
