@@ -201,7 +201,7 @@ struct dispatch_node_status {
     bool has_quorum;
     bool is_ready; /* a leader is known, caught up, not draining */
     bool is_caught_up;
-    bool is_recovering; /* why not: its data_dir is not admitted yet, */
+    bool is_recovering; /* why not: its data_dir is not admitted yet: it does not count, */
     bool is_diverged;   /*   it has applied something else than the others, */
     bool is_damaged;    /*   or its store is damaged; else entries are missing */
     bool is_draining;
@@ -260,9 +260,6 @@ struct dispatch_metrics {
     uint64_t value_count;
     uint64_t log_commits_total;
     uint64_t overlay_bytes;
-    bool store_damaged;
-    bool is_recovering; /* its data_dir is not admitted yet: it is sent all, but does not count */
-    bool is_diverged;
     bool is_log_full;
     bool is_store_full;
     uint64_t proposals_pending;

@@ -152,14 +152,15 @@ static void append_raft(struct buf *out, const struct dispatch_node_status *node
 }
 
 /* What needs a person. */
-static void append_damage(struct buf *out, const struct dispatch_metrics *metrics)
+static void append_damage(struct buf *out, const struct dispatch_node_status *node,
+                          const struct dispatch_metrics *metrics)
 {
-    append_gauge(out, "raftogram_store_damaged", metrics->store_damaged,
+    append_gauge(out, "raftogram_store_damaged", node->is_damaged,
                  "1 when the store fails its checksums; the node ends and repairs itself.");
     append_gauge(
-        out, "raftogram_recovering", metrics->is_recovering,
+        out, "raftogram_recovering", node->is_recovering,
         "1 while a wiped or damaged node is filled again: it does not count for a quorum.");
-    append_gauge(out, "raftogram_diverged", metrics->is_diverged,
+    append_gauge(out, "raftogram_diverged", node->is_diverged,
                  "1 when this node applied something else than the leader.");
     append_gauge(out, "raftogram_log_full", metrics->is_log_full,
                  "1 while the disk has no room for the log.");
@@ -377,7 +378,7 @@ void serve_metrics(struct http_frontend *frontend, const struct request *request
     append_states(out, node.state);
     append_reference(out, &metrics);
     append_raft(out, &node, &metrics);
-    append_damage(out, &metrics);
+    append_damage(out, &node, &metrics);
     append_chat(out, &metrics);
     append_calls(out, &metrics);
     append_peers(out, &node, &metrics);

@@ -239,6 +239,7 @@ static void append_members(struct buf *out, const struct dispatch_node_status *n
 
 /* What an operator looks for beside the document of the reference; as in /metrics. */
 static void append_details(struct buf *out, const struct http_frontend *frontend,
+                           const struct dispatch_node_status *node,
                            const struct dispatch_metrics *metrics)
 {
     append_number(out, "durable_applied_index", metrics->durable_applied_index);
@@ -255,9 +256,9 @@ static void append_details(struct buf *out, const struct http_frontend *frontend
     append_number(out, "subscription_lag_max", metrics->subscription_lag_max);
     append_number(out, "http_connections", frontend->session_count);
     append_number(out, "websocket_connections", frontend->socket_count);
-    append_boolean(out, "is_recovering", metrics->is_recovering);
-    append_boolean(out, "is_diverged", metrics->is_diverged);
-    append_boolean(out, "is_store_damaged", metrics->store_damaged);
+    append_boolean(out, "is_recovering", node->is_recovering);
+    append_boolean(out, "is_diverged", node->is_diverged);
+    append_boolean(out, "is_store_damaged", node->is_damaged);
     append_boolean(out, "is_log_full", metrics->is_log_full);
     append_boolean(out, "is_store_full", metrics->is_store_full);
 }
@@ -293,7 +294,7 @@ void serve_status(struct http_frontend *frontend, const struct request *request,
     append_number(out, "snapshot_index", node.snapshot_index);
     append_number(out, "channel_count", metrics.channel_count);
     append_number(out, "message_count", metrics.message_count);
-    append_details(out, frontend, &metrics);
+    append_details(out, frontend, &node, &metrics);
     append_member(out, "cluster_id", node.cluster_id);
     append_member(out, "version", RAFTOGRAM_VERSION);
     append_number(out, "uptime_seconds", node.uptime_seconds);
