@@ -7,6 +7,7 @@
 #include "storage/wal.h"
 
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static const char usage[] =
     "  -config FILE    the configuration (default " DEFAULT_CONFIG "; RAFTOGRAM_CONFIG)\n"
     "  -dev            logs for people instead of JSON (RAFTOGRAM_DEV, any non-empty value)\n"
     "  -check-config   check the configuration and exit\n"
-    "  -dump-log DIR   print the log in DIR (data_dir/log of a stopped node) and exit\n"
+    "  -dump-log DIR   print the log in DIR (the data_dir of a stopped node) and exit\n"
     "  -version        print the version and exit\n"
     "  -help           print this and exit\n"
     "\n"
@@ -109,9 +110,15 @@ static void describe_entry(const struct wal_entry *entry, struct buf *out)
     }
 }
 
-static int dump_log(const char *path)
+/* `dir`: the log's, or the data_dir that it is in. */
+static int dump_log(const char *dir)
 {
-    int rc = wal_dump(fs_posix(), path, describe_entry, STDOUT_FILENO);
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/identity", dir);
+    bool is_data_dir = access(path, F_OK) == 0;
+    int length = snprintf(path, sizeof(path), "%s%s", dir, is_data_dir ? "/log" : "");
+    int rc = length < (int)sizeof(path) ? wal_dump(fs_posix(), path, describe_entry, STDOUT_FILENO)
+                                        : ERR_INVALID;
     if (rc != 0) {
         fprintf(stderr, "raftogram: %s: %s\n", path, error_text(rc));
         return EXIT_FAILED;

@@ -542,6 +542,22 @@ describe('founding', () => {
     }
   });
 
+  test('-dump-log prints the log of a stopped node, by its data_dir or by the log itself', async () => {
+    const cluster = await Cluster.start({ size: 1 });
+    try {
+      const [{ process, dataDir }] = cluster.nodes;
+      await cluster.client(cluster.nodes[0]).createChannel({ channelId: 'dumped' });
+      await stopsCleanly(process, 'SIGTERM');
+      const [whole, log] = await Promise.all([dataDir, join(dataDir, 'log')].map((dir) => runDaemon(['-dump-log', dir])));
+      assert.equal(log.code, 0);
+      assert.match(log.stdout, /dumped[^]*\nclean: entries 1\.\.\d+\n$/);
+      assert.deepEqual([whole.code, whole.stdout], [0, log.stdout]);
+      await assertFails(['-dump-log', join(dataDir, 'nowhere')], 1, /nowhere: not found/);
+    } finally {
+      await cluster.destroy();
+    }
+  });
+
   test('two empty nodes beside one with data say whom they wait for', async () => {
     const cluster = await Cluster.start();
     try {
