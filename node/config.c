@@ -90,6 +90,7 @@ static const struct config_key limits_keys[] = {
     NUMBER("max_subscriptions_per_connection", struct config_limits,
            max_subscriptions_per_connection, CONFIG_COUNT, 1, 100000),
     NUMBER("store_size", struct config_limits, store_size_bytes, CONFIG_SIZE, MIB, 256 * GIB),
+    NUMBER("memory", struct config_limits, memory_bytes, CONFIG_SIZE, 64 * MIB, 1024 * GIB),
 };
 static const struct config_section limits_section = SECTION_OF(limits_keys);
 
@@ -159,6 +160,7 @@ static void set_defaults(struct config *config)
         .max_connections = 4096,
         .max_subscriptions_per_connection = 1000,
         .store_size_bytes = 256 * GIB,
+        .memory_bytes = 512 * MIB,
     };
     config->grpc_reflection = true;
 }

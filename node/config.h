@@ -54,6 +54,7 @@ struct config_limits {
     uint64_t max_connections;
     uint64_t max_subscriptions_per_connection;
     uint64_t store_size_bytes;
+    uint64_t memory_bytes; /* that clients can make the process hold */
 };
 
 struct config_websocket {

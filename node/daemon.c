@@ -209,6 +209,7 @@ static int start_frontends(struct daemon *daemon, char *error, size_t error_size
         .max_subscriptions = (uint32_t)config->limits.max_subscriptions_per_connection,
         .max_calls = (uint32_t)config->limits.max_calls,
         .heartbeat_ms = WEBSOCKET_HEARTBEAT_MS,
+        .memory = &daemon->memory,
         .allowed_origins = daemon->origins,
         .allowed_origin_count = config->websocket.allowed_origin_count,
     };
@@ -233,6 +234,7 @@ static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
         .store_bytes_max = config->limits.store_size_bytes,
     };
     sort_members(daemon);
+    budget_init(&daemon->memory, config->limits.memory_bytes);
     int rc = boot_open(&boot, &daemon->boot, error, error_size);
     if (rc == 0) {
         snprintf(error, error_size, "cannot start: not enough memory or threads");

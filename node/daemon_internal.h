@@ -39,6 +39,7 @@ struct daemon {
      * arrival to the log, the peers and the answer nobody else must be woken. */
     struct rpc_loop *rpc_loop;
     struct dispatch *dispatch;
+    struct budget memory; /* limits.memory */
     void *instances[FRONTENDS_MAX];
     size_t instance_count;
     struct peer_address peer_addresses[CONFIG_PEERS_MAX];

@@ -3,6 +3,7 @@
 #ifndef RAFTOGRAM_FRONTEND_H
 #define RAFTOGRAM_FRONTEND_H
 
+#include "base/budget.h"
 #include "dispatch.h"
 
 #include <stdbool.h>
@@ -27,6 +28,7 @@ struct frontend_options {
      * that wait for their answer. */
     uint32_t max_calls;
     uint32_t heartbeat_ms; /* WebSocket heartbeat notifications */
+    struct budget *memory; /* of all frontends together; what clients make them hold */
     const char *const *allowed_origins;
     size_t allowed_origin_count;
 };

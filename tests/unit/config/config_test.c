@@ -109,6 +109,7 @@ static void test_cluster_alone_is_enough_and_the_rest_has_defaults(void **state)
     assert_int_equal(config->limits.max_payload_bytes, 65536);
     assert_int_equal(config->limits.max_frame_bytes, 1048576);
     assert_int_equal(config->limits.max_in_flight, 16384);
+    assert_int_equal(config->limits.memory_bytes, 512 << 20);
     assert_true(config->grpc_reflection);
     assert_string_equal(config->http_web_root, "");
     assert_int_equal(config->websocket.allowed_origin_count, 0);
@@ -132,6 +133,7 @@ static void test_every_key_is_read(void **state)
                             "  max_connections: 12\n"
                             "  max_subscriptions_per_connection: 13\n"
                             "  store_size: 1GiB\n"
+                            "  memory: 96MiB\n"
                             "grpc: {reflection: false}\n"
                             "http: {web_root: /}\n"
                             "websocket:\n"
@@ -148,6 +150,7 @@ static void test_every_key_is_read(void **state)
     assert_int_equal(config->limits.max_connections, 12);
     assert_int_equal(config->limits.max_subscriptions_per_connection, 13);
     assert_int_equal(config->limits.store_size_bytes, 1 << 30);
+    assert_int_equal(config->limits.memory_bytes, 96 << 20);
     assert_false(config->grpc_reflection);
     assert_string_equal(config->http_web_root, "/");
     assert_int_equal(config->websocket.allowed_origin_count, 2);
@@ -351,6 +354,7 @@ static void test_values_have_ranges(void **state)
     expect_error(CLUSTER "limits: {max_payload_bytes: 3145729}\n",
                  "c.yaml:11: limits.max_payload_bytes: 3145729 is out of range; ...");
     expect_error(CLUSTER "limits: {max_in_flight: 0}\n", "c.yaml:11: limits.max_in_flight: ...");
+    expect_error(CLUSTER "limits: {memory: 63MiB}\n", "c.yaml:11: limits.memory: ...");
     expect_error(CLUSTER "limits: {store_size: 1KiB}\n", "c.yaml:11: limits.store_size: ...");
     expect_error(CLUSTER "limits: {store_size: 257GiB}\n",
                  "c.yaml:11: limits.store_size: 257GiB is out of range; it must be 1MiB to 256GiB");
