@@ -2,7 +2,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
-#include "frontend.h"
+#include "dispatch/frontend.h"
 #include "grpc_internal.h"
 
 #include <stdio.h>

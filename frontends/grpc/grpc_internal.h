@@ -7,7 +7,7 @@
 
 #include "base/list.h"
 #include "descriptors.h"
-#include "dispatch.h"
+#include "dispatch/dispatch.h"
 #include "rpc/rpc.h"
 
 #include <pthread.h>

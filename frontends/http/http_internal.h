@@ -10,8 +10,8 @@
 
 #include "base/buf.h"
 #include "base/list.h"
-#include "dispatch.h"
-#include "frontend.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/frontend.h"
 #include "static_files.h"
 #include "wire.h"
 

@@ -2,7 +2,7 @@
  * a message whose texts are texts, which both encodings bring back as it was. */
 #include "base/check.h"
 #include "base/errors.h"
-#include "dispatch.h"
+#include "dispatch/dispatch.h"
 #include "json/json.h"
 
 #include <string.h>

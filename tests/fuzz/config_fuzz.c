@@ -3,8 +3,8 @@
 #include "base/address.h"
 #include "base/check.h"
 #include "base/errors.h"
-#include "config.h"
-#include "config_value.h"
+#include "config/config.h"
+#include "config/value.h"
 
 #include <ctype.h>
 #include <stdlib.h>

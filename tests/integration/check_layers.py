@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the house's rule of who may include whom, and that the pure parts are pure.
+"""Checks which module includes which, and that the pure parts are pure.
 
     check_layers.py SOURCE_DIR [BUILD_DIR]
 
@@ -13,7 +13,8 @@ import re
 import subprocess
 import sys
 
-# Room -> the other rooms whose headers it may include. "proto" stands for generated messages.
+# Module (a folder) -> the other modules whose headers it may include. "proto" stands for generated
+# messages. The daemon is the program itself and may include everyone.
 MAY_INCLUDE = {
     "base": set(),
     "raft": {"base"},
@@ -23,30 +24,28 @@ MAY_INCLUDE = {
     "rpc": {"base"},
     "config": {"base"},
     "peer": {"base", "rpc", "json", "raft", "proto"},
-    "node": {"base", "raft", "storage", "chat", "json", "rpc", "peer", "proto"},
-    "frontend_interface": {"base", "dispatch"},
-    "dispatch": {"base", "json", "proto", "chat", "raft", "peer", "node"},
-    "frontend_grpc": {"base", "json", "rpc", "proto", "dispatch", "frontend_interface"},
-    "frontend_http": {"base", "json", "proto", "dispatch", "frontend_interface"},
+    "driver": {"base", "raft", "storage", "chat", "peer"},
+    "dispatch": {"base", "json", "proto", "chat", "driver"},
+    "frontend_grpc": {"base", "json", "rpc", "proto", "dispatch"},
+    "frontend_http": {"base", "json", "proto", "dispatch"},
     "ctl": {"base", "json", "rpc", "proto"},
 }
+PROGRAM = "daemon"
 
-# Pairs that may share one header only.
-ONLY_HEADER = {
-    ("peer", "raft"): "node/raft/raft.h",
-    ("dispatch", "raft"): "node/raft/raft.h",
+# Pairs that may share these headers only.
+ONLY_HEADERS = {
+    ("peer", "raft"): {"node/raft/raft.h"},
+    ("frontend_grpc", "dispatch"): {"node/dispatch/dispatch.h", "node/dispatch/frontend.h"},
+    ("frontend_http", "dispatch"): {"node/dispatch/dispatch.h", "node/dispatch/frontend.h"},
 }
 
-# The files of the program itself, which know everyone: they are room "main".
-PROGRAM = re.compile(r"(main|boot|daemon(_\w+)?)\.[ch]$")
-
-# Foreign header (a prefix) -> the only rooms that know the library.
+# Foreign header (a prefix) -> the only modules that know the library.
 FOREIGN = {
     "lmdb.h": {"chat"},
     "grpc/": {"rpc"},
     "yaml.h": {"config"},
     "libwebsockets.h": {"frontend_http"},
-    "systemd/": {"main"},
+    "systemd/": {PROGRAM},
 }
 
 # The pure parts: nothing that could tell the time, roll dice, or reach the world.
@@ -78,26 +77,14 @@ APPLY_FORBIDDEN = re.compile(
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
 
 
-def room_of(path):
-    """The room of a file, by its path inside the repository."""
+def module_of(path):
+    """The module of a file, by its path inside the repository: its folder."""
     parts = path.parts
     if parts[0] == "frontends":
         return "frontend_" + parts[1] if len(parts) > 2 else None
     if parts[0] == "ctl":
         return "ctl"
-    if parts[0] != "node":
-        return None
-    if len(parts) > 2:
-        return parts[1]
-    name = path.name
-    if PROGRAM.match(name):
-        return "main"
-    if name == "frontend.h":
-        return "frontend_interface"
-    for room in ("config", "dispatch", "node"):
-        if re.match(rf"{room}(_\w+)?\.[ch]$", name):
-            return room
-    return None
+    return parts[1] if parts[0] == "node" and len(parts) > 2 else None
 
 
 def resolve(source_dir, includer, name):
@@ -108,35 +95,33 @@ def resolve(source_dir, includer, name):
     return None
 
 
-def check_quoted(source_dir, path, room, name):
+def check_quoted(source_dir, path, module, name):
     if name.endswith(".pb-c.h"):
-        target, target_room = None, "proto"
+        target, target_module = None, "proto"
     else:
         target = resolve(source_dir, path, name)
         if target is None:
-            # Generated for the room itself (the embedded page), so without a folder.
-            return f'"{name}" is in no room' if "/" in name else None
-        target_room = room_of(target)
-    if room == "main":
+            # Generated for the module itself (the embedded page), so without a folder.
+            return f'"{name}" is in no module' if "/" in name else None
+        target_module = module_of(target)
+    if module == PROGRAM or target_module == module:
         return None
-    if target_room == room:
-        return None
-    if target_room not in MAY_INCLUDE[room]:
-        return f'{room} must not include {target_room} ("{name}")'
+    if target_module not in MAY_INCLUDE[module]:
+        return f'{module} must not include {target_module} ("{name}")'
     if target is not None and target.stem.endswith("_internal"):
-        return f'"{name}" is internal to {target_room}'
-    only = ONLY_HEADER.get((room, target_room))
-    if only is not None and target.as_posix() != only:
-        return f"{room} may include {only} of {target_room} only, not {target.as_posix()}"
+        return f'"{name}" is internal to {target_module}'
+    only = ONLY_HEADERS.get((module, target_module))
+    if only is not None and target.as_posix() not in only:
+        return f"{module} may include {', '.join(sorted(only))} only, not {target.as_posix()}"
     return None
 
 
-def check_foreign(path, room, name, is_quoted):
-    for prefix, rooms in FOREIGN.items():
+def check_foreign(path, module, name, is_quoted):
+    for prefix, modules in FOREIGN.items():
         if name.endswith(".pb-c.h"):
             continue  # generated messages live under the names of their packages, grpc/ too
-        if name.startswith(prefix) and room not in rooms:
-            return f"<{name}> belongs to {', '.join(sorted(rooms))} only, not to {room}"
+        if name.startswith(prefix) and module not in modules:
+            return f"<{name}> belongs to {', '.join(sorted(modules))} only, not to {module}"
     if is_quoted or not path.as_posix().startswith(PURE_SOURCES):
         return None
     if name not in PURE_HEADERS | PURE_HEADERS_OF.get(path.as_posix(), set()):
@@ -145,9 +130,9 @@ def check_foreign(path, room, name, is_quoted):
 
 
 def check_file(source_dir, path):
-    room = room_of(path)
-    if room != "main" and room not in MAY_INCLUDE:
-        return [f"{path}:1: is in no room that tests/integration/check_layers.py knows"]
+    module = module_of(path)
+    if module != PROGRAM and module not in MAY_INCLUDE:
+        return [f"{path}:1: is in no module that tests/integration/check_layers.py knows"]
     breaches = []
     lines = (source_dir / path).read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, 1):
@@ -156,9 +141,9 @@ def check_file(source_dir, path):
             continue
         is_quoted = match.group(1) == '"'
         name = match.group(2)
-        breach = check_foreign(path, room, name, is_quoted)
+        breach = check_foreign(path, module, name, is_quoted)
         if breach is None and is_quoted:
-            breach = check_quoted(source_dir, path, room, name)
+            breach = check_quoted(source_dir, path, module, name)
         if breach is not None:
             breaches.append(f"{path}:{number}: {breach}")
     return breaches

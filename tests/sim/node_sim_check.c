@@ -7,7 +7,7 @@
 #include "base/errors.h"
 #include "chat/command.h"
 #include "lib/store_digest.h"
-#include "node_internal.h"
+#include "driver/node_internal.h"
 #include "node_sim.h"
 
 #include <stdio.h>

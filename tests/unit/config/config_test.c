@@ -1,4 +1,4 @@
-#include "config.h"
+#include "config/config.h"
 
 #include "base/clock.h"
 #include "base/errors.h"

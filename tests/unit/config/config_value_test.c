@@ -1,4 +1,4 @@
-#include "config_value.h"
+#include "config/value.h"
 
 #include "base/errors.h"
 

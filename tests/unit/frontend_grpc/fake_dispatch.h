@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "dispatch.h"
+#include "dispatch/dispatch.h"
 #include "phalanx/kv.pb-c.h"
 #include "raftogram/v1/messaging.pb-c.h"
 #include "json/json.h"

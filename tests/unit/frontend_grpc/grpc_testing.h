@@ -5,7 +5,7 @@
 
 #include "unit/frontend_grpc/fake_dispatch.h"
 
-#include "frontend.h"
+#include "dispatch/frontend.h"
 #include "grpc/grpc_internal.h"
 #include "rpc/rpc.h"
 

@@ -1,0 +1,469 @@
+#include "daemon/daemon.h"
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "daemon/daemon_internal.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define TURN_INTERVAL_MAX_NS NS_PER_S
+#define DAMAGE_LINGER_NS NS_PER_S /* leadership is given away before the end */
+#define READER_THREADS 2
+#define LOOK_INTERVAL_NS (20 * NS_PER_MS) /* while stopping */
+#define WEBSOCKET_HEARTBEAT_MS 5000       /* a page notices a node that hangs in a few of these */
+
+static_assert(CONFIG_PEERS_MAX == RAFT_MEMBERS_MAX, "every peer is a member");
+
+const struct frontend *const daemon_frontends[] = {
+#ifdef RAFTOGRAM_FRONTEND_GRPC
+    &frontend_grpc,
+#endif
+#ifdef RAFTOGRAM_FRONTEND_HTTP
+    &frontend_http,
+#endif
+    NULL,
+};
+
+/* ---- addresses ---- */
+
+static int compare_peers(const void *a, const void *b)
+{
+    const struct config_peer *const *left = a;
+    const struct config_peer *const *right = b;
+    return strcmp((*left)->node_id, (*right)->node_id);
+}
+
+/* Members are numbered by their node ids in bytewise order, whatever the order in the file. */
+static void sort_members(struct daemon *daemon)
+{
+    const struct config_cluster *cluster = &daemon->config->cluster;
+    const struct config_peer *sorted[CONFIG_PEERS_MAX];
+    for (size_t i = 0; i < cluster->peer_count; i++) {
+        sorted[i] = &cluster->peers[i];
+    }
+    qsort(sorted, cluster->peer_count, sizeof(sorted[0]), compare_peers);
+    for (size_t i = 0; i < cluster->peer_count; i++) {
+        const struct config_peer *peer = sorted[i];
+        daemon->peer_addresses[i] =
+            (struct peer_address){.node_id = peer->node_id, .raft_addr = peer->raft_addr};
+        daemon->members[i] = (struct node_member){.node_id = peer->node_id};
+        daemon->addresses[i] = (struct dispatch_address){.node_id = peer->node_id,
+                                                         .raft_addr = peer->raft_addr,
+                                                         .grpc_addr = peer->grpc_addr,
+                                                         .http_addr = peer->http_addr};
+        if (strcmp(peer->node_id, cluster->node_id) == 0) {
+            daemon->self = (int)i;
+        }
+    }
+}
+
+/* ---- opening, in order ---- */
+
+static void post_event(void *context, struct peer_event *event)
+{
+    node_post_event(context, event);
+}
+
+/* Before create_peer() there is no loop, and nobody who would wake. */
+static void wake_node(void *context)
+{
+    struct daemon *daemon = context;
+    rpc_loop_turn_soon(daemon->rpc_loop);
+}
+
+static int create_node(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    struct node_options options = {
+        .members = daemon->members,
+        .member_count = (int)config->cluster.peer_count,
+        .self = daemon->self,
+        .election_timeout_ns = config->raft.election_timeout_ns,
+        .heartbeat_interval_ns = config->raft.heartbeat_interval_ns,
+        .requests_max = (uint32_t)config->limits.max_in_flight,
+        .clock = clock_system(),
+        .wake = wake_node,
+        .wake_context = daemon,
+        .wal = daemon->boot.wal,
+        .chat = daemon->boot.chat,
+        .snapshot_interval_ns = config->raft.snapshot_interval_ns,
+        .snapshot_threshold = config->raft.snapshot_threshold,
+        .trailing_logs = config->raft.trailing_logs,
+        .flush_store = daemon_flush_store,
+        .flush_store_context = daemon,
+        .submit_job = daemon_submit_job,
+        .job_context = daemon,
+        .data_dir = &daemon->boot.dir,
+        .on_change = dispatch_on_change,
+        .on_change_context = daemon->dispatch,
+    };
+    random_bytes(&options.seed, sizeof(options.seed));
+    random_bytes(options.new_cluster_id, sizeof(options.new_cluster_id));
+    char reason[256] = "";
+    int rc = node_create(&options, &daemon->node, reason, sizeof(reason));
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: %s", config->cluster.data_dir, reason);
+    }
+    return rc;
+}
+
+static int create_peer(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    const struct wal_hard_state *state = wal_hard_state(daemon->boot.wal);
+    bool is_founded = raft_cluster_id_is_set(state->cluster_id);
+    struct peer_options options = {
+        .bind_addr = config->cluster.raft_bind_addr,
+        .members = daemon->peer_addresses,
+        .member_count = (int)config->cluster.peer_count,
+        .self = daemon->self,
+        .incarnation = daemon->boot.incarnation,
+        .is_fresh = wal_last_index(daemon->boot.wal) == 0 && !state->is_recovering && !is_founded,
+        .election_timeout_ms = (uint32_t)(config->raft.election_timeout_ns / NS_PER_MS),
+        .receiver = {.post = post_event, .context = daemon->node},
+    };
+    memcpy(options.cluster_id, state->cluster_id, sizeof(options.cluster_id));
+    int rc = rpc_loop_create("rpc", &daemon->rpc_loop);
+    if (rc != 0) {
+        snprintf(error, error_size, "cannot start a thread: %s", error_text(rc));
+        return rc;
+    }
+    options.loop = daemon->rpc_loop;
+    rc = peer_create(&options, &daemon->peer);
+    if (rc != 0) {
+        snprintf(error, error_size,
+                 "%s: cannot listen for other nodes: %s; stop the process that has the address, or "
+                 "change cluster.raft_bind_addr",
+                 config->cluster.raft_bind_addr, error_text(rc));
+        return rc;
+    }
+    node_attach(daemon->node, peer_transport(daemon->peer));
+    return 0;
+}
+
+static void get_peer_counts(void *context, struct dispatch_peer_counts *out)
+{
+    const struct daemon *daemon = context;
+    struct peer_stats stats;
+    peer_get_stats(daemon->peer, &stats);
+    *out = (struct dispatch_peer_counts){.messages_sent = stats.messages_sent,
+                                         .messages_dropped = stats.messages_dropped,
+                                         .connects = stats.connects};
+}
+
+static uint64_t count_store_bytes(void *context)
+{
+    const struct daemon *daemon = context;
+    struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
+    struct store *store = chat_backing_store(backing);
+    struct store_stats stats;
+    store->ops->get_stats(store, &stats);
+    chat_release_store(daemon->boot.chat, backing);
+    return stats.bytes_used;
+}
+
+static int create_dispatch(struct daemon *daemon)
+{
+    const struct config *config = daemon->config;
+    struct dispatch_options options = {
+        .chat = daemon->boot.chat,
+        .members = daemon->addresses,
+        .member_count = config->cluster.peer_count,
+        .self = (size_t)daemon->self,
+        .max_payload_bytes = (uint32_t)config->limits.max_payload_bytes,
+        .reader_count = READER_THREADS,
+        .get_peer_counts = get_peer_counts,
+        .store_bytes = count_store_bytes,
+        .context = daemon,
+    };
+    return dispatch_create(&options, &daemon->dispatch);
+}
+
+static int start_frontends(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    for (size_t i = 0; i < config->websocket.allowed_origin_count; i++) {
+        daemon->origins[i] = config->websocket.allowed_origins[i];
+    }
+    struct frontend_options options = {
+        .dispatch = daemon->dispatch,
+        .rpc_loop = daemon->rpc_loop,
+        .grpc_bind_addr = config->cluster.grpc_bind_addr,
+        .http_bind_addr = config->cluster.health_bind_addr,
+        .web_root = config->http_web_root,
+        .has_reflection = config->grpc_reflection,
+        .max_payload_bytes = (uint32_t)config->limits.max_payload_bytes,
+        .max_frame_bytes = (uint32_t)config->limits.max_frame_bytes,
+        .max_connections = (uint32_t)config->limits.max_connections,
+        .max_subscriptions = (uint32_t)config->limits.max_subscriptions_per_connection,
+        .max_calls = (uint32_t)config->limits.max_calls,
+        .heartbeat_ms = WEBSOCKET_HEARTBEAT_MS,
+        .memory = &daemon->memory,
+        .allowed_origins = daemon->origins,
+        .allowed_origin_count = config->websocket.allowed_origin_count,
+    };
+    for (size_t i = 0; daemon_frontends[i] != NULL; i++) {
+        int rc = daemon_frontends[i]->start(&options, &daemon->instances[i], error, error_size);
+        if (rc != 0) {
+            return rc;
+        }
+        daemon->instance_count++;
+    }
+    return 0;
+}
+
+/* Opens everything; on error the caller closes what is open. */
+static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
+{
+    const struct config *config = daemon->config;
+    struct boot_options boot = {
+        .data_dir = config->cluster.data_dir,
+        .node_id = config->cluster.node_id,
+        .is_alone = config->cluster.peer_count == 1,
+        .store_bytes_max = config->limits.store_size_bytes,
+    };
+    sort_members(daemon);
+    budget_init(&daemon->memory, config->limits.memory_bytes);
+    int rc = boot_open(&boot, &daemon->boot, error, error_size);
+    if (rc == 0) {
+        snprintf(error, error_size, "cannot start: not enough memory or threads");
+        rc = mailbox_init(&daemon->bell);
+    }
+    if (rc == 0) {
+        rc = create_dispatch(daemon);
+    }
+    if (rc == 0) {
+        rc = create_node(daemon, error, error_size);
+    }
+    if (rc == 0) {
+        dispatch_attach(daemon->dispatch, daemon->node);
+        rc = create_peer(daemon, error, error_size);
+    }
+    if (rc == 0) {
+        rc = start_frontends(daemon, error, error_size);
+    }
+    if (rc == 0) {
+        rc = daemon_start_store(daemon);
+    }
+    if (rc == 0) {
+        rc = daemon_start_jobs(daemon);
+    }
+    return rc;
+}
+
+static void close_rooms(struct daemon *daemon)
+{
+    if (daemon->rpc_loop != NULL) {
+        rpc_loop_set_turn(daemon->rpc_loop, NULL, NULL);
+    }
+    if (daemon->node != NULL && daemon->instance_count > 0) {
+        node_fail_all(daemon->node); /* no turn comes any more: their calls would wait for ever */
+    }
+    daemon_stop_frontends(daemon);
+    bool is_job_over = daemon_stop_jobs(daemon);
+    daemon_stop_store(daemon);
+    if (daemon->peer != NULL) {
+        peer_stop(daemon->peer);
+    }
+    if (daemon->node != NULL) {
+        node_fail_all(daemon->node);
+    }
+    if (!is_job_over) {
+        /* It still uses what would be closed now, and may end anywhere: so it could die, too. */
+        log_info("daemon", "a snapshot is left unfinished");
+        _exit(0);
+    }
+    dispatch_destroy(daemon->dispatch);
+    node_destroy(daemon->node);
+    peer_destroy(daemon->peer);
+    rpc_loop_destroy(daemon->rpc_loop);
+    mailbox_finish(&daemon->bell);
+    boot_close(&daemon->boot);
+}
+
+/* ---- the node's turns ---- */
+
+/* Damage in the store is marked at once; the end comes when leadership had time to go, and the next
+ * start mends. */
+static void notice_damage(struct daemon *daemon, uint64_t now_ns)
+{
+    bool is_outvoted = node_is_outvoted(daemon->node);
+    if (atomic_load(&daemon->damage_since_ns) != 0 ||
+        (!chat_is_damaged(daemon->boot.chat) && !is_outvoted)) {
+        return;
+    }
+    log_error("daemon", "the store is damaged: this node ends, and heals when it is started");
+    struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
+    struct store *store = chat_backing_store(backing);
+    if (is_outvoted) {
+        (void)store_lmdb_mark_outvoted(store); /* else it is outvoted again */
+    } else {
+        store_lmdb_mark_suspect(store);
+    }
+    chat_release_store(daemon->boot.chat, backing);
+    if (node_fatal(daemon->node) == NULL) {
+        node_set_damaged(daemon->node);
+    }
+    atomic_store(&daemon->damage_since_ns, now_ns);
+    mailbox_wake(&daemon->bell);
+    node_wake(daemon->node);
+}
+
+/* On the loop's thread. */
+static uint64_t turn_node(void *context)
+{
+    struct daemon *daemon = context;
+    if (atomic_load(&daemon->is_node_over)) {
+        return UINT64_MAX;
+    }
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    uint64_t deadline_ns = node_turn(daemon->node, now_ns);
+    notice_damage(daemon, now_ns); /* first: a damaged row may be what has ended the node */
+    if (node_fatal(daemon->node) != NULL) {
+        node_fail_all(daemon->node); /* or frontends that are being stopped would wait for ever */
+        atomic_store(&daemon->is_node_over, true);
+        mailbox_wake(&daemon->bell);
+        return UINT64_MAX;
+    }
+    uint64_t leave_ns = daemon_leave(daemon, now_ns);
+    deadline_ns = leave_ns < deadline_ns ? leave_ns : deadline_ns;
+    /* However idle it is, /livez looks at the time of the last turn. */
+    return deadline_ns < now_ns + TURN_INTERVAL_MAX_NS ? deadline_ns
+                                                       : now_ns + TURN_INTERVAL_MAX_NS;
+}
+
+/* ---- the main thread ---- */
+
+/* A signal's number, or 0. */
+static int wait_for_work(struct daemon *daemon, int signals)
+{
+    bool is_timed = daemon->phase != PHASE_SERVING || atomic_load(&daemon->damage_since_ns) != 0;
+    const struct timespec timeout = {.tv_nsec = LOOK_INTERVAL_NS};
+    struct pollfd fds[] = {{.fd = mailbox_fd(&daemon->bell), .events = POLLIN},
+                           {.fd = signals, .events = POLLIN}};
+    int count = ppoll(fds, 2, is_timed ? &timeout : NULL, NULL);
+    struct list none;
+    list_init(&none);
+    (void)mailbox_drain(&daemon->bell, &none);
+    if (count > 0 && (fds[1].revents & POLLIN) != 0) {
+        struct signalfd_siginfo info;
+        if (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+            return (int)info.ssi_signo;
+        }
+    }
+    return 0;
+}
+
+/* What cannot be served on: `error` says why. */
+static int find_failure(struct daemon *daemon, uint64_t now_ns, char *error, size_t error_size)
+{
+    const char *dir = daemon->config->cluster.data_dir;
+    int store_error = atomic_load(&daemon->store_error);
+    uint64_t damage_since_ns = atomic_load(&daemon->damage_since_ns);
+    if (atomic_load(&daemon->is_node_over)) {
+        snprintf(error, error_size, "%s: %s", dir, node_fatal(daemon->node));
+        return ERR_IO;
+    }
+    if (store_error != 0) {
+        snprintf(error, error_size, "%s: the store cannot be written: %s", dir,
+                 error_text(store_error));
+        return ERR_IO;
+    }
+    if (damage_since_ns != 0 && now_ns >= damage_since_ns + DAMAGE_LINGER_NS) {
+        snprintf(error, error_size, "%s: the store is damaged: start the node again to heal it",
+                 dir);
+        return ERR_CORRUPT;
+    }
+    return 0;
+}
+
+static int serve(struct daemon *daemon, int signals, char *error, size_t error_size)
+{
+    rpc_loop_set_turn(daemon->rpc_loop, turn_node, daemon);
+    for (;;) {
+        uint64_t now_ns = clock_monotonic_ns(clock_system());
+        int rc = find_failure(daemon, now_ns, error, error_size);
+        if (rc != 0 || daemon->phase == PHASE_STOPPED) {
+            return rc;
+        }
+        int signal = wait_for_work(daemon, signals);
+        now_ns = clock_monotonic_ns(clock_system());
+        if (signal != 0) {
+            log_info("daemon", "stopping", LOG_I64("signal", signal));
+            daemon_begin_stop(daemon, now_ns);
+        }
+        daemon_go_on_stopping(daemon, now_ns);
+    }
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    /* Before any thread starts, so that all inherit it. */
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+int daemon_run(const struct config *config, char *error, size_t error_size)
+{
+    struct daemon *daemon = calloc(1, sizeof(*daemon));
+    if (daemon == NULL) {
+        snprintf(error, error_size, "out of memory");
+        return ERR_NOMEM;
+    }
+    daemon->config = config;
+    log_set_common("node", config->cluster.node_id);
+    raise_file_limit();
+    int signals = open_signals();
+    log_hold();
+    int rc = signals < 0 ? ERR_IO : open_rooms(daemon, error, error_size);
+    bool is_open = rc == 0;
+    if (is_open) {
+        log_release(false);
+        peer_start(daemon->peer);
+        (void)sd_notify(0, "READY=1");
+        log_info("daemon", "serving", LOG_STR("version", RAFTOGRAM_VERSION),
+                 LOG_STR("grpc", config->cluster.grpc_bind_addr),
+                 LOG_STR("http", config->cluster.health_bind_addr),
+                 LOG_STR("raft", config->cluster.raft_bind_addr));
+        rc = serve(daemon, signals, error, error_size);
+        if (rc != 0) {
+            /* After a failed log write nothing may be trusted to end in order (fsync may lie). */
+            fprintf(stderr, "raftogram: %s\n", error);
+            _exit(1);
+        }
+    }
+    close_rooms(daemon);
+    if (!is_open) {
+        log_release(true); /* the caller's one line says it all */
+    }
+    if (signals >= 0) {
+        close(signals);
+    }
+    free(daemon);
+    return rc;
+}

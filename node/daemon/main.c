@@ -1,0 +1,169 @@
+/* The daemon's command line. See daemon.c for what it runs. */
+#include "base/errors.h"
+#include "base/log.h"
+#include "chat/command.h"
+#include "config/config.h"
+#include "daemon/daemon.h"
+#include "storage/wal.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXIT_FAILED 1
+#define EXIT_USAGE 2
+#define DEFAULT_CONFIG "config.yaml"
+
+struct arguments {
+    const char *config_path;
+    const char *dump_path;
+    bool is_dev;
+    bool is_check;
+};
+
+static const char usage[] =
+    "Usage: raftogram [-config FILE] [-dev] [-check-config] [-dump-log DIR] [-version] [-help]\n"
+    "\n"
+    "One node of a raftogram cluster.\n"
+    "\n"
+    "  -config FILE    the configuration (default " DEFAULT_CONFIG "; RAFTOGRAM_CONFIG)\n"
+    "  -dev            logs for people instead of JSON (RAFTOGRAM_DEV, any non-empty value)\n"
+    "  -check-config   check the configuration and exit\n"
+    "  -dump-log DIR   print the log in DIR (the data_dir of a stopped node) and exit\n"
+    "  -version        print the version and exit\n"
+    "  -help           print this and exit\n"
+    "\n"
+    "Flags take one or two dashes, and -config=FILE works too.\n"
+    "Exit codes: 0 clean, 1 run-time failure, 2 usage or configuration error.\n";
+
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0';
+}
+
+/* Returns an exit code, or -1 to go on. */
+static int parse_arguments(int argc, char **argv, struct arguments *out)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"dev", no_argument, NULL, 'd'},
+        {"check-config", no_argument, NULL, 'k'},
+        {"dump-log", required_argument, NULL, 'l'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    out->config_path = is_set("RAFTOGRAM_CONFIG") ? getenv("RAFTOGRAM_CONFIG") : DEFAULT_CONFIG;
+    out->is_dev = is_set("RAFTOGRAM_DEV");
+    opterr = 0;
+    int option;
+    while ((option = getopt_long_only(argc, argv, ":", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            out->config_path = optarg;
+            break;
+        case 'd':
+            out->is_dev = true;
+            break;
+        case 'k':
+            out->is_check = true;
+            break;
+        case 'l':
+            out->dump_path = optarg;
+            break;
+        case 'v':
+            printf("raftogram %s\n", RAFTOGRAM_VERSION);
+            return 0;
+        case 'h':
+            fputs(usage, stdout);
+            return 0;
+        case ':':
+            fprintf(stderr, "raftogram: %s wants a value; see raftogram -help\n", argv[optind - 1]);
+            return EXIT_USAGE;
+        default:
+            fprintf(stderr, "raftogram: unknown flag %s; see raftogram -help\n", argv[optind - 1]);
+            return EXIT_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "raftogram: unexpected argument \"%s\"; see raftogram -help\n",
+                argv[optind]);
+        return EXIT_USAGE;
+    }
+    return -1;
+}
+
+static void describe_entry(const struct wal_entry *entry, struct buf *out)
+{
+    if (entry->type != 0) {
+        buf_append_text(out, "config change");
+    } else if (entry->data.size == 0) {
+        buf_append_text(out, "no-op");
+    } else {
+        command_describe(entry->data, out);
+    }
+}
+
+/* `dir`: the log's, or the data_dir that it is in. */
+static int dump_log(const char *dir)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/identity", dir);
+    bool is_data_dir = access(path, F_OK) == 0;
+    int length = snprintf(path, sizeof(path), "%s%s", dir, is_data_dir ? "/log" : "");
+    int rc = length < (int)sizeof(path) ? wal_dump(fs_posix(), path, describe_entry, STDOUT_FILENO)
+                                        : ERR_INVALID;
+    if (rc != 0) {
+        fprintf(stderr, "raftogram: %s: %s\n", path, error_text(rc));
+        return EXIT_FAILED;
+    }
+    return 0;
+}
+
+/* From the first moment on: a signal that comes while the process starts waits for daemon_run(). */
+static void hold_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    hold_signals();
+    struct arguments arguments = {0};
+    int code = parse_arguments(argc, argv, &arguments);
+    if (code >= 0) {
+        return code;
+    }
+    if (arguments.dump_path != NULL) {
+        return dump_log(arguments.dump_path);
+    }
+    struct config *config = NULL;
+    static char error[CONFIG_ERROR_BYTES_MAX];
+    if (config_load(arguments.config_path, &config, error, sizeof(error)) != 0) {
+        fprintf(stderr, "raftogram: %s\n", error);
+        return EXIT_USAGE;
+    }
+    if (arguments.is_check) {
+        printf("%s: ok\n", arguments.config_path);
+        config_destroy(config);
+        return 0;
+    }
+    log_init(arguments.is_dev, LOG_LEVEL_INFO);
+    int rc = daemon_run(config, error, sizeof(error));
+    config_destroy(config);
+    if (rc != 0) {
+        fprintf(stderr, "raftogram: %s\n", error);
+        return EXIT_FAILED;
+    }
+    return 0;
+}

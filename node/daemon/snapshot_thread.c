@@ -1,0 +1,123 @@
+/* The thread for snapshots: does the node's jobs, and what they need done to a store. */
+#include "base/errors.h"
+#include "daemon/daemon_internal.h"
+
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define JOB_GRACE_S 1 /* for the step of a snapshot that runs */
+#define VERIFY_ROWS 10000
+
+static int copy_store(void *context, struct store *store, const char *path)
+{
+    struct daemon *daemon = context;
+    return store_lmdb_copy(store, path, &daemon->copying);
+}
+
+static int open_received(void *context, const char *dir, const char *home, struct store **out,
+                         char *error, size_t error_size)
+{
+    const struct daemon *daemon = context;
+    struct store_lmdb_options options = {
+        .dir = dir,
+        .home = home,
+        .map_bytes_max = daemon->config->limits.store_size_bytes,
+        .is_untrusted = true,
+    };
+    return store_lmdb_open(&options, out, error, error_size);
+}
+
+static int verify_store(void *context, struct store *store)
+{
+    struct daemon *daemon = context;
+    bool is_done = false;
+    int rc = 0;
+    while (rc == 0 && !is_done) {
+        bool is_stopping = atomic_load(&daemon->is_job_thread_stopping);
+        rc = is_stopping ? ERR_CLOSED : store_lmdb_scrub(store, VERIFY_ROWS, &is_done);
+    }
+    return rc;
+}
+
+void daemon_submit_job(void *context, struct node_job *job)
+{
+    struct daemon *daemon = context;
+    mailbox_post(&daemon->jobs, &job->link);
+}
+
+static void *run_jobs(void *context)
+{
+    struct daemon *daemon = context;
+    /* Copies and checks take as long as they take: whoever waits for an answer comes first. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
+    while (!atomic_load(&daemon->is_job_thread_stopping)) {
+        struct list jobs;
+        list_init(&jobs);
+        mailbox_wait(&daemon->jobs, UINT64_MAX);
+        (void)mailbox_drain(&daemon->jobs, &jobs);
+        struct list *link;
+        while ((link = list_pop_front(&jobs)) != NULL) {
+            struct node_job *job = LIST_ENTRY(link, struct node_job, link);
+            if (!atomic_load(&daemon->is_job_thread_stopping)) {
+                node_job_run(&daemon->files, job);
+            }
+            node_post_job(daemon->node, job);
+        }
+    }
+    return NULL;
+}
+
+int daemon_start_jobs(struct daemon *daemon)
+{
+    const struct node_store_ops ops = {
+        .copy = copy_store, .open = open_received, .verify = verify_store, .context = daemon};
+    node_files_init(&daemon->files, &daemon->boot.dir, daemon->boot.chat, &ops);
+    int rc = mailbox_init(&daemon->jobs);
+    if (rc != 0) {
+        return rc;
+    }
+    store_copying_init(&daemon->copying);
+    if (pthread_create(&daemon->job_thread, NULL, run_jobs, daemon) != 0) {
+        store_copying_finish(&daemon->copying);
+        mailbox_finish(&daemon->jobs);
+        return ERR_NOMEM;
+    }
+    (void)pthread_setname_np(daemon->job_thread, "snapshot");
+    daemon->has_job_thread = true;
+    return 0;
+}
+
+/* Ends what a job does as soon as it can be ended; nobody will ask for it any more. */
+static void cancel_jobs(struct daemon *daemon)
+{
+    if (daemon->has_job_thread && !atomic_exchange(&daemon->is_job_thread_stopping, true)) {
+        store_copying_cancel(&daemon->copying);
+        mailbox_wake(&daemon->jobs);
+    }
+}
+
+bool daemon_stop_jobs(struct daemon *daemon)
+{
+    if (!daemon->has_job_thread) {
+        return true;
+    }
+    cancel_jobs(daemon);
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += JOB_GRACE_S;
+    if (pthread_clockjoin_np(daemon->job_thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+        return false;
+    }
+    struct list left;
+    list_init(&left);
+    (void)mailbox_drain(&daemon->jobs, &left);
+    struct list *link;
+    while ((link = list_pop_front(&left)) != NULL) {
+        node_job_destroy(LIST_ENTRY(link, struct node_job, link));
+    }
+    store_copying_finish(&daemon->copying);
+    mailbox_finish(&daemon->jobs);
+    node_files_finish(&daemon->files);
+    return true;
+}

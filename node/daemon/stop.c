@@ -1,0 +1,153 @@
+/* Stopping, in phases: leadership is handed over, late clients hear who leads, then all ends. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/daemon_internal.h"
+
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define DRAIN_MAX_NS (10 * NS_PER_S)      /* handing over and finishing what is pending */
+#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads */
+#define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
+#define REFUSE_MAX_NS (300 * NS_PER_MS)   /* then those whose calls were forwarded hear it, too */
+#define LEAVE_MAX_NS (100 * NS_PER_MS)
+#define GOODBYE_NS (50 * NS_PER_MS)
+#define FRONTEND_GRACE_MS 3000
+
+void daemon_stop_frontends(struct daemon *daemon)
+{
+    for (size_t i = daemon->instance_count; i > 0; i--) {
+        if (daemon->instances[i - 1] != NULL) {
+            daemon_frontends[i - 1]->stop(daemon->instances[i - 1], FRONTEND_GRACE_MS);
+        }
+    }
+    daemon->instance_count = 0;
+}
+
+static void enter_phase(struct daemon *daemon, enum stop_phase phase, uint64_t now_ns)
+{
+    daemon->phase = phase;
+    daemon->phase_since_ns = now_ns;
+}
+
+static void close_frontends(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        if (daemon->instances[i] != NULL) {
+            daemon_frontends[i]->close(daemon->instances[i]);
+        }
+    }
+    dispatch_end_subscriptions(daemon->dispatch);
+    daemon_stop_frontends(daemon); /* their calls end in the node's turns, which go on */
+    daemon->phase = PHASE_STOPPED;
+}
+
+/* Ends what can be ended in order. Whose calls were forwarded until now is told who leads. */
+static void refuse_clients(struct daemon *daemon)
+{
+    log_info("daemon", "clients still come: what they send is not forwarded any more");
+    dispatch_end_subscriptions(daemon->dispatch);
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        if (daemon_frontends[i]->hang_up == NULL) {
+            daemon_frontends[i]->close(daemon->instances[i]);
+        }
+    }
+    node_end_forwarding(daemon->node);
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        if (daemon_frontends[i]->hang_up == NULL) {
+            daemon_frontends[i]->stop(daemon->instances[i], FRONTEND_GRACE_MS);
+            daemon->instances[i] = NULL;
+        }
+    }
+    enter_phase(daemon, PHASE_REFUSING, clock_monotonic_ns(clock_system()));
+}
+
+/* The rest of it is daemon_leave(). */
+static void begin_to_leave(struct daemon *daemon, uint64_t now_ns)
+{
+    log_info("daemon", "clients still come: their connections end with this process");
+    enter_phase(daemon, PHASE_LEAVING, now_ns);
+    atomic_store(&daemon->leave_ns, now_ns + LEAVE_MAX_NS);
+    node_wake(daemon->node);
+}
+
+uint64_t daemon_leave(struct daemon *daemon, uint64_t now_ns)
+{
+    uint64_t leave_ns = atomic_load(&daemon->leave_ns);
+    if (leave_ns == 0) {
+        return UINT64_MAX;
+    }
+    if (daemon->hung_up_ns != 0) {
+        if (now_ns >= daemon->hung_up_ns + GOODBYE_NS) {
+            _exit(0);
+        }
+        return daemon->hung_up_ns + GOODBYE_NS;
+    }
+    struct node_status status;
+    node_get_status(daemon->node, &status);
+    if (status.requests_pending > 0 && now_ns < leave_ns) {
+        return leave_ns;
+    }
+    node_fail_all(daemon->node); /* what has no outcome yet hears that it is not known */
+    for (size_t i = 0; i < daemon->instance_count; i++) {
+        if (daemon->instances[i] != NULL) {
+            daemon_frontends[i]->hang_up(daemon->instances[i]);
+        }
+    }
+    daemon->hung_up_ns = now_ns;
+    return now_ns + GOODBYE_NS;
+}
+
+/* True while clients still come with writes that this node must refuse by name of the leader. */
+static bool is_busy(struct daemon *daemon, uint64_t now_ns)
+{
+    struct node_status status;
+    node_get_status(daemon->node, &status);
+    if (status.requests_total != daemon->requests_seen) {
+        daemon->requests_seen = status.requests_total;
+        daemon->requests_seen_ns = now_ns;
+    }
+    return now_ns < daemon->requests_seen_ns + LINGER_QUIET_NS;
+}
+
+void daemon_begin_stop(struct daemon *daemon, uint64_t now_ns)
+{
+    if (daemon->phase == PHASE_SERVING) {
+        (void)sd_notify(0, "STOPPING=1");
+        node_drain(daemon->node);
+        daemon->requests_seen_ns = now_ns;
+        enter_phase(daemon, PHASE_DRAINING, now_ns);
+    } else if (daemon->phase != PHASE_LEAVING) {
+        close_frontends(daemon); /* asked twice: do not linger */
+    }
+}
+
+void daemon_go_on_stopping(struct daemon *daemon, uint64_t now_ns)
+{
+    uint64_t elapsed_ns = now_ns - daemon->phase_since_ns;
+    switch (daemon->phase) {
+    case PHASE_DRAINING:
+        if (node_is_drained(daemon->node) || elapsed_ns > DRAIN_MAX_NS) {
+            enter_phase(daemon, PHASE_LINGERING, now_ns);
+        }
+        break;
+    case PHASE_LINGERING:
+        if (!is_busy(daemon, now_ns)) {
+            close_frontends(daemon);
+        } else if (elapsed_ns > LINGER_MAX_NS) {
+            refuse_clients(daemon);
+        }
+        break;
+    case PHASE_REFUSING:
+        if (!is_busy(daemon, now_ns)) {
+            close_frontends(daemon);
+        } else if (elapsed_ns > REFUSE_MAX_NS) {
+            begin_to_leave(daemon, now_ns);
+        }
+        break;
+    case PHASE_LEAVING:
+    case PHASE_SERVING:
+    case PHASE_STOPPED:
+        break;
+    }
+}

@@ -1,0 +1,123 @@
+/* Inside dispatch: what dispatch.c and its parts dispatch_*.c share. */
+#ifndef RAFTOGRAM_DISPATCH_INTERNAL_H
+#define RAFTOGRAM_DISPATCH_INTERNAL_H
+
+#include "base/mailbox.h"
+#include "dispatch/dispatch.h"
+#include "driver/node.h"
+#include "raftogram/v1/cluster.pb-c.h"
+#include "raftogram/v1/messaging.pb-c.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define READERS_MAX 8
+#define READER_BATCH_MAX 64           /* subscriptions served before unary reads get a turn */
+#define READER_QUEUE_MAX 32           /* reads that wait for one reader before another is woken */
+#define READER_TICK_NS (NS_PER_S / 4) /* how often subscriptions are looked over */
+#define SUBSCRIPTION_LEADERLESS_NS                                \
+    (10 * NS_PER_S) /* then a node cannot vouch for being current \
+                     */
+/* Of messages or channels in one answer. */
+#define PAGE_LIMIT_DEFAULT 100
+#define PAGE_LIMIT_MAX 1000
+#define NOT_LEADER_MESSAGE "not leader: retry on suggested leader client endpoint"
+
+/* A thread that serves reads: unary ones from its mailbox, subscriptions from the hub. */
+struct reader {
+    struct dispatch *dispatch;
+    pthread_t thread;
+    struct mailbox mailbox; /* of reader_job.link */
+    struct hub_listener listener;
+    struct list subscriptions; /* open ones, by dispatch_subscription.link; reader thread only */
+    atomic_bool is_stopping;
+    atomic_uint jobs;             /* posted and not done */
+    atomic_uint_fast64_t lag_max; /* of its subscriptions, in messages, when it last looked */
+};
+
+struct reader_job {
+    struct list link;
+    void (*run)(struct reader_job *job, struct reader *reader);
+};
+
+struct dispatch {
+    struct dispatch_options options;
+    struct node *node;
+    struct chat *chat;
+    uint64_t started_ns;
+    struct reader readers[READERS_MAX];
+    size_t reader_count;
+    atomic_uint next_reader;
+    pthread_mutex_t watch_lock;
+    struct list watchers;
+    atomic_bool is_ending; /* subscriptions end with DRAINING */
+    char cluster_id[33];   /* hex, written once under watch_lock */
+    atomic_uint_fast64_t grpc_calls;
+    atomic_uint_fast64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES];
+};
+
+/* One unary call on its way. */
+struct work {
+    struct node_request request; /* first: node callbacks find the work by it */
+    struct reader_job job;
+    struct dispatch *dispatch;
+    struct dispatch_call *call;
+    struct buf command; /* encoded, or scratch of a read */
+};
+
+/* What a method does with a call. */
+struct method_handler {
+    /* Frontend's thread: checks fields, fills in work->request. Returns true to submit it; false
+     * when call->status or the response says all (dispatch_finish_work() was called). */
+    bool (*prepare)(struct work *work);
+    /* Node's thread, commands: the request is done. */
+    void (*applied)(struct work *work);
+    /* Reader's thread, reads: the barrier was reached. */
+    void (*read)(struct work *work);
+};
+
+extern const struct method_handler dispatch_method_handlers[DISPATCH_METHOD_COUNT];
+
+/* A call was answered with this status. */
+void dispatch_count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code);
+/* Ends the call: frees the request message and the work, after done(). */
+void dispatch_finish_work(struct work *work, const ProtobufCMessage *response);
+/* NULL or one line: why the id is no good. */
+const char *dispatch_channel_id_fault(const char *id);
+
+/* statuses of calls */
+
+/* Sets the status of a request that did not end with NODE_OK. */
+void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
+                                struct dispatch_status *status);
+/* Sets the status of a failed query. */
+void dispatch_status_of_error(int error, struct dispatch_status *status);
+
+/* readers */
+int readers_start(struct dispatch *dispatch, size_t count);
+void readers_stop(struct dispatch *dispatch);
+struct reader *reader_pick(struct dispatch *dispatch);
+struct reader *reader_pick_idle(struct dispatch *dispatch);
+void reader_post(struct reader *reader, struct reader_job *job);
+
+/* subscriptions, reader's thread */
+void subscription_serve(struct hub_subscription *hub_subscription);
+void subscription_sweep(struct reader *reader, uint64_t now_ns);
+void subscription_measure_lag(struct reader *reader);
+
+/* pages */
+
+/* Encodes as many messages of the page as `format` has room for, if nobody has done so before.
+ * Returns the page's; NULL: no memory. */
+struct page_encoding *dispatch_encode_page(struct message_page *page,
+                                           enum dispatch_page_format format);
+
+/* The messages of a page as protobuf-c messages, in one allocation. NULL: no memory. */
+struct stored_messages {
+    size_t count;
+    Raftogram__V1__StoredMessage **list;
+};
+struct stored_messages *stored_messages_create(const struct message_page *page);
+void stored_messages_destroy(struct stored_messages *messages);
+
+#endif

@@ -1,0 +1,207 @@
+/* What a frontend tells about this node: its state, who watches that, metrics. */
+#include "dispatch/dispatch_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the node ---- */
+
+static void set_role(const struct node_status *node, struct dispatch_node_status *out)
+{
+    switch (node->raft.role) {
+    case RAFT_LEADER:
+        out->role = "leader";
+        out->state = "LEADER";
+        out->is_leader = true;
+        break;
+    case RAFT_CANDIDATE:
+    case RAFT_PRE_CANDIDATE:
+        out->role = "candidate";
+        out->state = "CANDIDATE";
+        break;
+    case RAFT_FOLLOWER:
+        out->role = "follower";
+        out->state = "FOLLOWER";
+        break;
+    }
+}
+
+static void set_members(const struct dispatch *dispatch, const struct node_status *node,
+                        struct dispatch_node_status *out)
+{
+    out->member_count = dispatch->options.member_count;
+    for (size_t i = 0; i < out->member_count; i++) {
+        const struct dispatch_address *address = &dispatch->options.members[i];
+        const struct raft_member_status *member = &node->raft.members[i];
+        bool is_self = i == dispatch->options.self;
+        uint64_t silence_ns =
+            node->taken_ns > member->last_contact_ns ? node->taken_ns - member->last_contact_ns : 0;
+        out->members[i] = (struct dispatch_member){
+            .node_id = address->node_id,
+            .raft_addr = address->raft_addr,
+            .grpc_addr = address->grpc_addr,
+            .http_addr = address->http_addr,
+            .is_self = is_self,
+            .is_leader = node->raft.leader == (raft_member)i,
+            .is_connected = is_self || member->is_connected,
+            .is_whole = is_self ? node->raft.is_whole : member->is_whole,
+            .match_index = is_self ? node->raft.last_index : member->match_index,
+            .last_contact_ms = is_self                        ? 0
+                               : member->last_contact_ns == 0 ? UINT64_MAX
+                                                              : silence_ns / NS_PER_MS,
+        };
+    }
+}
+
+static void set_cluster_id(const uint8_t *cluster_id, char *out)
+{
+    bool is_founded = raft_cluster_id_is_set(cluster_id);
+    out[0] = '\0';
+    for (size_t i = 0; is_founded && i < RAFT_CLUSTER_ID_BYTES; i++) {
+        snprintf(out + 2 * i, 3, "%02x", cluster_id[i]);
+    }
+}
+
+void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_status *out)
+{
+    struct node_status node;
+    node_get_status(dispatch->node, &node);
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    const struct dispatch_address *members = dispatch->options.members;
+    bool has_leader = node.raft.leader != RAFT_NO_MEMBER;
+    const struct dispatch_address *leader = has_leader ? &members[node.raft.leader] : NULL;
+    *out = (struct dispatch_node_status){
+        .node_id = members[dispatch->options.self].node_id,
+        .has_leader = has_leader,
+        .leader_id = has_leader ? leader->node_id : "",
+        .leader_raft_addr = has_leader ? leader->raft_addr : "",
+        .leader_grpc_addr = has_leader ? leader->grpc_addr : "",
+        .has_quorum = node.raft.has_quorum,
+        .is_ready = node.is_ready,
+        .is_caught_up = node.is_caught_up,
+        .is_recovering = node.raft.config.is_founded && !node.raft.is_whole,
+        .is_diverged = node.is_diverged,
+        .is_damaged = node.is_store_damaged,
+        .is_draining = node.is_draining,
+        .term = node.raft.term,
+        .commit_index = node.raft.commit_index,
+        .applied_index = node.applied_index,
+        .first_index = node.first_index,
+        .last_index = node.raft.last_index,
+        .snapshot_index = node.snapshot_index,
+        .uptime_seconds = (now_ns - dispatch->started_ns) / NS_PER_S,
+        .turn_age_ms = now_ns > node.taken_ns ? (now_ns - node.taken_ns) / NS_PER_MS : 0,
+    };
+    set_role(&node, out);
+    set_members(dispatch, &node, out);
+    set_cluster_id(node.cluster_id, out->cluster_id);
+}
+
+/* ---- watchers ---- */
+
+void dispatch_watch(struct dispatch *dispatch, struct dispatch_watcher *watcher)
+{
+    pthread_mutex_lock(&dispatch->watch_lock);
+    list_push_back(&dispatch->watchers, &watcher->link);
+    pthread_mutex_unlock(&dispatch->watch_lock);
+}
+
+void dispatch_unwatch(struct dispatch *dispatch, struct dispatch_watcher *watcher)
+{
+    pthread_mutex_lock(&dispatch->watch_lock);
+    list_remove(&watcher->link);
+    pthread_mutex_unlock(&dispatch->watch_lock);
+}
+
+void dispatch_on_change(void *context)
+{
+    struct dispatch *dispatch = context;
+    pthread_mutex_lock(&dispatch->watch_lock);
+    LIST_FOR_EACH (link, &dispatch->watchers) {
+        struct dispatch_watcher *watcher = LIST_ENTRY(link, struct dispatch_watcher, link);
+        watcher->changed(watcher);
+    }
+    pthread_mutex_unlock(&dispatch->watch_lock);
+}
+
+/* ---- status document and metrics ---- */
+
+int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
+                         int (*each)(void *context, struct bytes key, struct bytes value),
+                         void *context)
+{
+    struct bytes from_start = {0};
+    return chat_walk_values(dispatch->chat, from_start, limit, each, context);
+}
+
+static uint64_t subscription_lag_max(const struct dispatch *dispatch)
+{
+    uint64_t lag_max = 0;
+    for (size_t i = 0; i < dispatch->reader_count; i++) {
+        uint64_t lag = atomic_load_explicit(&dispatch->readers[i].lag_max, memory_order_relaxed);
+        lag_max = lag > lag_max ? lag : lag_max;
+    }
+    return lag_max;
+}
+
+void dispatch_note_grpc_calls(struct dispatch *dispatch, uint64_t open)
+{
+    atomic_store_explicit(&dispatch->grpc_calls, open, memory_order_relaxed);
+}
+
+void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out)
+{
+    const struct dispatch_options *options = &dispatch->options;
+    struct node_status node;
+    struct chat_stats chat;
+    struct store_meta meta;
+    struct dispatch_peer_counts peers;
+    node_get_status(dispatch->node, &node);
+    chat_get_stats(dispatch->chat, &chat);
+    chat_get_meta(dispatch->chat, &meta);
+    options->get_peer_counts(options->context, &peers);
+    *out = (struct dispatch_metrics){
+        .messages_sent_total = peers.messages_sent,
+        .peer_messages_dropped_total = peers.messages_dropped,
+        .peer_connects_total = peers.connects,
+        .election_count = node.raft.elections,
+        .last_commit_index = node.raft.commit_index,
+        .proposals_total = node.proposals_total,
+        .proposals_failed_total = node.proposals_failed,
+        .reads_total = node.reads_total,
+        .applied_index = node.applied_index,
+        .leader_changes_total = node.leader_changes,
+        .forwards_total = node.forwards_total,
+        .requests_pending = node.requests_pending,
+        .subscriptions = hub_count(chat_hub(dispatch->chat)),
+        .grpc_calls = atomic_load_explicit(&dispatch->grpc_calls, memory_order_relaxed),
+        .dedupe_hits_total = chat.dedupe_hits,
+        .log_entries = node.raft.last_index + 1 - node.first_index,
+        .log_bytes = node.log_bytes,
+        .store_bytes = options->store_bytes(options->context),
+        .channel_count = meta.channel_count,
+        .message_count = meta.message_count,
+        .value_count = meta.value_count,
+        .log_commits_total = node.wal.commits,
+        .overlay_bytes = chat.overlay_bytes,
+        .is_log_full = node.is_log_full,
+        .is_store_full = node.is_store_full,
+        .proposals_pending = node.proposals_pending,
+        .durable_applied_index = node.durable_applied_index,
+        .log_written_bytes_total = node.wal.bytes_written,
+        .store_flushes_total = chat.generations_flushed,
+        .messages_applied_total = chat.messages_applied,
+        .subscription_lag_max = subscription_lag_max(dispatch),
+    };
+    struct node_latencies latencies;
+    node_get_latencies(dispatch->node, &latencies);
+    out->log_sync = latencies.log_sync;
+    out->apply = latencies.apply;
+    out->proposal = latencies.proposal;
+    for (size_t method = 0; method < DISPATCH_METHOD_COUNT; method++) {
+        for (size_t code = 0; code < DISPATCH_CODES; code++) {
+            out->calls[method][code] =
+                atomic_load_explicit(&dispatch->calls[method][code], memory_order_relaxed);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+/* Do all nodes apply the same? Every so many entries each tells the others the hash of all results
+ * so far. A node that differs from the leader is not to lead or to be read from; one that differs
+ * from most, who agree, is wrong for certain, be it the leader itself: it starts over from the
+ * others' state. Where no majority agrees, nobody knows who is right, and nothing is thrown away.
+ */
+#include "base/log.h"
+#include "driver/node_internal.h"
+
+static struct checkpoint *at(struct node *node, raft_member member, raft_index index)
+{
+    return &node->checkpoints[member][(index / NODE_CHECKPOINT_ENTRIES) % NODE_CHECKPOINTS_MAX];
+}
+
+/* How many have said so of this index. */
+static int count_votes(struct node *node, raft_index index, uint64_t hash)
+{
+    int votes = 0;
+    for (raft_member member = 0; member < node->options.member_count; member++) {
+        const struct checkpoint *said = at(node, member, index);
+        votes += said->index == index && said->hash == hash;
+    }
+    return votes;
+}
+
+static bool is_majority(const struct node *node, int votes)
+{
+    return 2 * votes > node->options.member_count;
+}
+
+static void set_diverged(struct node *node, bool is_diverged, raft_index index)
+{
+    if (node->is_diverged == is_diverged) {
+        return;
+    }
+    node->is_diverged = is_diverged;
+    node->is_changed = true;
+    if (is_diverged) {
+        log_error("node", "this node's state differs from the leader's", LOG_U64("index", index));
+    } else {
+        log_info("node", "most nodes agree with this one's state", LOG_U64("index", index));
+    }
+    node_update_eligible(node);
+}
+
+static void set_outvoted(struct node *node, raft_index index)
+{
+    if (!node->is_outvoted) {
+        log_error("node", "this node's state differs from that of most nodes",
+                  LOG_U64("index", index));
+        node->is_outvoted = true;
+        node_set_damaged(node);
+    }
+}
+
+static void judge(struct node *node, raft_index index)
+{
+    const struct checkpoint *own = at(node, node->self, index);
+    if (own->index != index) {
+        return;
+    }
+    if (is_majority(node, count_votes(node, index, own->hash))) {
+        set_diverged(node, false, index);
+        return;
+    }
+    for (raft_member member = 0; member < node->options.member_count; member++) {
+        const struct checkpoint *said = at(node, member, index);
+        if (said->index != index || said->hash == own->hash) {
+            continue;
+        }
+        if (is_majority(node, count_votes(node, index, said->hash))) {
+            set_outvoted(node, index);
+        }
+        if (member == node->leader) {
+            set_diverged(node, true, index);
+        }
+    }
+}
+
+void node_take_checkpoint(struct node *node)
+{
+    struct store_meta meta;
+    chat_get_meta(node->chat, &meta);
+    *at(node, node->self, node->applied_index) =
+        (struct checkpoint){.index = node->applied_index, .hash = meta.result_hash};
+}
+
+static void send_checkpoint(struct node *node, const struct checkpoint *own)
+{
+    struct peer_message message = {.kind = PEER_MESSAGE_APPLY_HASH,
+                                   .apply_hash = {.index = own->index, .hash = own->hash}};
+    for (raft_member member = 0; member < node->options.member_count; member++) {
+        if (member != node->self) {
+            (void)node->transport->ops->send(node->transport, member, &message);
+        }
+    }
+}
+
+void node_send_checkpoints(struct node *node)
+{
+    raft_index last = node->applied_index / NODE_CHECKPOINT_ENTRIES * NODE_CHECKPOINT_ENTRIES;
+    raft_index kept = NODE_CHECKPOINTS_MAX * NODE_CHECKPOINT_ENTRIES;
+    raft_index index =
+        last > kept && node->checkpoint_sent < last - kept ? last - kept : node->checkpoint_sent;
+    while (index < last) {
+        index += NODE_CHECKPOINT_ENTRIES;
+        const struct checkpoint *own = at(node, node->self, index);
+        if (own->index == index) {
+            send_checkpoint(node, own);
+            judge(node, index);
+        }
+    }
+    node->checkpoint_sent = index;
+}
+
+void node_compare_checkpoint(struct node *node, raft_member from, raft_index index, uint64_t hash)
+{
+    struct checkpoint *said = at(node, from, index);
+    if (index % NODE_CHECKPOINT_ENTRIES == 0 && index > said->index) {
+        *said = (struct checkpoint){.index = index, .hash = hash};
+        judge(node, index);
+    }
+}

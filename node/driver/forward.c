@@ -1,0 +1,183 @@
+/* Forwarding commands to the leader: the follower's side, and the leader's. */
+#include "base/errors.h"
+#include "driver/node_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A forwarded command, at the leader. */
+struct forwarded {
+    struct node_request request;
+    struct node *node;
+    raft_member from;
+    uint64_t id;
+    uint8_t command[];
+};
+
+static bool forward(struct node *node, struct node_request *request)
+{
+    uint64_t left_ms =
+        request->deadline_ns > node->now_ns ? (request->deadline_ns - node->now_ns) / NS_PER_MS : 0;
+    struct peer_message message = {
+        .kind = PEER_MESSAGE_FORWARD_REQUEST,
+        .forward_request = {.id = node->next_forward_id,
+                            .command = {request->command, request->command_size},
+                            .timeout_ms = (uint32_t)left_ms},
+    };
+    int rc = node->transport->ops->send(node->transport, node->leader, &message);
+    if (rc == ERR_FULL) {
+        node_finish_request(node, request, NODE_OVERLOADED);
+        return true;
+    }
+    if (rc != 0) {
+        return false;
+    }
+    request->forward_id = node->next_forward_id++;
+    request->forward_peer = node->leader;
+    request->expires_ns = request->deadline_ns;
+    node_note_expiry(node, request->expires_ns);
+    node->forwards_total++;
+    list_remove(&request->link);
+    list_push_back(&node->forwarded, &request->link);
+    return true;
+}
+
+void node_forward_waiting(struct node *node)
+{
+    while (!list_is_empty(&node->waiting)) {
+        struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
+        if (!request->may_forward) {
+            node_finish_request(node, request, NODE_NOT_LEADER);
+        } else if (!forward(node, request)) {
+            node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
+            return;
+        }
+    }
+}
+
+static void requeue(struct node *node, struct node_request *request)
+{
+    list_remove(&request->link);
+    node_wait_for_leader(node, request);
+}
+
+void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent)
+{
+    struct list *link = node->forwarded.prev;
+    while (link != &node->forwarded) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->prev;
+        if (request->forward_peer != peer) {
+            continue;
+        }
+        if (unsent != NULL && request->forward_id - unsent->first < unsent->count) {
+            requeue(node, request); /* it never left */
+        } else if (request->may_repeat) {
+            request->is_unsure = true;
+            requeue(node, request);
+        } else {
+            node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
+        }
+    }
+}
+
+static void forwarded_done(struct node_request *request)
+{
+    struct forwarded *forwarded = (struct forwarded *)(void *)request;
+    struct node *node = forwarded->node;
+    struct buf *out = &node->encode_scratch;
+    buf_reset(out);
+    if (request->outcome == NODE_OK) {
+        command_result_encode(&request->result, out);
+    }
+    struct peer_message message = {
+        .kind = PEER_MESSAGE_FORWARD_RESPONSE,
+        .forward_response = {.id = forwarded->id,
+                             .code =
+                                 buf_failed(out) ? NODE_COMMIT_UNKNOWN : (int32_t)request->outcome,
+                             .result = buf_bytes(out)},
+    };
+    /* If it cannot go, the other side hears of the lost stream. */
+    (void)node->transport->ops->send(node->transport, forwarded->from, &message);
+    free(forwarded);
+}
+
+void node_forward_request(struct node *node, raft_member from, const struct peer_message *message)
+{
+    struct bytes command = message->forward_request.command;
+    struct command decoded;
+    int32_t refusal = NODE_OVERLOADED;
+    struct forwarded *forwarded = NULL;
+    if (command_decode(command, &decoded) == 0 && node_take_room(node, (uint32_t)command.size)) {
+        forwarded = calloc(1, sizeof(*forwarded) + command.size);
+        if (forwarded == NULL) {
+            node_give_room(node, (uint32_t)command.size);
+        }
+    }
+    if (forwarded == NULL) {
+        struct peer_message answer = {
+            .kind = PEER_MESSAGE_FORWARD_RESPONSE,
+            .forward_response = {.id = message->forward_request.id, .code = refusal},
+        };
+        (void)node->transport->ops->send(node->transport, from, &answer);
+        return;
+    }
+    memcpy(forwarded->command, command.data, command.size);
+    forwarded->node = node;
+    forwarded->from = from;
+    forwarded->id = message->forward_request.id;
+    forwarded->request = (struct node_request){
+        .kind = NODE_REQUEST_COMMAND,
+        .deadline_ns = node->now_ns + message->forward_request.timeout_ms * NS_PER_MS,
+        .command = forwarded->command,
+        .command_size = (uint32_t)command.size,
+        .done = forwarded_done,
+    };
+    node_admit(node, &forwarded->request);
+}
+
+static struct node_request *find_forwarded(struct node *node, uint64_t id)
+{
+    LIST_FOR_EACH (link, &node->forwarded) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        if (request->forward_id == id) {
+            return request;
+        }
+    }
+    return NULL;
+}
+
+void node_forward_response(struct node *node, const struct peer_message *message)
+{
+    struct node_request *request = find_forwarded(node, message->forward_response.id);
+    if (request == NULL) {
+        return; /* it expired, or its stream was lost */
+    }
+    enum node_outcome outcome = (enum node_outcome)message->forward_response.code;
+    switch (outcome) {
+    case NODE_OK:
+        buf_append(&request->result_text, message->forward_response.result.data,
+                   message->forward_response.result.size);
+        if (buf_failed(&request->result_text) ||
+            command_result_decode(buf_bytes(&request->result_text), &request->result) != 0) {
+            outcome = NODE_COMMIT_UNKNOWN;
+        }
+        node_finish_request(node, request, outcome);
+        return;
+    case NODE_NOT_LEADER:
+    case NODE_DRAINING:
+    case NODE_NO_QUORUM:
+        /* Certainly not proposed there: wait for the next leader. */
+        node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
+        requeue(node, request);
+        return;
+    case NODE_OVERLOADED:
+    case NODE_DISK_FULL:
+    case NODE_DEADLINE:
+        node_finish_request(node, request, outcome);
+        return;
+    default:
+        node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
+        return;
+    }
+}

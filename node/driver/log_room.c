@@ -1,0 +1,152 @@
+/* Room on the disk for the log, ahead of need: a write that finds none would end the process. A
+ * node is full while there is none for what a leader may have on its way and the largest batch: it
+ * refuses commands, leads no more, and its answers tell the leader, which refuses commands too when
+ * a majority is full. What is on its way by then finds room, as a rule; in the end the node
+ * lets pass what it could not note down. */
+#include "base/log.h"
+#include "driver/node_internal.h"
+
+static bool cut_and_look(struct node *node, uint64_t bytes, bool keeps_trailing)
+{
+    node_cut_for_room(node, keeps_trailing);
+    node->maintain_ns = 0;
+    node_maintain_log(node);
+    return wal_has_room(node->wal, bytes);
+}
+
+static bool has_room(struct node *node, uint64_t bytes)
+{
+    if (!wal_has_room(node->wal, bytes)) {
+        node_maintain_log(node);
+    }
+    if (!wal_has_room(node->wal, bytes) && !wal_has_staged(node->wal) &&
+        node->now_ns >= node->cut_retry_ns) {
+        /* It may be the log itself that fills the disk. */
+        bool has_helped = cut_and_look(node, bytes, true) || cut_and_look(node, bytes, false);
+        node->cut_retry_ns = has_helped ? 0 : node->now_ns + NODE_MAINTAIN_RETRY_NS;
+    }
+    return node->fatal[0] == '\0' && wal_has_room(node->wal, bytes);
+}
+
+static void set_full(struct node *node, bool is_full)
+{
+    if (is_full == node->is_log_full) {
+        return;
+    }
+    node->is_log_full = is_full;
+    node->is_changed = true;
+    if (is_full) {
+        log_error("node", "no room for the log on the disk: refusing writes");
+    } else {
+        log_info("node", "the disk has room for the log again");
+    }
+    node_update_eligible(node);
+}
+
+static uint64_t batch_bytes(uint64_t command_bytes)
+{
+    uint64_t payload = NODE_PENDING_BYTES_MAX + NODE_PROPOSE_BYTES_MAX;
+    payload = command_bytes > payload ? command_bytes : payload;
+    return payload + RAFT_APPEND_ENTRIES_MAX * WAL_ENTRY_OVERHEAD_BYTES + NODE_LOG_SLACK_BYTES +
+           NODE_HARD_STATE_BYTES;
+}
+
+bool node_has_room_for_batch(struct node *node, uint64_t command_bytes)
+{
+    uint64_t bytes = batch_bytes(command_bytes);
+    bytes = bytes > node->room_wanted ? bytes : node->room_wanted;
+    bool is_full = !has_room(node, bytes);
+    node->room_wanted = is_full ? bytes : 0;
+    set_full(node, is_full);
+    return !is_full;
+}
+
+void node_look_for_room(struct node *node)
+{
+    if (node->is_log_full || !wal_has_room(node->wal, batch_bytes(0))) {
+        (void)node_has_room_for_batch(node, 0);
+        node_update_eligible(node); /* the slack shrinks */
+    }
+}
+
+bool node_has_majority_room(struct node *node)
+{
+    bool is_full = raft_is_majority_full(node->raft);
+    if (is_full != node->is_majority_full) {
+        node->is_majority_full = is_full;
+        if (is_full) {
+            log_error("node", "no room on the disks of too many members: refusing writes");
+        } else {
+            log_info("node", "a majority's disks have room again");
+        }
+    }
+    return !is_full;
+}
+
+/* What is not here already; 0: nothing. A new leader's first entry may use the slack: without it
+ * nobody knows what is committed, and nothing can be read. */
+static uint64_t bytes_for_entries(const struct node *node, const struct raft_message *message)
+{
+    uint64_t count = 0;
+    uint64_t payload = 0;
+    raft_index index = message->append_request.prev_index;
+    for (uint32_t i = 0; i < message->append_request.count; i++) {
+        const struct raft_entry *entry = &message->append_request.entries[i];
+        index++;
+        if (wal_term(node->wal, index) != entry->term) {
+            count++;
+            payload += entry->size;
+        }
+    }
+    if (count == 0) {
+        return 0;
+    }
+    uint64_t bytes = payload + count * WAL_ENTRY_OVERHEAD_BYTES + NODE_HARD_STATE_BYTES;
+    return payload == 0 ? bytes : bytes + NODE_LOG_SLACK_BYTES;
+}
+
+static bool has_room_for_entries(struct node *node, const struct raft_message *message)
+{
+    uint64_t bytes = bytes_for_entries(node, message);
+    if (bytes == 0 || wal_has_room(node->wal, bytes + wal_staged_bytes(node->wal))) {
+        return true;
+    }
+    node_save(node);
+    if (node->fatal[0] != '\0') {
+        return false;
+    }
+    bool is_full = !has_room(node, bytes);
+    if (is_full) {
+        node->room_wanted = bytes > node->room_wanted ? bytes : node->room_wanted;
+        set_full(node, true);
+    }
+    return !is_full;
+}
+
+/* Raft figure 2: term and vote are on the disk before a word is said of them. The slack is for
+ * these; when elections have used it up, the node hears of no new term until there is room. */
+static bool has_room_for_term(struct node *node, const struct raft_message *message)
+{
+    bool is_vote = message->kind == RAFT_VOTE_REQUEST && !message->vote_request.is_pre_vote;
+    if (!is_vote && message->term <= wal_hard_state(node->wal)->term) {
+        return true;
+    }
+    bool is_full = !has_room(node, NODE_HARD_STATE_BYTES + wal_staged_bytes(node->wal));
+    if (is_full) {
+        set_full(node, true);
+    }
+    return !is_full;
+}
+
+bool node_has_room_for_message(struct node *node, struct raft_message *message)
+{
+    if (!has_room_for_term(node, message)) {
+        return false;
+    }
+    bool has_entries = message->kind == RAFT_APPEND_REQUEST && message->append_request.count > 0;
+    if (has_entries && !has_room_for_entries(node, message)) {
+        /* They are left to a later try; what is not stored is not acknowledged. */
+        message->append_request.count = 0;
+    }
+    return true;
+}

@@ -1,0 +1,82 @@
+/* Read barriers: requests that wait for a read index, and then for what is applied to reach it. */
+#include "base/check.h"
+#include "driver/node_internal.h"
+
+#include <stdlib.h>
+
+void node_ask_read_index(struct node *node)
+{
+    struct read_group *group = calloc(1, sizeof(*group));
+    if (group == NULL) {
+        node_finish_requests(node, &node->reads_new, NODE_OVERLOADED);
+        return;
+    }
+    list_init(&group->requests);
+    list_splice_back(&group->requests, &node->reads_new);
+    group->id = ++node->next_read_id;
+    list_push_back(&node->reads_asked, &group->link);
+    struct raft_event event = {.kind = RAFT_EVENT_READ, .read = {.id = group->id}};
+    if (node_step(node, &event) != 0) {
+        /* The core has too many: again next turn. */
+        list_splice_back(&node->reads_new, &group->requests);
+        list_remove(&group->link);
+        free(group);
+        node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
+    }
+}
+
+static void read_refused(struct node *node, struct read_group *group)
+{
+    struct list *link = group->requests.next;
+    while (link != &group->requests) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (request->is_leader_only) {
+            node_finish_request(node, request, NODE_NO_QUORUM);
+        }
+    }
+    list_splice_back(&node->reads_new, &group->requests);
+    node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
+}
+
+void node_read_ready(struct node *node, const struct raft_ready_read *ready)
+{
+    struct read_group *group = NULL;
+    LIST_FOR_EACH (link, &node->reads_asked) {
+        struct read_group *candidate = LIST_ENTRY(link, struct read_group, link);
+        if (candidate->id == ready->id) {
+            group = candidate;
+            break;
+        }
+    }
+    CHECK(group != NULL);
+    list_remove(&group->link);
+    if (!ready->confirmed) {
+        read_refused(node, group);
+        free(group);
+        return;
+    }
+    group->index = ready->index;
+    LIST_FOR_EACH (link, &group->requests) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        request->expires_ns = request->deadline_ns;
+        node_note_expiry(node, request->expires_ns);
+    }
+    list_push_back(&node->reads_indexed, &group->link);
+}
+
+void node_release_reads(struct node *node)
+{
+    struct list *link = node->reads_indexed.next;
+    while (link != &node->reads_indexed) {
+        struct read_group *group = LIST_ENTRY(link, struct read_group, link);
+        link = link->next;
+        if (group->index <= node->applied_index) {
+            node_finish_requests(node, &group->requests, NODE_OK);
+        }
+        if (list_is_empty(&group->requests)) {
+            list_remove(&group->link);
+            free(group);
+        }
+    }
+}
