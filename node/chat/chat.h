@@ -12,8 +12,8 @@
 
 #include "chat/command.h"
 #include "chat/hub.h"
-#include "chat/message.h"
-#include "chat/store.h"
+#include "chat/page.h"
+#include "store/store.h"
 
 #include <stdbool.h>
 #include <stdint.h>

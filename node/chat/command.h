@@ -8,14 +8,16 @@
 #define RAFTOGRAM_CHAT_COMMAND_H
 
 #include "base/buf.h"
+#include "store/store.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #define COMMAND_FORMAT_VERSION 1
-#define COMMAND_ID_BYTES_MAX 256
-#define COMMAND_NAME_BYTES_MAX 1024
-#define COMMAND_PAYLOAD_BYTES_MAX (3u << 20) /* the most that limits.max_payload_bytes may say */
+#define COMMAND_ID_BYTES_MAX STORE_ID_BYTES_MAX
+#define COMMAND_NAME_BYTES_MAX STORE_NAME_BYTES_MAX
+#define COMMAND_PAYLOAD_BYTES_MAX \
+    STORE_PAYLOAD_BYTES_MAX /* the most that limits.max_payload_bytes may say */
 #define COMMAND_BYTES_MAX (COMMAND_PAYLOAD_BYTES_MAX + 4096)
 
 enum command_kind {

@@ -18,7 +18,7 @@
 #include "chat/dedupe.h"
 #include "chat/hash_table.h"
 #include "chat/ordered.h"
-#include "chat/store.h"
+#include "store/store.h"
 
 #include <stdatomic.h>
 

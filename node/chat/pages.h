@@ -5,7 +5,7 @@
 #define RAFTOGRAM_CHAT_PAGES_H
 
 #include "base/list.h"
-#include "chat/message.h"
+#include "chat/page.h"
 
 #define PAGES_MAX 64
 #define PAGES_BYTES_MAX (8u << 20) /* of the messages in them */

@@ -4,14 +4,14 @@
 #define RAFTOGRAM_DAEMON_INTERNAL_H
 
 #include "base/mailbox.h"
-#include "driver/boot.h"
-#include "chat/store_lmdb.h"
 #include "config/config.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/frontend.h"
+#include "driver/boot.h"
 #include "driver/node.h"
 #include "driver/snapshot_jobs.h"
 #include "peer/peer.h"
+#include "store/lmdb.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -5,9 +5,9 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "chat/store_lmdb.h"
 #include "driver/node.h"
 #include "storage/snapshot.h"
+#include "store/lmdb.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -4,9 +4,9 @@
 
 #include "base/clock.h"
 #include "chat/chat.h"
-#include "chat/store.h"
 #include "storage/data_dir.h"
 #include "storage/wal.h"
+#include "store/store.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -5,10 +5,10 @@
  * otherwise. */
 #include "base/check.h"
 #include "base/errors.h"
-#include "chat/store_lmdb.h"
 #include "fuzz/input.h"
 #include "lib/store_batches.h"
 #include "lib/store_digest.h"
+#include "store/lmdb.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "chat/command.h"
-#include "chat/store_row.h"
 #include "fuzz/input.h"
+#include "store/row.h"
 
 #include <stdlib.h>
 

@@ -19,12 +19,13 @@ MAY_INCLUDE = {
     "base": set(),
     "raft": {"base"},
     "storage": {"base"},
-    "chat": {"base"},
+    "store": {"base"},
+    "chat": {"base", "store"},
     "json": {"base", "proto"},
     "rpc": {"base"},
     "config": {"base"},
     "peer": {"base", "rpc", "json", "raft", "proto"},
-    "driver": {"base", "raft", "storage", "chat", "peer"},
+    "driver": {"base", "raft", "storage", "store", "chat", "peer"},
     "dispatch": {"base", "json", "proto", "chat", "driver"},
     "frontend_grpc": {"base", "json", "rpc", "proto", "dispatch"},
     "frontend_http": {"base", "json", "proto", "dispatch"},
@@ -41,7 +42,7 @@ ONLY_HEADERS = {
 
 # Foreign header (a prefix) -> the only modules that know the library.
 FOREIGN = {
-    "lmdb.h": {"chat"},
+    "lmdb.h": {"store"},
     "grpc/": {"rpc"},
     "yaml.h": {"config"},
     "libwebsockets.h": {"frontend_http"},

@@ -4,7 +4,7 @@
 #define RAFTOGRAM_TESTS_STORE_BATCHES_H
 
 #include "base/random.h"
-#include "chat/store.h"
+#include "store/store.h"
 
 #define STORE_BATCHES_CHANNELS_MAX 1024
 #define STORE_BATCHES_KEYS_MAX 256

@@ -3,7 +3,7 @@
 #ifndef RAFTOGRAM_TESTS_STORE_DIGEST_H
 #define RAFTOGRAM_TESTS_STORE_DIGEST_H
 
-#include "chat/store.h"
+#include "store/store.h"
 
 /* Errors: those of the reads; also ERR_CORRUPT when the counts in the meta row are not what was
  * found, or a message is not found by its client id. */

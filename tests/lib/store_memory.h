@@ -6,7 +6,7 @@
 #ifndef RAFTOGRAM_TESTS_STORE_MEMORY_H
 #define RAFTOGRAM_TESTS_STORE_MEMORY_H
 
-#include "chat/store.h"
+#include "store/store.h"
 
 /* Errors: ERR_NOMEM. */
 int store_memory_create(struct store **out);

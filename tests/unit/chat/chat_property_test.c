@@ -4,7 +4,7 @@
 #include "lib/scratch.h"
 
 #include "base/random.h"
-#include "chat/store_lmdb.h"
+#include "store/lmdb.h"
 
 #include <ftw.h>
 #include <unistd.h>

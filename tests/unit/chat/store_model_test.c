@@ -1,6 +1,6 @@
 /* The LMDB store against the memory store: the same batches, then the same answers to everything
  * that can be asked. */
-#include "chat/store_lmdb_internal.h"
+#include "store/lmdb_internal.h"
 
 #include "base/errors.h"
 #include "lib/scratch.h"

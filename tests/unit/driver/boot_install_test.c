@@ -3,9 +3,9 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "driver/boot.h"
-#include "chat/store_lmdb.h"
 #include "lib/scratch.h"
 #include "storage/snapshot.h"
+#include "store/lmdb.h"
 
 #include <dirent.h>
 #include <fcntl.h>

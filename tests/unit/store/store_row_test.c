@@ -1,4 +1,4 @@
-#include "chat/store_row.h"
+#include "store/row.h"
 
 #include "base/errors.h"
 #include "base/random.h"

@@ -1,8 +1,8 @@
 /* The checks of its data file that LMDB leaves out, made with plain reads before LMDB sees the
  * file: it trusts its meta pages, follows any offset that stands in a page, and takes SIGBUS for a
  * page behind the file's end. */
-#ifndef RAFTOGRAM_CHAT_STORE_FILE_H
-#define RAFTOGRAM_CHAT_STORE_FILE_H
+#ifndef RAFTOGRAM_STORE_FILE_H
+#define RAFTOGRAM_STORE_FILE_H
 
 #include <stdbool.h>
 #include <stddef.h>

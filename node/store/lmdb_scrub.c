@@ -5,7 +5,7 @@
  * it stands (store_scrub_account). What it has summed up is therefore always the sum over the rows
  * of *now* from the first one to its place; at the end it must equal the totals in the meta row, at
  * whatever commit it gets there. */
-#include "chat/store_lmdb_internal.h"
+#include "store/lmdb_internal.h"
 
 #include "base/check.h"
 #include "base/errors.h"

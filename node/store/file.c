@@ -1,8 +1,8 @@
-#include "chat/store_file.h"
+#include "store/file.h"
 
 #include "base/buf.h"
 #include "base/errors.h"
-#include "chat/store_row.h"
+#include "store/row.h"
 
 #include <errno.h>
 #include <fcntl.h>

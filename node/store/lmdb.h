@@ -1,8 +1,8 @@
-/* The store in LMDB. Only this room includes lmdb.h. */
-#ifndef RAFTOGRAM_CHAT_STORE_LMDB_H
-#define RAFTOGRAM_CHAT_STORE_LMDB_H
+/* The store in LMDB. Only this module includes lmdb.h. */
+#ifndef RAFTOGRAM_STORE_LMDB_H
+#define RAFTOGRAM_STORE_LMDB_H
 
-#include "chat/store.h"
+#include "store/store.h"
 
 #include <pthread.h>
 

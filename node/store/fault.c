@@ -2,8 +2,8 @@
  * rotted may send LMDB to any address. Nothing can be rescued there: the process ends with one
  * line, and leaves a mark so that the next start looks closely. */
 #include "base/errors.h"
-#include "chat/store_file.h"
-#include "chat/store_lmdb.h"
+#include "store/file.h"
+#include "store/lmdb.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,9 +1,8 @@
-#include "chat/store_row.h"
+#include "store/row.h"
 
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/errors.h"
-#include "chat/command.h"
 
 #include <string.h>
 
@@ -163,7 +162,7 @@ int row_channel_decode(struct bytes id, struct bytes body, struct store_channel 
     channel.last_sequence = read_ordered(&reader);
     channel.last_timestamp_ms = unzigzag(read_ordered(&reader));
     channel.name = read_bytes(&reader, reader.left);
-    if (reader.failed || channel.name.size > COMMAND_NAME_BYTES_MAX) {
+    if (reader.failed || channel.name.size > STORE_NAME_BYTES_MAX) {
         return ERR_CORRUPT;
     }
     *out = channel;
@@ -212,8 +211,8 @@ int row_message_decode(struct bytes body, struct row_message *out)
     message.author_id = read_bytes(&reader, author_size);
     message.client_id = read_bytes(&reader, client_id_size);
     message.payload = read_bytes(&reader, reader.left);
-    if (reader.failed || author_size > COMMAND_ID_BYTES_MAX ||
-        client_id_size > COMMAND_ID_BYTES_MAX || message.payload.size > COMMAND_PAYLOAD_BYTES_MAX) {
+    if (reader.failed || author_size > STORE_ID_BYTES_MAX || client_id_size > STORE_ID_BYTES_MAX ||
+        message.payload.size > STORE_PAYLOAD_BYTES_MAX) {
         return ERR_CORRUPT;
     }
     *out = message;

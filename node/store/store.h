@@ -1,4 +1,4 @@
-/* The durable state behind the overlay as a vtable: LMDB (store_lmdb.h) or memory
+/* The durable state behind the overlay as a vtable: LMDB (lmdb.h) or memory
  * (tests/lib/store_memory.h). Rows carry checksums where they can rot.
  *
  * Threads: commit and snapshot calls from one thread only (the store thread). A read transaction is
@@ -7,15 +7,18 @@
  *
  * Errors of reads: ERR_NOT_FOUND, ERR_CORRUPT (checksum, or a row that must be there is not),
  * ERR_NOMEM, ERR_IO; of read_begin also ERR_FULL (too many at once). */
-#ifndef RAFTOGRAM_CHAT_STORE_H
-#define RAFTOGRAM_CHAT_STORE_H
+#ifndef RAFTOGRAM_STORE_STORE_H
+#define RAFTOGRAM_STORE_STORE_H
 
 #include "base/buf.h"
-#include "chat/message.h"
+#include "store/message.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#define STORE_ID_BYTES_MAX 256             /* of a channel, an author, a message; of a key */
+#define STORE_NAME_BYTES_MAX 1024          /* of a channel */
+#define STORE_PAYLOAD_BYTES_MAX (3u << 20) /* of a message; of a key's value */
 #define STORE_CONFIG_BYTES_MAX 2560
 #define STORE_CLUSTER_ID_BYTES 16
 

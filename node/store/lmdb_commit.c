@@ -5,7 +5,7 @@
  * in the file. So new ids go to the small database `recent`, and as many rows leave it for `dedupe`
  * as came, a run of neighbours at a time, going round. They then share the pages that they touch.
  */
-#include "chat/store_lmdb_internal.h"
+#include "store/lmdb_internal.h"
 
 #include "base/check.h"
 #include "base/clock.h"

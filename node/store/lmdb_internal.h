@@ -1,11 +1,11 @@
 /* What the files of the LMDB store share. Only they and their tests include this. */
-#ifndef RAFTOGRAM_CHAT_STORE_LMDB_INTERNAL_H
-#define RAFTOGRAM_CHAT_STORE_LMDB_INTERNAL_H
+#ifndef RAFTOGRAM_STORE_LMDB_INTERNAL_H
+#define RAFTOGRAM_STORE_LMDB_INTERNAL_H
 
 #include "base/list.h"
-#include "chat/store_file.h"
-#include "chat/store_lmdb.h"
-#include "chat/store_row.h"
+#include "store/file.h"
+#include "store/lmdb.h"
+#include "store/row.h"
 
 #include <lmdb.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-#include "chat/store_lmdb_internal.h"
+#include "store/lmdb_internal.h"
 
 #include "base/check.h"
 #include "base/checksum.h"

@@ -1,6 +1,6 @@
 /* Reading the LMDB store: read transactions and those kept for the next, rows by key and in order,
  * messages out of runs, and client message ids. */
-#include "chat/store_lmdb_internal.h"
+#include "store/lmdb_internal.h"
 
 #include "base/check.h"
 #include "base/errors.h"

@@ -20,10 +20,10 @@
  * Integers in keys and bodies are "ordered": 1 to 9 bytes that sort like the number. An item is 8
  * bytes (hash or sequence) and 6 bytes (position), big-endian, and in `runs` and `dedupe` a
  * checksum. */
-#ifndef RAFTOGRAM_CHAT_STORE_ROW_H
-#define RAFTOGRAM_CHAT_STORE_ROW_H
+#ifndef RAFTOGRAM_STORE_ROW_H
+#define RAFTOGRAM_STORE_ROW_H
 
-#include "chat/store.h"
+#include "store/store.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* The LMDB store on a disk that fails it: damage, truncation, kills, no room. What it answers when
  * all is well is in store_model_test.c. */
-#include "chat/store_lmdb_internal.h"
+#include "store/lmdb_internal.h"
 
 #include "base/errors.h"
 #include "base/log.h"
