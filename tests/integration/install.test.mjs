@@ -1,0 +1,61 @@
+// What `cmake --install` puts below a prefix is whole, and names itself by its installed paths.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { BUILD, ROOT } from './lib/cluster.mjs';
+
+const run = (command, ...args) => spawnSync(command, args, { encoding: 'utf8' });
+
+describe('an installation', () => {
+  let prefix;
+
+  before(() => {
+    prefix = mkdtempSync(join(tmpdir(), 'raftogram-install-'));
+    const { status, stderr } = run('cmake', '--install', BUILD, '--prefix', prefix);
+    assert.equal(status, 0, stderr);
+  });
+  after(() => rmSync(prefix, { recursive: true, force: true }));
+
+  const read = (path) => readFileSync(join(prefix, path), 'utf8');
+
+  test('has programs of one version', () => {
+    const { stdout } = run(join(prefix, 'bin/raftogram'), '-version');
+    assert.match(stdout, /^raftogram \d+\.\d+\.\d+\n$/);
+    assert.equal(run(join(prefix, 'bin/raftogramctl'), 'help').status, 0);
+    assert.match(read('share/man/man1/raftogram.1'), new RegExp(stdout.trim().replaceAll('.', '\\.')));
+  });
+
+  test('has a unit that starts the installed daemon', () => {
+    const unit = read('lib/systemd/system/raftogram.service');
+    assert.match(unit, new RegExp(`^ExecStart=${prefix}/bin/raftogram -config `, 'm'));
+    assert.doesNotMatch(unit, /\/usr\/local/);
+  });
+
+  test('has example configurations that are right', () => {
+    for (const name of ['config.yaml.dist', 'three-hosts/node1.yaml', 'three-hosts/node2.yaml', 'three-hosts/node3.yaml']) {
+      const { status, stderr } = run(join(prefix, 'bin/raftogram'), '-config',
+        join(prefix, 'share/doc/raftogram/examples', name), '-check-config');
+      assert.equal(status, 0, stderr);
+    }
+  });
+
+  test('has man pages without a fault, for every key of the configuration', () => {
+    const page = read('share/man/man5/raftogram.yaml.5');
+    let section;
+    for (const line of readFileSync(join(ROOT, 'conf/config.yaml.dist'), 'utf8').split('\n')) {
+      const [, indent, name] = /^( {0,2})([a-z_]+):/.exec(line) ?? [];
+      if (indent === '') section = name;
+      if (indent?.length === 2) assert.match(page, new RegExp(`^\\\\fB${section}\\.${name}\\\\fR`, 'm'), `${section}.${name}`);
+    }
+    for (const name of ['man1/raftogram.1', 'man1/raftogramctl.1', 'man5/raftogram.yaml.5']) {
+      const path = join(prefix, 'share/man', name);
+      assert.ok(existsSync(path), name);
+      assert.doesNotMatch(readFileSync(path, 'utf8'), /@\w+@/, name);
+      const groff = run('groff', '-man', '-ww', '-Tascii', '-z', path);
+      assert.equal(groff.error ?? groff.stderr, '', name);
+    }
+  });
+});
