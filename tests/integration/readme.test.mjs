@@ -1,24 +1,27 @@
-// What the README tells people to type works: its blocks are run as they stand, with the addresses
-// of a cluster on free ports in place of the local ones.
+// What the README and the pages of docs/ tell people to type works: their blocks are run as they
+// stand, with the addresses of a cluster on free ports in place of the local ones.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { BUILD, Cluster, ROOT } from './lib/cluster.mjs';
 
-const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const PAGES = ['README.md', ...['clients', 'configuration', 'operating', 'metrics', 'durability', 'performance']
+  .map((name) => `docs/${name}.md`), 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md'];
+const read = (path) => readFileSync(join(ROOT, path), 'utf8');
+const page = (name) => read(name === 'README' ? 'README.md' : `docs/${name}.md`);
 const runs = (...command) => spawnSync(command[0], command.slice(1)).status === 0;
 const without = (what, isThere) => ({ skip: !isThere && `no ${what}` });
 const hasPython = runs('python3', '-c', 'import grpc, grpc_status, grpc_tools');
 const hasGo = runs('go', 'version') && runs('protoc-gen-go', '--version') && runs('protoc-gen-go-grpc', '--version');
 
-// The blocks of one language below a heading, up to the next heading that is not deeper.
-function blocks(heading, language) {
+// The blocks of one language below a heading of a page, up to the next heading that is not deeper.
+function blocks(name, heading, language) {
   const level = /^#+/.exec(heading)[0].length;
-  const [, rest] = README.split(`\n${heading}\n`);
+  const [, rest] = page(name).split(`\n${heading}\n`);
   assert.ok(rest, `no heading ${heading}`);
   const fence = /^```(\w*)\n([\s\S]*?)^```$|^(#+) /gm;
   const found = [];
@@ -30,7 +33,7 @@ function blocks(heading, language) {
   return found;
 }
 
-describe('the README', () => {
+describe('the documents', () => {
   let cluster;
   let folder;
 
@@ -70,17 +73,17 @@ describe('the README', () => {
   });
 
   test('the walk, without grpcurl', async () => {
-    const [health, verbs] = blocks('## A walk', 'sh');
+    const [health, verbs] = blocks('README', '## A walk', 'sh');
     const shown = await shell(health);
     assert.equal(JSON.parse(shown.stdout).status, 'ok');
-    assert.deepEqual(Object.keys(JSON.parse(shown.stdout)), Object.keys(JSON.parse(blocks('## A walk', 'json')[0])));
+    assert.deepEqual(Object.keys(JSON.parse(shown.stdout)), Object.keys(JSON.parse(blocks('README', '## A walk', 'json')[0])));
     const { stdout, stderr } = await shell(verbs);
     assert.equal(stderr, '');
     for (const pattern of [/node3/, /general +General +yes/, /alice +Hello/]) assert.match(stdout, pattern);
   });
 
   test('the walk with grpcurl', without('grpcurl', runs('grpcurl', '-version')), async () => {
-    const { stdout, stderr } = await shell(blocks('### With grpcurl', 'sh').join('') + blocks('### The key-value service', 'sh').join(''));
+    const { stdout, stderr } = await shell(blocks('clients', '## grpcurl', 'sh').join('') + blocks('clients', '## The key-value service', 'sh').join(''));
     assert.match(stdout, /raftogram\.v1\.Messenger\.SendMessage/);
     assert.match(stdout, /"channelId": "channel-\d+"/);
     assert.match(stdout, /"payload": "SGVsbG8="/);
@@ -92,20 +95,20 @@ describe('the README', () => {
   });
 
   test('curl', async () => {
-    const { code, stdout } = await shell(blocks('### curl', 'sh').join(''));
+    const { code, stdout } = await shell(blocks('clients', '## curl', 'sh').join(''));
     assert.equal(code, 0);
     for (const pattern of [/"is_leader":/, /\[\+\]quorum ok/, /"kv_data":/, /^raftogram_is_ready 1$/m]) assert.match(stdout, pattern);
   });
 
   test('Node.js', async () => {
-    writeFileSync(join(folder, 'client.mjs'), localise(blocks('### Node.js', 'js')[0]));
+    writeFileSync(join(folder, 'client.mjs'), localise(blocks('clients', '## Node.js', 'js')[0]));
     const { code, stdout, stderr } = await run('node', ['client.mjs']);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /stored as \d+\n.*'node', 'hello'/);
   });
 
   test('the module of the page', async () => {
-    writeFileSync(join(folder, 'page.mjs'), localise(blocks('### Browsers', 'js')[0]));
+    writeFileSync(join(folder, 'page.mjs'), localise(blocks('clients', '## Browsers', 'js')[0]));
     // What browsers and Node.js from 22 on bring along.
     writeFileSync(join(folder, 'websocket.mjs'), "import WebSocket from 'ws';\nglobalThis.WebSocket ??= WebSocket;\n");
     const { code, stdout, stderr } = await run('node', ['--import', pathToFileURL(join(folder, 'websocket.mjs')).href, 'page.mjs']);
@@ -114,20 +117,20 @@ describe('the README', () => {
   });
 
   test('Python', without('grpcio for python3', hasPython), async () => {
-    const [generate] = blocks('### Python', 'sh')[0].match(/^python -m grpc_tools.*$/m);
+    const [generate] = blocks('clients', '## Python', 'sh')[0].match(/^python -m grpc_tools.*$/m);
     const generated = await run('bash', ['-c', generate.replace('python ', 'python3 ')]);
     assert.equal(generated.code, 0, generated.stderr);
-    writeFileSync(join(folder, 'client.py'), localise(blocks('### Python', 'python')[0]));
+    writeFileSync(join(folder, 'client.py'), localise(blocks('clients', '## Python', 'python')[0]));
     const { code, stdout, stderr } = await run('python3', ['client.py']);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /stored as \d+\n\[\(\d+, 'py', b'hello'\)/);
   });
 
   test('Go', without('go with protoc-gen-go and protoc-gen-go-grpc', hasGo), async () => {
-    const [messenger, keys] = blocks('### Go', 'go').map(localise);
+    const [messenger, keys] = blocks('clients', '## Go', 'go').map(localise);
     mkdirSync(join(folder, 'go'));
     writeFileSync(join(folder, 'go/main.go'), messenger);
-    const first = await run('bash', ['-ec', blocks('### Go', 'sh')[0].replace('RAFTOGRAM/', `${ROOT}/`)], { cwd: join(folder, 'go'), timeout: 300000 });
+    const first = await run('bash', ['-ec', blocks('clients', '## Go', 'sh')[0].replace('RAFTOGRAM/', `${ROOT}/`)], { cwd: join(folder, 'go'), timeout: 300000 });
     assert.match(first.stdout, /stored as \d+/, first.stderr);
     writeFileSync(join(folder, 'go/main.go'), keys);
     const second = await run('go', ['run', '.'], { cwd: join(folder, 'go'), timeout: 300000 });
@@ -135,7 +138,7 @@ describe('the README', () => {
   });
 
   test('a backup fills an empty cluster, and again does no harm', without('jq', runs('jq', '--version')), async () => {
-    const [backup, restore] = blocks('### Backup', 'sh');
+    const [backup, restore] = blocks('operating', '## Backup', 'sh');
     await shell("raftogramctl create 'with space' -name 'A name' && printf 'a\\0b' | raftogramctl send 'with space' - -author 'the author'");
     assert.equal((await shell(backup)).code, 0);
     const saved = readFileSync(join(folder, 'backup/messages.jsonl'), 'utf8');
@@ -172,14 +175,22 @@ describe('the README', () => {
     });
     assert.ok(keys.length >= 20, JSON.stringify(keys));
     for (const [key, value] of keys) {
-      const [, given] = new RegExp(`^\\| \`${key.replace('.', '\\.')}\` \\| (.*?) \\|`, 'm').exec(README) ?? [];
+      const [, given] = new RegExp(`^\\| \`${key.replace('.', '\\.')}\` \\| (.*?) \\|`, 'm').exec(page('configuration')) ?? [];
       assert.equal(given, key.startsWith('cluster.') ? 'required' : value, key);
     }
   });
 
-  test('every file that it names is there', () => {
-    for (const [, path] of README.replaceAll(/^```[\s\S]*?^```$/gm, '').matchAll(/\]\(((?!http)[^)#]+)\)/g)) {
-      assert.ok(runs('test', '-e', join(ROOT, path)), path);
+  test('every file that they name is there', () => {
+    for (const path of PAGES) {
+      for (const [, target] of read(path).replaceAll(/^```[\s\S]*?^```$/gm, '').matchAll(/\]\(((?!http)[^)#]+)\)/g)) {
+        assert.ok(existsSync(join(ROOT, dirname(path), target)), `${path}: ${target}`);
+      }
+    }
+  });
+
+  test('no line of them is longer than 120 columns', () => {
+    for (const path of PAGES.filter((name) => !/durability|performance|ARCHITECTURE/.test(name))) {
+      for (const [i, line] of read(path).split('\n').entries()) assert.ok(line.length <= 120, `${path}:${i + 1}`);
     }
   });
 });
