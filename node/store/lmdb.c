@@ -1,209 +1,18 @@
+/* Opens and closes the LMDB store; its vtable. */
 #include "store/lmdb_internal.h"
 
 #include "base/check.h"
-#include "base/checksum.h"
 #include "base/errors.h"
-#include "base/random.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READERS_DEFAULT = 126, PATH_BYTES_MAX = 4096, FORMAT_BODY_BYTES = 12 };
-
-static const struct {
-    const char *name;
-    unsigned flags;
-} databases[ROW_DATABASES] = {
-    [ROW_META] = {"meta", 0},
-    [ROW_CHANNELS] = {"channels", 0},
-    [ROW_MESSAGES] = {"messages", 0},
-    [ROW_VALUES] = {"values", 0},
-    [ROW_RECENT] = {"recent", 0},
-    [ROW_RUNS] = {"runs", MDB_DUPSORT | MDB_DUPFIXED},
-    [ROW_DEDUPE] = {"dedupe", MDB_DUPSORT | MDB_DUPFIXED},
-};
-
-bool store_has_items(enum row_database database)
-{
-    return (databases[database].flags & MDB_DUPSORT) != 0;
-}
-
-int store_error_of(int rc)
-{
-    switch (rc) {
-    case 0:
-        return 0;
-    case MDB_NOTFOUND:
-        return ERR_NOT_FOUND;
-    case MDB_MAP_FULL:
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG: /* over RLIMIT_FSIZE */
-        return ERR_NO_SPACE;
-    case ENOMEM:
-        return ERR_NOMEM;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return ERR_ACCESS;
-    case MDB_READERS_FULL:
-        return ERR_FULL;
-    case MDB_VERSION_MISMATCH:
-        return ERR_VERSION;
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INVALID:
-    case MDB_CURSOR_FULL:
-    case MDB_PAGE_FULL:
-    case MDB_INCOMPATIBLE:
-    case MDB_BAD_VALSIZE:
-    case MDB_BAD_TXN: /* what a transaction says after it has met damage */
-    case MDB_KEYEXIST:
-        return ERR_CORRUPT;
-    default:
-        return ERR_IO;
-    }
-}
-
-MDB_val store_val(struct bytes bytes)
-{
-    return (MDB_val){.mv_size = bytes.size, .mv_data = (void *)(uintptr_t)bytes.data};
-}
-
-bool store_map_holds(const struct lmdb_store *store, const MDB_val *value)
-{
-    uintptr_t at = (uintptr_t)value->mv_data;
-    return at >= store->guard.map.begin && at <= store->guard.map.end &&
-           value->mv_size <= store->guard.map.end - at;
-}
-
-uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes client_id)
-{
-    return checksum64_seed(store->hash_seed, client_id.data, client_id.size) & store->hash_mask;
-}
-
-/* ---- the rows of `meta` ---- */
-
-static int meta_row_read(const struct lmdb_store *store, MDB_txn *txn, const char *name,
-                         struct bytes *body)
-{
-    struct bytes key = bytes_of_text(name);
-    struct bytes value;
-    int rc = store_get(store, txn, ROW_META, key, &value);
-    uint64_t hash;
-    return rc == 0 ? row_open(ROW_META, key, value, body, &hash) : rc;
-}
-
-/* `value` has room for the checksum at its front. */
-static int meta_row_write(struct lmdb_store *store, MDB_txn *txn, const char *name, uint8_t *value,
-                          size_t size)
-{
-    struct bytes key = bytes_of_text(name);
-    row_seal(ROW_META, key, value, size);
-    MDB_val mdb_key = store_val(key);
-    MDB_val mdb_value = {.mv_size = size, .mv_data = value};
-    return store_error_of(mdb_put(txn, store->databases[ROW_META], &mdb_key, &mdb_value, 0));
-}
-
-/* The version comes first in every version; what follows is that version's own. */
-int store_format_read(struct lmdb_store *store, MDB_txn *txn)
-{
-    struct bytes body;
-    int rc = meta_row_read(store, txn, "format", &body);
-    if (rc != 0) {
-        return rc;
-    }
-    if (body.size < sizeof(uint32_t)) {
-        return ERR_CORRUPT;
-    }
-    if (load_u32(body.data) != STORE_FORMAT_VERSION) {
-        return ERR_VERSION;
-    }
-    if (body.size != FORMAT_BODY_BYTES) {
-        return ERR_CORRUPT;
-    }
-    store->hash_seed = load_u64((const uint8_t *)body.data + 4);
-    return 0;
-}
-
-int store_format_write(struct lmdb_store *store, MDB_txn *txn)
-{
-    /* A seed of its own for each store: nobody can prepare client ids that collide. */
-    random_bytes(&store->hash_seed, sizeof store->hash_seed);
-    uint8_t value[ROW_CHECKSUM_BYTES + FORMAT_BODY_BYTES];
-    store_u32(value + ROW_CHECKSUM_BYTES, STORE_FORMAT_VERSION);
-    store_u64(value + ROW_CHECKSUM_BYTES + 4, store->hash_seed);
-    return meta_row_write(store, txn, "format", value, sizeof value);
-}
-
-/* applied index and term, result hash, three counts, totals; then cluster id, config. */
-enum {
-    STATE_NUMBERS = 6 + 2 * ROW_DATABASES,
-    STATE_FIXED_BYTES = STATE_NUMBERS * 8 + STORE_CLUSTER_ID_BYTES,
-    STATE_BYTES_MAX = STATE_FIXED_BYTES + STORE_CONFIG_BYTES_MAX,
-};
-
-static void state_numbers(struct store_state *state, uint64_t *numbers[STATE_NUMBERS])
-{
-    struct store_meta *meta = &state->meta;
-    size_t n = 0;
-    numbers[n++] = &meta->applied_index;
-    numbers[n++] = &meta->applied_term;
-    numbers[n++] = &meta->result_hash;
-    numbers[n++] = &meta->channel_count;
-    numbers[n++] = &meta->message_count;
-    numbers[n++] = &meta->value_count;
-    for (size_t i = 0; i < ROW_DATABASES; i++) {
-        numbers[n++] = &state->totals[i].rows;
-        numbers[n++] = &state->totals[i].hash;
-    }
-    CHECK(n == STATE_NUMBERS);
-}
-
-int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_state *out)
-{
-    struct bytes body;
-    int rc = meta_row_read(store, txn, "state", &body);
-    if (rc != 0) {
-        return rc;
-    }
-    if (body.size < STATE_FIXED_BYTES || body.size > STATE_BYTES_MAX) {
-        return ERR_CORRUPT;
-    }
-    *out = (struct store_state){0};
-    uint64_t *numbers[STATE_NUMBERS];
-    state_numbers(out, numbers);
-    const uint8_t *next = body.data;
-    for (size_t i = 0; i < STATE_NUMBERS; i++, next += sizeof(uint64_t)) {
-        *numbers[i] = load_u64(next);
-    }
-    memcpy(out->meta.cluster_id, next, STORE_CLUSTER_ID_BYTES);
-    out->meta.config_size = (uint32_t)(body.size - STATE_FIXED_BYTES);
-    memcpy(out->meta.config, next + STORE_CLUSTER_ID_BYTES, out->meta.config_size);
-    return 0;
-}
-
-int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store_state *state)
-{
-    uint8_t value[ROW_CHECKSUM_BYTES + STATE_BYTES_MAX];
-    struct store_state copy = *state;
-    uint64_t *numbers[STATE_NUMBERS];
-    state_numbers(&copy, numbers);
-    uint8_t *next = value + ROW_CHECKSUM_BYTES;
-    for (size_t i = 0; i < STATE_NUMBERS; i++, next += sizeof(uint64_t)) {
-        store_u64(next, *numbers[i]);
-    }
-    memcpy(next, copy.meta.cluster_id, STORE_CLUSTER_ID_BYTES);
-    memcpy(next + STORE_CLUSTER_ID_BYTES, copy.meta.config, copy.meta.config_size);
-    return meta_row_write(store, txn, "state", value,
-                          ROW_CHECKSUM_BYTES + STATE_FIXED_BYTES + copy.meta.config_size);
-}
+enum { READERS_DEFAULT = 126, PATH_BYTES_MAX = 4096 };
 
 /* ---- open ---- */
 
@@ -211,13 +20,14 @@ static int open_databases(struct lmdb_store *store, MDB_txn *txn, unsigned creat
 {
     for (size_t i = 0; i < ROW_DATABASES; i++) {
         MDB_dbi database;
-        int rc = mdb_dbi_open(txn, databases[i].name, databases[i].flags | create, &database);
+        int rc = mdb_dbi_open(txn, store_databases[i].name, store_databases[i].flags | create,
+                              &database);
         if (rc != 0) {
             return rc == MDB_NOTFOUND ? ERR_CORRUPT : store_error_of(rc);
         }
         unsigned flags;
         rc = mdb_dbi_flags(txn, database, &flags);
-        if (rc != 0 || flags != databases[i].flags) {
+        if (rc != 0 || flags != store_databases[i].flags) {
             return ERR_CORRUPT;
         }
         store->databases[i] = database;
@@ -570,82 +380,4 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
     note_bytes(store);
     *out = &store->store;
     return 0;
-}
-
-void store_release_pages(const struct lmdb_store *store)
-{
-    const struct store_mapping *map = &store->guard.map;
-    (void)madvise((void *)map->begin, map->end - map->begin, MADV_DONTNEED);
-}
-
-void store_copying_init(struct store_copying *copying)
-{
-    *copying = (struct store_copying){.fd = -1};
-    pthread_mutex_init(&copying->lock, NULL);
-}
-
-void store_copying_finish(struct store_copying *copying)
-{
-    pthread_mutex_destroy(&copying->lock);
-}
-
-/* LMDB knows no way to end a copy but an error: its next write finds a file that cannot be written
- * to. */
-void store_copying_cancel(struct store_copying *copying)
-{
-    pthread_mutex_lock(&copying->lock);
-    copying->is_cancelled = true;
-    int dead = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (copying->fd >= 0 && dead >= 0) {
-        (void)dup3(dead, copying->fd, O_CLOEXEC);
-    }
-    if (dead >= 0) {
-        close(dead);
-    }
-    pthread_mutex_unlock(&copying->lock);
-}
-
-/* From fd >= 0 on it may be cancelled. True if it has been. */
-static bool copying_set(struct store_copying *copying, int fd)
-{
-    if (copying == NULL) {
-        return false;
-    }
-    pthread_mutex_lock(&copying->lock);
-    copying->fd = fd;
-    bool is_cancelled = copying->is_cancelled;
-    pthread_mutex_unlock(&copying->lock);
-    return is_cancelled;
-}
-
-static int copy_to(struct lmdb_store *store, int fd)
-{
-    const struct store_guard *outer = store_fault_enter(&store->guard);
-    int rc = store_error_of(mdb_env_copyfd2(store->env, fd, MDB_CP_COMPACT));
-    store_fault_leave(outer);
-    store_release_pages(store);
-    if (rc == 0 && fsync(fd) != 0) {
-        rc = store_error_of(errno);
-    }
-    return rc;
-}
-
-int store_lmdb_copy(struct store *base, const char *path, struct store_copying *copying)
-{
-    struct lmdb_store *store = (struct lmdb_store *)base;
-    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return store_error_of(errno);
-    }
-    int rc = copying_set(copying, fd) ? ERR_CLOSED : copy_to(store, fd);
-    if (copying_set(copying, -1)) {
-        rc = ERR_CLOSED;
-    }
-    if (close(fd) != 0 && rc == 0) {
-        rc = store_error_of(errno);
-    }
-    if (rc != 0) {
-        unlink(path);
-    }
-    return rc;
 }

@@ -13,7 +13,7 @@
 
 #define STORE_FORMAT_VERSION 1
 /* Client ids wait in `recent` until there are this many, and then move to `dedupe` a slice at a
- * time (store_commit.c). */
+ * time (lmdb_commit.c). */
 #define STORE_RECENT_ROWS 65536
 
 /* How many rows a database has, and the sum of their hashes (modulo 2^64). */
@@ -79,9 +79,18 @@ struct store_read {
     uint64_t place_sequence;
 };
 
+struct store_database {
+    const char *name;
+    unsigned flags; /* of mdb_dbi_open() */
+};
+extern const struct store_database store_databases[ROW_DATABASES];
+
+/* lmdb_base.c */
+
 /* Our code for one of LMDB's or errno. */
 int store_error_of(int rc);
 MDB_val store_val(struct bytes bytes);
+struct bytes store_bytes_of(MDB_val value);
 
 /* For pointers that come from a damaged page. */
 bool store_map_holds(const struct lmdb_store *store, const MDB_val *value);
@@ -95,24 +104,28 @@ uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes clien
 /* Whether its rows are sealed items, duplicates of the channel's number. */
 bool store_has_items(enum row_database database);
 
-/* The two rows of `meta`. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION. */
+/* Who has read all of the store has all of it mapped: gives the pages back to the page cache, so
+ * that the process does not seem to grow with its store. */
+void store_release_pages(const struct lmdb_store *store);
+
+/* lmdb_meta.c: the two rows of `meta`. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION. */
 int store_format_read(struct lmdb_store *store, MDB_txn *txn);
 int store_format_write(struct lmdb_store *store, MDB_txn *txn);
 int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_state *out);
 int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store_state *state);
 
-/* Who has read all of the store has all of it mapped: gives the pages back to the page cache, so
- * that the process does not seem to grow with its store. */
-void store_release_pages(const struct lmdb_store *store);
+/* lmdb_commit.c */
 
 int store_commit(struct store *store, const struct store_batch *batch);
+
+/* lmdb_scrub.c */
 
 /* A row came (+1) or went (-1): keeps a running pass right about the rows behind it. `item` only
  * where store_has_items(). */
 void store_scrub_account(struct store_scrub *scrub, enum row_database database, struct bytes key,
                          const uint8_t *item, int rows, uint64_t hash);
 
-/* The read half of the vtable, in store_read.c. */
+/* The read half of the vtable, in lmdb_read.c. */
 int store_read_begin(struct store *store, struct store_read **out);
 void store_read_end(struct store_read *read);
 /* The read's cursor on a database; it stands nowhere in particular. */

@@ -8,50 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct bytes bytes_of_val(MDB_val value)
-{
-    return (struct bytes){.data = value.mv_data, .size = value.mv_size};
-}
-
-int store_get(const struct lmdb_store *store, MDB_txn *txn, enum row_database database,
-              struct bytes key, struct bytes *value)
-{
-    MDB_val mdb_key = store_val(key);
-    MDB_val found;
-    const struct store_guard *outer = store_fault_enter(&store->guard);
-    int rc = store_error_of(mdb_get(txn, store->databases[database], &mdb_key, &found));
-    store_fault_leave(outer);
-    if (rc == 0 && !store_map_holds(store, &found)) {
-        rc = ERR_CORRUPT;
-    }
-    if (rc == 0) {
-        *value = bytes_of_val(found);
-    }
-    return rc;
-}
-
-int store_cursor_get(const struct lmdb_store *store, MDB_cursor *cursor, MDB_val *key,
-                     MDB_val *value, MDB_cursor_op op)
-{
-    MDB_val found_key = *key;
-    MDB_val found_value = *value;
-    const struct store_guard *outer = store_fault_enter(&store->guard);
-    int rc = store_error_of(mdb_cursor_get(cursor, &found_key, &found_value, op));
-    store_fault_leave(outer);
-    if (rc != 0) {
-        return rc;
-    }
-    /* Some operations leave the key as it was given. */
-    bool has_key = found_key.mv_data != key->mv_data;
-    if (!store_map_holds(store, &found_value) || found_key.mv_size > ROW_KEY_BYTES_MAX ||
-        (has_key && !store_map_holds(store, &found_key))) {
-        return ERR_CORRUPT;
-    }
-    *key = found_key;
-    *value = found_value;
-    return 0;
-}
-
 /* ---- transactions ---- */
 
 static struct store_read *take_idle(struct lmdb_store *store)
@@ -161,15 +117,15 @@ static int seek_row(struct store_read *read, enum row_database database, struct 
     MDB_val value = {0};
     rc = store_cursor_get(read->store, cursor, &found, &value,
                           from.size != 0 ? MDB_SET_RANGE : MDB_FIRST);
-    if (rc == 0 && is_exclusive && from.size != 0 && bytes_equal(bytes_of_val(found), from)) {
+    if (rc == 0 && is_exclusive && from.size != 0 && bytes_equal(store_bytes_of(found), from)) {
         rc = store_cursor_get(read->store, cursor, &found, &value, MDB_NEXT);
     }
     uint64_t hash;
     if (rc == 0) {
-        rc = row_open(database, bytes_of_val(found), bytes_of_val(value), body, &hash);
+        rc = row_open(database, store_bytes_of(found), store_bytes_of(value), body, &hash);
     }
     if (rc == 0) {
-        *key = bytes_of_val(found);
+        *key = store_bytes_of(found);
     }
     return rc;
 }
@@ -226,7 +182,7 @@ static int open_run(uint64_t channel_number, MDB_val item, struct row_item *out)
     struct row_key channel = row_position_key(channel_number);
     struct row_key key;
     uint64_t hash;
-    int rc = row_item_open(ROW_RUNS, (struct bytes){channel.data, channel.size}, bytes_of_val(item),
+    int rc = row_item_open(ROW_RUNS, (struct bytes){channel.data, channel.size}, store_bytes_of(item),
                            &key, &hash);
     return rc == 0 ? row_item_key_decode((struct bytes){key.data, key.size}, out) : rc;
 }
@@ -307,7 +263,7 @@ static int find_message(struct store_read *read, uint64_t channel_number, uint64
     MDB_val value = {0};
     rc = store_cursor_get(read->store, cursor, &key, &value, MDB_SET_KEY);
     if (rc == 0) {
-        rc = open_message(bytes_of_val(key), bytes_of_val(value), out);
+        rc = open_message(store_bytes_of(key), store_bytes_of(value), out);
     }
     if (rc != 0) {
         return rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc;
@@ -329,7 +285,7 @@ static int step_to_message(struct store_read *read, uint64_t channel_number, uin
     MDB_val key = {0}, value = {0};
     int rc = store_cursor_get(read->store, read->cursors[ROW_MESSAGES], &key, &value, MDB_NEXT);
     if (rc == 0) {
-        rc = open_message(bytes_of_val(key), bytes_of_val(value), out);
+        rc = open_message(store_bytes_of(key), store_bytes_of(value), out);
     }
     if (rc != 0) {
         return rc;
@@ -413,9 +369,9 @@ static int find_recent(struct store_read *read, const struct row_item *wanted,
         bool is_same = false;
         struct bytes body;
         uint64_t hash, sequence;
-        rc = row_open(ROW_DEDUPE, bytes_of_val(key), bytes_of_val(value), &body, &hash);
+        rc = row_open(ROW_DEDUPE, store_bytes_of(key), store_bytes_of(value), &body, &hash);
         if (rc == 0) {
-            rc = try_dedupe(read, bytes_of_val(key), wanted, client_id, &is_same, &sequence);
+            rc = try_dedupe(read, store_bytes_of(key), wanted, client_id, &is_same, &sequence);
         }
         if (rc == 0 && is_same) {
             *out_sequence = sequence;
@@ -446,7 +402,7 @@ static int find_settled(struct store_read *read, const struct row_item *wanted,
         bool is_same = false;
         struct row_key row;
         uint64_t hash, sequence;
-        rc = row_item_open(ROW_DEDUPE, (struct bytes){first.data, key_size}, bytes_of_val(value),
+        rc = row_item_open(ROW_DEDUPE, (struct bytes){first.data, key_size}, store_bytes_of(value),
                            &row, &hash);
         if (rc == 0) {
             rc = try_dedupe(read, (struct bytes){row.data, row.size}, wanted, client_id, &is_same,

@@ -1,7 +1,7 @@
 /* How the rows of the LMDB store are encoded: compact, checksummed, decoded within bounds.
  *
  * database  key                                body
- * meta      a name                             see store_lmdb.c
+ * meta      a name                             see lmdb_meta.c
  * channels  channel id                         number, last sequence, last timestamp, name
  * messages  position: 1, 2, 3 in the order     channel number, sequence, timestamp, author size,
  *           in which they were committed       client id size, data
@@ -14,7 +14,7 @@
  * written once and full, however many channels there are. A run is a row for each stretch of
  * neighbours of one channel, and says where it begins. Client ids with the same hash are
  * neighbours, told apart by reading the messages themselves; `recent` holds those that have not
- * moved to `dedupe` yet (store_commit.c).
+ * moved to `dedupe` yet (lmdb_commit.c).
  *
  * A value is its checksum (4 bytes) and its body; the checksum covers database, key and body.
  * Integers in keys and bodies are "ordered": 1 to 9 bytes that sort like the number. An item is 8
