@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define LOST_QUORUM_MESSAGE "leader lost quorum — cannot serve linearizable read"
 
@@ -26,25 +27,41 @@ const char *dispatch_channel_id_fault(const char *id)
     if (id[0] == '\0') {
         return "channel_id is required";
     }
-    return strlen(id) > COMMAND_ID_BYTES_MAX ? "channel_id is longer than 256 bytes" : NULL;
+    return strlen(id) > COMMAND_ID_BYTES_MAX
+               ? "channel_id is too long: at most 256 bytes are allowed"
+               : NULL;
+}
+
+/* Says which of the three rules the text breaks. */
+static bool refuse_text(struct work *work, const char *name, struct bytes text, unsigned size_max)
+{
+    char reason[96];
+    if (text.size == 0) {
+        snprintf(reason, sizeof(reason), "%s is required", name);
+    } else if (text.size > size_max) {
+        snprintf(reason, sizeof(reason), "%s is too long: %zu bytes, at most %u are allowed", name,
+                 text.size, size_max);
+    } else {
+        snprintf(reason, sizeof(reason), "%s must be UTF-8 without NUL", name);
+    }
+    return refuse_field(work, "INVALID_FIELD", reason);
 }
 
 /* Sets the status and ends the call when the command may not be proposed. */
-static bool refuse_command(struct work *work, enum command_fault fault)
+static bool refuse_command(struct work *work, const struct command *command)
 {
-    switch (fault) {
+    switch (command_check(command, work->dispatch->options.max_payload_bytes)) {
     case COMMAND_FINE:
         break;
     case COMMAND_FAULT_CHANNEL_ID:
-        return refuse_field(work, "INVALID_FIELD",
-                            "channel_id is required: UTF-8, at most 256 bytes");
+        return refuse_text(work, "channel_id", command->channel_id, COMMAND_ID_BYTES_MAX);
     case COMMAND_FAULT_NAME:
-        return refuse_field(work, "INVALID_FIELD", "name must be UTF-8, at most 1024 bytes");
+        return refuse_text(work, "name", command->name, COMMAND_NAME_BYTES_MAX);
     case COMMAND_FAULT_AUTHOR_ID:
-        return refuse_field(work, "INVALID_FIELD", "author_id must be UTF-8, at most 256 bytes");
+        return refuse_text(work, "author_id", command->author_id, COMMAND_ID_BYTES_MAX);
     case COMMAND_FAULT_CLIENT_MESSAGE_ID:
-        return refuse_field(work, "INVALID_FIELD",
-                            "client_message_id must be UTF-8, at most 256 bytes");
+        return refuse_text(work, "client_message_id", command->client_message_id,
+                           COMMAND_ID_BYTES_MAX);
     case COMMAND_FAULT_PAYLOAD_TOO_LARGE: {
         char text[96];
         snprintf(text, sizeof(text),
@@ -119,9 +136,7 @@ static bool create_channel_prepare(struct work *work)
         .channel_id = bytes_of_text(request->channel_id),
         .name = bytes_of_text(request->name),
     };
-    return refuse_command(work,
-                          command_check(&command, work->dispatch->options.max_payload_bytes)) &&
-           prepare_command(work, &command);
+    return refuse_command(work, &command) && prepare_command(work, &command);
 }
 
 static void copy_text(char *out, size_t out_size, struct bytes text)
@@ -162,9 +177,7 @@ static bool send_message_prepare(struct work *work)
         .payload = {request->payload.data, request->payload.len},
     };
     work->request.may_repeat = request->client_message_id[0] != '\0';
-    return refuse_command(work,
-                          command_check(&command, work->dispatch->options.max_payload_bytes)) &&
-           prepare_command(work, &command);
+    return refuse_command(work, &command) && prepare_command(work, &command);
 }
 
 static void send_message_applied(struct work *work)
@@ -309,10 +322,24 @@ static void finish_propose(struct work *work, const char *error, char *leader)
     dispatch_finish_work(work, &response.base);
 }
 
+/* The member of that name in any case, as Go's encoding/json has it; of several the last. */
+static const json_t *find_member(const json_t *object, const char *name)
+{
+    const json_t *found = NULL;
+    /* jansson's iterator wants a pointer to mutable, and changes nothing. */
+    json_t *map = (json_t *)(uintptr_t)object;
+    for (void *at = json_object_iter(map); at != NULL; at = json_object_iter_next(map, at)) {
+        if (strcasecmp(json_object_iter_key(at), name) == 0) {
+            found = json_object_iter_value(at);
+        }
+    }
+    return found;
+}
+
 /* A string member of the command; false with `error` set when it is no string. */
 static bool get_text(const json_t *object, const char *name, struct bytes *out, const char **error)
 {
-    const json_t *value = json_object_get(object, name);
+    const json_t *value = find_member(object, name);
     if (value == NULL || json_is_null(value)) {
         return true;
     }

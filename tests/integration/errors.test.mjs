@@ -84,6 +84,19 @@ describe('errors of gRPC calls', () => {
     }
   });
 
+  test('an error says which rule a text breaks: too long is not missing', async () => {
+    const long = 'i'.repeat(257);
+    const text = (promise) => promise.then(() => assert.fail('it was accepted'), (error) => error.details);
+    for (const call of [client.send({ channelId: long }), client.createChannel({ channelId: long }), client.history({ channelId: long })]) {
+      const details = await text(call);
+      assert.match(details, /channel_id is too long: .*at most 256 /);
+      assert.doesNotMatch(details, /required/);
+    }
+    assert.equal(await text(client.send({})), 'channel_id is required');
+    assert.match(await text(client.send({ channelId: 'c', authorId: long })), /author_id is too long: 257 bytes, at most 256 /);
+    assert.match(await text(client.createChannel({ name: 'n'.repeat(1025) })), /name is too long: 1025 bytes, at most 1024 /);
+  });
+
   test('names are at most 1 KiB', async () => {
     const name = 'n'.repeat(1024);
     assert.equal((await client.createChannel({ channelId: 'named', name })).name, name);
