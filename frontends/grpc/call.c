@@ -107,10 +107,9 @@ void call_unref(struct call *call)
 static void on_message(struct rpc_call *rpc, struct bytes message, void *context)
 {
     struct call *call = context;
-    const char *text = message.data;
     struct dispatch_status status;
     ProtobufCMessage *request;
-    call->is_json = message.size > 0 && text[0] == '{';
+    call->is_json = json_is_body(call->method->input, message);
     if (dispatch_decode(call->method, message, &request, &status) != 0) {
         call_fail(call, &status);
         return;

@@ -161,9 +161,11 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
                     struct dispatch_status *status)
 {
     const uint8_t *data = body.data;
-    if (body.size > 0 && data[0] == '{') {
+    if (json_is_body(method->input, body)) {
         struct json_error error;
-        int rc = json_decode(method->input, body, out, &error);
+        /* phalanx.*: its clients are written in Go, where names have any case. */
+        int rc = method->is_snake_case ? json_decode_any_case(method->input, body, out, &error)
+                                       : json_decode(method->input, body, out, &error);
         if (rc != 0) {
             dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s",
                                 error.text);

@@ -92,7 +92,7 @@ void dispatch_status_set(struct dispatch_status *status, int code, const char *r
  * there are none. */
 void dispatch_status_encode(const struct dispatch_status *status, struct buf *out);
 
-/* Decodes a request body: JSON if its first byte is '{', else protobuf. Strings are checked here
+/* Decodes a request body: JSON (see json_is_body()) or protobuf. Strings are checked here
  * (UTF-8, no NUL). 0, or ERR_INVALID with `status` set to INVALID_ARGUMENT, INVALID_FIELD. */
 int dispatch_decode(const struct dispatch_method *method, struct bytes body, ProtobufCMessage **out,
                     struct dispatch_status *status);

@@ -22,7 +22,14 @@
 #include <jansson.h>
 #include <protobuf-c/protobuf-c.h>
 
-enum json_names { JSON_NAMES_CAMEL, JSON_NAMES_SNAKE };
+enum json_names {
+    JSON_NAMES_CAMEL,
+    JSON_NAMES_SNAKE,
+    /* What Go's encoding/json reads into any struct of these fields: snake_case for those with
+     * tags, beside it lowerCamelCase where that differs for those without (Go ignores case, not the
+     * underscore), and 64-bit integers as numbers. */
+    JSON_NAMES_GO,
+};
 
 #define JSON_DEPTH_MAX 32         /* nesting of messages that is accepted */
 #define JSON_VALUES_MAX (1 << 17) /* values in one text; jansson makes up to 250 bytes of each */
@@ -42,6 +49,13 @@ void json_encode(const ProtobufCMessage *message, enum json_names names, struct 
  * Errors: ERR_INVALID (not JSON, not an object, a wrong type, not UTF-8, too deep), ERR_NOMEM. */
 int json_decode(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
                 ProtobufCMessage **out, struct json_error *error);
+/* The same, but upper and lower case of names are alike in both spellings, as for Go's
+ * encoding/json: "LeaderID" is leader_id. */
+int json_decode_any_case(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
+                         ProtobufCMessage **out, struct json_error *error);
+/* Whether a request body is JSON (else it is protobuf): its first byte is '{', or white space comes
+ * before that and it is no protobuf message of this type. */
+bool json_is_body(const ProtobufCMessageDescriptor *descriptor, struct bytes body);
 /* The same from a parsed value, which stays the caller's. Parse it by json_parse(): jansson alone
  * refuses integers beyond int64 and rounds what it reads as reals. `error` may be NULL. */
 int json_decode_value(const ProtobufCMessageDescriptor *descriptor, const json_t *value,

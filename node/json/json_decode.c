@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define JSON_FIELDS_MAX 128                 /* of one message in our .proto files */
 #define DOUBLE_EXACT_MAX 9007199254740992.0 /* 2^53: integers up to here are exact in a double */
 
 /* Where in the text the decoder is: a chain of names and indices up to the outermost object. */
@@ -25,6 +26,7 @@ struct place {
 
 struct decoder {
     struct json_error *error;
+    bool is_any_case;
 };
 
 static int decode_message(const struct decoder *decoder, const struct place *place,
@@ -416,8 +418,26 @@ static int decode_map(const struct decoder *decoder, const struct place *place,
 
 /* Messages */
 
+/* Which fields of a message were given so far, by their place in the descriptor. */
+struct seen_fields {
+    uint64_t bits[JSON_FIELDS_MAX / 64];
+};
+
+static bool mark_seen(struct seen_fields *seen, size_t index)
+{
+    uint64_t bit = UINT64_C(1) << index % 64;
+    bool was_seen = (seen->bits[index / 64] & bit) != 0;
+    seen->bits[index / 64] |= bit;
+    return was_seen;
+}
+
+static char to_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
 /* True if `key` is the lowerCamelCase form of `name`. */
-static bool is_camel_name(const char *name, const char *key)
+static bool is_camel_name(const char *name, const char *key, bool is_any_case)
 {
     bool is_upper = false;
     for (; *name != 0; name++) {
@@ -427,7 +447,7 @@ static bool is_camel_name(const char *name, const char *key)
         }
         bool is_letter = *name >= 'a' && *name <= 'z';
         char expected = is_upper && is_letter ? (char)(*name - 'a' + 'A') : *name;
-        if (*key != expected) {
+        if (is_any_case ? to_lower(*key) != *name : *key != expected) {
             return false;
         }
         key++;
@@ -436,13 +456,28 @@ static bool is_camel_name(const char *name, const char *key)
     return *key == 0;
 }
 
+/* True if `key` is `name`, which is in lower case. */
+static bool is_snake_name(const char *name, const char *key, bool is_any_case)
+{
+    if (!is_any_case) {
+        return strcmp(name, key) == 0;
+    }
+    for (; *name != 0; name++, key++) {
+        if (to_lower(*key) != *name) {
+            return false;
+        }
+    }
+    return *key == 0;
+}
+
 /* NULL when the message has no such field. */
 static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *descriptor,
-                                                  const char *key)
+                                                  const char *key, bool is_any_case)
 {
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
-        if (strcmp(field->name, key) == 0 || is_camel_name(field->name, key)) {
+        if (is_snake_name(field->name, key, is_any_case) ||
+            is_camel_name(field->name, key, is_any_case)) {
             return field;
         }
     }
@@ -487,14 +522,19 @@ static int decode_field(const struct decoder *decoder, const struct place *place
 static int decode_fields(const struct decoder *decoder, const struct place *place, json_t *object,
                          ProtobufCMessage *message)
 {
+    const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+    struct seen_fields seen = {0};
+    CHECK(descriptor->n_fields <= JSON_FIELDS_MAX);
     for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
         const char *key = json_object_iter_key(at);
-        const ProtobufCFieldDescriptor *field = find_field(message->descriptor, key);
+        const ProtobufCFieldDescriptor *field = find_field(descriptor, key, decoder->is_any_case);
         if (field == NULL) {
             continue;
         }
         struct place member = {.parent = place, .name = key, .depth = place->depth};
-        if (strcmp(key, field->name) != 0 && json_object_get(object, field->name) != NULL) {
+        bool is_other_spelling = strcmp(key, field->name) != 0;
+        if (mark_seen(&seen, (size_t)(field - descriptor->fields)) ||
+            (is_other_spelling && json_object_get(object, field->name) != NULL)) {
             return refuse(decoder, &member, "given in both spellings");
         }
         int rc = decode_field(decoder, &member, field, json_object_iter_value(at), message);
@@ -531,23 +571,78 @@ static int decode_message(const struct decoder *decoder, const struct place *pla
     return 0;
 }
 
+static int decode_outermost(const struct decoder *decoder,
+                            const ProtobufCMessageDescriptor *descriptor, const json_t *value,
+                            ProtobufCMessage **out)
+{
+    struct place outermost = {0};
+    return decode_message(decoder, &outermost, descriptor, value, out);
+}
+
 int json_decode_value(const ProtobufCMessageDescriptor *descriptor, const json_t *value,
                       ProtobufCMessage **out, struct json_error *error)
 {
-    struct decoder decoder = {.error = error};
-    struct place outermost = {0};
-    return decode_message(&decoder, &outermost, descriptor, value, out);
+    const struct decoder decoder = {.error = error};
+    return decode_outermost(&decoder, descriptor, value, out);
+}
+
+static int decode_text(const struct decoder *decoder, const ProtobufCMessageDescriptor *descriptor,
+                       struct bytes text, ProtobufCMessage **out)
+{
+    json_t *value = NULL;
+    int rc = json_parse(text, &value, decoder->error);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = decode_outermost(decoder, descriptor, value, out);
+    json_decref(value);
+    return rc;
 }
 
 int json_decode(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
                 ProtobufCMessage **out, struct json_error *error)
 {
-    json_t *value = NULL;
-    int rc = json_parse(text, &value, error);
-    if (rc != 0) {
-        return rc;
+    const struct decoder decoder = {.error = error};
+    return decode_text(&decoder, descriptor, text, out);
+}
+
+int json_decode_any_case(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
+                         ProtobufCMessage **out, struct json_error *error)
+{
+    const struct decoder decoder = {.error = error, .is_any_case = true};
+    return decode_text(&decoder, descriptor, text, out);
+}
+
+/* JSON or protobuf */
+
+static bool is_white_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Each byte of JSON's white space is a tag of protobuf, too: 0x0a is field 1 with a length, 0x20 a
+ * varint of field 4, 0x09 and 0x0d are field 1 with eight and four bytes. "\n{" begins a message
+ * whose first field has 123 bytes, as an id or a key may well have. So white space decides nothing
+ * by itself: a body that is a whole message of its type, beginning with a field that the type has,
+ * stays protobuf, since its fields are the caller's data and must never be taken for another
+ * request. A JSON text is such a message only if its lengths and wire types fit to the last byte,
+ * for instance a newline, a brace and exactly 123 bytes; who puts no white space in front is never
+ * in doubt. */
+bool json_is_body(const ProtobufCMessageDescriptor *descriptor, struct bytes body)
+{
+    const char *text = body.data;
+    size_t at = 0;
+    while (at < body.size && is_white_space(text[at])) {
+        at++;
     }
-    rc = json_decode_value(descriptor, value, out, error);
-    json_decref(value);
-    return rc;
+    if (at == body.size || text[at] != '{') {
+        return false;
+    }
+    unsigned number = (unsigned)text[0] >> 3;
+    if (at == 0 || protobuf_c_message_descriptor_get_field(descriptor, number) == NULL) {
+        return true;
+    }
+    ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, NULL, body.size, body.data);
+    protobuf_c_message_free_unpacked(message, NULL);
+    return message == NULL;
 }

@@ -63,18 +63,20 @@ size_t json_value_size(const ProtobufCFieldDescriptor *field)
     return 0;
 }
 
-static void append_quoted_u64(struct buf *out, uint64_t value)
+static void append_u64(const struct encoder *encoder, uint64_t value)
 {
-    buf_append_byte(out, '"');
-    json_append_u64(out, value);
-    buf_append_byte(out, '"');
+    bool is_quoted = encoder->names != JSON_NAMES_GO;
+    buf_append_text(encoder->out, is_quoted ? "\"" : "");
+    json_append_u64(encoder->out, value);
+    buf_append_text(encoder->out, is_quoted ? "\"" : "");
 }
 
-static void append_quoted_i64(struct buf *out, int64_t value)
+static void append_i64(const struct encoder *encoder, int64_t value)
 {
-    buf_append_byte(out, '"');
-    json_append_i64(out, value);
-    buf_append_byte(out, '"');
+    bool is_quoted = encoder->names != JSON_NAMES_GO;
+    buf_append_text(encoder->out, is_quoted ? "\"" : "");
+    json_append_i64(encoder->out, value);
+    buf_append_text(encoder->out, is_quoted ? "\"" : "");
 }
 
 /* An unknown value is written as a number. */
@@ -113,11 +115,11 @@ static void encode_value(const struct encoder *encoder, const ProtobufCFieldDesc
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
     case PROTOBUF_C_TYPE_SFIXED64:
-        append_quoted_i64(out, *(const int64_t *)value);
+        append_i64(encoder, *(const int64_t *)value);
         return;
     case PROTOBUF_C_TYPE_UINT64:
     case PROTOBUF_C_TYPE_FIXED64:
-        append_quoted_u64(out, *(const uint64_t *)value);
+        append_u64(encoder, *(const uint64_t *)value);
         return;
     case PROTOBUF_C_TYPE_FLOAT:
         json_append_float(out, *(const float *)value);
@@ -231,14 +233,14 @@ static void encode_field(const struct encoder *encoder, const ProtobufCFieldDesc
 
 /* The field's name with what comes before and after it. Names are identifiers: nothing to escape.
  */
-static void append_name(const struct encoder *encoder, const char *name, bool is_first)
+static void append_name(struct buf *out, const char *name, bool is_camel, bool is_first)
 {
     char text[NAME_MAX_BYTES];
     size_t length = strlen(name);
     CHECK(length + sizeof("{\"\":") <= sizeof(text));
     text[0] = is_first ? '{' : ',';
     text[1] = '"';
-    if (encoder->names == JSON_NAMES_CAMEL) {
+    if (is_camel) {
         json_camel_name(name, text + 2);
         length = strlen(text + 2);
     } else {
@@ -246,7 +248,7 @@ static void append_name(const struct encoder *encoder, const char *name, bool is
     }
     text[length + 2] = '"';
     text[length + 3] = ':';
-    buf_append(encoder->out, text, length + 4);
+    buf_append(out, text, length + 4);
 }
 
 static bool is_other_oneof_member(const ProtobufCFieldDescriptor *field,
@@ -265,9 +267,13 @@ static void encode_message(const struct encoder *encoder, const ProtobufCMessage
         if (is_other_oneof_member(field, message)) {
             continue;
         }
-        append_name(encoder, field->name, is_first);
+        append_name(encoder->out, field->name, encoder->names == JSON_NAMES_CAMEL, is_first);
         encode_field(encoder, field, message);
         is_first = false;
+        if (encoder->names == JSON_NAMES_GO && strchr(field->name, '_') != NULL) {
+            append_name(encoder->out, field->name, true, false);
+            encode_field(encoder, field, message);
+        }
     }
     buf_append_text(encoder->out, is_first ? "{}" : "}");
 }

@@ -27,7 +27,7 @@ struct query_event {
 static void pack(const ProtobufCMessage *message, bool is_json, struct buf *out)
 {
     if (is_json) {
-        json_encode(message, JSON_NAMES_SNAKE, out);
+        json_encode(message, JSON_NAMES_GO, out);
         return;
     }
     uint8_t *room = buf_extend(out, protobuf_c_message_get_packed_size(message));
@@ -84,15 +84,18 @@ static void release_query(struct peer_event *event)
 
 /* ---- the request ---- */
 
+static const ProtobufCMessageDescriptor *request_descriptor(const struct query *query)
+{
+    return query->kind == RAFT_APPEND_REQUEST ? &phalanx__append_entries_request__descriptor
+                                              : &phalanx__request_vote_request__descriptor;
+}
+
 /* Puts JSON into protobuf, so that there is one way to read a request. */
 static int pack_json(const struct query *query, struct bytes text, struct buf *out,
                      struct json_error *error)
 {
-    const ProtobufCMessageDescriptor *descriptor =
-        query->kind == RAFT_APPEND_REQUEST ? &phalanx__append_entries_request__descriptor
-                                           : &phalanx__request_vote_request__descriptor;
     ProtobufCMessage *message;
-    int rc = json_decode(descriptor, text, &message, error);
+    int rc = json_decode_any_case(request_descriptor(query), text, &message, error);
     if (rc != 0) {
         return rc;
     }
@@ -166,7 +169,7 @@ static void on_message(struct rpc_call *call, struct bytes message, void *contex
     struct json_error error;
     buf_init(&packed, 0);
     const char *why = "";
-    query->is_json = message.size > 0 && ((const char *)message.data)[0] == '{';
+    query->is_json = json_is_body(request_descriptor(query), message);
     int rc = 0;
     if (query->is_json) {
         rc = pack_json(query, message, &packed, &error);

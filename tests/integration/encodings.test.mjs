@@ -141,11 +141,43 @@ describe('JSON over gRPC', () => {
     assert.deepEqual(await refusal(call('CreateChannel', '{"name":"\\ud83d"}')), INVALID_FIELD);
   });
 
-  test('a JSON body is told by its first byte', async () => {
-    assert.deepEqual(await call('ListChannels', '{}'), await call('ListChannels', '{ }'));
-    // White space before it makes it protobuf, which it is not.
-    assert.deepEqual(await refusal(call('ReadHistory', ' {"channelId":"c"}')), INVALID_FIELD);
+  test('a JSON body is told by its brace, with white space before it or not', async () => {
+    const [first] = (await call('ReadHistory', { channelId: 'c', limit: 1 })).messages;
+    const list = await call('ListChannels', '{}');
+    for (const space of ['', ' ', '\n', '\r\n', '\t', '  ', '\n\n', ' \t\r\n ', '\n\t']) {
+      for (const body of ['{}', '{ }', '{\n}']) assert.deepEqual(await call('ListChannels', space + body), list, JSON.stringify(space + body));
+      const body = `${space}${JSON.stringify({ channelId: 'c', limit: 1 }, null, 2)}\n`;
+      assert.deepEqual((await call('ReadHistory', body)).messages, [first], JSON.stringify(body));
+    }
     assert.deepEqual(await refusal(call('ReadHistory', '{"channelId":"c"} {}')), INVALID_FIELD);
+    assert.deepEqual(await refusal(call('ReadHistory', ' \n')), INVALID_FIELD);
+    assert.deepEqual(await refusal(call('ReadHistory', ' ["channelId"]')), INVALID_FIELD);
+  });
+
+  test('a protobuf body that begins as white space and a brace do is protobuf', async () => {
+    // 0x0a is the tag of a first field with a length, and that length is the brace's 123.
+    for (const channelId of [`${'x'.repeat(123)}`, `"channelId":"c","x":"${'x'.repeat(100)}"}`]) {
+      assert.equal(channelId.length, 123);
+      await client.createChannel({ channelId });
+      const body = fieldBytes(1, channelId);
+      assert.equal(body.subarray(0, 2).toString(), '\n{');
+      await client.send({ channelId, authorId: channelId });
+      const raw = await http2Call(node.grpc, `${MESSENGER}/ReadHistory`, frame(body));
+      assert.equal(raw.bodies[0][0], 0x0a, 'the answer is protobuf');
+      assert.ok(raw.bodies[0].includes(channelId));
+    }
+    const key = 'k'.repeat(123);
+    await client.propose({ op: 'SET', key, value: 'protobuf' });
+    const raw = await http2Call(node.grpc, '/phalanx.KV/Read', frame(fieldBytes(1, key)));
+    assert.deepEqual(raw.bodies[0], Buffer.concat([fieldBytes(1, 'protobuf'), Buffer.from([0x10, 1])]));
+  });
+
+  test('phalanx.KV takes names in any case, as Go does', async () => {
+    const command = Buffer.from('{"Op":"SET","KEY":"cased","Value":"v"}').toString('base64');
+    assert.deepEqual(await json.unary('/phalanx.KV/Propose', { Data: command }), { success: true, leader_addr: '', error: '' });
+    for (const name of ['key', 'Key', 'KEY']) assert.equal((await json.unary('/phalanx.KV/Read', { [name]: 'cased' })).value, 'v');
+    // Elsewhere a name in another case is an unknown field.
+    assert.deepEqual(await refusal(call('ReadHistory', { ChannelId: 'c' })), INVALID_FIELD);
   });
 
   test('Subscribe streams JSON chunks', async () => {

@@ -115,10 +115,9 @@ void dispatch_status_encode(const struct dispatch_status *status, struct buf *ou
 int dispatch_decode(const struct dispatch_method *method, struct bytes body, ProtobufCMessage **out,
                     struct dispatch_status *status)
 {
-    const char *text = body.data;
     struct json_error error;
     ProtobufCMessage *message = NULL;
-    if (body.size > 0 && text[0] == '{') {
+    if (json_is_body(method->input, body)) {
         (void)json_decode(method->input, body, &message, &error);
     } else {
         message = protobuf_c_message_unpack(method->input, NULL, body.size, body.data);

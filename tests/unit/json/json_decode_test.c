@@ -446,6 +446,108 @@ static void test_parsed_scalars_are_echoed_as_they_were_written(void **state)
     }
 }
 
+static void test_names_in_any_case_are_read_where_asked(void **state)
+{
+    static const char *const texts[] = {
+        "{\"Term\":4,\"LeaderID\":\"n\",\"PrevLogIndex\":7,\"PrevLogTerm\":3,\"LeaderCommit\":2,"
+        "\"Entries\":[{\"Index\":8,\"Term\":4,\"Data\":\"eHk=\",\"Type\":0}]}",
+        "{\"TERM\":4,\"leader_ID\":\"n\",\"Prev_Log_Index\":7,\"prevlogterm\":3,\"leaderCommit\":2,"
+        "\"ENTRIES\":[{\"index\":8,\"tErm\":4,\"data\":\"eHk=\"}]}",
+    };
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct json_error error = {{0}};
+        ProtobufCMessage *message = NULL;
+        assert_int_equal(json_decode_any_case(&phalanx__append_entries_request__descriptor,
+                                              bytes_of_text(texts[i]), &message, &error),
+                         0);
+        const Phalanx__AppendEntriesRequest *request = (const void *)message;
+        assert_int_equal(request->term, 4);
+        assert_string_equal(request->leader_id, "n");
+        assert_int_equal(request->prev_log_index, 7);
+        assert_int_equal(request->prev_log_term, 3);
+        assert_int_equal(request->leader_commit, 2);
+        assert_int_equal(request->n_entries, 1);
+        assert_int_equal(request->entries[0]->index, 8);
+        assert_memory_equal(request->entries[0]->data.data, "xy", 2);
+        protobuf_c_message_free_unpacked(message, NULL);
+    }
+}
+
+static void test_a_name_in_two_cases_is_refused_where_case_does_not_count(void **state)
+{
+    static const char *const texts[] = {
+        "{\"Key\":\"a\",\"key\":\"b\"}",
+        "{\"key\":\"a\",\"KEY\":\"b\"}",
+        "{\"KEY\":\"a\",\"Key\":\"b\"}",
+    };
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct json_error error = {{0}};
+        ProtobufCMessage *message = NULL;
+        assert_int_equal(json_decode_any_case(&phalanx__read_request__descriptor,
+                                              bytes_of_text(texts[i]), &message, &error),
+                         ERR_INVALID);
+        assert_non_null(strstr(error.text, "given in both spellings"));
+    }
+}
+
+static void test_white_space_before_the_brace_is_json(void **state)
+{
+    static const char *const texts[] = {
+        "{}",
+        " {}",
+        " { }",
+        "\t{}",
+        "\r\n{ }",
+        "\n{\"channelId\":\"c\"}",
+        "\n\n{\"limit\":1}",
+        " {\"channelId\":\"c\"}",
+        "\r{\"channelId\":\"c\"}",
+        "\t\t{\"channelId\":\"c\"}",
+        " \n\r\t {\n  \"channelId\": \"c\",\n  \"limit\": 1\n}\n",
+    };
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        assert_true(json_is_body(READ, bytes_of_text(texts[i])));
+    }
+    /* A type without fields has no message that could begin so. */
+    assert_true(json_is_body(&raftogram__v1__status_request__descriptor, bytes_of_text("\n{}")));
+    assert_false(json_is_body(READ, bytes_of_text("")));
+    assert_false(json_is_body(READ, bytes_of_text(" \n")));
+    assert_false(json_is_body(READ, bytes_of_text("[{}]")));
+    assert_false(json_is_body(READ, bytes_of_text("\v{}")));
+}
+
+/* Every message of the type whose encoding begins as white space and a brace do. */
+static void test_white_space_before_the_brace_never_hides_a_protobuf_message(void **state)
+{
+    static const size_t sizes[] = {'{', ' ', '\n', '\t', '\r'};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        char id[128] = {0};
+        memset(id, ' ', sizes[i]);
+        id[0] = '{';
+        if (sizes[i] == '{') {
+            /* With the length before it this would be whole JSON: {"a":"…"}. */
+            memcpy(id, "\"a\":\"", 5);
+            memcpy(id + sizes[i] - 2, "\"}", 2);
+        }
+        Raftogram__V1__ReadHistoryRequest request = RAFTOGRAM__V1__READ_HISTORY_REQUEST__INIT;
+        request.channel_id = id;
+        for (request.limit = 0; request.limit < 3; request.limit++) {
+            uint8_t wire[256];
+            size_t size = raftogram__v1__read_history_request__pack(&request, wire);
+            assert_int_equal(wire[0], '\n');
+            assert_false(json_is_body(READ, (struct bytes){wire, size}));
+            /* Cut short it is no message any more. */
+            assert_true(json_is_body(READ, (struct bytes){wire, size - 1}));
+        }
+    }
+    Phalanx__RequestVoteRequest vote = PHALANX__REQUEST_VOTE_REQUEST__INIT;
+    vote.last_log_term = '{';
+    uint8_t wire[16];
+    size_t size = phalanx__request_vote_request__pack(&vote, wire);
+    assert_memory_equal(wire, " {", size);
+    assert_false(json_is_body(vote.base.descriptor, (struct bytes){wire, size}));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,6 +573,10 @@ int main(void)
         cmocka_unit_test(test_values_of_one_text_are_bounded),
         cmocka_unit_test(test_values_made_without_json_parse_are_read_if_they_are_exact),
         cmocka_unit_test(test_parsed_scalars_are_echoed_as_they_were_written),
+        cmocka_unit_test(test_names_in_any_case_are_read_where_asked),
+        cmocka_unit_test(test_a_name_in_two_cases_is_refused_where_case_does_not_count),
+        cmocka_unit_test(test_white_space_before_the_brace_is_json),
+        cmocka_unit_test(test_white_space_before_the_brace_never_hides_a_protobuf_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

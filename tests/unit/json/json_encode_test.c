@@ -326,6 +326,19 @@ static void test_other_kinds_follow_the_mapping(void **state)
         "\"nameMap\":{},\"numberMap\":{\"-5\":\"6\"},\"choiceNumber\":\"1\"}");
 }
 
+static void test_go_reads_numbers_and_both_spellings(void **state)
+{
+    Phalanx__AppendEntriesResponse append = PHALANX__APPEND_ENTRIES_RESPONSE__INIT;
+    append.term = UINT64_MAX;
+    append.success = true;
+    append.last_log_index = 7;
+    assert_text(&append.base, JSON_NAMES_GO,
+                "{\"term\":18446744073709551615,\"success\":true,"
+                "\"last_log_index\":7,\"lastLogIndex\":7,\"hint_term\":0,\"hintTerm\":0,"
+                "\"read_round\":0,\"readRound\":0,\"rejected_index\":0,\"rejectedIndex\":0,"
+                "\"cannot_lead\":false,\"cannotLead\":false,\"is_full\":false,\"isFull\":false}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_null_string_is_written_as_empty),
         cmocka_unit_test(test_string_that_is_not_utf8_gets_replacement_characters),
         cmocka_unit_test(test_other_kinds_follow_the_mapping),
+        cmocka_unit_test(test_go_reads_numbers_and_both_spellings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

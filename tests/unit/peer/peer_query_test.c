@@ -76,7 +76,7 @@ static void test_an_append_in_protobuf_is_answered_in_protobuf(void **state)
     bare_finish(&bare);
 }
 
-static void test_an_append_in_json_is_answered_in_snake_case_json(void **state)
+static void test_an_append_in_json_is_answered_as_go_reads_it(void **state)
 {
     struct bare_call bare;
     bare_unary(&bare, cluster.addresses[0], APPEND_ENTRIES_PATH,
@@ -88,8 +88,9 @@ static void test_an_append_in_json_is_answered_in_snake_case_json(void **state)
     assert_int_equal(got->append_request.prev_index, 7);
     assert_memory_equal(got->append_request.entries[0].data, "xy", 2);
     answer(&bare, event, false);
-    const char *expected = "{\"term\":\"12\",\"success\":false,"
-                           "\"last_log_index\":\"1152921504606846976\"";
+    const char *expected = "{\"term\":12,\"success\":false,"
+                           "\"last_log_index\":1152921504606846976,"
+                           "\"lastLogIndex\":1152921504606846976,";
     assert_memory_equal(bare.response, expected, strlen(expected));
     bare_finish(&bare);
 }
@@ -98,8 +99,8 @@ static void test_votes_are_answered_in_both_encodings(void **state)
 {
     struct bare_call bare;
     bare_unary(&bare, cluster.addresses[0], REQUEST_VOTE_PATH,
-               bytes_of_text("{\"term\":9,\"candidate_id\":\"node3\",\"last_log_index\":5,"
-                             "\"last_log_term\":4,\"is_pre_vote\":true}"));
+               bytes_of_text("\r\n{\"Term\":9,\"CandidateID\":\"node3\",\"LastLogIndex\":5,"
+                             "\"last_log_term\":4,\"IsPreVote\":true}"));
     struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_QUERY, 2);
     const struct raft_message *got = &event->messages[0].raft;
     assert_int_equal(got->kind, RAFT_VOTE_REQUEST);
@@ -109,7 +110,7 @@ static void test_votes_are_answered_in_both_encodings(void **state)
     assert_int_equal(got->vote_request.last_term, 4);
     assert_true(got->vote_request.is_pre_vote);
     answer(&bare, event, true);
-    const char *expected = "{\"term\":\"12\",\"vote_granted\":true";
+    const char *expected = "{\"term\":12,\"vote_granted\":true,\"voteGranted\":true,";
     assert_memory_equal(bare.response, expected, strlen(expected));
     bare_finish(&bare);
 
@@ -196,7 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_an_append_in_protobuf_is_answered_in_protobuf,
                                         start_one, stop_one),
-        cmocka_unit_test_setup_teardown(test_an_append_in_json_is_answered_in_snake_case_json,
+        cmocka_unit_test_setup_teardown(test_an_append_in_json_is_answered_as_go_reads_it,
                                         start_one, stop_one),
         cmocka_unit_test_setup_teardown(test_votes_are_answered_in_both_encodings, start_one,
                                         stop_one),
