@@ -129,12 +129,12 @@ int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefi
                        struct channel_info *out, size_t *out_count, bool *has_more);
 /* Appends the value to `out`. Errors: ERR_NOT_FOUND … */
 int chat_get_value(struct chat *chat, struct bytes key, struct buf *out);
-/* Walks the map in key order, starting after `after` (empty: at the first key), over at most
- * `limit` values. `each` returns 0 to go on; else the walk ends and returns that. It is called
- * without any lock of ours held; the views are valid during the call. */
+/* Walks the keys with the prefix in key order, starting after `after` (empty: at the first), over
+ * at most `limit` values. `each` returns 0 to go on; else the walk ends and returns that. It is
+ * called without any lock of ours held; the views are valid during the call. */
 typedef int (*chat_value_fn)(void *context, struct bytes key, struct bytes value);
-int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_value_fn each,
-                     void *context);
+int chat_walk_values(struct chat *chat, struct bytes after, struct bytes prefix, size_t limit,
+                     chat_value_fn each, void *context);
 
 struct chat_stats {
     uint64_t overlay_bytes;

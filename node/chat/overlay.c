@@ -423,13 +423,14 @@ static const struct ordered_node *skip_unpublished(const struct ordered_node *no
     return node;
 }
 
-void overlay_seek_values(const struct overlay *overlay, struct bytes after,
+void overlay_seek_values(const struct overlay *overlay, struct bytes from, bool is_exclusive,
                          struct overlay_value_cursor *out)
 {
     *out = (struct overlay_value_cursor){
-        .newer = ordered_seek(&overlay->active->values, after, true),
-        .older =
-            overlay->frozen != NULL ? ordered_seek(&overlay->frozen->values, after, true) : NULL,
+        .newer = ordered_seek(&overlay->active->values, from, is_exclusive),
+        .older = overlay->frozen != NULL
+                     ? ordered_seek(&overlay->frozen->values, from, is_exclusive)
+                     : NULL,
     };
 }
 

@@ -158,7 +158,7 @@ struct overlay_value_cursor {
     const struct ordered_node *older;
 };
 /* An empty `after` is before all. */
-void overlay_seek_values(const struct overlay *overlay, struct bytes after,
+void overlay_seek_values(const struct overlay *overlay, struct bytes from, bool is_exclusive,
                          struct overlay_value_cursor *out);
 /* NULL at the end. Not a new reference. */
 struct overlay_value *overlay_next_value(struct overlay_value_cursor *cursor);

@@ -486,16 +486,24 @@ static void value_list_finish(struct value_list *list)
     free(list->values);
 }
 
+/* Which values a walk is over. */
+struct value_range {
+    struct bytes from;
+    bool is_exclusive;
+    struct bytes prefix;
+};
+
 /* Under the lock. Deletions do not count: each only hides a row of the store. */
-static int take_values(struct chat *chat, struct bytes after, size_t limit, struct value_list *out)
+static int take_values(struct chat *chat, const struct value_range *range, size_t limit,
+                       struct value_list *out)
 {
     struct overlay_value_cursor cursor;
-    overlay_seek_values(&chat->overlay, after, &cursor);
+    overlay_seek_values(&chat->overlay, range->from, range->is_exclusive, &cursor);
     size_t live = 0;
     int rc = 0;
     while (rc == 0 && live < limit) {
         struct overlay_value *value = overlay_next_value(&cursor);
-        if (value == NULL) {
+        if (value == NULL || !has_prefix(value_key(value), range->prefix)) {
             break;
         }
         live += value->is_deleted ? 0 : 1;
@@ -513,10 +521,11 @@ struct value_row {
     char cursor[COMMAND_ID_BYTES_MAX];
 };
 
-static int next_value_row(struct chat *chat, struct value_row *row, struct bytes after)
+static int next_value_row(struct chat *chat, struct value_row *row, const struct value_range *range)
 {
-    int rc = chat->ops->seek_value(row->read.read, after, after.size > 0, &row->key, &row->value);
-    row->has_row = rc == 0;
+    int rc = chat->ops->seek_value(row->read.read, range->from, range->is_exclusive, &row->key,
+                                   &row->value);
+    row->has_row = rc == 0 && has_prefix(row->key, range->prefix);
     if (rc != 0) {
         return rc == ERR_NOT_FOUND ? 0 : rc;
     }
@@ -528,11 +537,12 @@ static int next_value_row(struct chat *chat, struct value_row *row, struct bytes
 }
 
 static int merge_values(struct chat *chat, const struct value_list *list, struct value_row *row,
-                        struct bytes after, size_t limit, chat_value_fn each, void *context)
+                        const struct value_range *range, size_t limit, chat_value_fn each,
+                        void *context)
 {
     size_t at = 0;
     size_t told = 0;
-    int rc = next_value_row(chat, row, after);
+    int rc = next_value_row(chat, row, range);
     while (rc == 0 && told < limit && (at < list->count || row->has_row)) {
         const struct overlay_value *value = at < list->count ? list->values[at] : NULL;
         int order = value == NULL   ? 1
@@ -549,27 +559,37 @@ static int merge_values(struct chat *chat, const struct value_list *list, struct
             }
         }
         if (rc == 0 && order >= 0) {
-            struct bytes cursor = {row->cursor, row->key.size};
-            rc = next_value_row(chat, row, cursor);
+            const struct value_range rest = {
+                .from = {row->cursor, row->key.size},
+                .is_exclusive = true,
+                .prefix = range->prefix,
+            };
+            rc = next_value_row(chat, row, &rest);
         }
     }
     return rc;
 }
 
-int chat_walk_values(struct chat *chat, struct bytes after, size_t limit, chat_value_fn each,
-                     void *context)
+int chat_walk_values(struct chat *chat, struct bytes after, struct bytes prefix, size_t limit,
+                     chat_value_fn each, void *context)
 {
+    bool is_after = bytes_compare(after, prefix) >= 0;
+    const struct value_range range = {
+        .from = is_after ? after : prefix,
+        .is_exclusive = is_after && after.size > 0,
+        .prefix = prefix,
+    };
     struct value_list list = {0};
     struct value_row row = {0};
     pthread_mutex_lock(&chat->lock);
     int rc = chat_read_begin_locked(chat, &row.read);
     bool has_read = rc == 0;
     if (rc == 0) {
-        rc = take_values(chat, after, limit, &list);
+        rc = take_values(chat, &range, limit, &list);
     }
     pthread_mutex_unlock(&chat->lock);
     if (rc == 0) {
-        rc = merge_values(chat, &list, &row, after, limit, each, context);
+        rc = merge_values(chat, &list, &row, &range, limit, each, context);
     }
     if (has_read) {
         chat_read_end(chat, &row.read);

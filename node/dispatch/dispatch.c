@@ -43,6 +43,7 @@ static void make_methods(void)
         {DISPATCH_READ, kv, "Read", false, false},
         {DISPATCH_STATUS, cluster, "Status", false, false},
         {DISPATCH_TRANSFER_LEADERSHIP, cluster, "TransferLeadership", false, false},
+        {DISPATCH_LIST_KEYS, cluster, "ListKeys", false, false},
     };
     static_assert(sizeof(rows) / sizeof(rows[0]) == DISPATCH_METHOD_COUNT, "a row for each method");
     for (size_t i = 0; i < DISPATCH_METHOD_COUNT; i++) {

@@ -580,6 +580,57 @@ static void transfer_applied(struct work *work)
     dispatch_finish_work(work, &response.base);
 }
 
+static bool list_keys_prepare(struct work *work)
+{
+    const Raftogram__V1__ListKeysRequest *request = (const void *)work->call->request;
+    if (strlen(request->after_key) > COMMAND_ID_BYTES_MAX ||
+        strlen(request->prefix) > COMMAND_ID_BYTES_MAX) {
+        return refuse_field(work, "INVALID_FIELD", "after_key and prefix are at most 256 bytes");
+    }
+    work->request.kind = NODE_REQUEST_READ;
+    return true;
+}
+
+/* The keys of one answer, each ended by NUL. */
+struct key_page {
+    struct buf *text;
+    size_t count;
+};
+
+static int add_key(void *context, struct bytes key, struct bytes value)
+{
+    struct key_page *page = context;
+    (void)value;
+    buf_append(page->text, key.data, key.size);
+    buf_append_byte(page->text, 0);
+    page->count++;
+    return buf_failed(page->text) ? ERR_NOMEM : 0;
+}
+
+static void list_keys_read(struct work *work)
+{
+    const Raftogram__V1__ListKeysRequest *request = (const void *)work->call->request;
+    size_t limit = clamp_limit(request->limit);
+    struct key_page page = {.text = &work->command};
+    char *keys[PAGE_LIMIT_MAX + 1];
+    int rc = chat_walk_values(work->dispatch->chat, bytes_of_text(request->after_key),
+                              bytes_of_text(request->prefix), limit + 1, add_key, &page);
+    if (rc != 0) {
+        finish_with_error(work, rc);
+        return;
+    }
+    char *at = (char *)work->command.data;
+    for (size_t i = 0; i < page.count; i++) {
+        keys[i] = at;
+        at += strlen(at) + 1;
+    }
+    Raftogram__V1__ListKeysResponse response = RAFTOGRAM__V1__LIST_KEYS_RESPONSE__INIT;
+    response.n_keys = page.count < limit ? page.count : limit;
+    response.keys = keys;
+    response.has_more = page.count > limit;
+    dispatch_finish_work(work, &response.base);
+}
+
 /* Streams do not come here: dispatch_subscribe() serves them. */
 static bool subscribe_prepare(struct work *work)
 {
@@ -598,4 +649,5 @@ const struct method_handler dispatch_method_handlers[DISPATCH_METHOD_COUNT] = {
     [DISPATCH_READ] = {read_prepare, read_refused, read_read},
     [DISPATCH_STATUS] = {status_prepare, finish_with_outcome, NULL},
     [DISPATCH_TRANSFER_LEADERSHIP] = {transfer_prepare, transfer_applied, NULL},
+    [DISPATCH_LIST_KEYS] = {list_keys_prepare, finish_with_outcome, list_keys_read},
 };

@@ -130,8 +130,8 @@ int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
                          int (*each)(void *context, struct bytes key, struct bytes value),
                          void *context)
 {
-    struct bytes from_start = {0};
-    return chat_walk_values(dispatch->chat, from_start, limit, each, context);
+    const struct bytes all = {0};
+    return chat_walk_values(dispatch->chat, all, all, limit, each, context);
 }
 
 static uint64_t subscription_lag_max(const struct dispatch *dispatch)

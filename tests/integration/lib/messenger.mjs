@@ -47,6 +47,7 @@ export class Client {
   channels(request = {}, options) { return this.call(this.messenger, 'ListChannels', request, options); }
   status(options) { return this.call(this.cluster, 'Status', {}, options); }
   transfer(target = '', options) { return this.call(this.cluster, 'TransferLeadership', { targetNodeId: target }, options); }
+  keys(request = {}, options) { return this.call(this.cluster, 'ListKeys', request, options); }
   proposeData(text, options) { return this.call(this.kv, 'Propose', { data: Buffer.from(text) }, options); }
 
   propose(command, options) { return this.proposeData(JSON.stringify(command), options); }

@@ -261,7 +261,7 @@ static int query(struct chat *chat, int kind)
         rc = chat_get_value(chat, bytes_of_text("k"), &value);
         break;
     default:
-        rc = chat_walk_values(chat, (struct bytes){0}, 10, ignore_value, NULL);
+        rc = chat_walk_values(chat, (struct bytes){0}, (struct bytes){0}, 10, ignore_value, NULL);
         break;
     }
     page_unref(page);

@@ -190,7 +190,9 @@ static void dump_values(struct chat *chat, struct random *random, struct buf *ou
         buf_append(&after, walk.last.data, walk.last.size);
         limit = 1 + (size_t)random_below(random, 10);
         walk.count = 0;
-        assert_int_equal(chat_walk_values(chat, buf_bytes(&after), limit, dump_value, &walk), 0);
+        assert_int_equal(
+            chat_walk_values(chat, buf_bytes(&after), (struct bytes){0}, limit, dump_value, &walk),
+            0);
         assert_true(walk.count <= limit);
         buf_finish(&after);
     } while (walk.count == limit);

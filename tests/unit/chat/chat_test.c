@@ -561,11 +561,47 @@ static int note_value(void *context, struct bytes key, struct bytes value)
     return walk->stop_after > 0 && --walk->stop_after == 0 ? 1 : 0;
 }
 
-static void assert_walk(struct fixture *f, const char *after, size_t limit, const char *expected)
+static void assert_walk_of(struct fixture *f, const char *after, const char *prefix, size_t limit,
+                           const char *expected)
 {
     struct walk walk = {0};
-    assert_int_equal(chat_walk_values(f->chat, bytes_of_text(after), limit, note_value, &walk), 0);
+    assert_int_equal(chat_walk_values(f->chat, bytes_of_text(after), bytes_of_text(prefix), limit,
+                                      note_value, &walk),
+                     0);
     assert_string_equal(walk.text, expected);
+}
+
+static void assert_walk(struct fixture *f, const char *after, size_t limit, const char *expected)
+{
+    assert_walk_of(f, after, "", limit, expected);
+}
+
+static void test_a_walk_with_a_prefix_stays_inside_it(void **state)
+{
+    struct fixture f;
+    fixture_open(&f);
+    apply(&f, set_command("a", "1"));
+    apply(&f, set_command("b", "2"));
+    apply(&f, set_command("ba", "3"));
+    apply(&f, set_command("bb", "4"));
+    apply(&f, set_command("c", "5"));
+    flush(&f);
+    apply(&f, set_command("b/", "6"));
+    apply(&f, delete_command("ba"));
+    apply(&f, set_command("bz", "7"));
+    apply(&f, set_command("ca", "8"));
+    for (int round = 0; round < 2; round++) {
+        assert_walk_of(&f, "", "b", 16, "b=2 b/=6 bb=4 bz=7 ");
+        assert_walk_of(&f, "", "b", 2, "b=2 b/=6 ");
+        assert_walk_of(&f, "b/", "b", 16, "bb=4 bz=7 ");
+        assert_walk_of(&f, "a", "b", 1, "b=2 ");
+        assert_walk_of(&f, "bz", "b", 16, "");
+        assert_walk_of(&f, "c", "b", 16, "");
+        assert_walk_of(&f, "", "bc", 16, "");
+        assert_walk_of(&f, "", "ca", 16, "ca=8 ");
+        flush(&f);
+    }
+    fixture_close(&f);
 }
 
 static void test_walk_merges_both_generations_and_the_store(void **state)
@@ -596,7 +632,8 @@ static void test_walk_merges_both_generations_and_the_store(void **state)
         flush(&f);
     }
     struct walk walk = {.stop_after = 2};
-    assert_int_equal(chat_walk_values(f.chat, (struct bytes){0}, 16, note_value, &walk), 1);
+    assert_int_equal(
+        chat_walk_values(f.chat, (struct bytes){0}, (struct bytes){0}, 16, note_value, &walk), 1);
     assert_string_equal(walk.text, "a=store b=active ");
     fixture_close(&f);
 }
@@ -655,6 +692,7 @@ int main(void)
         cmocka_unit_test(test_flush_without_anything_to_write_commits_nothing),
         cmocka_unit_test(test_list_merges_store_and_overlay_in_order),
         cmocka_unit_test(test_walk_merges_both_generations_and_the_store),
+        cmocka_unit_test(test_a_walk_with_a_prefix_stays_inside_it),
         cmocka_unit_test(test_applied_messages_wake_after_they_can_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

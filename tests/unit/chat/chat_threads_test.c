@@ -150,7 +150,7 @@ static int take_value(void *context, struct bytes key, struct bytes value)
 static void expect_even_values(struct world *world)
 {
     struct pair pair = {0};
-    chat_walk_values(world->chat, (struct bytes){0}, 10, take_value, &pair);
+    chat_walk_values(world->chat, (struct bytes){0}, (struct bytes){0}, 10, take_value, &pair);
     EXPECT(world, pair.count != 1);
     EXPECT(world, bytes_equal(buf_bytes(&pair.values[0]), buf_bytes(&pair.values[1])));
     buf_finish(&pair.values[0]);
