@@ -1,6 +1,7 @@
 /* Apply: log entry in, overlay and result out. No clock, no chance, no I/O but reads of the store;
  * the same log gives the same results wherever flushes and restarts fall. */
 #include "base/check.h"
+#include "base/checksum.h"
 #include "base/errors.h"
 #include "chat/chat_internal.h"
 

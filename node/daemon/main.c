@@ -1,10 +1,13 @@
 /* The daemon's command line. See daemon.c for what it runs. */
 #include "base/errors.h"
 #include "base/log.h"
+#include "base/random.h"
+#include "base/table_hash.h"
 #include "chat/command.h"
 #include "config/config.h"
 #include "daemon/daemon.h"
 #include "storage/wal.h"
+#include "json/json.h"
 
 #include <getopt.h>
 #include <limits.h>
@@ -136,6 +139,15 @@ static void hold_signals(void)
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+/* What clients fill must not be filled with keys that they prepared to collide. */
+static void set_table_keys(void)
+{
+    uint64_t keys[2];
+    random_bytes(keys, sizeof(keys));
+    table_hash_set_key(keys[0]);
+    json_set_key(keys[1]);
+}
+
 int main(int argc, char **argv)
 {
     hold_signals();
@@ -159,6 +171,7 @@ int main(int argc, char **argv)
         return 0;
     }
     log_init(arguments.is_dev, LOG_LEVEL_INFO);
+    set_table_keys();
     int rc = daemon_run(config, error, sizeof(error));
     config_destroy(config);
     if (rc != 0) {

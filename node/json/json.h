@@ -69,6 +69,9 @@ int json_decode_value(const ProtobufCMessageDescriptor *descriptor, const json_t
  * Errors: ERR_INVALID (not JSON, not UTF-8, over JSON_VALUES_MAX values), ERR_NOMEM. */
 int json_parse(struct bytes text, json_t **out, struct json_error *error);
 bool json_is_written_number(const json_t *value);
+/* Before the first parse: the key of jansson's hash, which is random for each process if this is
+ * not called. */
+void json_set_key(uint64_t key);
 /* Appends a string, number, boolean or null, as for the `id` that JSON-RPC echoes. */
 void json_append_scalar(struct buf *out, const json_t *value);
 

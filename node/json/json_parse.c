@@ -33,6 +33,12 @@ __attribute__((constructor)) static void set_allocator(void)
     json_set_alloc_funcs(noting_malloc, free);
 }
 
+void json_set_key(uint64_t key)
+{
+    /* 0 would make jansson choose by itself. */
+    json_object_seed((size_t)key | 1);
+}
+
 int json_refuse(struct json_error *error, const char *reason)
 {
     if (error == NULL) {

@@ -1,0 +1,15 @@
+/* The hash of tables whose keys clients choose: keyed by a secret of the process, so that nobody
+ * can prepare keys that meet in one bucket. Nothing that is stored, sent or compared between nodes
+ * may depend on it. */
+#ifndef RAFTOGRAM_BASE_TABLE_HASH_H
+#define RAFTOGRAM_BASE_TABLE_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Before the first table and the first thread. Without it the key is 0, as in tests and the
+ * simulator. */
+void table_hash_set_key(uint64_t key);
+uint32_t table_hash(const void *data, size_t size);
+
+#endif
