@@ -1,6 +1,7 @@
 #include "output.h"
 
 #include "base/check.h"
+#include "base/text.h"
 #include "verbs.h"
 #include "json/json.h"
 
@@ -10,17 +11,6 @@
 #include <wchar.h>
 
 /* ---- text ---- */
-
-/* The code point of a well-formed UTF-8 character. */
-static wchar_t decode_character(const uint8_t *data, size_t size)
-{
-    static const uint8_t first_bits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-    uint32_t point = data[0] & first_bits[size];
-    for (size_t i = 1; i < size; i++) {
-        point = point << 6 | (data[i] & 0x3f);
-    }
-    return (wchar_t)point;
-}
 
 static void append_escaped(struct buf *out, uint8_t byte)
 {
@@ -39,25 +29,15 @@ static void append_escaped(struct buf *out, uint8_t byte)
     }
 }
 
-static bool is_control(wchar_t point)
-{
-    bool is_c0_or_c1 = point < 0x20 || (point >= 0x7f && point < 0xa0);
-    /* Marks that turn the direction of what follows could make one line look like another. */
-    bool is_direction =
-        (point >= 0x202a && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
-    bool is_line_end = point == 0x2028 || point == 0x2029;
-    return is_c0_or_c1 || is_direction || is_line_end;
-}
-
 static void append_character(struct buf *out, const uint8_t *data, size_t size)
 {
-    wchar_t point = decode_character(data, size);
-    if (!is_control(point)) {
+    uint32_t point = text_code_point((struct bytes){data, size});
+    if (!text_is_control(point)) {
         buf_append(out, data, size);
     } else if (size == 1) {
         append_escaped(out, data[0]);
     } else {
-        buf_printf(out, "\\u%04x", (unsigned)point);
+        buf_printf(out, "\\u%04x", point);
     }
 }
 
@@ -88,7 +68,7 @@ static size_t printed_width(const char *text)
     while (left > 0) {
         size_t size = bytes_utf8_character((struct bytes){data, left});
         CHECK(size > 0);
-        int columns = wcwidth(decode_character(data, size));
+        int columns = wcwidth((wchar_t)text_code_point((struct bytes){data, size}));
         width += columns >= 0 ? (size_t)columns : 1;
         data += size;
         left -= size;
@@ -181,6 +161,27 @@ void table_finish(struct table *table)
 
 /* ---- JSON ---- */
 
+void output_json_text(const char *text)
+{
+    size_t left = strlen(text);
+    size_t plain = 0;
+    while (plain < left) {
+        size_t size = bytes_utf8_character((struct bytes){text + plain, left - plain});
+        CHECK(size > 0);
+        uint32_t point = text_code_point((struct bytes){text + plain, size});
+        plain += size;
+        /* Strings are the only place where JSON has any of these; C0 is escaped in them already. */
+        if (point >= 0x7f && text_is_control(point)) {
+            fwrite(text, 1, plain - size, stdout);
+            printf("\\u%04x", point);
+            text += plain;
+            left -= plain;
+            plain = 0;
+        }
+    }
+    fwrite(text, 1, plain, stdout);
+}
+
 void output_json(const ProtobufCMessage *message, const char *before)
 {
     struct buf text = {0};
@@ -188,10 +189,14 @@ void output_json(const ProtobufCMessage *message, const char *before)
     if (buf_failed(&text)) {
         complain("out of memory for the answer");
     } else if (before == NULL) {
-        printf("%s\n", buf_text(&text));
+        output_json_text(buf_text(&text));
+        putchar('\n');
     } else {
         /* Every message that gets here has fields, so that its text goes on after the comma. */
-        printf("{%s%s\n", before, buf_text(&text) + 1);
+        putchar('{');
+        output_json_text(before);
+        output_json_text(buf_text(&text) + 1);
+        putchar('\n');
     }
     buf_finish(&text);
 }

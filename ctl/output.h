@@ -35,6 +35,9 @@ void table_add_number(struct table *table, uint64_t value);
 void table_print(struct table *table);
 void table_finish(struct table *table);
 
+/* Prints (part of) a JSON text, with its control characters beyond ASCII escaped, too: the same
+ * JSON, fit for a terminal. */
+void output_json_text(const char *text);
 /* Prints a message as JSON on one line. `before` (may be NULL) are members to put in front of its
  * own, as JSON text that ends with a comma. */
 void output_json(const ProtobufCMessage *message, const char *before);

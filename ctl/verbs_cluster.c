@@ -207,7 +207,7 @@ static void print_status_json(const struct node *nodes, size_t count,
         append_node(&text, &nodes[i]);
     }
     buf_append_text(&text, "]}\n");
-    fputs(buf_text(&text), stdout);
+    output_json_text(buf_text(&text));
     buf_finish(&text);
 }
 

@@ -51,7 +51,7 @@ static void print_channels_json(const Raftogram__V1__ListChannelsResponse *page,
         }
         json_encode(&page->channels[i]->base, JSON_NAMES_CAMEL, &text);
     }
-    fputs(buf_text(&text), stdout);
+    output_json_text(buf_text(&text));
     buf_finish(&text);
 }
 

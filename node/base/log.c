@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -93,8 +94,9 @@ static size_t escape_character(struct bytes in, char out[static 8])
         strcpy(out, "\\n");
     } else if (first == '\t') {
         strcpy(out, "\\t");
-    } else if (first < 0x20 || first == 0x7f) {
-        snprintf(out, 8, "\\u%04x", first);
+    } else if (text_is_control(text_code_point((struct bytes){in.data, length}))) {
+        unsigned point = text_code_point((struct bytes){in.data, length});
+        snprintf(out, 8, "\\u%04x", point & 0xffff);
     } else {
         memcpy(out, in.data, length);
         out[length] = '\0';

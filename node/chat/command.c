@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/text.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -208,8 +209,8 @@ static void describe_text(struct bytes text, struct buf *out)
     buf_append_byte(out, '"');
     for (size_t at = 0; at < shown;) {
         size_t length = bytes_utf8_character((struct bytes){start + at, text.size - at});
-        bool is_control = start[at] < 0x20 || start[at] == 0x7f ||
-                          (length == 2 && start[at] == 0xc2 && start[at + 1] < 0xa0);
+        bool is_control =
+            length > 0 && text_is_control(text_code_point((struct bytes){start + at, length}));
         if (length == 0 || is_control) {
             buf_printf(out, "\\x%02x", start[at]);
             at += 1;

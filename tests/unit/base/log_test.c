@@ -116,6 +116,31 @@ static void test_strings_survive_escaping(void **state)
     json_decref(object);
 }
 
+static void test_no_control_character_is_written_as_it_is(void **state)
+{
+    /* C1 (CSI is one of them), DEL, line separators, and marks of direction. */
+    static const char nasty[] =
+        "\x7f\xc2\x80\xc2\x85\xc2\x9b[31m\xc2\x9f|\xe2\x80\xa8\xe2\x80\xa9"
+        "\xe2\x80\xaa\xe2\x80\xae\xe2\x81\xa6\xe2\x81\xa9|\xc2\xa0\xe2\x80\x8f";
+    static const char escaped[] = "\\u007f\\u0080\\u0085\\u009b[31m\\u009f|\\u2028\\u2029"
+                                  "\\u202a\\u202e\\u2066\\u2069|\xc2\xa0\xe2\x80\x8f";
+    for (int is_dev = 0; is_dev < 2; is_dev++) {
+        log_init(is_dev, LOG_LEVEL_INFO);
+        log_warn("node", nasty, LOG_STR("value", nasty), LOG_STR(nasty, "x"));
+        const char *line = written();
+        for (int i = 0; i < 3; i++) {
+            line = strstr(line, escaped);
+            assert_non_null(line);
+            line += strlen(escaped);
+        }
+    }
+    log_init(false, LOG_LEVEL_INFO);
+    log_warn("node", nasty);
+    json_t *object = written_object();
+    assert_string_equal(member(object, "msg"), nasty);
+    json_decref(object);
+}
+
 static void test_bad_utf8_is_replaced(void **state)
 {
     log_error("node",
@@ -315,6 +340,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_time_is_rfc3339_utc_with_milliseconds, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_strings_survive_escaping, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_control_character_is_written_as_it_is, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_bad_utf8_is_replaced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_levels_below_the_limit_are_not_written, set_up,
                                         tear_down),
