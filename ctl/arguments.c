@@ -1,6 +1,7 @@
 /* The command line. Flags stand before or after the verb and its operands, with one or two dashes,
  * their value behind a space or an equals sign. */
 #include "base/address.h"
+#include "suggest.h"
 #include "verbs.h"
 
 #include <getopt.h>
@@ -27,6 +28,8 @@ enum flag {
     FLAG_ALL,
     FLAG_LIVE,
     FLAG_PREFIX,
+    FLAG_LAST,
+    FLAG_WATCH,
 };
 
 static const struct option flags[] = {
@@ -45,8 +48,11 @@ static const struct option flags[] = {
     {"all", no_argument, NULL, FLAG_ALL},
     {"live", no_argument, NULL, FLAG_LIVE},
     {"prefix", required_argument, NULL, FLAG_PREFIX},
+    {"last", required_argument, NULL, FLAG_LAST},
+    {"watch", no_argument, NULL, FLAG_WATCH},
     {NULL, 0, NULL, 0},
 };
+#define FLAGS_COUNT (sizeof(flags) / sizeof(flags[0]) - 1)
 
 static int usage_error(const struct arguments *arguments, const char *text, const char *value)
 {
@@ -112,13 +118,14 @@ static int read_output(struct arguments *arguments, const char *value)
     return 0;
 }
 
-static int read_limit(struct arguments *arguments, const char *value)
+static int read_count(struct arguments *arguments, const char *value, const char *error,
+                      uint32_t *out)
 {
-    uint64_t limit;
-    if (!read_number(value, UINT32_MAX, &limit) || limit == 0) {
-        return usage_error(arguments, "-limit is a number from 1, not ", value);
+    uint64_t count;
+    if (!read_number(value, UINT32_MAX, &count) || count == 0) {
+        return usage_error(arguments, error, value);
     }
-    arguments->limit = (uint32_t)limit;
+    *out = (uint32_t)count;
     return 0;
 }
 
@@ -150,7 +157,13 @@ static int take_option(struct arguments *arguments, int flag, const char *value)
                    : usage_error(arguments, "-after is a sequence number, not ", value);
     case FLAG_LIMIT:
         arguments->options |= OPTION_LIMIT;
-        return read_limit(arguments, value);
+        return read_count(arguments, value, "-limit is a number from 1, not ", &arguments->limit);
+    case FLAG_LAST:
+        arguments->options |= OPTION_LAST;
+        return read_count(arguments, value, "-last is a number from 1, not ", &arguments->last);
+    case FLAG_WATCH:
+        arguments->options |= OPTION_WATCH;
+        return 0;
     case FLAG_ALL:
         arguments->options |= OPTION_ALL;
         arguments->is_all = true;
@@ -160,6 +173,45 @@ static int take_option(struct arguments *arguments, int flag, const char *value)
         arguments->is_live = true;
         return 0;
     }
+}
+
+/* "did you mean -limit? " */
+static void complain_of_flag(const struct arguments *arguments, const char *word,
+                             const char *reason, const char *suggestion)
+{
+    const char *verb = arguments->verb == NULL ? "" : arguments->verb->name;
+    complain("%s%s%s%s%s; see raftogramctl %s%s-h", reason, word,
+             suggestion == NULL ? "" : "; did you mean -", suggestion == NULL ? "" : suggestion,
+             suggestion == NULL ? "" : "?", verb, verb[0] == '\0' ? "" : " ");
+}
+
+/* getopt tells an unknown flag, one that is cut too short, and a value too many in one way. */
+static int refuse_flag(const struct arguments *arguments, const char *word)
+{
+    const char *names[FLAGS_COUNT];
+    char name[SUGGEST_BYTES_MAX + 1] = "";
+    const char *start = word + strspn(word, "-");
+    size_t size = strcspn(start, "=");
+    bool is_known = false;
+    size_t beginnings = 0;
+    for (size_t i = 0; i < FLAGS_COUNT; i++) {
+        bool is_beginning = size > 0 && strncmp(flags[i].name, start, size) == 0;
+        names[i] = flags[i].name;
+        beginnings += is_beginning;
+        is_known = is_known || (is_beginning && flags[i].name[size] == '\0');
+    }
+    if (is_known) {
+        complain_of_flag(arguments, word, "that flag takes no value: ", NULL);
+    } else if (beginnings > 1) {
+        complain_of_flag(arguments, word, "ambiguous flag ", NULL);
+    } else {
+        if (size <= SUGGEST_BYTES_MAX) {
+            memcpy(name, start, size);
+        }
+        complain_of_flag(arguments, word, "unknown flag ",
+                         size == 0 ? NULL : suggest(name, names, FLAGS_COUNT));
+    }
+    return EXIT_USAGE;
 }
 
 /* `word` is the argument that getopt looks at. */
@@ -186,7 +238,7 @@ static int take_flag(struct arguments *arguments, int flag, char *value, const c
     case ':':
         return usage_error(arguments, "a value is missing after ", word);
     case '?':
-        return usage_error(arguments, "unknown or ambiguous flag, or a value too many: ", word);
+        return refuse_flag(arguments, word);
     default:
         return take_option(arguments, flag, value);
     }
@@ -198,7 +250,7 @@ static int take_operand(struct arguments *arguments, char *word)
 {
     if (arguments->verb == NULL) {
         arguments->verb = verb_find(word);
-        return arguments->verb != NULL ? 0 : usage_error(arguments, "unknown verb ", word);
+        return arguments->verb != NULL ? 0 : verb_refuse(word);
     }
     if (arguments->operand_count == ARGUMENTS_OPERANDS_MAX) {
         return usage_error(arguments, "unexpected argument ", word);
@@ -207,8 +259,21 @@ static int take_operand(struct arguments *arguments, char *word)
     return 0;
 }
 
+/* `source` is where the address was written. */
+static int refuse_address(const char *source, const char *address, const char *reason)
+{
+    if (strstr(address, "://") != NULL) {
+        complain("%s: \"%s\" is a URL; raftogramctl speaks gRPC: give HOST:PORT without a scheme, "
+                 "with the gRPC port (grpc_bind_addr), such as %s, not the HTTP port",
+                 source, address, ADDRESS_DEFAULT);
+    } else {
+        complain("%s: \"%s\" %s", source, address, reason);
+    }
+    return EXIT_USAGE;
+}
+
 /* Splits "a:1,b:2" in place. */
-static int take_addresses(struct arguments *arguments, const char *text)
+static int take_addresses(struct arguments *arguments, const char *source, const char *text)
 {
     arguments->address_text = strdup(text);
     if (arguments->address_text == NULL) {
@@ -223,11 +288,10 @@ static int take_addresses(struct arguments *arguments, const char *text)
         struct address parsed;
         const char *reason;
         if (address_split(address, &parsed, &reason) != 0) {
-            complain("-addr: \"%s\" %s", address, reason);
-            return EXIT_USAGE;
+            return refuse_address(source, address, reason);
         }
         if (arguments->address_count == CLUSTER_ADDRESSES_MAX) {
-            complain("-addr: more than %d addresses", CLUSTER_ADDRESSES_MAX);
+            complain("%s: more than %d addresses", source, CLUSTER_ADDRESSES_MAX);
             return EXIT_USAGE;
         }
         arguments->addresses[arguments->address_count++] = address;
@@ -235,17 +299,32 @@ static int take_addresses(struct arguments *arguments, const char *text)
     return 0;
 }
 
-/* The name of one of `options`, for the error text. */
+/* The name of the first of `options`, for the error text. */
 static const char *option_name(unsigned options)
 {
-    static const char *const names[] = {"-author", "-id",  "-name", "-after",
-                                        "-limit",  "-all", "-live", "-prefix"};
+    static const char *const names[] = {"-author", "-id",   "-name",   "-after", "-limit",
+                                        "-all",    "-live", "-prefix", "-last",  "-watch"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if ((options & 1U << i) != 0) {
             return names[i];
         }
     }
     return "that flag";
+}
+
+static int check_exclusive(const struct arguments *arguments)
+{
+    const struct verb *verb = arguments->verb;
+    for (const unsigned *pair = verb->exclusive; *pair != 0; pair++) {
+        unsigned given = arguments->options & *pair;
+        if (given == *pair) {
+            unsigned first = given & (0U - given);
+            complain("%s and %s exclude each other; see raftogramctl %s -h", option_name(first),
+                     option_name(given & ~first), verb->name);
+            return EXIT_USAGE;
+        }
+    }
+    return 0;
 }
 
 static int check(const struct arguments *arguments)
@@ -268,7 +347,10 @@ static int check(const struct arguments *arguments)
         return usage_error(arguments, "unexpected argument ",
                            arguments->operands[verb->operands_max]);
     }
-    return 0;
+    if (verb->is_of_channel && arguments->operand_count > 0 && arguments->operands[0][0] == '\0') {
+        return usage_error(arguments, "the channel's id is empty", "");
+    }
+    return check_exclusive(arguments);
 }
 
 /* Reads all words; the order of flags and others does not matter, whatever POSIXLY_CORRECT says. */
@@ -310,10 +392,12 @@ int arguments_parse(int argc, char **argv, struct arguments *out)
     if (code != 0) {
         return code;
     }
+    const char *source = "-addr";
     if (text == NULL) {
         text = getenv(ADDRESS_VARIABLE);
+        source = "$" ADDRESS_VARIABLE;
     }
-    return take_addresses(out, text != NULL && text[0] != '\0' ? text : ADDRESS_DEFAULT);
+    return take_addresses(out, source, text != NULL && text[0] != '\0' ? text : ADDRESS_DEFAULT);
 }
 
 void arguments_finish(struct arguments *arguments)

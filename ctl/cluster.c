@@ -25,6 +25,7 @@
 #define ATTEMPT_PART 3
 #define ATTEMPT_MS_MIN 1000
 #define DISCOVER_MS_MAX 1000
+#define DIAGNOSE_MS_MAX 500
 #define RECONNECT_BACKOFF_MS 200
 #define KEEPALIVE_MS 6000 /* the nodes permit one ping each 5 s */
 
@@ -168,6 +169,17 @@ static void end_exchange(struct exchange *exchange)
     crowd->over++;
     pthread_cond_signal(&crowd->changed);
     pthread_mutex_unlock(&crowd->lock);
+}
+
+/* Every node serves Status on its gRPC port. Its Raft port speaks gRPC, too, but not to us. */
+static void note_wrong_port(struct answer *answer)
+{
+    if (answer->code == GRPC_STATUS_UNIMPLEMENTED) {
+        answer->is_wrong_port = true;
+        snprintf(answer->message, sizeof(answer->message), "%s",
+                 "is the Raft port of a node (raft_bind_addr: node to node), or no raftogram; give "
+                 "the gRPC port (grpc_bind_addr), such as 127.0.0.1:9000");
+    }
 }
 
 static void on_closed(void *context, const struct rpc_result *result)
@@ -314,7 +326,10 @@ static void read_detail(const Google__Protobuf__Any *any, struct answer *out)
     }
 }
 
-/* What gRPC says (1.51) when a call had no connection to leave by. */
+/* What gRPC says (1.51) where HTTP/1.1 is spoken. */
+#define HTTP_TEXT "http1.x server"
+
+/* What gRPC says when a call had no connection to leave by. */
 static bool is_dial_text(const char *text)
 {
     static const char *const beginnings[] = {"failed to connect", "DNS resolution failed"};
@@ -329,7 +344,12 @@ static bool is_dial_text(const char *text)
 /* gRPC's text of a failed dial is long, with the cause at its end. */
 static void copy_message(const char *text, struct answer *out)
 {
-    if (out->code == GRPC_STATUS_UNAVAILABLE && is_dial_text(text)) {
+    if (out->code == GRPC_STATUS_UNAVAILABLE && strstr(text, HTTP_TEXT) != NULL) {
+        out->is_wrong_port = true;
+        copy_text(out->message, sizeof(out->message),
+                  "is an HTTP port (health_bind_addr: the page, health, metrics); give the gRPC "
+                  "port (grpc_bind_addr), such as 127.0.0.1:9000");
+    } else if (out->code == GRPC_STATUS_UNAVAILABLE && is_dial_text(text)) {
         const char *cause = strrchr(text, ':');
         out->is_unconnected = true;
         snprintf(out->message, sizeof(out->message), "cannot connect%s",
@@ -359,6 +379,9 @@ void answer_of_result(const struct rpc_result *result, struct answer *out)
 
 enum answer_class answer_classify(const struct answer *answer)
 {
+    if (answer->is_wrong_port) {
+        return ANSWER_RETRY;
+    }
     switch (answer->code) {
     case GRPC_STATUS_UNAVAILABLE:
         /* A node's own says that nothing was proposed, and bears a reason. gRPC's has none: it is
@@ -447,6 +470,7 @@ static size_t ask_all(struct cluster *cluster, uint64_t timeout_ms, bool is_lead
     crowd_wait(&crowd, count);
     crowd_finish(&crowd);
     for (size_t i = 0; i < count; i++) {
+        note_wrong_port(&exchanges[i].answer);
         out[i] = (struct node_answer){
             .address = cluster->endpoints[i].address,
             .answer = exchanges[i].answer,
@@ -483,8 +507,25 @@ const struct node_answer *cluster_find_leader(const struct node_answer *answers,
     return leader;
 }
 
+/* The first, from `first` on, that lives, else that may come to live. */
+static size_t choose(const struct node_answer *answers, size_t count, size_t first)
+{
+    size_t chosen = first % count;
+    for (size_t i = 0; i < count; i++) {
+        size_t index = (first + i) % count;
+        if (answers[index].status != NULL) {
+            return index;
+        }
+        if (answers[chosen].answer.is_wrong_port) {
+            chosen = index;
+        }
+    }
+    return chosen;
+}
+
 /* Chooses whom to ask: the leader if there is one, else a node that lives, from `first` on, else
- * just `first`. Returns the chosen one's answer, which is not OK when no node answers. */
+ * just `first`. Returns the chosen one's answer, which is not OK when no node answers, and a wrong
+ * port's when there is nothing else. */
 static struct answer discover(struct cluster *cluster, size_t first, uint64_t deadline_ns)
 {
     uint64_t now = now_ns();
@@ -495,18 +536,7 @@ static struct answer discover(struct cluster *cluster, size_t first, uint64_t de
     size_t count =
         ask_all(cluster, part_ms < DISCOVER_MS_MAX ? part_ms : DISCOVER_MS_MAX, true, answers);
     const struct node_answer *leader = cluster_find_leader(answers, count);
-    size_t chosen = first % count;
-    if (leader != NULL) {
-        chosen = (size_t)(leader - answers);
-    } else {
-        for (size_t i = 0; i < count; i++) {
-            size_t index = (first + i) % count;
-            if (answers[index].status != NULL) {
-                chosen = index;
-                break;
-            }
-        }
-    }
+    size_t chosen = leader != NULL ? (size_t)(leader - answers) : choose(answers, count, first);
     cluster->current = chosen;
     struct answer answer = answers[chosen].answer;
     cluster_free_answers(answers, count);
@@ -520,6 +550,7 @@ struct attempts {
     uint64_t backoff_ms;
     unsigned redirects; /* in a row */
     bool is_unknown;    /* an attempt may have been done */
+    bool is_checked;    /* the node that is asked has answered Status */
 };
 
 /* Sleeps, longer each time; false when the time is up. */
@@ -573,23 +604,32 @@ static ProtobufCMessage *attempt(struct cluster *cluster, const struct cluster_c
     return response;
 }
 
-/* Prepares the next attempt; false when the time is up. */
-static bool follow(struct cluster *cluster, const struct answer *answer, struct attempts *attempts)
+/* Asks who lives; false, with the answer, when there are wrong ports only. */
+static bool look_around(struct cluster *cluster, size_t first, struct attempts *attempts,
+                        struct answer *answer)
+{
+    struct answer found = discover(cluster, first, attempts->deadline_ns);
+    attempts->is_checked = found.code == GRPC_STATUS_OK;
+    if (found.is_wrong_port) {
+        *answer = found;
+    }
+    return !found.is_wrong_port;
+}
+
+/* Prepares the next attempt; false when the time is up, or no try can be of use. */
+static bool follow(struct cluster *cluster, struct answer *answer, struct attempts *attempts)
 {
     int leader = answer->is_not_leader && answer->leader[0] != '\0'
                      ? add_endpoint(cluster, answer->leader)
                      : -1;
     if (leader >= 0 && attempts->redirects < REDIRECTS_AT_ONCE_MAX) {
         attempts->redirects++;
+        attempts->is_checked = false;
         cluster->current = (size_t)leader;
         return now_ns() < attempts->deadline_ns;
     }
     attempts->redirects = 0;
-    if (!back_off(attempts)) {
-        return false;
-    }
-    (void)discover(cluster, cluster->current + 1, attempts->deadline_ns);
-    return true;
+    return back_off(attempts) && look_around(cluster, cluster->current + 1, attempts, answer);
 }
 
 /* Finds a node that lives; false, with its own answer, when there is none in time. */
@@ -598,27 +638,73 @@ static bool find_node(struct cluster *cluster, struct attempts *attempts, struct
     do {
         *answer = discover(cluster, cluster->current, attempts->deadline_ns);
         if (answer->code == GRPC_STATUS_OK) {
+            attempts->is_checked = true;
             return true;
         }
-    } while (back_off(attempts));
+    } while (!answer->is_wrong_port && back_off(attempts));
     return false;
 }
 
-/* Says why it ended without a response, and returns the exit code. */
-static int give_up(const struct cluster *cluster, const struct answer *answer, bool is_refused,
-                   bool is_unknown)
+void cluster_describe(const char *what, const char *name, char out[CLUSTER_SUBJECT_BYTES_MAX])
 {
+    out[0] = '\0';
+    if (what != NULL) {
+        snprintf(out, CLUSTER_SUBJECT_BYTES_MAX, "%s \"%.256s\": ", what, name);
+    }
+}
+
+bool cluster_lacks_quorum(struct cluster *cluster)
+{
+    struct node_answer answers[CLUSTER_ADDRESSES_MAX];
+    size_t count = ask_all(cluster, DIAGNOSE_MS_MAX, true, answers);
+    bool is_leader_there = cluster_find_leader(answers, count) != NULL;
+    bool is_any_there = false;
+    for (size_t i = 0; i < count; i++) {
+        is_any_there = is_any_there || answers[i].status != NULL;
+    }
+    cluster_free_answers(answers, count);
+    return is_any_there && !is_leader_there;
+}
+
+static bool says_no_quorum(const struct answer *answer)
+{
+    return strcmp(answer->reason, "NO_QUORUM") == 0 ||
+           (answer->is_not_leader && answer->leader[0] == '\0');
+}
+
+/* Says why it ended without a response, and returns the exit code. */
+static int give_up(struct cluster *cluster, const struct cluster_call *call,
+                   const struct answer *answer, bool is_refused, bool is_unknown)
+{
+    const char *address = cluster->endpoints[cluster->current].address;
     const char *reason =
         answer->reason[0] != '\0' ? answer->reason : answer_code_name(answer->code);
+    char subject[CLUSTER_SUBJECT_BYTES_MAX];
+    cluster_describe(call->what, call->name, subject);
+    if (answer->is_wrong_port) {
+        complain("%s %s", address, answer->message);
+        return EXIT_USAGE;
+    }
     if (is_refused) {
-        complain("%s (%s)", answer->message, reason);
+        complain("%s%s (%s)", subject, answer->message, reason);
         return EXIT_REFUSED;
     }
-    complain("%s%s: %s (%s)",
-             is_unknown ? "outcome unknown, it may have been done; the cluster is unavailable; "
-                        : "the cluster is unavailable; ",
-             cluster->endpoints[cluster->current].address, answer->message, reason);
+    bool lacks_quorum =
+        says_no_quorum(answer) || (!answer->is_unconnected && cluster_lacks_quorum(cluster));
+    complain("%s%s%sthe cluster is unavailable; %s: %s (%s)", subject,
+             is_unknown ? "outcome unknown, it may have been done; " : "",
+             lacks_quorum ? NO_QUORUM_TEXT : "", address, answer->message, reason);
     return EXIT_UNAVAILABLE;
+}
+
+/* Whether another try cannot give another answer. */
+static bool is_refusal(const struct answer *answer, const struct attempts *attempts)
+{
+    /* Of a method unknown to it: another port may be meant, unless it has answered Status. */
+    if (answer->code == GRPC_STATUS_UNIMPLEMENTED) {
+        return attempts->is_checked;
+    }
+    return answer_classify(answer) == ANSWER_REFUSED;
 }
 
 static int call_until_done(struct cluster *cluster, const struct cluster_call *call,
@@ -632,7 +718,7 @@ static int call_until_done(struct cluster *cluster, const struct cluster_call *c
     /* What may be sent only once goes to a node that has just answered: of another it could not be
      * told whether the call got there, and one that keeps silent might take all of the time. */
     if (call->kind == CALL_ONCE && !find_node(cluster, &attempts, &answer)) {
-        return give_up(cluster, &answer, false, false);
+        return give_up(cluster, call, &answer, false, false);
     }
     for (;;) {
         uint64_t deadline_ns = attempt_deadline_ns(cluster, call, &attempts);
@@ -640,16 +726,16 @@ static int call_until_done(struct cluster *cluster, const struct cluster_call *c
         if (*out != NULL) {
             return 0;
         }
-        enum answer_class class = answer_classify(&answer);
-        if (class == ANSWER_UNKNOWN && call->kind != CALL_READ) {
+        bool is_unknown = answer_classify(&answer) == ANSWER_UNKNOWN;
+        if (is_unknown && call->kind != CALL_READ) {
             attempts.is_unknown = true;
         }
-        bool is_refused = class == ANSWER_REFUSED;
-        bool is_final = is_refused || (class == ANSWER_UNKNOWN && call->kind == CALL_ONCE);
+        bool is_refused = is_refusal(&answer, &attempts);
+        bool is_final = is_refused || (is_unknown && call->kind == CALL_ONCE);
         size_t asked = cluster->current;
         if (is_final || !follow(cluster, &answer, &attempts)) {
-            cluster->current = asked;
-            return give_up(cluster, &answer, is_refused, attempts.is_unknown);
+            cluster->current = answer.is_wrong_port ? cluster->current : asked;
+            return give_up(cluster, call, &answer, is_refused, attempts.is_unknown);
         }
     }
 }

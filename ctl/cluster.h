@@ -29,6 +29,7 @@ struct answer {
     char message[CLUSTER_MESSAGE_BYTES_MAX];
     char reason[CLUSTER_REASON_BYTES_MAX]; /* of google.rpc.ErrorInfo; "" when the node gave none */
     bool is_unconnected;                   /* the call never left: no connection could be made */
+    bool is_wrong_port;                    /* who answers there does not serve clients by gRPC */
     bool is_not_leader;
     char leader[ADDRESS_BYTES_MAX + 1]; /* with is_not_leader: where to go; "" when unknown */
 };
@@ -57,6 +58,9 @@ enum call_kind {
 struct cluster_call {
     enum call_kind kind;
     const char *path; /* /package.Service/Method */
+    const char
+        *what; /* what it is about, for the error text: "channel"; NULL: the cluster itself */
+    const char *name; /* and which one */
     const ProtobufCMessage *request;
     const ProtobufCMessageDescriptor *response;
     /* Finds the error inside an answer that gRPC calls OK, and writes it to `answer`; may be
@@ -64,9 +68,16 @@ struct cluster_call {
     void (*judge)(const ProtobufCMessage *response, struct answer *answer);
 };
 
-/* Returns 0 and the response (protobuf_c_message_free_unpacked()), or EXIT_REFUSED or
- * EXIT_UNAVAILABLE (verbs.h) after one line on stderr that says why. */
+/* Returns 0 and the response (protobuf_c_message_free_unpacked()), or EXIT_REFUSED, EXIT_USAGE (an
+ * address is of a wrong port) or EXIT_UNAVAILABLE (verbs.h) after one line on stderr that says why.
+ */
 int cluster_call(struct cluster *cluster, const struct cluster_call *call, ProtobufCMessage **out);
+/* Writes "channel "general": ", what complaints about it begin with. */
+#define CLUSTER_SUBJECT_BYTES_MAX 320
+void cluster_describe(const char *what, const char *name, char out[CLUSTER_SUBJECT_BYTES_MAX]);
+/* Whether some node answers, and none leads with a quorum. Asks them, for half a second. */
+bool cluster_lacks_quorum(struct cluster *cluster);
+#define NO_QUORUM_TEXT "NO QUORUM: "
 
 /* ---- all nodes ---- */
 

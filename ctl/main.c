@@ -1,6 +1,7 @@
 /* The command-line client: finds the verb, opens the cluster, runs it. */
 #include "base/errors.h"
 #include "output.h"
+#include "suggest.h"
 #include "verbs.h"
 
 #include <locale.h>
@@ -10,8 +11,8 @@
 #include <string.h>
 
 const struct verb *const verbs[VERBS_COUNT] = {
-    &verb_status, &verb_channels, &verb_create, &verb_send, &verb_history,
-    &verb_tail,   &verb_get,      &verb_put,    &verb_del,  &verb_transfer_leader,
+    &verb_status, &verb_channels, &verb_create, &verb_send, &verb_history,         &verb_tail,
+    &verb_get,    &verb_put,      &verb_del,    &verb_keys, &verb_transfer_leader, &verb_version,
     &verb_help,
 };
 
@@ -72,6 +73,19 @@ const struct verb *verb_find(const char *name)
     return NULL;
 }
 
+int verb_refuse(const char *name)
+{
+    const char *names[VERBS_COUNT];
+    for (size_t i = 0; i < VERBS_COUNT; i++) {
+        names[i] = verbs[i]->name;
+    }
+    const char *suggestion = suggest(name, names, VERBS_COUNT);
+    complain("unknown verb %s%s%s%s; see raftogramctl -h", name,
+             suggestion == NULL ? "" : "; did you mean ", suggestion == NULL ? "" : suggestion,
+             suggestion == NULL ? "" : "?");
+    return EXIT_USAGE;
+}
+
 static void print_overview(FILE *file)
 {
     fputs(intro, file);
@@ -99,8 +113,7 @@ static int run_help(struct cluster *cluster, const struct arguments *arguments)
     }
     const struct verb *verb = verb_find(arguments->operands[0]);
     if (verb == NULL) {
-        complain("unknown verb %s; see raftogramctl -h", arguments->operands[0]);
-        return EXIT_USAGE;
+        return verb_refuse(arguments->operands[0]);
     }
     print_verb(verb);
     return EXIT_DONE;
@@ -116,10 +129,31 @@ const struct verb verb_help = {
     .run = run_help,
 };
 
+static int run_version(struct cluster *cluster, const struct arguments *arguments)
+{
+    if (arguments->is_json) {
+        puts("{\"version\":\"" RAFTOGRAM_VERSION "\"}");
+    } else {
+        puts("raftogramctl " RAFTOGRAM_VERSION);
+    }
+    return EXIT_DONE;
+}
+
+const struct verb verb_version = {
+    .name = "version",
+    .synopsis = "",
+    .summary = "Prints the version of raftogramctl",
+    .help = "status shows that of each node.\n"
+            "\n"
+            "Examples:\n"
+            "  raftogramctl version\n",
+    .run = run_version,
+};
+
 static int run(const struct arguments *arguments)
 {
-    if (arguments->verb == &verb_help) {
-        return run_help(NULL, arguments);
+    if (arguments->verb == &verb_help || arguments->verb == &verb_version) {
+        return arguments->verb->run(NULL, arguments);
     }
     struct cluster *cluster;
     int rc = cluster_create(arguments->addresses, arguments->address_count, arguments->timeout_ms,
@@ -144,8 +178,7 @@ static int run_words(int argc, char **argv, struct arguments *arguments)
         return code;
     }
     if (arguments->is_version) {
-        printf("raftogramctl %s\n", RAFTOGRAM_VERSION);
-        return EXIT_DONE;
+        return run_version(NULL, arguments);
     }
     if (!arguments->is_help) {
         return run(arguments);

@@ -25,6 +25,8 @@ enum {
     OPTION_ALL = 1 << 5,
     OPTION_LIVE = 1 << 6,
     OPTION_PREFIX = 1 << 7,
+    OPTION_LAST = 1 << 8,
+    OPTION_WATCH = 1 << 9,
 };
 
 #define ARGUMENTS_TIMEOUT_MS_DEFAULT 5000
@@ -52,6 +54,7 @@ struct arguments {
     const char *prefix;
     uint64_t after;
     uint32_t limit; /* 0: not given */
+    uint32_t last;  /* 0: not given */
     bool is_all;
     bool is_live;
 };
@@ -69,6 +72,10 @@ struct verb {
     size_t operands_min;
     size_t operands_max;
     unsigned options; /* OPTION_* that it takes */
+    /* Pairs of them that contradict each other, ended by 0. */
+    unsigned exclusive[6];
+    /* Its first operand is a channel, which may be left out but not be empty. */
+    bool is_of_channel;
     /* Returns an exit code. */
     int (*run)(struct cluster *cluster, const struct arguments *arguments);
 };
@@ -82,13 +89,21 @@ extern const struct verb verb_tail;
 extern const struct verb verb_get;
 extern const struct verb verb_put;
 extern const struct verb verb_del;
+extern const struct verb verb_keys;
 extern const struct verb verb_transfer_leader;
+extern const struct verb verb_version;
 extern const struct verb verb_help;
 
-#define VERBS_COUNT 11
+#define VERBS_COUNT 13
 /* In the order in which help lists them. */
 extern const struct verb *const verbs[VERBS_COUNT];
 const struct verb *verb_find(const char *name);
+/* Says that there is no such verb, and which may be meant. Returns EXIT_USAGE. */
+int verb_refuse(const char *name);
+/* The last sequence of a channel, by ListChannels. Returns 0, or an exit code after a line on
+ * stderr.
+ */
+int channel_find_end(struct cluster *cluster, const char *channel_id, uint64_t *out);
 
 /* One line on stderr: "raftogramctl: …". */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,14 +1,20 @@
 /* status and transfer-leader. */
+#include "base/clock.h"
 #include "output.h"
 #include "raftogram/v1/cluster.pb-c.h"
+#include "stop.h"
 #include "verbs.h"
 #include "json/json.h"
 
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STATUS_MS_MAX 2000 /* a node that says nothing for so long is shown as unreachable */
+#define WATCH_MS 1000
+#define WATCH_PICTURE_BYTES 65536
+#define TERMINAL_CLEAR "\x1b[H\x1b[J" /* the cursor to the top left, nothing below it */
 #define NODES_MAX CLUSTER_ADDRESSES_MAX
 #define CONTACT_NEVER UINT64_MAX /* Member.last_contact_ms of one that the leader never heard */
 
@@ -156,7 +162,7 @@ static void print_status(const struct node *nodes, size_t count,
     printf("\ncluster %s, ", line.size == 0 ? "not formed yet" : buf_text(&line));
     buf_reset(&line);
     output_printable(&line, bytes_of_text(best->node_id));
-    printf("%s%s\n", has_leader ? "has a quorum, led by " : "has NO LEADER with a quorum",
+    printf("%s%s\n", has_leader ? "has a quorum, led by " : "has NO QUORUM: there is NO LEADER",
            has_leader ? buf_text(&line) : "");
     buf_finish(&line);
 }
@@ -213,38 +219,92 @@ static void print_status_json(const struct node *nodes, size_t count,
 
 /* ---- status ---- */
 
-static int run_status(struct cluster *cluster, const struct arguments *arguments)
+/* Says for each address why there is no answer from it. */
+static int complain_of_silence(const struct node_answer *answers, size_t count)
+{
+    size_t wrong_ports = 0;
+    fflush(stdout);
+    for (size_t i = 0; i < count; i++) {
+        bool is_wrong_port = answers[i].answer.is_wrong_port;
+        wrong_ports += is_wrong_port;
+        complain("%s%s %s", answers[i].address, is_wrong_port ? "" : ":",
+                 answers[i].answer.message);
+    }
+    if (wrong_ports == count) {
+        return EXIT_USAGE;
+    }
+    complain("the cluster is unavailable: no node answers");
+    return EXIT_UNAVAILABLE;
+}
+
+static int show_status(struct cluster *cluster, bool is_json, uint64_t timeout_ms)
 {
     struct node_answer answers[CLUSTER_ADDRESSES_MAX];
-    uint64_t timeout_ms =
-        arguments->timeout_ms < STATUS_MS_MAX ? arguments->timeout_ms : STATUS_MS_MAX;
     size_t count = cluster_ask_all(cluster, timeout_ms, answers);
     const struct node_answer *leader = cluster_find_leader(answers, count);
     const Raftogram__V1__StatusResponse *best = best_status(answers, count, leader);
     if (best == NULL) {
-        for (size_t i = 0; i < count; i++) {
-            complain("%s: %s", answers[i].address, answers[i].answer.message);
-        }
-        complain("the cluster is unavailable: no node answers");
-        return EXIT_UNAVAILABLE;
+        return complain_of_silence(answers, count);
     }
     struct node nodes[NODES_MAX];
     size_t node_count = list_nodes(answers, count, best, leader != NULL, nodes);
-    if (arguments->is_json) {
+    if (is_json) {
         print_status_json(nodes, node_count, best, leader != NULL);
     } else {
         print_status(nodes, node_count, best, leader != NULL);
     }
     cluster_free_answers(answers, count);
-    return EXIT_DONE;
+    return leader != NULL ? EXIT_DONE : EXIT_UNAVAILABLE;
+}
+
+/* To a terminal each picture is one write over the last one; elsewhere they follow each other. */
+static int watch_status(struct cluster *cluster, bool is_json, uint64_t timeout_ms)
+{
+    static char picture[WATCH_PICTURE_BYTES];
+    bool is_redrawn = !is_json && isatty(STDOUT_FILENO);
+    if (is_redrawn) {
+        setvbuf(stdout, picture, _IOFBF, sizeof(picture));
+    }
+    int code = stop_catch();
+    bool is_first = true;
+    while (code == 0 && !stop_is_wanted()) {
+        uint64_t next_ns = clock_monotonic_ns(clock_system()) + WATCH_MS * NS_PER_MS;
+        if (is_redrawn) {
+            fputs(TERMINAL_CLEAR, stdout);
+        } else if (!is_json && !is_first) {
+            putchar('\n');
+        }
+        is_first = false;
+        int shown = show_status(cluster, is_json, timeout_ms);
+        fflush(stdout);
+        if (shown == EXIT_USAGE) {
+            return shown;
+        }
+        uint64_t now = 0;
+        while (!stop_is_wanted() && (now = clock_monotonic_ns(clock_system())) < next_ns) {
+            stop_wait((int)((next_ns - now) / NS_PER_MS) + 1);
+        }
+    }
+    return code;
+}
+
+static int run_status(struct cluster *cluster, const struct arguments *arguments)
+{
+    bool is_watch = (arguments->options & OPTION_WATCH) != 0;
+    uint64_t max_ms = is_watch ? WATCH_MS : STATUS_MS_MAX;
+    uint64_t timeout_ms = arguments->timeout_ms < max_ms ? arguments->timeout_ms : max_ms;
+    return is_watch ? watch_status(cluster, arguments->is_json, timeout_ms)
+                    : show_status(cluster, arguments->is_json, timeout_ms);
 }
 
 const struct verb verb_status = {
     .name = "status",
-    .synopsis = "",
+    .synopsis = "[-watch]",
     .summary = "Shows all nodes of the cluster",
-    .help = "Asks each member itself; a node that does not answer within 2 s is shown as\n"
-            "unreachable.\n"
+    .help = "  -watch      once a second, until Ctrl-C\n"
+            "\n"
+            "Asks each member itself; a node that does not answer within 2 s (with -watch 1 s)\n"
+            "is shown as unreachable.\n"
             "\n"
             "  ROLE      leader, follower or candidate, as the node says\n"
             "  COMMIT    the highest log index that it knows to be on a majority\n"
@@ -254,13 +314,14 @@ const struct verb verb_status = {
             "  LAG       how many entries it is behind, as the leader knows\n"
             "  CONTACT   how long ago the leader heard of it; never: not since it was started\n"
             "\n"
-            "Exit code 0 when any node answers, with or without a quorum: scripts look at\n"
-            "hasQuorum of -o json.\n"
+            "Exit code 3 without a quorum, with the table of those that answer. -watch ends\n"
+            "with 0.\n"
             "\n"
             "Examples:\n"
             "  raftogramctl status\n"
-            "  raftogramctl status -o json | jq -e .hasQuorum\n"
-            "  watch -n 1 raftogramctl status -addr 10.0.0.1:9000,10.0.0.2:9000\n",
+            "  raftogramctl status -o json | jq -r .leaderId\n"
+            "  raftogramctl status -watch -addr 10.0.0.1:9000,10.0.0.2:9000\n",
+    .options = OPTION_WATCH,
     .run = run_status,
 };
 
@@ -278,6 +339,8 @@ static int run_transfer_leader(struct cluster *cluster, const struct arguments *
         /* Without a target each one moves it on. */
         .kind = arguments->operand_count > 0 ? CALL_REPEATABLE : CALL_ONCE,
         .path = "/raftogram.v1.Cluster/TransferLeadership",
+        .what = arguments->operand_count > 0 ? "node" : NULL,
+        .name = request.target_node_id,
         .request = &request.base,
         .response = &raftogram__v1__transfer_leadership_response__descriptor,
     };

@@ -1,6 +1,8 @@
-/* get, put, del. phalanx.KV tells its errors inside answers that gRPC calls OK. */
+/* get, put, del, keys. phalanx.KV tells its errors inside answers that gRPC calls OK. */
+#include "input.h"
 #include "output.h"
 #include "phalanx/kv.pb-c.h"
+#include "raftogram/v1/cluster.pb-c.h"
 #include "verbs.h"
 #include "json/json.h"
 
@@ -9,6 +11,7 @@
 #include <unistd.h>
 
 #define SERVICE "/phalanx.KV/"
+#define PAGE_KEYS_MAX 1000 /* what one ListKeys answers at most */
 
 /* The words of the reference document. */
 static void judge_error(const char *error, const char *leader, struct answer *answer)
@@ -71,6 +74,8 @@ static int run_get(struct cluster *cluster, const struct arguments *arguments)
     const struct cluster_call call = {
         .kind = CALL_READ,
         .path = SERVICE "Read",
+        .what = "key",
+        .name = request.key,
         .request = &request.base,
         .response = &phalanx__read_response__descriptor,
         .judge = judge_read,
@@ -113,8 +118,12 @@ static int propose(struct cluster *cluster, const struct arguments *arguments, s
     request.data = (ProtobufCBinaryData){data.size, (uint8_t *)(uintptr_t)data.data};
     const struct cluster_call call = {
         /* A second one could undo what another client wrote between them. */
-        .kind = CALL_ONCE,        .path = SERVICE "Propose",
-        .request = &request.base, .response = &phalanx__propose_response__descriptor,
+        .kind = CALL_ONCE,
+        .path = SERVICE "Propose",
+        .what = "key",
+        .name = arguments->operands[0],
+        .request = &request.base,
+        .response = &phalanx__propose_response__descriptor,
         .judge = judge_propose,
     };
     int code = cluster_call(cluster, &call, (ProtobufCMessage **)&response);
@@ -130,13 +139,18 @@ static int propose(struct cluster *cluster, const struct arguments *arguments, s
     return EXIT_DONE;
 }
 
+static bool is_text(struct bytes text)
+{
+    return text.size == 0 || (bytes_is_utf8(text) && memchr(text.data, 0, text.size) == NULL);
+}
+
 /* `value` NULL: a DELETE. */
 static int run_command(struct cluster *cluster, const struct arguments *arguments, const char *op,
-                       const char *value)
+                       const struct bytes *value)
 {
     struct bytes key = bytes_of_text(arguments->operands[0]);
-    if (!bytes_is_utf8(key) || (value != NULL && !bytes_is_utf8(bytes_of_text(value)))) {
-        complain("keys and values are UTF-8 text");
+    if (!is_text(key) || (value != NULL && !is_text(*value))) {
+        complain("keys and values are UTF-8 text without NUL");
         return EXIT_USAGE;
     }
     struct buf data = {0};
@@ -144,7 +158,7 @@ static int run_command(struct cluster *cluster, const struct arguments *argument
     json_append_string(&data, key);
     if (value != NULL) {
         buf_append_text(&data, ",\"value\":");
-        json_append_string(&data, bytes_of_text(value));
+        json_append_string(&data, *value);
     }
     buf_append_byte(&data, '}');
     int code = EXIT_REFUSED;
@@ -159,18 +173,32 @@ static int run_command(struct cluster *cluster, const struct arguments *argument
 
 static int run_put(struct cluster *cluster, const struct arguments *arguments)
 {
-    return run_command(cluster, arguments, "SET", arguments->operands[1]);
+    struct bytes value = bytes_of_text(arguments->operands[1]);
+    if (!bytes_equal(value, bytes_of_text("-"))) {
+        return run_command(cluster, arguments, "SET", &value);
+    }
+    struct buf input;
+    int code = input_read(&input, "a value");
+    if (code == 0) {
+        value = buf_bytes(&input);
+        code = run_command(cluster, arguments, "SET", &value);
+    }
+    buf_finish(&input);
+    return code;
 }
 
 const struct verb verb_put = {
     .name = "put",
-    .synopsis = "KEY VALUE",
+    .synopsis = "KEY VALUE|-",
     .summary = "Sets the value of a key",
-    .help = "Prints OK once it is on disk on a majority. When the answer gets lost it is not sent\n"
+    .help = "  VALUE       UTF-8 text; - takes stdin as it is\n"
+            "\n"
+            "Prints OK once it is on disk on a majority. When the answer gets lost it is not sent\n"
             "again: the outcome is unknown then (exit code 3), and get tells.\n"
             "\n"
             "Examples:\n"
             "  raftogramctl put config.ttl 3600\n"
+            "  raftogramctl put motd - < motd.txt\n"
             "  raftogramctl put offset -- -5\n",
     .operands_min = 2,
     .operands_max = 2,
@@ -193,4 +221,90 @@ const struct verb verb_del = {
     .operands_min = 1,
     .operands_max = 1,
     .run = run_del,
+};
+
+/* ---- keys ---- */
+
+static void print_keys(struct table *table, const Raftogram__V1__ListKeysResponse *page)
+{
+    for (size_t i = 0; i < page->n_keys; i++) {
+        table_add_text(table, page->keys[i]);
+    }
+    table_print(table);
+}
+
+/* Many pages are one object all the same. */
+static void print_keys_json(const Raftogram__V1__ListKeysResponse *page, bool is_first)
+{
+    struct buf text = {0};
+    for (size_t i = 0; i < page->n_keys; i++) {
+        if (!is_first || i > 0) {
+            buf_append_byte(&text, ',');
+        }
+        json_append_string(&text, bytes_of_text(page->keys[i]));
+    }
+    output_json_text(buf_text(&text));
+    buf_finish(&text);
+}
+
+static int run_keys(struct cluster *cluster, const struct arguments *arguments)
+{
+    static const char *const headers[] = {"KEY"};
+    struct table table = {.headers = headers, .columns = 1};
+    Raftogram__V1__ListKeysRequest request = RAFTOGRAM__V1__LIST_KEYS_REQUEST__INIT;
+    const struct cluster_call call = {
+        .kind = CALL_READ,
+        .path = "/raftogram.v1.Cluster/ListKeys",
+        .request = &request.base,
+        .response = &raftogram__v1__list_keys_response__descriptor,
+    };
+    char after[CLUSTER_ID_BYTES_MAX + 1] = "";
+    uint32_t left = arguments->limit == 0 ? UINT32_MAX : arguments->limit;
+    bool has_more = true;
+    bool is_first = true;
+    int code = 0;
+    request.after_key = after;
+    request.prefix = (char *)(uintptr_t)(arguments->prefix == NULL ? "" : arguments->prefix);
+    while (has_more && left > 0) {
+        Raftogram__V1__ListKeysResponse *page;
+        request.limit = left < PAGE_KEYS_MAX ? left : PAGE_KEYS_MAX;
+        code = cluster_call(cluster, &call, (ProtobufCMessage **)&page);
+        if (code != 0) {
+            break;
+        }
+        if (arguments->is_json) {
+            fputs(is_first ? "{\"keys\":[" : "", stdout);
+            print_keys_json(page, is_first);
+        } else {
+            print_keys(&table, page);
+        }
+        is_first = false;
+        left -= page->n_keys < left ? (uint32_t)page->n_keys : left;
+        has_more = page->has_more && page->n_keys > 0;
+        if (has_more) {
+            snprintf(after, sizeof(after), "%s", page->keys[page->n_keys - 1]);
+        }
+        raftogram__v1__list_keys_response__free_unpacked(page, NULL);
+    }
+    if (arguments->is_json && code == 0) {
+        printf("],\"hasMore\":%s}\n", has_more ? "true" : "false");
+    }
+    table_finish(&table);
+    return code;
+}
+
+const struct verb verb_keys = {
+    .name = "keys",
+    .synopsis = "[-prefix P] [-limit N]",
+    .summary = "Lists the keys",
+    .help = "  -prefix P   only those that begin with P\n"
+            "  -limit N    at most N (default: all)\n"
+            "\n"
+            "Linearizable: what was put before is there, whichever node is asked.\n"
+            "\n"
+            "Examples:\n"
+            "  raftogramctl keys\n"
+            "  raftogramctl keys -prefix config. -o json | jq -r '.keys[]'\n",
+    .options = OPTION_PREFIX | OPTION_LIMIT,
+    .run = run_keys,
 };

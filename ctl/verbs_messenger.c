@@ -1,20 +1,20 @@
 /* channels, create, send, history. */
 #include "base/random.h"
+#include "input.h"
 #include "output.h"
 #include "raftogram/v1/messaging.pb-c.h"
 #include "verbs.h"
 #include "json/json.h"
 
-#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SERVICE "/raftogram.v1.Messenger/"
-#define PAGE_MESSAGES_MAX 1000      /* what one ReadHistory or ListChannels answers at most */
-#define HISTORY_LIMIT_DEFAULT 100   /* as the service has it */
-#define PAYLOAD_BYTES_MAX (3 << 20) /* limits.max_payload_bytes can be no larger */
+#define PAGE_MESSAGES_MAX 1000    /* what one ReadHistory or ListChannels answers at most */
+#define HISTORY_LIMIT_DEFAULT 100 /* as the service has it */
 #define MESSAGE_ID_RANDOM_BYTES 16
+#define AUTHOR_VARIABLE "USER"
 
 /* protobuf-c takes char * also for what it only reads. */
 static char *text_field(const char *text)
@@ -120,6 +120,37 @@ const struct verb verb_channels = {
     .run = run_channels,
 };
 
+int channel_find_end(struct cluster *cluster, const char *channel_id, uint64_t *out)
+{
+    Raftogram__V1__ListChannelsRequest request = RAFTOGRAM__V1__LIST_CHANNELS_REQUEST__INIT;
+    Raftogram__V1__ListChannelsResponse *page;
+    /* The id itself is the first of those that begin with it. */
+    request.prefix = text_field(channel_id);
+    request.limit = 1;
+    const struct cluster_call call = {
+        .kind = CALL_READ,
+        .path = SERVICE "ListChannels",
+        .what = "channel",
+        .name = channel_id,
+        .request = &request.base,
+        .response = &raftogram__v1__list_channels_response__descriptor,
+    };
+    int code = cluster_call(cluster, &call, (ProtobufCMessage **)&page);
+    if (code != 0) {
+        return code;
+    }
+    if (page->n_channels == 0 || strcmp(page->channels[0]->channel_id, channel_id) != 0) {
+        char subject[CLUSTER_SUBJECT_BYTES_MAX];
+        cluster_describe("channel", channel_id, subject);
+        complain("%sno such channel (CHANNEL_NOT_FOUND)", subject);
+        code = EXIT_REFUSED;
+    } else {
+        *out = page->channels[0]->last_sequence;
+    }
+    raftogram__v1__list_channels_response__free_unpacked(page, NULL);
+    return code;
+}
+
 /* ---- create ---- */
 
 static void print_created(const Raftogram__V1__CreateChannelResponse *response)
@@ -143,6 +174,8 @@ static int run_create(struct cluster *cluster, const struct arguments *arguments
         /* Without an id every call makes another channel. */
         .kind = request.channel_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
         .path = SERVICE "CreateChannel",
+        .what = request.channel_id[0] == '\0' ? NULL : "channel",
+        .name = request.channel_id,
         .request = &request.base,
         .response = &raftogram__v1__create_channel_response__descriptor,
     };
@@ -173,36 +206,11 @@ const struct verb verb_create = {
             "  id=$(raftogramctl create -o json | jq -r .channelId)\n",
     .operands_max = 1,
     .options = OPTION_NAME,
+    .is_of_channel = true,
     .run = run_create,
 };
 
 /* ---- send ---- */
-
-/* All of stdin. Returns 0 or an exit code. */
-static int read_stdin(struct buf *out)
-{
-    buf_init(out, PAYLOAD_BYTES_MAX);
-    char chunk[65536];
-    for (;;) {
-        ssize_t got = read(STDIN_FILENO, chunk, sizeof(chunk));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            complain("cannot read stdin: %s", strerror(errno));
-            return EXIT_REFUSED;
-        }
-        if (got == 0) {
-            return 0;
-        }
-        buf_append(out, chunk, (size_t)got);
-        if (buf_failed(out)) {
-            complain("stdin is larger than %d bytes, the most that a message can have",
-                     PAYLOAD_BYTES_MAX);
-            return EXIT_REFUSED;
-        }
-    }
-}
 
 static void make_message_id(char out[2 * MESSAGE_ID_RANDOM_BYTES + 1])
 {
@@ -247,13 +255,16 @@ static int send_message(struct cluster *cluster, const struct arguments *argumen
     char id[2 * MESSAGE_ID_RANDOM_BYTES + 1];
     make_message_id(id);
     request.channel_id = arguments->operands[0];
-    request.author_id = text_field(arguments->author);
+    request.author_id =
+        text_field(arguments->author == NULL ? getenv(AUTHOR_VARIABLE) : arguments->author);
     request.client_message_id = arguments->id == NULL ? id : text_field(arguments->id);
     request.payload = (ProtobufCBinaryData){payload.size, (uint8_t *)(uintptr_t)payload.data};
     const struct cluster_call call = {
         /* The id makes it so; who gives an empty one wants no deduplication. */
         .kind = request.client_message_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
         .path = SERVICE "SendMessage",
+        .what = "channel",
+        .name = request.channel_id,
         .request = &request.base,
         .response = &raftogram__v1__send_message_response__descriptor,
     };
@@ -276,11 +287,15 @@ static int send_message(struct cluster *cluster, const struct arguments *argumen
 static int run_send(struct cluster *cluster, const struct arguments *arguments)
 {
     const char *text = arguments->operands[1];
+    if (text[0] == '\0') {
+        complain("the text is empty; see raftogramctl send -h");
+        return EXIT_USAGE;
+    }
     if (strcmp(text, "-") != 0) {
         return send_message(cluster, arguments, bytes_of_text(text));
     }
     struct buf payload;
-    int code = read_stdin(&payload);
+    int code = input_read(&payload, "a message");
     if (code == 0) {
         code = send_message(cluster, arguments, buf_bytes(&payload));
     }
@@ -294,7 +309,7 @@ const struct verb verb_send = {
     .summary = "Sends a message",
     .help =
         "  TEXT        the message; - takes stdin as it is, text or not\n"
-        "  -author A   who says it\n"
+        "  -author A   who says it (default: $USER)\n"
         "  -id ID      the client message id (default: random). The cluster stores one id once\n"
         "              per channel, so that sending again with the same id never doubles.\n"
         "\n"
@@ -308,6 +323,7 @@ const struct verb verb_send = {
     .operands_min = 2,
     .operands_max = 2,
     .options = OPTION_AUTHOR | OPTION_ID,
+    .is_of_channel = true,
     .run = run_send,
 };
 
@@ -319,10 +335,30 @@ static int history_page(struct cluster *cluster, const Raftogram__V1__ReadHistor
     const struct cluster_call call = {
         .kind = CALL_READ,
         .path = SERVICE "ReadHistory",
+        .what = "channel",
+        .name = request->channel_id,
         .request = &request->base,
         .response = &raftogram__v1__read_history_response__descriptor,
     };
     return cluster_call(cluster, &call, (ProtobufCMessage **)out);
+}
+
+/* Where -last begins. The channel may grow meanwhile: that many are shown, as of now. */
+static int find_start(struct cluster *cluster, const struct arguments *arguments, uint64_t *out)
+{
+    uint64_t end = 0;
+    int code = channel_find_end(cluster, arguments->operands[0], &end);
+    *out = end > arguments->last ? end - arguments->last : 0;
+    return code;
+}
+
+static uint64_t history_limit(const struct arguments *arguments)
+{
+    if (arguments->is_all) {
+        return UINT64_MAX;
+    }
+    uint32_t given = arguments->last != 0 ? arguments->last : arguments->limit;
+    return given != 0 ? given : HISTORY_LIMIT_DEFAULT;
 }
 
 static int run_history(struct cluster *cluster, const struct arguments *arguments)
@@ -332,12 +368,10 @@ static int run_history(struct cluster *cluster, const struct arguments *argument
     message_output_init(&output, arguments->is_json);
     request.channel_id = arguments->operands[0];
     request.after_sequence = arguments->after;
-    uint64_t left = arguments->limit != 0 ? arguments->limit
-                    : arguments->is_all   ? UINT64_MAX
-                                          : HISTORY_LIMIT_DEFAULT;
+    uint64_t left = history_limit(arguments);
     bool has_more = true;
-    int code = 0;
-    while (has_more && left > 0) {
+    int code = arguments->last == 0 ? 0 : find_start(cluster, arguments, &request.after_sequence);
+    while (code == 0 && has_more && left > 0) {
         Raftogram__V1__ReadHistoryResponse *page;
         request.limit = left < PAGE_MESSAGES_MAX ? (uint32_t)left : PAGE_MESSAGES_MAX;
         code = history_page(cluster, &request, &page);
@@ -352,7 +386,7 @@ static int run_history(struct cluster *cluster, const struct arguments *argument
         }
         raftogram__v1__read_history_response__free_unpacked(page, NULL);
     }
-    if (code == 0 && has_more && !arguments->is_json) {
+    if (code == 0 && has_more && !arguments->is_json && arguments->last == 0) {
         fflush(stdout);
         complain("there are more: -after %llu, or -all",
                  (unsigned long long)request.after_sequence);
@@ -363,20 +397,25 @@ static int run_history(struct cluster *cluster, const struct arguments *argument
 
 const struct verb verb_history = {
     .name = "history",
-    .synopsis = "CHANNEL [-after N] [-limit N|-all]",
+    .synopsis = "CHANNEL [-after N] [-limit N|-all|-last N]",
     .summary = "Shows stored messages, oldest first",
     .help = "  -after N    only those with a sequence over N\n"
             "  -limit N    at most N (default 100)\n"
             "  -all        all of them\n"
+            "  -last N     the newest N\n"
             "\n"
             "What was acknowledged before is there, whichever node is asked. Times are UTC. With\n"
             "-o json each message is one line, its payload in base64.\n"
             "\n"
             "Examples:\n"
-            "  raftogramctl history general -limit 20\n"
+            "  raftogramctl history general -last 20\n"
+            "  raftogramctl history general -after 100 -limit 20\n"
             "  raftogramctl history general -all -o json | jq -r '.payload|@base64d'\n",
     .operands_min = 1,
     .operands_max = 1,
-    .options = OPTION_AFTER | OPTION_LIMIT | OPTION_ALL,
+    .options = OPTION_AFTER | OPTION_LIMIT | OPTION_ALL | OPTION_LAST,
+    .exclusive = {OPTION_LIMIT | OPTION_ALL, OPTION_LAST | OPTION_AFTER, OPTION_LAST | OPTION_LIMIT,
+                  OPTION_LAST | OPTION_ALL},
+    .is_of_channel = true,
     .run = run_history,
 };

@@ -4,20 +4,16 @@
 #include "base/clock.h"
 #include "output.h"
 #include "raftogram/v1/messaging.pb-c.h"
+#include "stop.h"
 #include "verbs.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define SUBSCRIBE_PATH "/raftogram.v1.Messenger/Subscribe"
-#define LIST_CHANNELS_PATH "/raftogram.v1.Messenger/ListChannels"
 #define STATUS_PATH "/raftogram.v1.Cluster/Status"
 #define ESTABLISH_MS_MAX 2000 /* a node that takes longer is passed over */
 #define CANCEL_MS_MAX 500
@@ -39,61 +35,7 @@ struct tail {
     struct answer end;
 };
 
-/* ---- waking the main thread ---- */
-
-static int wake_fd = -1;
-static volatile sig_atomic_t is_interrupted;
-
-static void wake(void)
-{
-    uint64_t one = 1;
-    /* It can only be full, and then it wakes anyway. */
-    ssize_t written = write(wake_fd, &one, sizeof(one));
-    (void)written;
-}
-
-static void on_signal(int number)
-{
-    int saved = errno;
-    is_interrupted = 1;
-    wake();
-    errno = saved;
-}
-
-static int catch_signals(void)
-{
-    wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (wake_fd < 0) {
-        complain("cannot wait for events: %s", strerror(errno));
-        return EXIT_REFUSED;
-    }
-    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    return 0;
-}
-
-static bool is_output_gone(void)
-{
-    struct pollfd fd = {.fd = STDOUT_FILENO};
-    return ferror(stdout) != 0 || (poll(&fd, 1, 0) == 1 && fd.revents != 0);
-}
-
-static bool is_stopping(void)
-{
-    return is_interrupted != 0 || is_output_gone();
-}
-
-/* Until somebody wakes it, our output's reader goes, or the time is up (-1: never). */
-static void wait_for_events(int timeout_ms)
-{
-    struct pollfd fds[] = {{.fd = wake_fd, .events = POLLIN}, {.fd = STDOUT_FILENO}};
-    if (poll(fds, 2, timeout_ms) > 0 && (fds[0].revents & POLLIN) != 0) {
-        uint64_t count;
-        ssize_t got = read(wake_fd, &count, sizeof(count));
-        (void)got;
-    }
-}
+/* ---- waiting ---- */
 
 static uint64_t now_ns(void)
 {
@@ -108,10 +50,10 @@ static bool await(const atomic_bool *flag, const atomic_bool *other, uint64_t ti
     for (;;) {
         uint64_t now = now_ns();
         if (atomic_load(flag) || (other != NULL && atomic_load(other)) || now >= deadline_ns ||
-            (is_stop_heeded && is_stopping())) {
+            (is_stop_heeded && stop_is_wanted())) {
             return atomic_load(flag);
         }
-        wait_for_events((int)((deadline_ns - now) / NS_PER_MS) + 1);
+        stop_wait((int)((deadline_ns - now) / NS_PER_MS) + 1);
     }
 }
 
@@ -121,7 +63,7 @@ static void on_headers(void *context)
 {
     struct tail *tail = context;
     atomic_store(&tail->is_established, true);
-    wake();
+    stop_wake();
 }
 
 static void on_message(void *context, struct bytes message)
@@ -144,7 +86,7 @@ static void on_message(void *context, struct bytes message)
     }
     raftogram__v1__subscribe_chunk__free_unpacked(chunk, NULL);
     if (ferror(stdout) != 0) {
-        wake();
+        stop_wake();
     }
 }
 
@@ -153,7 +95,7 @@ static void on_closed(void *context, const struct rpc_result *result)
     struct tail *tail = context;
     answer_of_result(result, &tail->end);
     atomic_store(&tail->is_closed, true);
-    wake();
+    stop_wake();
 }
 
 static bool open_stream(struct tail *tail)
@@ -210,8 +152,9 @@ static bool follow_node(struct tail *tail, uint64_t establish_ms)
         }
         tail->has_stood = true;
     }
-    while (atomic_load(&tail->is_established) && !atomic_load(&tail->is_closed) && !is_stopping()) {
-        wait_for_events(-1);
+    while (atomic_load(&tail->is_established) && !atomic_load(&tail->is_closed) &&
+           !stop_is_wanted()) {
+        stop_wait(-1);
     }
     if (!atomic_load(&tail->is_closed)) {
         close_stream(tail);
@@ -232,19 +175,21 @@ static bool is_final(const struct answer *end)
 static int follow_cluster(struct tail *tail)
 {
     const struct arguments *arguments = tail->arguments;
+    char subject[CLUSTER_SUBJECT_BYTES_MAX];
+    cluster_describe("channel", arguments->operands[0], subject);
     uint64_t timeout_ns = arguments->timeout_ms * NS_PER_MS;
     uint64_t give_up_ns = now_ns() + timeout_ns;
     uint64_t backoff_ms = BACKOFF_MS_MIN;
-    while (!is_stopping()) {
+    while (!stop_is_wanted()) {
         uint64_t now = now_ns();
         uint64_t left_ms = give_up_ns > now ? (give_up_ns - now) / NS_PER_MS : 0;
         bool stood = follow_node(tail, left_ms < ESTABLISH_MS_MAX ? left_ms : ESTABLISH_MS_MAX);
         const char *address = cluster_address(tail->cluster, tail->index);
-        if (is_stopping()) {
+        if (stop_is_wanted()) {
             break;
         }
         if (is_final(&tail->end)) {
-            complain("%s (%s)", tail->end.message, tail->end.reason);
+            complain("%s%s (%s)", subject, tail->end.message, tail->end.reason);
             return EXIT_REFUSED;
         }
         if (stood) {
@@ -255,7 +200,9 @@ static int follow_cluster(struct tail *tail)
             give_up_ns = arguments->has_timeout ? now_ns() + timeout_ns : UINT64_MAX;
         }
         if (now_ns() >= give_up_ns) {
-            complain("the cluster is unavailable; %s: %s", address, tail->end.message);
+            complain("%s%sthe cluster is unavailable; %s: %s", subject,
+                     cluster_lacks_quorum(tail->cluster) ? NO_QUORUM_TEXT : "", address,
+                     tail->end.message);
             return EXIT_UNAVAILABLE;
         }
         atomic_bool never = false;
@@ -276,6 +223,8 @@ static int learn_cluster(struct tail *tail)
     const struct cluster_call call = {
         .kind = CALL_READ,
         .path = STATUS_PATH,
+        .what = "channel",
+        .name = tail->arguments->operands[0],
         .request = &request.base,
         .response = &raftogram__v1__status_response__descriptor,
     };
@@ -289,52 +238,21 @@ static int learn_cluster(struct tail *tail)
     return 0;
 }
 
-/* -live is a cursor too, and not the service's live_only: if the first node is lost before
- * anything was received, the next one must begin where that one did. */
-static int find_end(struct tail *tail)
-{
-    Raftogram__V1__ListChannelsRequest request = RAFTOGRAM__V1__LIST_CHANNELS_REQUEST__INIT;
-    Raftogram__V1__ListChannelsResponse *page;
-    /* The id itself is the first of those that begin with it. */
-    request.prefix = tail->arguments->operands[0];
-    request.limit = 1;
-    const struct cluster_call call = {
-        .kind = CALL_READ,
-        .path = LIST_CHANNELS_PATH,
-        .request = &request.base,
-        .response = &raftogram__v1__list_channels_response__descriptor,
-    };
-    int code = cluster_call(tail->cluster, &call, (ProtobufCMessage **)&page);
-    if (code != 0) {
-        return code;
-    }
-    if (page->n_channels == 0 || strcmp(page->channels[0]->channel_id, request.prefix) != 0) {
-        complain("no such channel (CHANNEL_NOT_FOUND)");
-        code = EXIT_REFUSED;
-    } else {
-        tail->cursor = page->channels[0]->last_sequence;
-    }
-    raftogram__v1__list_channels_response__free_unpacked(page, NULL);
-    return code;
-}
-
 static int run_tail(struct cluster *cluster, const struct arguments *arguments)
 {
-    if (arguments->is_live && (arguments->options & OPTION_AFTER) != 0) {
-        complain("-live and -after exclude each other; see raftogramctl tail -h");
-        return EXIT_USAGE;
-    }
     struct tail tail = {
         .cluster = cluster,
         .arguments = arguments,
         .cursor = arguments->after,
     };
     int code = learn_cluster(&tail);
+    /* -live is a cursor too, and not the service's live_only: if the first node is lost before
+     * anything was received, the next one must begin where that one did. */
     if (code == 0 && arguments->is_live) {
-        code = find_end(&tail);
+        code = channel_find_end(cluster, arguments->operands[0], &tail.cursor);
     }
     if (code == 0) {
-        code = catch_signals();
+        code = stop_catch();
     }
     if (code != 0) {
         return code;
@@ -343,7 +261,6 @@ static int run_tail(struct cluster *cluster, const struct arguments *arguments)
     message_output_init(&tail.output, arguments->is_json);
     code = follow_cluster(&tail);
     message_output_finish(&tail.output);
-    close(wake_fd);
     return code;
 }
 
@@ -366,5 +283,7 @@ const struct verb verb_tail = {
     .operands_min = 1,
     .operands_max = 1,
     .options = OPTION_AFTER | OPTION_LIVE,
+    .exclusive = {OPTION_AFTER | OPTION_LIVE},
+    .is_of_channel = true,
     .run = run_tail,
 };

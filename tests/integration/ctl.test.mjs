@@ -20,7 +20,7 @@ class Command {
   constructor(program, args, { input, env = {} } = {}) {
     this.stdout = Buffer.alloc(0);
     this.stderr = '';
-    this.child = spawn(program, args, { env: { ...process.env, RAFTOGRAM_ADDR: '', ...env } });
+    this.child = spawn(program, args, { env: { ...process.env, RAFTOGRAM_ADDR: '', USER: '', ...env } });
     this.child.stdout.on('data', (data) => { this.stdout = Buffer.concat([this.stdout, data]); });
     this.child.stderr.on('data', (data) => { this.stderr += data; });
     this.child.stdin.on('error', () => {}); // who does not read it may be gone
@@ -68,8 +68,8 @@ async function fail(code, args, pattern, options) {
 
 // A tail that collects; `stop` is what Ctrl-C is.
 class Tail extends Command {
-  constructor(args) {
-    super(CTL, ['tail', ...args]);
+  constructor(args, words = ['tail']) {
+    super(CTL, [...words, ...args]);
   }
 
   async stop(signal = 'SIGINT') {
@@ -78,6 +78,13 @@ class Tail extends Command {
     const result = await this.exited;
     clearTimeout(timer);
     return result;
+  }
+}
+
+// The same of status -watch.
+class Watch extends Tail {
+  constructor(args) {
+    super(args, ['status', '-watch']);
   }
 }
 
@@ -135,15 +142,44 @@ describe('wrong usage is exit code 2 and says what is wrong', () => {
     [['status', '-timeout', '5'], /-timeout is like/],
     [['status', '-timeout', '0s'], /-timeout is like/],
     [['history', 'a', '-limit', '0'], /-limit is a number from 1/],
+    [['history', 'a', '-limit', '2', '-all'], /-limit and -all exclude each other/],
     [['history', 'a', '-after', '-1'], /-after is a sequence number/],
     [['history', 'a', '-after', '18446744073709551616'], /-after is a sequence number/],
     [['tail', 'a', '-live', '-after', '3'], /exclude each other/],
     [['help', 'nope'], /unknown verb nope/],
     [['--'], /a verb is missing/],
+    [['stauts'], /unknown verb stauts; did you mean status\?/],
+    [['histroy', 'a'], /unknown verb histroy; did you mean history\?/],
+    [['snd', 'a', 'b'], /unknown verb snd; did you mean send\?/],
+    [['transfer-leeder'], /unknown verb transfer-leeder; did you mean transfer-leader\?/],
+    [['help', 'tial'], /unknown verb tial; did you mean tail\?/],
+    [['xyzzy'], /unknown verb xyzzy; see raftogramctl -h/],
+    [['x'.repeat(5000)], /unknown verb x+/],
+    [['history', 'a', '-limti', '3'], /unknown flag -limti; did you mean -limit\?; see raftogramctl history -h/],
+    [['send', 'a', 'b', '--auhtor=x'], /unknown flag --auhtor=x; did you mean -author\?/],
+    [['status', '-xyzzy'], /unknown flag -xyzzy; see/],
+    [['status', '-a'], /ambiguous flag -a;/],
+    [['history', 'a', '-all=3'], /that flag takes no value: -all=3/],
+    [['create', ''], /the channel's id is empty/],
+    [['history', ''], /the channel's id is empty/],
+    [['tail', ''], /the channel's id is empty/],
+    [['send', '', 'text'], /the channel's id is empty/],
+    [['send', 'a', ''], /the text is empty/],
+    [['history', 'a', '-last', '0'], /-last is a number from 1/],
+    [['history', 'a', '-last', '3', '-after', '2'], /-after and -last exclude each other/],
+    [['history', 'a', '-last', '3', '-limit', '2'], /-limit and -last exclude each other/],
+    [['history', 'a', '-all', '-last', '3'], /-all and -last exclude each other/],
+    [['channels', '-watch'], /channels does not take -watch/],
+    [['status', '-addr', 'http://127.0.0.1:8080'], /-addr: "http:\/\/127\.0\.0\.1:8080" is a URL.*gRPC port.*HTTP port/],
+    [['status', '-addr', '127.0.0.1:9000,https://example.org'], /"https:\/\/example\.org" is a URL/],
   ];
   for (const [args, pattern] of cases) {
     test(args.join(' '), async () => { await fail(2, args, pattern); });
   }
+
+  test('what is wrong with RAFTOGRAM_ADDR is said of that', async () => {
+    await fail(2, ['status'], /^raftogramctl: \$RAFTOGRAM_ADDR: "http:.* is a URL/, { env: { RAFTOGRAM_ADDR: 'http://127.0.0.1:9000' } });
+  });
 
   test('no words at all print the overview to stderr', async () => {
     const command = await run([]);
@@ -154,7 +190,7 @@ describe('wrong usage is exit code 2 and says what is wrong', () => {
 });
 
 describe('help teaches', () => {
-  const verbs = ['status', 'channels', 'create', 'send', 'history', 'tail', 'get', 'put', 'del', 'transfer-leader', 'help'];
+  const verbs = ['status', 'channels', 'create', 'send', 'history', 'tail', 'get', 'put', 'del', 'keys', 'transfer-leader', 'version', 'help'];
   test('the overview names every verb and the exit codes', async () => {
     for (const args of [['-h'], ['--help'], ['help']]) {
       const { text } = await succeed(args);
@@ -172,7 +208,11 @@ describe('help teaches', () => {
     }
   });
   test('the version', async () => {
-    assert.match((await succeed(['-version'])).text, /^raftogramctl \d+\.\d+\.\d+\n$/);
+    const { text } = await succeed(['-version']);
+    assert.match(text, /^raftogramctl \d+\.\d+\.\d+\n$/);
+    // It asks nobody.
+    assert.equal((await succeed(['version'], { env: { RAFTOGRAM_ADDR: '127.0.0.1:1' } })).text, text);
+    assert.deepEqual((await succeed(['version', '-o', 'json'])).json, { version: text.trim().split(' ')[1] });
   });
 });
 
@@ -180,7 +220,7 @@ describe('an unreachable cluster is exit code 3', () => {
   let address;
   before(async () => { address = `127.0.0.1:${(await freePorts(1))[0]}`; });
   const calls = [['channels'], ['create'], ['create', 'a'], ['send', 'a', 'b'], ['history', 'a'], ['tail', 'a'],
-    ['tail', 'a', '-live'], ['get', 'a'], ['put', 'a', 'b'], ['del', 'a'], ['transfer-leader']];
+    ['tail', 'a', '-live'], ['get', 'a'], ['put', 'a', 'b'], ['del', 'a'], ['keys'], ['history', 'a', '-last', '3'], ['transfer-leader']];
   for (const args of calls) {
     test(args.join(' '), async () => {
       const begin = Date.now();
@@ -276,6 +316,16 @@ describe('each verb against a cluster', () => {
       [['1', 'alice', 'Hello', first.clientMessageId], ['2', '', 'Hello', second.clientMessageId]]);
   });
 
+  test('the author is $USER where none is given', async () => {
+    await succeed(['create', 'authors', '-addr', leader.grpc]);
+    const send = (...args) => succeed(['send', 'authors', 'x', '-addr', leader.grpc, ...args], { env: { USER: 'carol' } });
+    await send();
+    await send('-author', 'dave');
+    await send('-author', '');
+    const { messages } = await client.history({ channelId: 'authors' });
+    assert.deepEqual(messages.map((m) => m.authorId), ['carol', 'dave', '']);
+  });
+
   test('send with -id is stored once', async () => {
     const table = rows(await succeed(['send', 'general', 'once', '-id', 'my-id', '-addr', leader.grpc]));
     assert.deepEqual(table, [['CHANNEL', 'SEQUENCE', 'DEDUPLICATED', 'ID'], ['general', '3', 'no', 'my-id']]);
@@ -336,6 +386,22 @@ describe('each verb against a cluster', () => {
     assert.equal((await succeed(['history', 'long', '-all', '-addr', follower.grpc])).lines.length, 2101);
   });
 
+  test('history -last shows the newest', async () => {
+    const sequences = async (channel, ...args) => (await succeed(['history', channel, ...args, '-o', 'json', '-addr', follower.grpc])).objects.map((m) => Number(m.sequence));
+    const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+    assert.deepEqual(await sequences('long', '-last', '1'), [2100]);
+    assert.deepEqual(await sequences('long', '-last', '3'), range(2098, 2100));
+    assert.deepEqual(await sequences('long', '-last', '1500'), range(601, 2100));
+    assert.deepEqual(await sequences('long', '-last', '5000'), range(1, 2100));
+    await succeed(['create', 'silent', '-addr', leader.grpc]);
+    assert.deepEqual(await sequences('silent', '-last', '3'), []);
+    const table = await succeed(['history', 'long', '-last', '2', '-addr', follower.grpc]);
+    assert.deepEqual(rows(table).slice(1).map((row) => row[0]), ['2099', '2100']);
+    assert.equal(table.stderr, '');
+    // Only the channel itself, not the next one that begins with the same letters.
+    await fail(1, ['history', 'lon', '-last', '2', '-addr', follower.grpc], /channel "lon": no such channel \(CHANNEL_NOT_FOUND\)/);
+  });
+
   test('channels lists, with a prefix and a limit', async () => {
     for (const id of ['team-a', 'team-b', 'team-c']) await succeed(['create', id, '-addr', follower.grpc]);
     const ids = async (...args) => (await succeed(['channels', ...args, '-o', 'json', '-addr', follower.grpc])).json.channels.map((c) => c.channelId);
@@ -368,6 +434,117 @@ describe('each verb against a cluster', () => {
     await succeed(['put', 'empty', '', ...at]);
     assert.equal((await succeed(['get', 'empty', ...at])).text, '\n');
     await fail(1, ['put', '', 'x', ...at], /1 to 256 bytes/);
+  });
+
+  test('put - takes stdin as it is', async () => {
+    const at = ['-addr', follower.grpc];
+    for (const input of ['two\nlines\n', '', '漢字 "quoted" \\ \t', 'x'.repeat(60000)]) {
+      assert.equal((await succeed(['put', 'stdin', '-', ...at], { input })).text, 'OK\n');
+      assert.equal((await client.read('stdin')).value, input);
+    }
+    await fail(2, ['put', 'stdin', '-', ...at], /UTF-8 text without NUL/, { input: Buffer.from('a\0b') });
+    await fail(2, ['put', 'stdin', '-', ...at], /UTF-8 text without NUL/, { input: Buffer.from([0xff]) });
+    await fail(1, ['put', 'stdin', '-', ...at], /larger than limits\.max_payload_bytes/, { input: Buffer.alloc(70000, 'x') });
+    await fail(1, ['put', 'stdin', '-', ...at], /stdin is larger than \d+ bytes, the most that a value can have/, { input: Buffer.alloc(4 << 20, 'x') });
+  });
+
+  test('keys lists, with a prefix and a limit, over many pages', async () => {
+    const all = Array.from({ length: 1205 }, (_, i) => `page-${String(i).padStart(4, '0')}`);
+    await times(all.length, (i) => client.propose({ op: 'SET', key: all[i], value: '' }));
+    const keys = async (...args) => (await succeed(['keys', ...args, '-o', 'json', '-addr', follower.grpc])).json;
+    assert.deepEqual(await keys('-prefix', 'page-'), { keys: all, hasMore: false });
+    assert.deepEqual(await keys('-prefix', 'page-', '-limit', '2'), { keys: all.slice(0, 2), hasMore: true });
+    assert.deepEqual(await keys('-prefix', 'page-', '-limit', '1100'), { keys: all.slice(0, 1100), hasMore: true });
+    assert.deepEqual(await keys('-prefix', 'nothing'), { keys: [], hasMore: false });
+    assert.ok((await keys()).keys.includes('stdin'));
+    const table = await succeed(['keys', '-prefix', 'page-', '-addr', follower.grpc]);
+    assert.deepEqual(table.lines, ['KEY', ...all]);
+  });
+
+  test('errors name what they are about', async () => {
+    const at = ['-addr', follower.grpc];
+    await fail(1, ['history', 'no\u009bwhere', ...at], /^raftogramctl: channel "no\\u009bwhere": no such channel \(CHANNEL_NOT_FOUND\)\n$/);
+    await fail(1, ['send', 'nowhere', 'x', ...at], /^raftogramctl: channel "nowhere": no such channel/);
+    await fail(1, ['tail', 'nowhere', ...at], /^raftogramctl: channel "nowhere": no such channel/);
+    await fail(1, ['tail', 'nowhere', '-live', ...at], /^raftogramctl: channel "nowhere": no such channel/);
+    const long = await fail(1, ['create', 'x'.repeat(257), ...at], /channel_id is too long: 257 bytes, at most 256 /);
+    assert.doesNotMatch(long.stderr, /required/);
+    await fail(1, ['put', 'k'.repeat(257), 'v', ...at], /^raftogramctl: key "k+": bad command: key must be/);
+    await fail(1, ['transfer-leader', 'node9', ...at], /^raftogramctl: node "node9": .* not a member/);
+  });
+
+  test('a wrong port is recognised and explained, whatever the verb', async () => {
+    for (const args of [['status'], ['channels'], ['put', 'a', 'b'], ['send', 'general', 'x'], ['tail', 'general'], ['keys'], ['status', '-watch']]) {
+      const begin = Date.now();
+      const raft = await fail(2, [...args, '-addr', leader.raft, '-timeout', '20s'], /is the Raft port of a node \(raft_bind_addr.*give the gRPC port \(grpc_bind_addr\)/);
+      assert.ok(raft.stderr.includes(leader.raft));
+      const http = await fail(2, [...args, '-addr', leader.http, '-timeout', '20s'], /is an HTTP port \(health_bind_addr.*give the gRPC port \(grpc_bind_addr\)/);
+      assert.ok(http.stderr.includes(leader.http));
+      assert.ok(Date.now() - begin < 20000, 'it does not try to the end');
+    }
+    // Beside a right one it does no harm.
+    for (const wrong of [leader.raft, leader.http]) {
+      const at = ['-addr', `${wrong},${follower.grpc}`];
+      await succeed(['status', ...at]);
+      await succeed(['channels', ...at]);
+      await succeed(['put', 'a', 'b', ...at]);
+      await succeed(['history', 'general', ...at]);
+    }
+  });
+
+  test('status -watch draws once a second until it is stopped', async () => {
+    for (const signal of ['SIGINT', 'SIGTERM']) {
+      const watch = new Watch(['-addr', follower.grpc]);
+      const heads = () => watch.lines.filter((line) => line.startsWith('NODE ')).length;
+      await until('three tables', () => heads() >= 3);
+      assert.deepEqual(await watch.stop(signal), { code: 0, signal: null });
+      assert.doesNotMatch(watch.text, /\u001b/, 'no escape code where there is no terminal');
+      assert.equal(watch.stderr, '');
+      assert.ok(watch.text.split('\n\n').every((part) => part.startsWith('NODE ') || part.startsWith('cluster ')));
+    }
+    const json = new Watch(['-addr', follower.grpc, '-o', 'json']);
+    await until('two objects', () => json.lines.length >= 2);
+    await json.stop();
+    assert.ok(json.objects.every((one) => one.hasQuorum && one.nodes.length === 3));
+  });
+
+  test('status -watch redraws a terminal and ends with its reader', async () => {
+    const screen = new Command('script', ['-qec', `'${CTL}' status -watch -addr ${leader.grpc}; echo "code $?"`, '/dev/null'],
+      { input: null, env: { SHELL: '/bin/bash' } });
+    await until('two pictures', () => screen.text.split('\u001b[H\u001b[J').length > 2);
+    screen.child.stdin.write('\u0003');
+    await screen.exited;
+    assert.match(screen.text, /code 0/);
+    const pipe = new Command('bash', ['-c', `"${CTL}" status -watch -addr ${follower.grpc} | head -n 1`]);
+    const timer = setTimeout(() => pipe.child.kill('SIGKILL'), 20000);
+    const { signal } = await pipe.exited;
+    clearTimeout(timer);
+    assert.equal(signal, null);
+    assert.equal(pipe.lines.length, 1);
+  });
+
+  test('-o json has no control character that a terminal would obey', async () => {
+    const nasty = 'a\u0085\u009b2J\u007f\u202e\u2028\u2066\u001b[31m漢';
+    await succeed(['create', 'nasty', '-name', nasty, '-addr', leader.grpc]);
+    await client.send({ channelId: 'nasty', authorId: nasty, clientMessageId: nasty, payload: Buffer.from('x') });
+    await client.propose({ op: 'SET', key: `nasty ${nasty}`, value: nasty });
+    const at = ['-addr', follower.grpc, '-o', 'json'];
+    const outputs = [
+      [await succeed(['channels', '-prefix', 'nasty', ...at]), (o) => o.json.channels[0].name],
+      [await succeed(['create', 'nasty', ...at]), (o) => o.json.name],
+      [await succeed(['history', 'nasty', ...at]), (o) => o.json.authorId],
+      [await succeed(['send', 'nasty', 'y', '-id', nasty, ...at]), (o) => o.json.clientMessageId],
+      [await succeed(['get', `nasty ${nasty}`, ...at]), (o) => o.json.value],
+      [await succeed(['keys', '-prefix', 'nasty ', ...at]), (o) => o.json.keys[0].slice(6)],
+    ];
+    for (const [output, field] of outputs) {
+      // eslint-disable-next-line no-control-regex
+      assert.doesNotMatch(output.text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/);
+      assert.match(output.text, /\\u009b/);
+      assert.equal(field(output), nasty);
+    }
+    // eslint-disable-next-line no-control-regex
+    assert.doesNotMatch((await succeed(['history', 'nasty', '-addr', follower.grpc])).text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/);
   });
 
   test('what the cluster refuses is exit code 1', async () => {
@@ -460,6 +637,11 @@ describe('each verb against a cluster', () => {
     const [host, port] = leader.grpc.split(':');
     assert.deepEqual(await complete('-addr', host, ':', port, 'tail', 'gen'), ['general']);
     assert.deepEqual(await complete('transfer-leader', ''), ['node1', 'node2', 'node3']);
+    assert.deepEqual(await complete('k'), ['keys']);
+    assert.deepEqual(await complete('v'), ['version']);
+    assert.deepEqual(await complete('status', '-w'), ['-watch']);
+    assert.deepEqual(await complete('history', '-l'), ['-limit', '-last']);
+    for (const verb of ['get', 'put', 'del']) assert.deepEqual(await complete(verb, 'page-000'), Array.from({ length: 10 }, (_, i) => `page-000${i}`));
   });
 
   test('an address that keeps silent hides no member from status', async (t) => {
@@ -603,13 +785,21 @@ describe('nodes die', () => {
     await until('the stored ones', () => tail.lines.length === numbers && limited.lines.length === numbers);
     await Promise.all(cluster.nodes.filter((node) => node !== others[0]).map((node) => cluster.kill(node.index)));
     const at = ['-addr', everywhere(), '-timeout', '1s'];
-    for (const args of [['send', 'alive', 'x', '-id', 'late'], ['put', 'k', 'w'], ['get', 'k'], ['history', 'alive'], ['channels'], ['create', 'z'], ['create'], ['transfer-leader']]) {
-      await fail(3, [...args, ...at], /unavailable/);
+    await until('the node to know', async () => !(await run(['status', '-o', 'json', ...at])).json.hasQuorum);
+    for (const args of [['send', 'alive', 'x', '-id', 'late'], ['put', 'k', 'w'], ['get', 'k'], ['history', 'alive'], ['history', 'alive', '-last', '3'],
+      ['channels'], ['keys'], ['create', 'z'], ['create'], ['transfer-leader'], ['tail', 'alive']]) {
+      await fail(3, [...args, ...at], /NO QUORUM.*unavailable/);
     }
-    const { json } = await succeed(['status', '-o', 'json', ...at]);
-    assert.equal(json.nodes.filter((node) => node.isReachable).length, 1);
-    await until('the node to know', async () => !(await succeed(['status', '-o', 'json', ...at])).json.hasQuorum);
-    assert.match((await succeed(['status', ...at])).text, /NO LEADER/);
+    await fail(3, ['history', 'alive', ...at], /^raftogramctl: channel "alive": NO QUORUM/);
+    const status = await run(['status', '-o', 'json', ...at]);
+    assert.equal(status.code, 3);
+    assert.equal(status.json.nodes.filter((node) => node.isReachable).length, 1);
+    const table = await run(['status', ...at]);
+    assert.equal(table.code, 3);
+    assert.match(table.text, /NO QUORUM.*NO LEADER/);
+    const watch = new Watch(at);
+    await until('two tables', () => watch.text.split('NO QUORUM').length > 2);
+    assert.deepEqual(await watch.stop(), { code: 0, signal: null });
     await cluster.kill(others[0].index);
     assert.deepEqual(await Promise.race([limited.exited, delay(20000)]), { code: 3, signal: null });
     assert.match(limited.stderr, /the cluster is unavailable/);
