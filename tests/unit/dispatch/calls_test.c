@@ -39,12 +39,32 @@ static void test_a_faulty_field_is_refused_before_the_node_is_asked(void **state
         {DISPATCH_READ_HISTORY, "{\"channelId\":\"" ID_257 "\"}", "INVALID_FIELD"},
         {DISPATCH_LIST_CHANNELS, "{\"prefix\":\"" ID_257 "\"}", "INVALID_FIELD"},
         {DISPATCH_LIST_CHANNELS, "{\"afterChannelId\":\"" ID_257 "\"}", "INVALID_FIELD"},
+        {DISPATCH_LIST_KEYS, "{\"prefix\":\"" ID_257 "\"}", "INVALID_FIELD"},
+        {DISPATCH_LIST_KEYS, "{\"afterKey\":\"" ID_257 "\"}", "INVALID_FIELD"},
         {DISPATCH_TRANSFER_LEADERSHIP, "{\"targetNodeId\":\"node9\"}", "INVALID_FIELD"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct answered answered;
         submit(*state, &answered, cases[i].id, cases[i].json);
         assert_refused(&answered, DISPATCH_INVALID_ARGUMENT, cases[i].reason);
+    }
+}
+
+static void test_the_text_of_a_refusal_names_the_rule_that_is_broken(void **state)
+{
+    const char *cases[][2] = {
+        {"{}", "channel_id is required"},
+        {"{\"channelId\":\"" ID_257 "\"}",
+         "channel_id is too long: 257 bytes, at most 256 are allowed"},
+        {"{\"channelId\":\"g\",\"authorId\":\"" ID_257 "\"}",
+         "author_id is too long: 257 bytes, at most 256 are allowed"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct answered answered;
+        submit(*state, &answered, DISPATCH_SEND_MESSAGE, cases[i][0]);
+        await_answer(&answered);
+        assert_string_equal(answered.status.message, cases[i][1]);
+        answered_finish(&answered);
     }
 }
 
@@ -335,6 +355,55 @@ static void test_a_bad_kv_command_is_an_answer_that_says_why(void **state)
     }
 }
 
+static void test_a_kv_command_has_its_names_in_any_case(void **state)
+{
+    char *error = propose(*state, "{\"Op\":\"SET\",\"KEY\":\"k\",\"Value\":\"v\"}", true);
+    assert_string_equal(error, "");
+    free(error);
+    struct answered answered;
+    submit(*state, &answered, DISPATCH_READ, "\n {\"Key\":\"k\"}");
+    end_request(take_request(*state), NODE_OK);
+    Phalanx__ReadResponse *response = assert_ok(&answered);
+    assert_string_equal(response->value, "v");
+    free_message(response);
+}
+
+static void test_keys_are_listed_behind_the_last_one_and_with_the_prefix(void **state)
+{
+    const char *keys[] = {"a", "b", "b/x", "b/y", "c"};
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        char command[64];
+        snprintf(command, sizeof(command), "{\"op\":\"SET\",\"key\":\"%s\"}", keys[i]);
+        free(propose(*state, command, true));
+    }
+    const struct {
+        const char *json;
+        const char *listed;
+        bool has_more;
+    } cases[] = {
+        {"{}", "a b b/x b/y c ", false},
+        {"{\"limit\":2}", "a b ", true},
+        {"{\"prefix\":\"b\"}", "b b/x b/y ", false},
+        {"{\"prefix\":\"b\",\"afterKey\":\"b\",\"limit\":1}", "b/x ", true},
+        {"{\"prefix\":\"b\",\"afterKey\":\"b\",\"limit\":2}", "b/x b/y ", false},
+        {"{\"prefix\":\"d\"}", "", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct answered answered;
+        submit(*state, &answered, DISPATCH_LIST_KEYS, cases[i].json);
+        end_request(take_request(*state), NODE_OK);
+        Raftogram__V1__ListKeysResponse *response = assert_ok(&answered);
+        struct buf listed = {0};
+        for (size_t j = 0; j < response->n_keys; j++) {
+            buf_printf(&listed, "%s ", response->keys[j]);
+        }
+        assert_string_equal(buf_text(&listed), cases[i].listed);
+        assert_int_equal(response->has_more, cases[i].has_more);
+        buf_finish(&listed);
+        free_message(response);
+    }
+}
+
 static void test_a_key_reads_what_was_set_and_nothing_once_it_is_deleted(void **state)
 {
     struct testing *testing = *state;
@@ -433,6 +502,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_faulty_field_is_refused_before_the_node_is_asked),
+        TEST(test_the_text_of_a_refusal_names_the_rule_that_is_broken),
         TEST(test_a_payload_over_the_limit_is_too_large_and_one_at_the_limit_is_not),
         TEST(test_each_outcome_has_its_status),
         TEST(test_not_leader_names_the_leader_or_nobody),
@@ -447,6 +517,8 @@ int main(void)
         TEST(test_damaged_rows_are_data_loss),
         TEST(test_channels_are_listed_behind_the_last_one_and_with_the_prefix),
         TEST(test_a_bad_kv_command_is_an_answer_that_says_why),
+        TEST(test_a_kv_command_has_its_names_in_any_case),
+        TEST(test_keys_are_listed_behind_the_last_one_and_with_the_prefix),
         TEST(test_a_key_reads_what_was_set_and_nothing_once_it_is_deleted),
         TEST(test_a_kv_read_elsewhere_names_the_leader_or_tells_of_the_lost_quorum),
         TEST(test_status_is_answered_at_once_without_the_node),
