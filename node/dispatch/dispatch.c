@@ -180,7 +180,7 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
                             "the body is not a %s", method->input->name);
         return ERR_INVALID;
     }
-    const char *bad = find_bad_string(method->input, body);
+    const char *bad = body.size > 0 ? find_bad_string(method->input, body) : NULL;
     if (bad != NULL) {
         protobuf_c_message_free_unpacked(message, NULL);
         dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD",
