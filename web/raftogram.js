@@ -54,7 +54,7 @@ export class RaftogramError extends Error {
 export class RpcError extends RaftogramError {}
 
 // No answer came. The reason is TIMEOUT or CONNECTION_LOST (the outcome is unknown), NOT_CONNECTED,
-// QUEUE_FULL or FRAME_TOO_LARGE (it was never sent), CLUSTER_CHANGED or CLOSED.
+// QUEUE_FULL or FRAME_TOO_LARGE (it was never sent), CANCELLED, CLUSTER_CHANGED or CLOSED.
 export class ConnectionError extends RaftogramError {
   constructor(message, code, reason) {
     super(message, { code, data: { status: statusName(code), reason } });
@@ -82,9 +82,13 @@ const DEFAULTS = Object.freeze({
 
 const URLS_MAX = 64;
 const HEARTBEATS_MISSED = 2.5;
+const LATE_MS = 1000; // for the frames that waited while the page slept
 const CLOSE_NORMAL = 1000;
 const CLOSE_GOING_AWAY = 1001;
 const CLOSE_OVERLOADED = 1013;
+
+// Durations are measured by a clock that nobody sets.
+const now = () => performance.now();
 
 const READS = new Set(['ReadHistory', 'ListChannels', 'Status', 'Read']);
 
@@ -253,29 +257,44 @@ export class Client {
   // Calls a method and resolves to its result. It waits for a connection if there is none. A call
   // in flight when the connection is lost is made again if that is safe, else it rejects with
   // CONNECTION_LOST. With `retry` it is also made again after errors for which that is safe, and a
-  // read that meets damage on one node's disk is made on the others, once on each.
-  async call(method, params = {}, { timeoutMs = this.#options.callTimeoutMs, retry = false } = {}) {
+  // read that meets damage on one node's disk is made on the others, once on each. An AbortSignal
+  // in `signal` ends it with CANCELLED: what has not left by then never does.
+  async call(method, params = {}, {
+    timeoutMs = this.#options.callTimeoutMs, retry = false, signal,
+  } = {}) {
     if (method === 'Subscribe' || method === 'Unsubscribe') {
       throw new TypeError(`use client.subscribe() in place of ${method}`);
     }
+    const tried = { id: 0 }; // the call now in the queue or in flight
+    const cancel = () => this.#take(tried.id)?.reject(this.#cancelledError());
+    signal?.addEventListener('abort', cancel);
+    try {
+      return await this.#repeat({ method, params, timeoutMs, retry, signal, tried });
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
+  }
+
+  async #repeat({ method, params, timeoutMs, retry, signal, tried }) {
     const repeatable = isRepeatable(method, params);
-    const deadline = Date.now() + timeoutMs;
+    const deadline = now() + timeoutMs;
     let clusterId = '';
     for (let attempt = 0, losses = 0; ; attempt += 1) {
+      if (signal?.aborted) throw this.#cancelledError();
       const isMovable = retry && READS.has(method) && losses < this.#nodes.length - 1;
-      const remainingMs = deadline - Date.now();
+      const remainingMs = deadline - now();
       const tryMs = retry && repeatable
         ? Math.min(remainingMs, this.#options.attemptTimeoutMs) : remainingMs;
       try {
         return await new Promise((resolve, reject) => {
-          this.#enqueue({
-            method, params, repeatable, isMovable, resolve, reject, timeoutMs: tryMs,
-          });
+          const call = { method, params, repeatable, isMovable, resolve, reject, timeoutMs: tryMs };
+          this.#enqueue(call);
+          tried.id = call.id;
         });
       } catch (error) {
         const { backoffMinMs, repeatMaxMs, random } = this.#options;
         const pauseMs = jitteredBackoff(attempt, backoffMinMs, repeatMaxMs, random);
-        const isLate = Date.now() + pauseMs >= deadline;
+        const isLate = now() + pauseMs >= deadline;
         const isLeft = isMovable && error.code === Status.DATA_LOSS; // see #answered
         const isRepeated = isLeft || (retry && isWorthRepeating(error, repeatable));
         if (isLate || !isRepeated) throw error;
@@ -291,12 +310,12 @@ export class Client {
 
   // Sends {channelId, authorId, text or payload (bytes or base64), clientMessageId?} and resolves
   // to {sequence, deduplicated, clientMessageId} once a majority has it on disk. It goes on trying
-  // for timeoutMs; to try again after that, pass the same clientMessageId.
-  async send(message, { timeoutMs = this.#options.sendTimeoutMs } = {}) {
+  // for timeoutMs, or until `signal`; to try again after that, pass the same clientMessageId.
+  async send(message, { timeoutMs = this.#options.sendTimeoutMs, signal } = {}) {
     const params = { ...message };
     params.clientMessageId ||= newClientMessageId();
     if (params.payload instanceof Uint8Array) params.payload = base64FromBytes(params.payload);
-    const result = await this.call('SendMessage', params, { timeoutMs, retry: true });
+    const result = await this.call('SendMessage', params, { timeoutMs, signal, retry: true });
     return { ...result, clientMessageId: params.clientMessageId };
   }
 
@@ -350,6 +369,10 @@ export class Client {
     return new ConnectionError('the client is closed', Status.UNAVAILABLE, 'CLOSED');
   }
 
+  #cancelledError() {
+    return new ConnectionError('the call was given up', Status.CANCELLED, 'CANCELLED');
+  }
+
   #clusterChangedError(previous, current) {
     return new ConnectionError(
       `this is cluster ${current}, no longer ${previous}`,
@@ -397,7 +420,7 @@ export class Client {
   #lost({ avoid }) {
     if (this.#state === 'closed') return;
     const wasStable = this.#openedAt > 0 &&
-      Date.now() - this.#openedAt >= this.#options.stableMs;
+      now() - this.#openedAt >= this.#options.stableMs;
     if (wasStable) this.#attempt = 0;
     const wasOpen = this.#openedAt > 0;
     this.#openedAt = 0;
@@ -417,15 +440,28 @@ export class Client {
     this.#setState('waiting', { retryInMs });
   }
 
+  // A page that slept finds this timer due before the frames that came meanwhile: a late check is
+  // made once more, after those.
   #watch(heartbeatMs) {
     const limitMs = heartbeatMs * HEARTBEATS_MISSED;
+    let dueAt = 0;
+    let isSecond = false;
+    const plan = (pauseMs) => {
+      dueAt = now() + pauseMs;
+      this.#watchTimer = setTimeout(check, pauseMs);
+    };
     const check = () => {
-      const silentMs = Date.now() - this.#lastHeard;
-      if (silentMs >= limitMs) this.#lost({ avoid: true });
-      else this.#watchTimer = setTimeout(check, limitMs - silentMs);
+      const silentMs = now() - this.#lastHeard;
+      const isLate = now() - dueAt >= heartbeatMs;
+      if (silentMs >= limitMs && (isSecond || !isLate)) {
+        this.#lost({ avoid: true });
+        return;
+      }
+      isSecond = silentMs >= limitMs;
+      plan(isSecond ? Math.min(heartbeatMs, LATE_MS) : limitMs - silentMs);
     };
     clearTimeout(this.#watchTimer);
-    this.#watchTimer = setTimeout(check, limitMs);
+    plan(limitMs);
   }
 
   // A node that was cut off from the others cannot serve; one of those others may.
@@ -449,7 +485,7 @@ export class Client {
   }
 
   #receive(data) {
-    this.#lastHeard = Date.now();
+    this.#lastHeard = now();
     const socket = this.#socket;
     let frame;
     try {
@@ -476,7 +512,7 @@ export class Client {
 
   #greeted(hello) {
     this.#hello = hello;
-    this.#openedAt = Date.now();
+    this.#openedAt = now();
     this.#nodes[this.#position].nodeId = hello.nodeId ?? '';
     this.#learnPeers(hello.peers ?? []);
     this.#checkCluster(hello.clusterId ?? '');
@@ -655,7 +691,7 @@ export class Client {
       return;
     }
     subscription.id = result.subscription;
-    subscription.liveSince = Date.now();
+    subscription.liveSince = now();
     subscription.cursor ??= BigInt(result.lastSequence ?? 0);
     this.#subscriptionsById.set(subscription.id, subscription);
     this.#setSubscriptionState(subscription, 'live');
@@ -692,7 +728,7 @@ export class Client {
 
   #pause(subscription) {
     clearTimeout(subscription.timer);
-    const livedMs = Date.now() - subscription.liveSince;
+    const livedMs = now() - subscription.liveSince;
     if (subscription.state === 'live' && livedMs >= this.#options.stableMs) subscription.attempt = 0;
     this.#subscriptionsById.delete(subscription.id);
     subscription.id = null;

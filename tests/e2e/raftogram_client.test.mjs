@@ -405,6 +405,104 @@ test('a silent node is left after two and a half heartbeats; a heartbeat keeps i
   await until('the next connection', () => client.state === 'open');
 });
 
+// The machine's clock is set while a test runs.
+async function withClockAt(offsetMs, body) {
+  const real = Date.now;
+  Date.now = () => real() + offsetMs;
+  try {
+    await body();
+  } finally {
+    Date.now = real;
+  }
+}
+
+for (const [direction, offsetMs] of [['forward', 3600e3], ['back', -3600e3]]) {
+  test(`a clock set ${direction} neither costs the connection nor ends the tries of a call`, async () => {
+    const network = new Network();
+    network.hello.heartbeatMs = 400;
+    const { client } = await opened('ws://a/ws', { network });
+    const sent = client.send({ channelId: 'general', text: 'x' });
+    const first = await network.request('SendMessage');
+    await withClockAt(offsetMs, async () => {
+      network.last.fail(first, Status.UNAVAILABLE, 'NO_QUORUM');
+      const second = await network.request('SendMessage', 2);
+      network.last.notify('heartbeat', {});
+      network.last.answer(second, { sequence: '1', deduplicated: false });
+      assert.equal((await sent).sequence, '1');
+    });
+    network.last.notify('heartbeat', {});
+    assert.equal(network.sockets.length, 1);
+  });
+}
+
+test('silence is noticed also while the clock is set back', async () => {
+  const network = new Network();
+  network.hello.heartbeatMs = 40;
+  await opened('ws://a/ws', { network });
+  const real = Date.now();
+  let backMs = 0;
+  const original = Date.now;
+  Date.now = () => { // each look at it finds it an hour earlier
+    backMs += 3600e3;
+    return real - backMs;
+  };
+  try {
+    const deadline = performance.now() + 3000;
+    while (network.sockets.length < 2 && performance.now() < deadline) await delay(5);
+  } finally {
+    Date.now = original;
+  }
+  assert.equal(network.sockets.length, 2);
+});
+
+test('a page that slept hears what came meanwhile before it calls a node silent', async () => {
+  const network = new Network();
+  network.hello.heartbeatMs = 40;
+  await opened('ws://a/ws', { network });
+  const socket = network.last;
+  setTimeout(() => socket.notify('heartbeat', {}), 150); // due after the check of the silence, at 100
+  const wakesAt = performance.now() + 400;
+  while (performance.now() < wakesAt); // nothing runs
+  await delay(0);
+  await delay(0);
+  assert.equal(socket.isClosed, false);
+  assert.equal(network.sockets.length, 1);
+});
+
+test('a call that is given up in the queue never leaves, and one in flight is not made again', async () => {
+  const network = new Network();
+  network.mute.add('ws://a/ws');
+  const { client } = setup('ws://a/ws', { network });
+  const [queued, flying] = [new AbortController(), new AbortController()];
+  const waiting = client.send({ channelId: 'general', text: 'never' }, { signal: queued.signal });
+  queued.abort();
+  await assert.rejects(waiting, { reason: 'CANCELLED', status: 'CANCELLED' });
+  await until('a socket', () => network.last);
+  network.mute.clear();
+  network.last.begin();
+  const sent = client.send({ channelId: 'general', text: 'once' }, { signal: flying.signal });
+  await network.request('SendMessage');
+  assert.deepEqual(network.last.calls('SendMessage').map(({ params }) => params.text), ['once']);
+  flying.abort();
+  await assert.rejects(sent, { reason: 'CANCELLED' });
+  network.last.drop();
+  const socket = await network.socket(2);
+  await until('the next connection', () => client.state === 'open');
+  assert.deepEqual(socket.calls('SendMessage'), []);
+  await assert.rejects(client.send({ channelId: 'general', text: 'late' }, { signal: flying.signal }),
+    { reason: 'CANCELLED' });
+});
+
+test('a call that is given up between two tries is not made a second time', async () => {
+  const { network, client } = await opened('ws://a/ws', { repeatMaxMs: 40, backoffMinMs: 40 });
+  const controller = new AbortController();
+  const sent = client.send({ channelId: 'general', text: 'x' }, { signal: controller.signal });
+  network.last.fail(await network.request('SendMessage'), Status.UNAVAILABLE, 'NO_QUORUM');
+  controller.abort();
+  await assert.rejects(sent, { reason: 'CANCELLED' });
+  assert.equal(network.last.calls('SendMessage').length, 1);
+});
+
 test('a node that accepts but never says hello is given up', async () => {
   const network = new Network();
   network.mute.add('ws://a/ws');
