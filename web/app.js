@@ -1,25 +1,26 @@
-// The page: puts the parts together. raftogram.js talks to the cluster, channels.js has the list,
-// timeline.js the open channel, outbox.js what is being sent, cluster_panel.js the nodes, memory.js
-// what the browser remembers.
+// The page: puts the parts together. raftogram.js talks to the cluster, channels.js knows the channels
+// and channel_list.js shows them, timeline.js is the open channel, composer.js where one writes,
+// outbox.js what is being sent, cluster_state.js what is said of the cluster, cluster_panel.js its
+// nodes, memory.js what the browser remembers.
 import { connect } from './raftogram.js';
+import { ChannelDialog } from './channel_dialog.js';
+import { ChannelList } from './channel_list.js';
 import { Channels } from './channels.js';
 import { ClusterPanel } from './cluster_panel.js';
+import { ClusterState } from './cluster_state.js';
+import { Composer } from './composer.js';
+import { isOfInputMethod } from './composition.js';
 import { byId, make, setText } from './dom.js';
-import { byteCount, explain, initials, plural, slug, tintOf } from './format.js';
+import { plural } from './format.js';
 import { memory } from './memory.js';
 import { Outbox } from './outbox.js';
+import { OutboxView } from './outbox_view.js';
+import { Person } from './person.js';
 import { Timeline } from './timeline.js';
 
-const ID_BYTES_MAX = 256;
-const BANNER_AFTER_MS = 1500; // an outage shorter than this is no news
-const CREATE_MS = 20000;
-
 const client = connect(window.location, { clusterId: memory.clusterId });
-const encoder = new TextEncoder();
-const isTouch = window.matchMedia('(pointer: coarse)');
 const isNarrow = window.matchMedia('(max-width: 760px)');
-const composer = byId('composer-text');
-let afterNaming = null; // what to do once there is a name
+const clusterState = new ClusterState({ client, onChange: () => clusterChanged() });
 
 const timeline = new Timeline({
   client,
@@ -29,8 +30,10 @@ const timeline = new Timeline({
     channels.saw(channelId, sequence);
   },
   onDelivered: (messages) => {
-    channels.saw(timeline.channelId, Number(messages.at(-1).sequence));
-    outbox.delivered(messages);
+    const own = messages.filter((message) => memory.isOwn(message));
+    if (own.length > 0) memory.addOwn(timeline.channelId, own.map(({ sequence }) => Number(sequence)));
+    outbox.delivered(own);
+    if (messages.length > 0) channels.saw(timeline.channelId, Number(messages.at(-1).sequence));
   },
   onEnded: () => channelsChanged(),
 });
@@ -38,8 +41,26 @@ const outbox = new Outbox({
   client,
   memory,
   isShown: (channelId, sequence) => timeline.channelId === channelId && sequence <= timeline.latest,
+  onChange: () => outboxChanged(),
+  onStored: (channelId) => channels.recount(channelId),
 });
-const channels = new Channels({ client, memory, onChange: () => channelsChanged() });
+const outboxView = new OutboxView({ outbox, clusterState });
+const channels = new Channels({
+  client,
+  memory,
+  isSendingIn: (channelId) => outbox.isSendingIn(channelId),
+  onChange: () => channelsChanged(),
+});
+const channelList = new ChannelList({ channels });
+const channelDialog = new ChannelDialog({
+  client,
+  onCreated: (channel) => {
+    channels.add(channel);
+    goTo(channel.channelId);
+  },
+});
+const person = new Person({ memory });
+const composer = new Composer({ client, memory, onSend: send, onDraft: () => keepingChanged() });
 const panel = new ClusterPanel({ client });
 
 // ---- which channel ------------------------------------------------------------------------------
@@ -67,10 +88,11 @@ function showChannel() {
     timeline.open(channelId, memory.readIn(channelId));
   }
   channels.select(channelId);
+  channelList.select(channelId);
+  outboxView.show(channelId || null);
   outbox.show(channelId || null);
-  composer.value = channelId ? memory.draftIn(channelId) : '';
-  composerChanged();
-  if (channelId && !isTouch.matches) composer.focus();
+  channelsChanged();
+  composer.show(channelId || null);
 }
 
 function goTo(channelId, { replace = false } = {}) {
@@ -85,11 +107,12 @@ function goTo(channelId, { replace = false } = {}) {
 function chooseChannel() {
   if (channelInAddress() !== '' || isNarrow.matches || !channels.isLoaded) return;
   const last = memory.channel;
-  const first = channels.get(last) ? last : channels.ids[0];
+  const first = channels.get(last) ? last : channels.sorted[0]?.channelId;
   if (first !== undefined) goTo(first, { replace: true });
 }
 
 function channelsChanged() {
+  channelList.render();
   chooseChannel();
   // Somebody has created it meanwhile.
   if (timeline.isMissing && channels.get(timeline.channelId)) timeline.retry();
@@ -97,13 +120,13 @@ function channelsChanged() {
   const isOpen = channelId !== null;
   const channel = isOpen ? channels.get(channelId) : null;
   const name = isOpen ? channels.nameOf(channelId) : '';
-  setText(byId('channel-title'), isOpen ? `# ${name}` : '');
+  setText(byId('channel-sign'), isOpen ? '# ' : '');
+  setText(byId('channel-title-name'), name);
   const count = Math.max(timeline.latest, channel?.lastSequence ?? 0);
   const idNote = name !== channelId ? `${channelId} · ` : '';
   const isThere = isOpen && !timeline.isMissing;
   setText(byId('channel-subtitle'), isThere ? `${idNote}${plural(count, 'message')}` : '');
-  composer.placeholder = isThere ? `Message #${name}` : '';
-  if (composer.disabled !== timeline.isMissing) allowWriting(!timeline.isMissing);
+  composer.allow({ isAllowed: !timeline.isMissing, name });
   byId('composer').hidden = !isOpen;
   byId('timeline').hidden = !isOpen;
   byId('conversation-head').hidden = !isOpen;
@@ -113,14 +136,8 @@ function channelsChanged() {
   document.title = `${unread > 0 ? `(${unread > 99 ? '99+' : unread}) ` : ''}${isOpen ? `#${name} · ` : ''}raftogram`;
 }
 
-function allowWriting(isAllowed) {
-  if (!isAllowed && document.activeElement === composer) byId('timeline').focus();
-  composer.disabled = !isAllowed;
-  composerChanged();
-}
-
 function showWelcome(isOpen) {
-  const isEmpty = channels.ids.length === 0;
+  const isEmpty = channels.size === 0;
   byId('welcome').hidden = isOpen;
   byId('welcome-button').hidden = !channels.isLoaded;
   setText(byId('welcome-title'),
@@ -131,52 +148,32 @@ function showWelcome(isOpen) {
 
 // ---- the state of the cluster -------------------------------------------------------------------
 
-let outageTimer = null;
-let isOutageLong = false;
-
-function describe() {
-  const { hello, leader, state } = client;
-  if (state !== 'open') {
-    return { level: 'bad', line: hello ? 'Reconnecting…' : 'Connecting…', detail: 'no node answers',
-      banner: 'The connection is lost. What you write is kept and sent when it is back.' };
-  }
-  const via = `through ${hello.nodeId}`;
-  if (!leader?.hasQuorum) {
-    return { level: 'wait', line: 'No quorum', detail: leader?.leaderId ? via : `no leader · ${via}`,
-      banner: 'The cluster has no quorum: messages wait until a majority of the nodes is back.' };
-  }
-  const who = leader.leaderId === hello.nodeId ? 'this node' : via;
-  return { level: 'good', line: `${leader.leaderId} leads`, detail: `quorum · ${who}`, banner: '' };
-}
+const BANNERS = {
+  quorum: 'The cluster has no quorum: messages wait until a majority of the nodes is back.',
+  lost: 'The connection is lost. What you write is kept and sent when it is back.',
+};
 
 function clusterChanged() {
-  const { level, line, detail, banner } = describe();
+  const { level, line, detail } = clusterState.description;
   for (const id of ['cluster-dot', 'cluster-chip-dot']) byId(id).dataset.level = level;
   for (const id of ['cluster-line', 'cluster-chip-line']) setText(byId(id), line);
   setText(byId('cluster-detail'), detail);
-  if (level === 'good') {
-    clearTimeout(outageTimer);
-    outageTimer = null;
-    isOutageLong = false;
-  } else {
-    outageTimer ??= setTimeout(() => {
-      isOutageLong = true;
-      clusterChanged();
-    }, BANNER_AFTER_MS);
-  }
-  byId('banner').hidden = !isOutageLong;
-  if (isOutageLong) setText(byId('banner-text'), banner);
-  byId('banner-button').hidden = client.state === 'open';
+  bannerChanged();
+  outboxView.render();
 }
 
-client.on('state', clusterChanged);
-client.on('leader', clusterChanged);
-client.on('hello', (hello) => {
-  if (hello.clusterId) memory.clusterId = hello.clusterId;
-  composerChanged();
-});
-client.on('clusterChanged', () => {
-  outbox.failWaiting({ reason: 'CLUSTER_CHANGED' });
+function bannerChanged() {
+  const text = BANNERS[clusterState.shown];
+  const count = outbox.waitingCount;
+  const waiting = count === 0 ? '' : ` ${plural(count, 'message waits', 'messages wait')}.`;
+  byId('banner').hidden = !clusterState.isOutage;
+  if (text) setText(byId('banner-text'), text + waiting);
+  byId('banner-button').hidden = clusterState.shown !== 'lost';
+}
+
+client.on('hello', (hello) => { if (hello.clusterId) memory.clusterId = hello.clusterId; });
+client.on('clusterChanged', ({ current }) => {
+  outbox.failOthers(current);
   memory.forgetPlaces();
   memory.hasClusterChanged = true;
   window.location.reload();
@@ -188,7 +185,7 @@ function showClusterNews() {
   memory.hasClusterChanged = false;
   const links = [...outbox.failed].flatMap(([channelId, count], i) => [
     i === 0 ? '' : ', ', `${plural(count, 'message')} in `,
-    make('a', { href: `#${encodeURIComponent(channelId)}` }, `#${channelId}`),
+    make('a', { href: `#${encodeURIComponent(channelId)}` }, '#', make('bdi', {}, channelId)),
   ]);
   if (links.length === 0) return;
   byId('news-text').replaceChildren(
@@ -204,147 +201,46 @@ for (const id of ['cluster-button', 'cluster-chip']) byId(id).addEventListener('
 
 // ---- writing ------------------------------------------------------------------------------------
 
-function composerChanged() {
-  composer.style.height = 'auto';
-  composer.style.height = `${composer.scrollHeight}px`;
-  const bytes = encoder.encode(composer.value).length;
-  const bytesMax = Number(client.hello?.maxPayloadBytes) || 65536;
-  const isLong = bytes > bytesMax;
-  const count = byId('composer-count');
-  count.hidden = bytes < bytesMax * 0.8;
-  count.classList.toggle('is-over', isLong);
-  if (!count.hidden) setText(count, `${byteCount(bytes)} of ${byteCount(bytesMax)}`);
-  byId('send-button').disabled = isLong || composer.disabled || composer.value.trim() === '';
-}
-
-function submit() {
-  const text = composer.value.replace(/\s+$/u, '');
-  if (byId('send-button').disabled || text === '' || outbox.isFull) return;
-  if (!memory.name) {
-    askName(submit);
-    return;
+// Whether the message was taken. A message goes out under the name that is shown.
+function send(channelId, text) {
+  if (!person.name) {
+    person.ask(() => composer.submit());
+    return false;
   }
-  outbox.add({ channelId: timeline.channelId, authorId: memory.name, text });
-  composer.value = '';
-  memory.setDraftIn(timeline.channelId, '');
-  composerChanged();
+  if (!outbox.add({ channelId, authorId: person.name, text })) return false;
   timeline.toEnd();
-  composer.focus();
+  return true;
 }
 
-composer.addEventListener('input', () => {
-  composerChanged();
-  memory.setDraftIn(timeline.channelId, composer.value);
-});
-composer.addEventListener('keydown', (event) => {
-  // On a touch screen Enter begins a new line, as everywhere there; the button sends.
-  const isSend = event.key === 'Enter' && !event.shiftKey && !event.isComposing && !isTouch.matches;
-  if (!isSend) return;
-  event.preventDefault();
-  submit();
-});
-byId('composer').addEventListener('submit', (event) => {
-  event.preventDefault();
-  submit();
-});
-
-// ---- fields -----------------------------------------------------------------------------------
-
-// Whether a field says anything: `required` takes spaces for an answer, and `maxlength` counts no
-// bytes. If not, the browser tells why beside it.
-function isFilled(field, bytesMax = Infinity) {
-  const text = field.value.trim();
-  let problem = '';
-  if (text === '') problem = 'Spaces alone will not do.';
-  else if (encoder.encode(text).length > bytesMax) problem = `At most ${bytesMax} bytes, please: this is too long.`;
-  field.setCustomValidity(problem);
-  return field.reportValidity();
+function outboxChanged() {
+  outboxView.render();
+  bannerChanged();
+  composer.isFull = outbox.isFull;
+  keepingChanged();
 }
 
-// What is typed or filled in next is judged anew: a field may change another one of its form.
-function acquit(form) {
-  for (const field of form.querySelectorAll('input')) field.setCustomValidity('');
+// What is only in this page, as the browser's storage is full or forbidden, is said to be, and the
+// browser asks before it closes the page.
+function keepingChanged() {
+  const count = outbox.unstoredCount;
+  const what = count > 0 ? plural(count, 'message waits', 'messages wait')
+    : memory.hasUnstoredDrafts ? 'what you are writing is' : '';
+  const notes = [];
+  if (what) notes.push(`This browser's storage is full: ${what} in this tab only and would be lost with it. Keep it open.`);
+  if (outbox.isFull) notes.push('More messages wait to be sent than can be kept: no other is taken until some are sent or discarded.');
+  byId('keeping').hidden = notes.length === 0;
+  setText(byId('keeping'), notes.join(' '));
+  if (what) window.addEventListener('beforeunload', askBeforeLeaving);
+  else window.removeEventListener('beforeunload', askBeforeLeaving);
 }
 
-for (const form of document.querySelectorAll('dialog form')) {
-  form.addEventListener('input', () => acquit(form));
-}
-
-// ---- the name -----------------------------------------------------------------------------------
-
-function nameChanged() {
-  const { name } = memory;
-  setText(byId('my-name'), name || 'Choose a name');
-  setText(byId('my-avatar'), name ? initials(name) : '?');
-  byId('my-avatar').className = `avatar tint-${tintOf(name)}`;
-  setText(byId('my-name-before'), name ? 'Your name: ' : '');
-  setText(byId('my-name-after'), name ? ' (change it)' : '');
-}
-
-function askName(then = null) {
-  afterNaming = then;
-  acquit(byId('name-form'));
-  byId('name-text').value = memory.name;
-  byId('name-dialog').showModal();
-  byId('name-text').select();
-}
-
-byId('name-button').addEventListener('click', () => askName());
-byId('name-form').addEventListener('submit', (event) => {
-  // With the field's maxlength it is also short enough for an author id.
-  if (!isFilled(byId('name-text'))) {
-    event.preventDefault();
-    return;
-  }
-  memory.name = byId('name-text').value.trim();
-  nameChanged();
-});
-byId('name-dialog').addEventListener('close', () => {
-  const then = afterNaming;
-  afterNaming = null;
-  if (memory.name && then) then();
-});
-
-// ---- a new channel ------------------------------------------------------------------------------
-
-let isIdOwn = false; // the person wrote an id, so the name no longer decides it
-
-function askChannel() {
-  byId('channel-form').reset();
-  acquit(byId('channel-form'));
-  byId('channel-error').hidden = true;
-  isIdOwn = false;
-  byId('channel-dialog').showModal();
-}
-
-byId('new-channel-button').addEventListener('click', askChannel);
-byId('welcome-button').addEventListener('click', askChannel);
-byId('channel-name').addEventListener('input', () => {
-  if (!isIdOwn) byId('channel-id').value = slug(byId('channel-name').value);
-});
-byId('channel-id').addEventListener('input', () => { isIdOwn = byId('channel-id').value !== ''; });
-byId('channel-form').addEventListener('submit', async (event) => {
-  event.preventDefault();
-  const submitButton = byId('channel-submit');
-  if (submitButton.disabled) return;
-  if (!isFilled(byId('channel-name')) || !isFilled(byId('channel-id'), ID_BYTES_MAX)) return;
-  const error = byId('channel-error');
-  const params = { channelId: byId('channel-id').value.trim(), name: byId('channel-name').value.trim() };
-  submitButton.disabled = true;
-  error.hidden = true;
-  try {
-    const { channelId, name } = await client.call('CreateChannel', params, { retry: true, timeoutMs: CREATE_MS });
-    channels.add({ channelId, name });
-    byId('channel-dialog').close();
-    goTo(channelId);
-  } catch (problem) {
-    setText(error, `It was not created: ${explain(problem)}.`);
-    error.hidden = false;
-  }
-  submitButton.disabled = false;
-});
+function askBeforeLeaving(event) { event.preventDefault(); }
 
 // ---- the rest -----------------------------------------------------------------------------------
+
+for (const id of ['new-channel-button', 'welcome-button']) {
+  byId(id).addEventListener('click', () => channelDialog.open());
+}
 
 const systemIsDark = window.matchMedia('(prefers-color-scheme: dark)');
 
@@ -372,6 +268,7 @@ for (const dialog of document.querySelectorAll('dialog')) {
 }
 
 document.addEventListener('keydown', (event) => {
+  if (isOfInputMethod(event)) return;
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (event.altKey && step && !document.querySelector('dialog[open]')) {
     const channelId = channels.neighbour(step);
@@ -386,9 +283,8 @@ document.addEventListener('keydown', (event) => {
 // The address names the channel, so that a plain link to a part of the page would open another one.
 byId('skip-link').addEventListener('click', (event) => {
   event.preventDefault();
-  const isOpen = timeline.channelId !== null;
-  if (!isOpen) byId('channels').focus();
-  else (composer.disabled ? byId('timeline') : composer).focus();
+  if (timeline.channelId === null) byId('channels').focus();
+  else composer.focus();
 });
 
 byId('back-button').addEventListener('click', (event) => {
@@ -399,7 +295,6 @@ window.addEventListener('popstate', showChannel);
 window.addEventListener('hashchange', showChannel);
 isNarrow.addEventListener('change', channelsChanged);
 
-nameChanged();
 themeChanged();
 clusterChanged();
 showClusterNews();

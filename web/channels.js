@@ -1,48 +1,61 @@
-// The list of channels with their unread marks, kept fresh by asking for the list every few
-// seconds: a flood in a channel that nobody looks at costs the page nothing.
-import { byId, make, perFrame, setText } from './dom.js';
-import { plural } from './format.js';
+// The channels as this page knows them, kept fresh by asking for the list every few seconds, so many
+// pages of it a round and no more: a flood in a channel that nobody looks at, or a hundred thousand
+// channels, cost the page and the cluster the same as a few. Those beyond CHANNELS_MAX are known
+// when they are sought or opened.
+import { perFrame } from './dom.js';
 
 const POLL_MS = 2000;
 const POLL_HIDDEN_MS = 15000;
 const PAGE = 1000;
-const CHANNELS_MAX = 5000;
-const FILTER_FROM = 9; // with so many channels a field to find one appears
-const UNREAD_MAX = 99; // above it stands 99+
+const PAGES_A_ROUND = 2;
+const CHANNELS_MAX = 20000;
+
+const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+
+// What people call it, then what programs do.
+export function compareChannels(a, b) {
+  return collator.compare(a.name || a.channelId, b.name || b.channelId) || (a.channelId < b.channelId ? -1 : 1);
+}
 
 export class Channels {
   #client;
   #memory;
-  #list = byId('channel-list');
-  #byId = new Map(); // channelId -> {channelId, name, lastSequence, row}
-  #current = null;
-  #timer = null;
+  #byId = new Map(); // channelId -> {channelId, name, lastSequence, unread}
+  #sorted = [];
+  #unreadTotal = 0;
+  #current = '';
+  #after = ''; // where the next page begins
   #isAsking = false;
-  #isLoaded = false;
-  #renderSoon = perFrame(() => this.#render());
+  #isLoaded = false; // the first page has come
+  #isSwept = false; // every page has
+  #timer = null;
+  #changedSoon = perFrame(() => this.onChange());
 
-  constructor({ client, memory, onChange }) {
+  constructor({ client, memory, isSendingIn, onChange }) {
     this.#client = client;
     this.#memory = memory;
+    this.isSendingIn = isSendingIn;
     this.onChange = onChange;
-    byId('filter-text').addEventListener('input', () => this.#filter());
-    byId('filter-text').addEventListener('keydown', (event) => {
-      if (event.key === 'Enter') this.#visibleLinks()[0]?.click();
-      else if (event.key === 'ArrowDown') this.#visibleLinks()[0]?.focus();
-    });
-    this.#list.addEventListener('keydown', (event) => this.#moved(event));
     document.addEventListener('visibilitychange', () => this.refresh());
+    // What has been read, and sent, in another tab.
+    window.addEventListener('storage', perFrame(() => this.#recountAll()));
     client.on('hello', () => this.refresh());
     client.on('leader', ({ hasQuorum }) => { if (hasQuorum) this.refresh(); });
   }
 
   get isLoaded() { return this.#isLoaded; }
 
-  get ids() { return [...this.#list.children].map((row) => row.dataset.channelId); }
+  get isSwept() { return this.#isSwept; }
 
-  get unreadTotal() {
-    return [...this.#byId.values()].reduce((sum, channel) => sum + this.#unread(channel), 0);
-  }
+  // Whether a channel that is not here may be there all the same.
+  get isPartial() { return !this.#isSwept || this.#byId.size >= CHANNELS_MAX; }
+
+  get size() { return this.#byId.size; }
+
+  // By name. Not to be changed.
+  get sorted() { return this.#sorted; }
+
+  get unreadTotal() { return this.#unreadTotal; }
 
   get(channelId) { return this.#byId.get(channelId); }
 
@@ -50,19 +63,42 @@ export class Channels {
 
   add(channel) {
     this.#merge([{ lastSequence: '0', ...channel }]);
-    this.#render();
+    this.onChange();
   }
 
   select(channelId) {
     this.#current = channelId;
-    this.#render();
+    this.#lookUp([channelId]);
   }
 
   // The open channel is told of by its subscription, sooner than by the list.
   saw(channelId, lastSequence) {
     const channel = this.#byId.get(channelId);
-    if (channel) channel.lastSequence = Math.max(channel.lastSequence, lastSequence);
-    this.#renderSoon();
+    if (!channel) return;
+    channel.lastSequence = Math.max(channel.lastSequence, lastSequence);
+    this.recount(channelId);
+  }
+
+  // After a change of what has been read or sent there.
+  recount(channelId) {
+    const channel = this.#byId.get(channelId);
+    if (channel) this.#count(channel);
+    this.#changedSoon();
+  }
+
+  // The channel above or below the open one.
+  neighbour(step) {
+    const count = this.#sorted.length;
+    if (count === 0) return null;
+    const index = this.#sorted.findIndex(({ channelId }) => channelId === this.#current);
+    return this.#sorted[(index + step + count) % count].channelId;
+  }
+
+  // The first channels whose ids begin so, in the order of ids: {channels, hasMore}.
+  async find(prefix, limit) {
+    const { channels, hasMore } = await this.#client.call('ListChannels', { prefix, limit });
+    this.#addBaselines(channels);
+    return { channels: channels.map((channel) => this.#record(channel)), hasMore };
   }
 
   async refresh() {
@@ -78,106 +114,98 @@ export class Channels {
     this.#timer = setTimeout(() => this.refresh(), document.hidden ? POLL_HIDDEN_MS : POLL_MS);
   }
 
+  // The first time to the end, as long as the connection lasts; then some pages a round.
   async #load() {
-    const found = [];
-    let afterChannelId = '';
-    for (;;) {
+    await this.#lookUp(this.#isLoaded ? [this.#current] : [this.#current, this.#memory.channel]);
+    for (let pages = 0; !this.#isSwept || pages < PAGES_A_ROUND; pages += 1) {
+      const afterChannelId = this.#after;
       const { channels, hasMore } = await this.#client.call('ListChannels', { afterChannelId, limit: PAGE });
-      found.push(...channels);
-      if (!hasMore || channels.length === 0 || found.length >= CHANNELS_MAX) break;
-      afterChannelId = channels.at(-1).channelId;
+      let room = CHANNELS_MAX - this.#byId.size;
+      const kept = channels.filter(({ channelId }) => this.#byId.has(channelId) || (room -= 1) >= 0);
+      const isEnd = !hasMore || kept.length === 0;
+      this.#merge(kept);
+      this.#isLoaded = true;
+      this.#isSwept ||= isEnd;
+      this.#after = isEnd ? '' : channels.at(-1).channelId;
+      this.onChange();
+      if (isEnd) break;
     }
-    // On the first visit nothing that is already there counts as unread.
-    if (!this.#isLoaded && this.#memory.isFirstVisit) {
-      for (const { channelId, lastSequence } of found) this.#memory.setRead(channelId, Number(lastSequence));
-    }
-    this.#isLoaded = true;
-    this.#merge(found);
-    this.#render();
   }
 
-  #merge(channels) {
-    let isNew = false;
-    for (const { channelId, name, lastSequence } of channels) {
-      const known = this.#byId.get(channelId);
-      if (known) {
-        known.name = name;
-        known.lastSequence = Math.max(known.lastSequence, Number(lastSequence));
-      } else {
-        this.#byId.set(channelId, { channelId, name, lastSequence: Number(lastSequence), row: this.#row(channelId) });
-        isNew = true;
+  // Asks for single channels that are needed before their page comes, or have none.
+  async #lookUp(channelIds) {
+    for (const channelId of new Set(channelIds)) {
+      if (!channelId || this.#byId.has(channelId) || this.#client.state !== 'open') continue;
+      try {
+        const { channels } = await this.#client.call('ListChannels', { prefix: channelId, limit: 1 });
+        const found = channels.filter((channel) => channel.channelId === channelId);
+        if (found.length > 0) {
+          this.#merge(found);
+          this.onChange();
+        }
+      } catch {
+        // the next round asks again
       }
     }
-    if (!isNew) return;
-    const sorted = [...this.#byId.values()].sort((a, b) =>
-      (a.name || a.channelId).localeCompare(b.name || b.channelId, undefined, { numeric: true, sensitivity: 'base' }) ||
-      (a.channelId < b.channelId ? -1 : 1));
-    const focused = document.activeElement;
-    this.#list.append(...sorted.map(({ row }) => row));
-    if (this.#list.contains(focused)) focused.focus();
   }
 
-  #row(channelId) {
-    const row = make('li', {},
-      make('a', { class: 'channel', href: `#${encodeURIComponent(channelId)}` },
-        make('span', { class: 'channel-sign', 'aria-hidden': 'true' }, '#'),
-        make('span', { class: 'channel-name' }),
-        make('span', { class: 'unread' })));
-    row.dataset.channelId = channelId;
-    return row;
+  // A channel that is there when it is first listed is not news, whatever is in it; one that comes
+  // when all of them are known is new, and with it what is in it.
+  #addBaselines(channels) {
+    const news = channels.filter(({ channelId }) => !this.#byId.has(channelId));
+    this.#memory.addBaselines(news.map(({ channelId, lastSequence }) =>
+      ({ channelId, sequence: this.isPartial ? Number(lastSequence) : 0 })));
   }
 
-  #unread({ channelId, lastSequence }) {
-    return Math.max(0, lastSequence - (this.#memory.readIn(channelId) ?? 0));
+  #record({ channelId, name, lastSequence }) {
+    const channel = { channelId, name, lastSequence: Number(lastSequence), unread: 0 };
+    channel.unread = this.#memory.unreadIn(channelId, channel.lastSequence);
+    channel.sought = `${name}\n${channelId}`.toLowerCase();
+    return channel;
   }
 
-  #render() {
-    for (const channel of this.#byId.values()) {
-      const link = channel.row.firstChild;
-      const [, name, mark] = link.children;
-      const unread = this.#unread(channel);
-      setText(name, channel.name || channel.channelId);
-      setText(mark, unread === 0 ? '' : unread > UNREAD_MAX ? `${UNREAD_MAX}+` : String(unread));
-      link.title = channel.name ? channel.channelId : '';
-      link.classList.toggle('has-unread', unread > 0);
-      if (unread > 0) mark.setAttribute('aria-label', plural(unread, 'unread message'));
-      else mark.removeAttribute('aria-label');
-      if (channel.channelId === this.#current) link.setAttribute('aria-current', 'page');
-      else link.removeAttribute('aria-current');
+  #merge(rows) {
+    this.#addBaselines(rows);
+    const news = [];
+    let isRenamed = false;
+    for (const row of rows) {
+      const known = this.#byId.get(row.channelId);
+      const channel = this.#record(row);
+      if (!known) {
+        channel.unread = 0; // see #count
+        this.#byId.set(row.channelId, channel);
+        news.push(channel);
+      } else {
+        isRenamed ||= known.name !== channel.name;
+        const lastSequence = Math.max(known.lastSequence, channel.lastSequence);
+        Object.assign(known, { name: channel.name, sought: channel.sought, lastSequence });
+      }
+      this.#count(known ?? channel);
     }
-    byId('filter').hidden = this.#byId.size < FILTER_FROM;
-    this.#filter();
+    if (isRenamed) this.#sorted = [...this.#byId.values()].sort(compareChannels);
+    else if (news.length > 0) this.#sorted = merged(this.#sorted, news.sort(compareChannels));
+  }
+
+  // What is on its way may be among those that are new.
+  #count(channel) {
+    const { channelId, lastSequence } = channel;
+    const unread = Math.max(0, this.#memory.unreadIn(channelId, lastSequence) - (this.isSendingIn(channelId) ? 1 : 0));
+    this.#unreadTotal += unread - channel.unread;
+    channel.unread = unread;
+  }
+
+  #recountAll() {
+    for (const channel of this.#byId.values()) this.#count(channel);
     this.onChange();
   }
+}
 
-  #filter() {
-    const sought = byId('filter').hidden ? '' : byId('filter-text').value.trim().toLowerCase();
-    let shown = 0;
-    for (const { channelId, name, row } of this.#byId.values()) {
-      row.hidden = sought !== '' && !`${name}\n${channelId}`.toLowerCase().includes(sought);
-      if (!row.hidden) shown += 1;
-    }
-    const empty = byId('channels-empty');
-    empty.hidden = shown > 0 || !this.#isLoaded;
-    setText(empty, sought ? 'No channel of that name.' : 'No channel yet.');
+function merged(sorted, news) {
+  const all = [];
+  let i = 0;
+  for (const channel of news) {
+    while (i < sorted.length && compareChannels(sorted[i], channel) < 0) all.push(sorted[i++]);
+    all.push(channel);
   }
-
-  #visibleLinks() {
-    return [...this.#list.children].filter((row) => !row.hidden).map((row) => row.firstChild);
-  }
-
-  #moved(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step || event.altKey) return;
-    event.preventDefault();
-    const links = this.#visibleLinks();
-    links[links.indexOf(document.activeElement) + step]?.focus();
-  }
-
-  // The channel above or below the open one.
-  neighbour(step) {
-    const { ids } = this;
-    if (ids.length === 0) return null;
-    return ids[(ids.indexOf(this.#current) + step + ids.length) % ids.length];
-  }
+  return all.concat(sorted.slice(i));
 }

@@ -1,4 +1,5 @@
 // How things are written on the page.
+import { cut, firstCharacter } from './text.js';
 
 const pad = (number) => String(number).padStart(2, '0');
 const fullDate = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
@@ -6,6 +7,8 @@ const thisYear = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'num
 const anyYear = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' });
 
 export const TINTS = 8;
+export const ID_BYTES_MAX = 256;
+const SLUG_CHARACTERS_MAX = 60;
 
 export function clockTime(date) {
   return `${pad(date.getHours())}:${pad(date.getMinutes())}`;
@@ -36,8 +39,8 @@ export function tintOf(name) {
 
 export function initials(name) {
   const words = name.trim().split(/[\s._-]+/u).filter(Boolean);
-  const first = [...words[0] ?? '?'][0];
-  const second = words.length > 1 ? [...words.at(-1)][0] : '';
+  const first = firstCharacter(words[0] ?? '?');
+  const second = words.length > 1 ? firstCharacter(words.at(-1)) : '';
   return (first + second).toLocaleUpperCase();
 }
 
@@ -58,22 +61,23 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor(seconds / 3600) % 24} h`;
 }
 
-// An id as people would choose it for a name.
+// An id as people would choose it for a name: letters, numbers and the marks that belong to them.
+// Latin letters go without accents, other scripts keep theirs: й is not и, and ा is half of a word.
 export function slug(name) {
-  return name.normalize('NFKD').replace(/[\u0300-\u036f]/g, '').toLowerCase()
-    .replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-+|-+$/g, '').slice(0, 60);
-}
-
-// Whether the message may be stored all the same.
-export function isUnknown(error) {
-  return ['TIMEOUT', 'CONNECTION_LOST', 'COMMIT_UNKNOWN'].includes(error.reason);
+  const letters = name.normalize('NFKD')
+    .replace(/[\p{Variation_Selector}\p{Me}\u00ad\u200b-\u200d\u2060\ufeff]/gu, '')
+    .replace(/(\p{Script=Latin})[\u0300-\u036f]+/gu, '$1')
+    .toLowerCase().normalize('NFC');
+  const id = letters.replace(/[^\p{L}\p{N}\p{M}]+/gu, '-').replace(/(^|-)\p{M}+/gu, '$1');
+  const whole = id.replace(/-{2,}/g, '-').replace(/^-/, '');
+  return cut(whole, { charactersMax: SLUG_CHARACTERS_MAX, bytesMax: ID_BYTES_MAX }).replace(/-$/, '');
 }
 
 // What went wrong, for the person who wrote the message.
 export function explain(error) {
   switch (error.reason) {
     case 'NOT_CONNECTED': return 'no node could be reached';
-    case 'TIMEOUT': case 'CONNECTION_LOST': case 'COMMIT_UNKNOWN': // isUnknown
+    case 'TIMEOUT': case 'CONNECTION_LOST': case 'COMMIT_UNKNOWN':
       return 'no answer came, so it may or may not be stored';
     case 'NO_QUORUM': return 'the cluster has no quorum';
     case 'CHANNEL_NOT_FOUND': return 'there is no such channel';

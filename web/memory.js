@@ -1,12 +1,19 @@
 // What this browser remembers between visits: name, theme, which messages have been read, where in
-// a channel one was, what was written and not yet sent. The last two belong to the tab first
-// (sessionStorage), so that two tabs can be in two places, and to the next new tab second.
-// Everything is bounded, and a browser that forbids storage merely forgets.
+// a channel one was, what was begun to be written. The last two belong to the tab first
+// (sessionStorage), so that two tabs can be in two places, and places to the next new tab second.
+// Everything is bounded. What a full or forbidden storage does not take is remembered as long as
+// the page is open. What waits to be sent has a store of its own, outbox_store.js.
 
 const PREFIX = 'raftogram.';
-const POSITIONS_MAX = 2000;
+const POSITIONS_MAX = 2000; // channels of which it is remembered how far they were read
+const BASELINES_MAX = 5000; // channels that were never opened
+const OWN_MAX = 100; // messages of a channel
+
+const unstored = new Map(); // storage/key -> value
 
 function read(storage, key, fallback) {
+  const place = `${storage}/${key}`;
+  if (unstored.has(place)) return unstored.get(place) ?? fallback;
   try {
     const text = globalThis[storage].getItem(PREFIX + key);
     return text === null ? fallback : JSON.parse(text);
@@ -15,12 +22,17 @@ function read(storage, key, fallback) {
   }
 }
 
+// Whether it is remembered also after the page.
 function write(storage, key, value) {
+  const place = `${storage}/${key}`;
   try {
     if (value === undefined) globalThis[storage].removeItem(PREFIX + key);
     else globalThis[storage].setItem(PREFIX + key, JSON.stringify(value));
+    unstored.delete(place);
+    return true;
   } catch {
-    // full or forbidden: it will not be remembered
+    unstored.set(place, value);
+    return value === undefined;
   }
 }
 
@@ -39,8 +51,29 @@ function put(map, channelId, value) {
 }
 
 // Asked for every channel at every message, so not parsed each time; another tab's writing is news.
-let readPositions = null;
-globalThis.addEventListener('storage', () => { readPositions = null; });
+const parsed = new Map(); // key -> map by channel
+const loosely = new Map(); // channelId -> baseline, of those beyond BASELINES_MAX
+
+function mapOf(key) {
+  if (!parsed.has(key)) parsed.set(key, read('localStorage', key, {}));
+  return parsed.get(key);
+}
+
+function writeMap(key, map) {
+  parsed.set(key, map);
+  write('localStorage', key, map);
+}
+
+// Another tab may have written meanwhile, before its event comes.
+function freshMap(key) {
+  parsed.delete(key);
+  return mapOf(key);
+}
+
+globalThis.addEventListener('storage', ({ key }) => {
+  parsed.clear();
+  if (key?.startsWith(PREFIX)) unstored.delete(`localStorage/${key.slice(PREFIX.length)}`);
+});
 
 export const memory = {
   get name() { return read('localStorage', 'name', ''); },
@@ -67,8 +100,9 @@ export const memory = {
     return id;
   },
 
-  // The tab's own first: what it has not yet sent was written for that one, whatever another tab has
-  // found since.
+  isOwn(message) { return message.clientMessageId?.startsWith(`${this.browserId}-`) ?? false; },
+
+  // The tab's own first: where it was is of that one, whatever another tab has found since.
   get clusterId() { return read('sessionStorage', 'clusterId', null) ?? read('localStorage', 'clusterId', ''); },
 
   // Sequences mean nothing in another cluster.
@@ -85,27 +119,63 @@ export const memory = {
   set hasClusterChanged(hasChanged) { write('sessionStorage', 'clusterChanged', hasChanged || undefined); },
 
   forgetPlaces() {
-    readPositions = null;
-    for (const key of ['read', 'places', 'channel']) {
+    parsed.clear();
+    loosely.clear();
+    for (const key of ['read', 'baselines', 'own', 'places', 'channel']) {
       write('localStorage', key, undefined);
       write('sessionStorage', key, undefined);
     }
   },
 
-  get isFirstVisit() { return read('localStorage', 'read', null) === null; },
-
-  // The last sequence read; undefined in a channel that was never opened.
+  // The last sequence read; in a channel that was never opened the last one that was there when it
+  // was first listed; undefined in one that is not known at all.
   readIn(channelId) {
-    readPositions ??= read('localStorage', 'read', {});
-    return readPositions[keyOf(channelId)];
+    const key = keyOf(channelId);
+    return mapOf('read')[key] ?? mapOf('baselines')[key] ?? loosely.get(channelId);
   },
 
   // Another tab may have read further.
   setRead(channelId, sequence) {
-    const positions = read('localStorage', 'read', {});
+    const positions = freshMap('read');
     if ((positions[keyOf(channelId)] ?? -1) >= sequence) return;
-    readPositions = put(positions, channelId, sequence);
-    write('localStorage', 'read', readPositions);
+    writeMap('read', put(positions, channelId, sequence));
+  },
+
+  // What is there already when a channel is first listed does not count as unread, and is no reason
+  // to forget what was read elsewhere. rows: [{channelId, sequence}]
+  addBaselines(rows) {
+    const news = rows.filter(({ channelId }) => this.readIn(channelId) === undefined);
+    if (news.length === 0) return;
+    const baselines = { ...freshMap('baselines') };
+    let room = BASELINES_MAX - Object.keys(baselines).length;
+    for (const { channelId, sequence } of news) {
+      if (room > 0) baselines[keyOf(channelId)] = sequence;
+      else loosely.set(channelId, sequence);
+      room -= 1;
+    }
+    writeMap('baselines', baselines);
+  },
+
+  // Own messages are no news to their author, wherever in the unread ones they stand.
+  addOwn(channelId, sequences) {
+    const own = freshMap('own');
+    const known = own[keyOf(channelId)] ?? [];
+    const before = this.readIn(channelId) ?? -1;
+    const all = [...new Set([...known, ...sequences])].sort((a, b) => a - b);
+    let readUpTo = before;
+    while (before >= 0 && all.includes(readUpTo + 1)) readUpTo += 1;
+    const left = all.filter((sequence) => sequence > readUpTo).slice(-OWN_MAX);
+    if (readUpTo > before) this.setRead(channelId, readUpTo);
+    if (left.length === known.length && left.every((sequence, i) => sequence === known[i])) return;
+    writeMap('own', put(own, channelId, left.length > 0 ? left : undefined));
+  },
+
+  unreadIn(channelId, lastSequence) {
+    const readUpTo = this.readIn(channelId);
+    if (readUpTo === undefined || readUpTo >= lastSequence) return 0;
+    const own = (mapOf('own')[keyOf(channelId)] ?? [])
+      .filter((sequence) => sequence > readUpTo && sequence <= lastSequence);
+    return lastSequence - readUpTo - own.length;
   },
 
   get channel() { return read('sessionStorage', 'channel', null) ?? read('localStorage', 'channel', ''); },
@@ -127,13 +197,13 @@ export const memory = {
     }
   },
 
-  draftIn(channelId) { return read('sessionStorage', 'drafts', {})[keyOf(channelId)] ?? ''; },
+  draftIn(channelId) { return read('sessionStorage', `draft.${channelId}`, ''); },
 
-  setDraftIn(channelId, text) {
-    write('sessionStorage', 'drafts', put(read('sessionStorage', 'drafts', {}), channelId, text || undefined));
+  // A key for each, as they may be long and change with every stroke. Whether it outlives the page.
+  setDraftIn(channelId, text) { return write('sessionStorage', `draft.${channelId}`, text || undefined); },
+
+  // Whether there are drafts that end with the page.
+  get hasUnstoredDrafts() {
+    return [...unstored].some(([place, value]) => value !== undefined && place.startsWith('sessionStorage/draft.'));
   },
-
-  get outbox() { return read('sessionStorage', 'outbox', []); },
-
-  set outbox(entries) { write('sessionStorage', 'outbox', entries.length > 0 ? entries : undefined); },
 };

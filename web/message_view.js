@@ -2,9 +2,11 @@
 import { payloadBytes } from './raftogram.js';
 import { icon, make } from './dom.js';
 import { byteCount, clockTime, dayName, dayNumber, fullTime, initials, tintOf } from './format.js';
+import { linkedNodes } from './links.js';
+import { cut } from './text.js';
 
 const GROUP_MS = 5 * 60 * 1000; // messages of one author within it stand together
-const TEXT_MAX = 4000; // characters shown of a long message until one asks for all
+const TEXT_MAX = 4000; // UTF-16 units shown of a long message until one asks for all
 
 function textOf(message) {
   if (typeof message.text === 'string') return message.text;
@@ -14,7 +16,7 @@ function textOf(message) {
 
 function contentOf(message) {
   const text = textOf(message);
-  const content = make('div', { class: 'text' });
+  const content = make('div', { class: 'text', dir: 'auto' });
   if (text === null) {
     content.classList.add('is-note');
     content.textContent = `Not text: ${byteCount(payloadBytes(message).length)} of data`;
@@ -22,12 +24,12 @@ function contentOf(message) {
     content.classList.add('is-note');
     content.textContent = 'An empty message';
   } else if (text.length <= TEXT_MAX) {
-    content.textContent = text;
+    content.append(...linkedNodes(text));
   } else {
-    content.textContent = `${text.slice(0, TEXT_MAX)}…`;
+    content.append(...linkedNodes(cut(text, { unitsMax: TEXT_MAX }), { isCut: true }), '…');
     const more = make('button', { type: 'button', class: 'text-button' },
       `Show all of it (${byteCount(new TextEncoder().encode(text).length)})`);
-    more.addEventListener('click', () => { content.textContent = text; });
+    more.addEventListener('click', () => { content.replaceChildren(...linkedNodes(text)); });
     content.append(make('br'), more);
   }
   return content;
@@ -40,7 +42,7 @@ export function messageElement(message, { isOwn }) {
   const element = make('li', { class: isOwn ? 'message is-own' : 'message' },
     make('div', { class: `avatar tint-${tintOf(author)}`, 'aria-hidden': 'true' }, initials(author)),
     make('div', { class: 'message-body' },
-      make('div', { class: 'message-head' }, make('span', { class: 'author' }, author), time),
+      make('div', { class: 'message-head' }, make('span', { class: 'author', dir: 'auto' }, author), time),
       contentOf(message)));
   if (message.sequence) element.dataset.sequence = message.sequence;
   if (isOwn) {
@@ -67,24 +69,29 @@ export function arrange(element, message, previous, isUnreadStart) {
   element.prepend(...dividers);
 }
 
-// An entry of the outbox: {authorId, text, state, note, createdMs}.
-export function outboxElement(entry, { onRetry, onDiscard }) {
+// An entry of the outbox: {authorId, text, createdMs, clientMessageId}. How far it got follows by
+// showStatus().
+export function outboxElement(entry) {
   const element = messageElement(
     { authorId: entry.authorId, text: entry.text, timestampUnixMs: entry.createdMs }, { isOwn: false });
-  element.classList.add('is-own', `is-${entry.state}`);
+  element.classList.add('is-own');
   element.dataset.clientMessageId = entry.clientMessageId;
-  const status = make('div', { class: 'message-status' });
-  if (entry.state === 'failed') {
-    const retry = make('button', { type: 'button', class: 'text-button' }, 'Retry');
-    const discard = make('button', { type: 'button', class: 'text-button' }, 'Discard');
-    retry.addEventListener('click', () => onRetry(entry));
-    discard.addEventListener('click', () => onDiscard(entry));
-    status.setAttribute('role', 'alert');
-    status.append(icon('alert'), make('span', {}, `${entry.note}.`), retry, discard);
-  } else {
-    const isSent = entry.state === 'sent';
-    status.append(icon(isSent ? 'check' : 'clock'), make('span', {}, isSent ? 'Sent' : entry.note));
-  }
-  element.querySelector('.message-body').append(status);
+  element.querySelector('.message-body').append(make('div', { class: 'message-status' }));
   return element;
+}
+
+const ICONS = { sent: 'check', failed: 'alert', sending: 'clock' };
+
+// `actions`: [[label, action]], the buttons.
+export function showStatus(element, { state, note, actions }) {
+  for (const other of Object.keys(ICONS)) element.classList.toggle(`is-${other}`, other === state);
+  const status = element.querySelector('.message-status');
+  if (state === 'failed') status.setAttribute('role', 'alert');
+  else status.removeAttribute('role');
+  const buttons = actions.map(([label, action]) => {
+    const button = make('button', { type: 'button', class: 'text-button' }, label);
+    button.addEventListener('click', action);
+    return button;
+  });
+  status.replaceChildren(icon(ICONS[state]), make('span', {}, note), ...buttons);
 }

@@ -1,38 +1,62 @@
-// Messages on their way. Each channel sends in order, one at a time, and each message keeps its
-// client message id until it is known to be stored or its author gives it up; so it can be sent
-// again, after a failure or a reload of the page, and is never there twice.
-import { newClientMessageId } from './raftogram.js';
-import { byId } from './dom.js';
-import { explain, isUnknown } from './format.js';
-import { outboxElement } from './message_view.js';
+// Messages on their way. Each is kept until it is stored or its writer discards it, over reloads and
+// in every tab, and keeps its client message id, so however often it is sent it is there once. Each
+// channel sends in the order of writing, one at a time: a message that cannot be sent holds up those
+// behind it until its writer decides.
+import { isPassing, newClientMessageId } from './raftogram.js';
+import { explain } from './format.js';
+import { OutboxStore } from './outbox_store.js';
+import { SenderLease } from './sender_lease.js';
 
 const ENTRIES_MAX = 200;
+const PAUSE_MIN_MS = 250; // between two tries of one message
+const PAUSE_MAX_MS = 5000;
+const TURN_MS = 2000; // how often to look whether another tab has left a channel
 
-// Those behind a message that got no answer never left.
-function noteOf(error, isFirst) {
-  if (!isUnknown(error)) return `Not sent: ${explain(error)}`;
-  return isFirst ? `Not confirmed: ${explain(error)}` : 'Not sent: the message before it got no answer';
-}
+// Passing by themselves, but not before somebody has done something.
+const LASTING = new Set(['DISK_FULL', 'PAYLOAD_TOO_LARGE', 'FRAME_TOO_LARGE']);
+
+const needsWriter = (error) => (!isPassing(error) && error.reason !== 'CLOSED') || LASTING.has(error.reason);
 
 export class Outbox {
   #client;
   #memory;
-  #list = byId('outbox');
-  #entries; // {clientMessageId, channelId, authorId, text, createdMs, state, note}
-  #busy = new Set(); // channels that have a message in flight
-  #channelId = null;
+  #store;
+  #lease = new SenderLease();
+  #onStored;
+  #onChange;
   #isShown; // (channelId, sequence): has the open channel's subscription passed it?
-  #rendered = '';
+  #entries = []; // in the order of writing; see #adopt
+  #sending = new Map(); // channelId -> what ends the pause between two tries
+  #turnTimer = null;
+  #channelId = null;
 
-  constructor({ client, memory, isShown }) {
+  // onChange() is called after every change of what `entriesIn` and the counts tell.
+  constructor({ client, memory, isShown, onStored, onChange }) {
     this.#client = client;
     this.#memory = memory;
     this.#isShown = isShown;
-    this.#entries = memory.outbox.slice(0, ENTRIES_MAX);
-    client.on('state', () => this.#render());
-    client.on('leader', () => this.#render());
-    for (const entry of this.#entries) if (entry.state !== 'failed') this.#flush(entry.channelId);
+    this.#onStored = onStored;
+    this.#onChange = onChange;
+    this.#store = new OutboxStore({
+      onPut: (stored) => this.#putElsewhere(stored),
+      onRemove: (id) => this.#removedElsewhere(id),
+      onCleared: () => this.#storeRest(() => true),
+    });
+    for (const stored of this.#store.load()) this.#adopt(stored);
+    const flush = () => this.#flushAll();
+    client.on('hello', flush);
+    client.on('leader', ({ hasQuorum }) => { if (hasQuorum) flush(); });
+    window.addEventListener('pageshow', ({ persisted }) => { if (persisted) this.#reload(); });
+    queueMicrotask(flush);
   }
+
+  get isFull() { return this.#unsent.length >= ENTRIES_MAX; }
+
+  // Those that go on by themselves.
+  get waitingCount() { return this.#entries.filter(({ state }) => state === 'sending').length; }
+
+  // Those that would be lost with this page.
+  get unstoredCount() { return this.#unsent.filter(({ isStored }) => !isStored).length; }
 
   // How many messages failed, by channel.
   get failed() {
@@ -43,110 +67,244 @@ export class Outbox {
     return counts;
   }
 
-  get isFull() { return this.#entries.length >= ENTRIES_MAX; }
+  // Each has the fields that outbox_store.js keeps and `problem` (why the last try failed) and
+  // `isHeld` (behind one that failed).
+  entriesIn(channelId) {
+    let isHeld = false;
+    return this.#entries.filter((entry) => entry.channelId === channelId).map((entry) => {
+      const shown = { ...entry, isHeld: isHeld && entry.state === 'sending' };
+      isHeld ||= entry.state === 'failed';
+      return shown;
+    });
+  }
 
+  isSendingIn(channelId) { return this.#entries.some((entry) => entry.channelId === channelId && entry.controller); }
+
+  // The message as it is kept; false when the outbox is full.
   add({ channelId, authorId, text }) {
-    this.#entries.push({
+    if (this.isFull) return false;
+    const entry = this.#adopt({
       clientMessageId: `${this.#memory.browserId}-${newClientMessageId()}`,
+      order: (this.#entries.at(-1)?.order ?? 0) + 1,
+      createdMs: Date.now(),
+      clusterId: this.#client.clusterId || this.#memory.clusterId,
       channelId,
       authorId,
       text,
-      createdMs: Date.now(),
       state: 'sending',
       note: '',
-    });
-    this.#changed();
-    this.#flush(channelId);
+    }, { isStored: false });
+    this.#lease.take(channelId); // before other tabs hear of the message
+    this.#storeRest();
+    this.#flush(entry.channelId);
+    this.#onChange();
+    return true;
+  }
+
+  retry(clientMessageId) {
+    const entry = this.#find(clientMessageId);
+    if (!entry) return;
+    // Its writer says so: it goes to this cluster.
+    Object.assign(entry, { state: 'sending', note: '', problem: '', clusterId: this.#client.clusterId });
+    this.#storeRest((other) => other === entry);
+    this.#wake(entry.channelId);
+    this.#flush(entry.channelId);
+    this.#onChange();
+  }
+
+  discard(clientMessageId) {
+    const entry = this.#find(clientMessageId);
+    if (!entry) return;
+    this.#drop(entry);
+    this.#flush(entry.channelId);
+    this.#onChange();
   }
 
   // What was written for another cluster goes to this one only if its author says so.
-  failWaiting(error) {
+  failOthers(clusterId) {
     for (const entry of this.#entries) {
-      if (entry.state !== 'sending') continue;
-      entry.state = 'failed';
-      entry.note = noteOf(error, true);
+      if (entry.state === 'sending' && (!clusterId || entry.clusterId !== clusterId)) {
+        this.#fail(entry, { reason: 'CLUSTER_CHANGED' });
+      }
     }
-    this.#changed();
+    this.#onChange();
   }
 
   show(channelId) {
     this.#channelId = channelId;
-    this.#render();
+    for (const entry of this.#entries) if (entry.state === 'sent' && entry.channelId !== channelId) this.#drop(entry);
+    this.#onChange();
   }
 
   // What a subscription delivers is stored, whatever became of the answer.
   delivered(messages) {
     const ids = new Set(messages.map((message) => message.clientMessageId));
-    const left = this.#entries.filter((entry) => !ids.has(entry.clientMessageId));
-    if (left.length === this.#entries.length) return;
-    this.#entries = left;
-    this.#changed();
+    const done = this.#entries.filter((entry) => ids.has(entry.clientMessageId));
+    if (done.length === 0) return;
+    for (const entry of done) this.#drop(entry);
+    for (const channelId of new Set(done.map((entry) => entry.channelId))) this.#flush(channelId);
+    this.#onChange();
   }
 
-  #changed() {
-    this.#memory.outbox = this.#entries.filter((entry) => entry.state !== 'sent');
-    this.#render();
+  get #unsent() { return this.#entries.filter(({ state }) => state !== 'sent'); }
+
+  #find(clientMessageId) { return this.#entries.find((entry) => entry.clientMessageId === clientMessageId); }
+
+  #inOrder() {
+    this.#entries.sort((a, b) => a.order - b.order || (a.clientMessageId < b.clientMessageId ? -1 : 1));
+  }
+
+  // ---- what is kept -----------------------------------------------------------------------------
+
+  // Beside the stored fields: isStored, problem, controller (of the call in flight).
+  #adopt(stored, { isStored = true } = {}) {
+    const entry = { ...stored, isStored, problem: '', controller: null };
+    this.#entries.push(entry);
+    this.#inOrder();
+    return entry;
+  }
+
+  // Those that found no room come first when there is some.
+  #storeRest(isDue = (entry) => !entry.isStored) {
+    for (const entry of this.#unsent.filter(isDue)) {
+      if (this.#store.put(entry)) entry.isStored = true;
+      else if (!entry.isStored) break;
+    }
   }
 
   #drop(entry) {
     this.#entries = this.#entries.filter((other) => other !== entry);
-    this.#changed();
+    entry.controller?.abort();
+    this.#store.remove(entry.clientMessageId);
+    this.#storeRest();
+    this.#wake(entry.channelId);
+  }
+
+  #putElsewhere(stored) {
+    const entry = this.#find(stored.clientMessageId);
+    if (entry?.state === 'sent') return;
+    if (entry) Object.assign(entry, stored, { isStored: true });
+    else this.#adopt(stored);
+    this.#inOrder();
+    this.#wake(stored.channelId);
+    this.#flush(stored.channelId);
+    this.#onChange();
+  }
+
+  // Stored, or discarded.
+  #removedElsewhere(clientMessageId) {
+    const entry = this.#find(clientMessageId);
+    if (!entry || entry.state === 'sent') return;
+    this.#drop(entry);
+    this.#flush(entry.channelId);
+    this.#onChange();
+  }
+
+  // The page was put away for a while, and heard nothing.
+  #reload() {
+    const stored = this.#store.load();
+    const ids = new Set(stored.map(({ clientMessageId }) => clientMessageId));
+    for (const entry of this.#unsent) {
+      if (entry.isStored && !ids.has(entry.clientMessageId)) this.#removedElsewhere(entry.clientMessageId);
+    }
+    for (const entry of stored) this.#putElsewhere(entry);
+  }
+
+  #fail(entry, error) {
+    Object.assign(entry, { state: 'failed', note: `Not sent: ${explain(error)}`, problem: '' });
+    if (this.#store.has(entry.clientMessageId)) this.#store.put(entry);
+  }
+
+  // ---- sending ----------------------------------------------------------------------------------
+
+  #flushAll() {
+    for (const channelId of new Set(this.#entries.map((entry) => entry.channelId))) {
+      this.#wake(channelId);
+      this.#flush(channelId);
+    }
+  }
+
+  #next(channelId) {
+    const entry = this.#entries.find((other) => other.channelId === channelId && other.state !== 'sent');
+    return entry?.state === 'sending' ? entry : undefined;
   }
 
   async #flush(channelId) {
-    if (this.#busy.has(channelId)) return;
-    this.#busy.add(channelId);
-    for (;;) {
-      const entry = this.#entries.find((e) => e.channelId === channelId && e.state === 'sending');
-      if (!entry) break;
-      await this.#send(entry);
-    }
-    this.#busy.delete(channelId);
-  }
-
-  async #send(entry) {
-    const { channelId, authorId, text, clientMessageId } = entry;
-    try {
-      const { sequence } = await this.#client.send({ channelId, authorId, text, clientMessageId });
-      entry.state = 'sent';
-      // In the open channel it stays until the subscription brings it, so that it never blinks.
-      if (channelId === this.#channelId && !this.#isShown(channelId, Number(sequence))) this.#changed();
-      else this.#drop(entry);
-    } catch (error) {
-      if (error.reason === 'CLOSED') return;
-      // No node would have taken those behind it either.
-      const isOutage = error.status === 'UNAVAILABLE' || error.reason === 'TIMEOUT';
-      for (const other of this.#entries) {
-        if (other !== entry && !(isOutage && other.channelId === channelId && other.state === 'sending')) continue;
-        other.state = 'failed';
-        other.note = noteOf(error, other === entry);
+    if (this.#sending.has(channelId)) return;
+    this.#sending.set(channelId, null);
+    for (let attempt = 0, entry; (entry = this.#next(channelId));) {
+      if (!this.#lease.take(channelId)) {
+        this.#turnTimer ??= setTimeout(() => {
+          this.#turnTimer = null;
+          this.#flushAll();
+        }, TURN_MS);
+        break;
       }
-      this.#changed();
+      if (await this.#send(entry)) {
+        attempt = 0;
+      } else {
+        await this.#pause(channelId, attempt);
+        attempt += 1;
+      }
+    }
+    this.#sending.delete(channelId);
+    this.#lease.release(channelId);
+  }
+
+  // Until the next try, or until something has changed.
+  #pause(channelId, attempt) {
+    const ceiling = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** Math.min(attempt, 10));
+    return new Promise((done) => {
+      this.#sending.set(channelId, done);
+      setTimeout(done, ceiling * (0.5 + Math.random() / 2));
+    });
+  }
+
+  #wake(channelId) { this.#sending.get(channelId)?.(); }
+
+  // Whether the entry is done with: false if it has to be tried again.
+  async #send(entry) {
+    const { clusterId } = this.#client;
+    if (!entry.clusterId && clusterId) {
+      entry.clusterId = clusterId;
+      this.#storeRest((other) => other === entry);
+    }
+    if (entry.clusterId && !clusterId) return false; // not before a node has said which cluster this is
+    if (entry.clusterId && entry.clusterId !== clusterId) {
+      this.#fail(entry, { reason: 'CLUSTER_CHANGED' });
+      this.#onChange();
+      return true;
+    }
+    const { channelId, authorId, text, clientMessageId } = entry;
+    entry.controller = new AbortController();
+    const { signal } = entry.controller;
+    try {
+      const { sequence } = await this.#client.send({ channelId, authorId, text, clientMessageId }, { signal });
+      entry.controller = null;
+      this.#stored(entry, Number(sequence));
+      return true;
+    } catch (error) {
+      entry.controller = null;
+      if (!this.#entries.includes(entry) || entry.state !== 'sending') return true;
+      if (needsWriter(error)) this.#fail(entry, error);
+      else entry.problem = explain(error);
+      this.#onChange();
+      return entry.state !== 'sending';
     }
   }
 
-  #waitingNote() {
-    if (this.#client.state !== 'open') return 'Waiting for a connection…';
-    if (!this.#client.leader?.hasQuorum) return 'Waiting for a quorum…';
-    return 'Sending…';
-  }
-
-  #render() {
-    const note = this.#waitingNote();
-    for (const entry of this.#entries) if (entry.state === 'sending') entry.note = note;
-    this.#entries = this.#entries.filter((e) => e.state !== 'sent' || e.channelId === this.#channelId);
-    const shown = this.#entries.filter((entry) => entry.channelId === this.#channelId);
-    // Written again only when it differs: a button that has the focus keeps it.
-    const rendered = JSON.stringify(shown);
-    if (rendered === this.#rendered) return;
-    this.#rendered = rendered;
-    this.#list.replaceChildren(...shown.map((entry) => outboxElement(entry, {
-      onRetry: () => {
-        entry.state = 'sending';
-        this.#changed();
-        this.#flush(entry.channelId);
-      },
-      onDiscard: () => this.#drop(entry),
-    })));
+  #stored(entry, sequence) {
+    this.#memory.addOwn(entry.channelId, [sequence]);
+    const isAwaited = entry.channelId === this.#channelId && !this.#isShown(entry.channelId, sequence);
+    if (isAwaited && this.#entries.includes(entry)) {
+      // It stays until the subscription brings it, so that it never blinks.
+      entry.state = 'sent';
+      this.#store.remove(entry.clientMessageId);
+      this.#storeRest();
+    } else {
+      this.#drop(entry);
+    }
+    this.#onStored(entry.channelId);
+    this.#onChange();
   }
 }

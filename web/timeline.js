@@ -190,6 +190,9 @@ export class Timeline {
     const messages = await this.#read(visit, Math.max(1, from), to,
       (error) => this.#fail('older', error, () => this.open(this.#channelId, readUpTo)));
     if (this.#visit !== visit || !messages) return;
+    this.onDelivered(messages);
+    const own = new Set(messages.filter((message) => this.#memory.isOwn(message)).map(({ sequence }) => Number(sequence)));
+    while (own.has(this.#unreadStart)) this.#unreadStart += 1;
     this.#append(messages);
     this.#isReady = true;
     const item = target && this.#items.find(({ sequence }) => sequence >= target.sequence);
@@ -269,7 +272,8 @@ export class Timeline {
 
   #announce(messages) {
     for (const { authorId, text } of messages.slice(-ANNOUNCED_MAX)) {
-      this.#announcer.append(make('p', {}, `${authorId || 'Somebody'}: ${text ?? 'data'}`));
+      this.#announcer.append(make('p', {},
+        make('bdi', {}, authorId || 'Somebody'), ': ', make('bdi', {}, text ?? 'data')));
     }
     while (this.#announcer.children.length > ANNOUNCED_MAX) this.#announcer.firstChild.remove();
   }
@@ -282,8 +286,8 @@ export class Timeline {
   }
 
   #item(message) {
-    const isOwn = message.clientMessageId?.startsWith(`${this.#memory.browserId}-`) ?? false;
-    return { sequence: Number(message.sequence), message, element: messageElement(message, { isOwn }) };
+    const element = messageElement(message, { isOwn: this.#memory.isOwn(message) });
+    return { sequence: Number(message.sequence), message, element };
   }
 
   #arrange(index) {
@@ -382,7 +386,7 @@ export class Timeline {
     if (this.#region.scrollTop < NEAR_PX) this.#loadOlder();
     if (this.#distanceToBottom < NEAR_PX) this.#loadNewer();
     this.#markRead();
-    const below = this.#latest - this.#readUpTo;
+    const below = this.#memory.unreadIn(this.#channelId, this.#latest);
     this.#jump.hidden = this.#isAtBottom && this.#reachesEnd;
     setText(byId('jump-text'), below > 0 ? plural(below, 'new message') : 'Latest messages');
     this.#saveTimer ??= setTimeout(() => this.#savePlace(), SAVE_MS);

@@ -16,10 +16,10 @@ export function launch() {
   });
 }
 
-// A person at a node's page: a context of its own, so its own storage. What the browser complains
-// about (an exception, a policy, a missing file) is kept in `complaints`.
-export async function visit(browser, url, { name, ...options } = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+// A person at a node's page: a context of its own, so its own storage, or a tab more of `context`.
+// What the browser complains about (an exception, a policy, a missing file) is kept in `complaints`.
+export async function visit(browser, url, { name, context: given, ...options } = {}) {
+  const context = given ?? await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   if (name) {
     await context.addInitScript((value) => {
       // about:blank has no storage

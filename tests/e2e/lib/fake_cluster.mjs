@@ -32,6 +32,8 @@ export class FakeCluster {
     this.contacts = {}; // nodeId -> lastContactMs, where it is not an ordinary one
     this.sends = 0;
     this.reads = 0; // of ReadHistory
+    this.lists = 0; // of ListChannels
+    this.connections = 0; // WebSockets that were opened
   }
 
   create(channelId, name = '') {
@@ -120,6 +122,7 @@ class FakeNode {
 
   connected(socket) {
     this.sockets.add(socket);
+    this.cluster.connections += 1;
     socket.subscriptions = new Map(); // id -> {channelId, cursor}
     const heartbeat = setInterval(() => this.write(socket, { jsonrpc: '2.0', method: 'heartbeat', params: {} }), HEARTBEAT_MS);
     socket.on('close', () => {
@@ -155,7 +158,9 @@ class FakeNode {
     if (method === 'Status') return this.status();
     if (!cluster.hasQuorum) return { error: { code: 14, reason: 'NO_QUORUM' } };
     if (method === 'ListChannels') {
-      const ids = [...cluster.channels.keys()].filter((id) => id > (params.afterChannelId ?? '')).sort();
+      cluster.lists += 1;
+      const { afterChannelId = '', prefix = '' } = params;
+      const ids = [...cluster.channels.keys()].filter((id) => id > afterChannelId && id.startsWith(prefix)).sort();
       const page = ids.slice(0, params.limit || 100);
       return {
         channels: page.map((id) => ({ channelId: id, name: cluster.channels.get(id).name, firstSequence: '1', lastSequence: String(cluster.channels.get(id).messages.length) })),
