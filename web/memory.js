@@ -134,11 +134,16 @@ export const memory = {
     return mapOf('read')[key] ?? mapOf('baselines')[key] ?? loosely.get(channelId);
   },
 
-  // Another tab may have read further.
+  // Another tab may have read further. The baseline goes: it must not stand in for a position that
+  // is forgotten one day.
   setRead(channelId, sequence) {
     const positions = freshMap('read');
     if ((positions[keyOf(channelId)] ?? -1) >= sequence) return;
     writeMap('read', put(positions, channelId, sequence));
+    loosely.delete(channelId);
+    if (mapOf('baselines')[keyOf(channelId)] === undefined) return;
+    const { [keyOf(channelId)]: gone, ...baselines } = freshMap('baselines');
+    writeMap('baselines', baselines);
   },
 
   // What is there already when a channel is first listed does not count as unread, and is no reason

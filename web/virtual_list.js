@@ -4,6 +4,7 @@ import { perFrame } from './dom.js';
 
 const AROUND = 12; // rows above and below those in sight
 const HEIGHT_PX = 36; // of a row, until one was measured
+const EDGE_PX = 4; // between a row that is revealed and the edge
 const VIEW_PX = 600; // of a list that is not shown yet
 
 export class VirtualList {
@@ -34,8 +35,10 @@ export class VirtualList {
   }
 
   reveal(index) {
-    const top = index * this.#rowHeight;
-    const bottom = top + this.#rowHeight - this.#scroller.clientHeight;
+    const { scrollTop, clientHeight } = this.#scroller;
+    const listTop = this.#list.getBoundingClientRect().top - this.#scroller.getBoundingClientRect().top + scrollTop;
+    const top = listTop + index * this.#rowHeight - EDGE_PX;
+    const bottom = top + this.#rowHeight + 2 * EDGE_PX - clientHeight;
     if (this.#scroller.scrollTop > top) this.#scroller.scrollTop = top;
     else if (this.#scroller.scrollTop < bottom) this.#scroller.scrollTop = bottom;
     this.#render();

@@ -68,6 +68,22 @@ test('one new message in the last of six thousand channels is one unread message
   await until('no number in the title', async () => !(await page.title()).startsWith('('));
 });
 
+test('a channel whose reading was so long ago that it is forgotten counts as read', async () => {
+  scene.fill('general', 3);
+  const page = await scene.person(0, { name: 'ann', hash: '#general' });
+  await waitForText(page, 'message 3');
+  const unread = await page.evaluate(async () => {
+    const { memory } = await import('/memory.js');
+    memory.addBaselines([{ channelId: 'old', sequence: 10 }]);
+    const before = memory.unreadIn('old', 60);
+    memory.setRead('old', 50);
+    const after = memory.unreadIn('old', 60);
+    for (let i = 0; i < 2000; i += 1) memory.setRead(`other-${i}`, 1);
+    return [before, after, memory.unreadIn('old', 60)];
+  });
+  assert.deepEqual(unread, [50, 10, 0]);
+});
+
 test('a round asks for two pages at most, however many channels there are', async () => {
   many();
   const page = await scene.person(0, { name: 'ann', hash: '#channel-000000' });
