@@ -164,8 +164,14 @@ void node_forward_response(struct node *node, const struct peer_message *message
         }
         node_finish_request(node, request, outcome);
         return;
-    case NODE_NOT_LEADER:
     case NODE_DRAINING:
+        if (node->is_draining) {
+            node_leader_leaves(node);
+            node_finish_request(node, request, NODE_DRAINING);
+            return;
+        }
+        /* fall through */
+    case NODE_NOT_LEADER:
     case NODE_NO_QUORUM:
         /* Certainly not proposed there: wait for the next leader. */
         node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;

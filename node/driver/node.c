@@ -189,7 +189,7 @@ static void init_lists(struct node *node)
     struct list *lists[] = {&node->inbox_requests, &node->inbox_events, &node->inbox_jobs,
                             &node->waiting,        &node->pending,      &node->forwarded,
                             &node->reads_new,      &node->reads_asked,  &node->reads_indexed,
-                            &node->transfers,      &node->finished};
+                            &node->transfers,      &node->answered,     &node->finished};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
     }
@@ -552,6 +552,7 @@ static void follow_leader(struct node *node)
     node->leader = status.leader;
     node->leader_term = status.term;
     node->is_majority_full = false;
+    node->is_leader_leaving = false;
     node->is_changed = true;
     node_leader_changed(node);
     if (status.leader == RAFT_NO_MEMBER) {
@@ -717,30 +718,14 @@ static void say_who_is_missing(struct node *node)
     buf_finish(&begun);
 }
 
-/* ---- draining ---- */
-
-void node_drain(struct node *node)
-{
-    atomic_store(&node->drain_wanted, true);
-    node_wake(node);
-}
-
-void node_end_forwarding(struct node *node)
-{
-    atomic_store(&node->is_forwarding_over, true);
-}
-
-bool node_is_drained(const struct node *node)
-{
-    return atomic_load(&node->is_drained);
-}
+/* ---- giving leadership away ---- */
 
 static bool is_fit_to_lead(const struct raft_member_status *member)
 {
     return member->is_connected && member->is_whole && !member->cannot_lead;
 }
 
-static bool has_successor(const struct node *node)
+bool node_has_successor(const struct node *node)
 {
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
@@ -752,7 +737,7 @@ static bool has_successor(const struct node *node)
     return false;
 }
 
-static void give_leadership_away(struct node *node)
+void node_give_leadership_away(struct node *node)
 {
     struct raft_event event = {.kind = RAFT_EVENT_TRANSFER, .transfer = {.target = RAFT_NO_MEMBER}};
     (void)node_step(node, &event);
@@ -807,32 +792,7 @@ static void leave_if_unfit(struct node *node)
     uint64_t pause_ns = 4 * node->options.election_timeout_ns; /* of which a try may take one */
     node->leave_retry_ns =
         node->now_ns + (pause_ns > NODE_LEAVE_RETRY_NS ? pause_ns : NODE_LEAVE_RETRY_NS);
-    give_leadership_away(node);
-}
-
-/* One step of handing over: transfer, and again when it was aborted while somebody could lead. */
-static void drain_turn(struct node *node)
-{
-    if (!node->is_draining) {
-        node->is_draining = true;
-        node->is_changed = true;
-        log_info("node", "draining");
-        node_update_eligible(node);
-    }
-    enum raft_propose_answer answer = raft_can_propose(node->raft);
-    if (answer == RAFT_PROPOSE_NOW && node->now_ns >= node->drain_retry_ns) {
-        node->is_drain_hopeless = !has_successor(node);
-        if (!node->is_drain_hopeless) {
-            give_leadership_away(node);
-        }
-        node->drain_retry_ns = node->now_ns + NODE_RETRY_NS;
-    }
-    bool leads = raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
-    node->is_drain_hopeless = leads && node->is_drain_hopeless;
-    bool is_handed_over = !leads || node->is_drain_hopeless;
-    bool is_idle = list_is_empty(&node->pending) && list_is_empty(&node->waiting) &&
-                   list_is_empty(&node->forwarded);
-    atomic_store(&node->is_drained, is_handed_over && is_idle);
+    node_give_leadership_away(node);
 }
 
 /* ---- the turn ---- */
@@ -887,7 +847,7 @@ static uint64_t next_turn_ns(const struct node *node)
         next = least(next, node->compact_at_ns);
     }
     next = least(next, node->snapshot_turn_ns);
-    if (node->is_draining && !atomic_load(&node->is_drained)) {
+    if (node->is_draining) {
         next = least(next, node->now_ns + NODE_RETRY_NS);
     }
     return next;
@@ -910,9 +870,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     say_who_is_missing(node);
     look_for_stall(node);
     leave_if_unfit(node);
-    if (atomic_load(&node->drain_wanted)) {
-        drain_turn(node);
-    }
+    node_drain_turn(node);
     node_push_requests(node);
     struct raft_event replicate = {.kind = RAFT_EVENT_REPLICATE};
     (void)node_step(node, &replicate);

@@ -166,6 +166,9 @@ void node_set_store_full(struct node *node, bool is_full);
 void node_drain(struct node *node);
 /* Any thread: draining, not the leader any more (or nobody can take over), nothing pending. */
 bool node_is_drained(const struct node *node);
+/* Any thread: draining, and nobody can take over, or leads any more: all nodes are stopped at once,
+ * or most are gone. There is no leader to name to late clients. */
+bool node_is_hopeless(const struct node *node);
 /* Any thread. From now on nothing is forwarded: commands get NODE_NOT_LEADER. */
 void node_end_forwarding(struct node *node);
 /* Node thread, after the last turn, or when only those of a daemon that leaves follow: ends every

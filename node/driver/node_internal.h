@@ -57,6 +57,7 @@
 #define NODE_SNAPSHOT_STALL_NS (60 * NS_PER_S)     /* a transfer without progress is given up */
 #define NODE_SNAPSHOT_INSTALL_NS (1800 * NS_PER_S) /* verifying and opening it may take */
 #define NODE_SNAPSHOT_KEPT_NS (300 * NS_PER_S)     /* a snapshot that nobody uses */
+#define NODE_WATCHED_BUCKETS 1024u
 #define NODE_READ_WAIT_TIMEOUTS 4 /* election timeouts that a read waits for a leader */
 
 /* Requests whose read index was asked for together. */
@@ -137,6 +138,7 @@ struct node {
     atomic_uint_fast64_t requests_bytes; /* of their commands */
     atomic_bool drain_wanted;
     atomic_bool is_drained;
+    atomic_bool is_hopeless; /* is_drain_hopeless, for other threads */
     atomic_bool is_forwarding_over;
     atomic_bool is_store_full;
 
@@ -167,6 +169,10 @@ struct node {
     struct list reads_new;     /* to be asked for */
     struct list reads_asked;   /* read_group: in the core */
     struct list reads_indexed; /* read_group: index known, waiting for apply */
+    struct list
+        answered; /* forwarded and answered; was it the first? Known when index is applied */
+    struct node_request *watched[NODE_WATCHED_BUCKETS]; /* by watch_hash */
+    size_t watched_count;
     struct list transfers;
     struct list finished;   /* done() is due */
     size_t completions;     /* in this turn, */
@@ -188,7 +194,9 @@ struct node {
     bool is_transfer_over;
     raft_member transfer_target; /* of the one that is tried */
     bool is_draining;
-    bool is_drain_hopeless; /* nobody can take over */
+    bool is_drain_hopeless; /* nobody can take over, or leads any more */
+    bool is_leader_leaving; /* the leader said so of itself */
+    uint64_t quorum_seen_ns;
     bool is_eligible;
     bool is_last_resort;
     bool is_stalled;         /* apply has waited for room for NODE_STALL_NS, or the store is full */
@@ -264,6 +272,16 @@ bool node_take_room(struct node *node, uint32_t command_size);
 void node_give_room(struct node *node, uint32_t command_size);
 /* Tells the core whether this node may campaign, when that has changed. */
 void node_update_eligible(struct node *node);
+/* Another member could lead. */
+bool node_has_successor(const struct node *node);
+void node_give_leadership_away(struct node *node);
+
+/* drain.c */
+
+/* Every turn; does nothing before node_drain(). */
+void node_drain_turn(struct node *node);
+/* While this node drains, the leader answered that it does, too, and has nobody to hand over to. */
+void node_leader_leaves(struct node *node);
 
 /* node_requests.c */
 
@@ -304,6 +322,21 @@ void node_forward_waiting(struct node *node);
 void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent);
 void node_forward_request(struct node *node, raft_member from, const struct peer_message *message);
 void node_forward_response(struct node *node, const struct peer_message *message);
+
+/* repeats.c */
+
+/* It was forwarded: its entry is looked for until it ends. */
+void node_watch_forward(struct node *node, struct node_request *request);
+void node_unwatch_forward(struct node *node, struct node_request *request);
+/* An entry with this command was applied with this result. */
+void node_note_stored(struct node *node, struct bytes data, raft_term term,
+                      const struct command_result *result);
+/* Ends a request whose entry was applied here. */
+void node_finish_stored(struct node *node, struct node_request *request);
+/* True: the answer in request->result, for the entry at `index`, waits until that is applied. */
+bool node_keep_answer(struct node *node, struct node_request *request, raft_index index);
+/* After entries were applied: ends what waited for them. */
+void node_release_answers(struct node *node);
 
 /* node_reads.c */
 

@@ -143,6 +143,10 @@ static void admit_read(struct node *node, struct node_request *request)
         node_finish_request(node, request, NODE_NOT_LEADER);
         return;
     }
+    if (node->is_drain_hopeless && !is_leader(node)) {
+        node_finish_request(node, request, NODE_DRAINING);
+        return;
+    }
     request->expires_ns =
         wait_until(node, request, NODE_READ_WAIT_TIMEOUTS * node->options.election_timeout_ns);
     node_note_expiry(node, request->expires_ns);

@@ -1,0 +1,103 @@
+/* Draining: leadership is handed over, what was accepted completes, and when nobody can lead any
+ * more that is noticed soon, so that nobody waits for it. */
+#include "base/log.h"
+#include "driver/node_internal.h"
+
+#define HOPE_TIMEOUTS 3 /* election timeouts that a draining node waits for a quorum */
+
+void node_drain(struct node *node)
+{
+    atomic_store(&node->drain_wanted, true);
+    node_wake(node);
+}
+
+void node_end_forwarding(struct node *node)
+{
+    atomic_store(&node->is_forwarding_over, true);
+}
+
+bool node_is_drained(const struct node *node)
+{
+    return atomic_load(&node->is_drained);
+}
+
+bool node_is_hopeless(const struct node *node)
+{
+    return atomic_load(&node->is_hopeless);
+}
+
+static void begin(struct node *node)
+{
+    node->is_draining = true;
+    node->is_changed = true;
+    node->quorum_seen_ns = node->now_ns;
+    log_info("node", "draining");
+    node_update_eligible(node);
+}
+
+/* One step of handing over: transfer, and again when it was aborted while somebody could lead. */
+static void hand_over(struct node *node)
+{
+    node->is_drain_hopeless = !node_has_successor(node);
+    if (!node->is_drain_hopeless) {
+        node_give_leadership_away(node);
+    }
+    node->drain_retry_ns = node->now_ns + NODE_RETRY_NS;
+}
+
+/* Most nodes are gone, or they drain, too, and elect nobody. */
+static bool has_lost_quorum(struct node *node)
+{
+    struct raft_status status;
+    raft_get_status(node->raft, node->now_ns, &status);
+    if (status.has_quorum) {
+        node->quorum_seen_ns = node->now_ns;
+    }
+    return node->now_ns >= node->quorum_seen_ns + HOPE_TIMEOUTS * node->options.election_timeout_ns;
+}
+
+void node_leader_leaves(struct node *node)
+{
+    node->is_leader_leaving = true;
+    node->is_drain_hopeless = true;
+}
+
+/* Nobody to forward to: what waits was not proposed. Without a quorum nobody will learn either what
+ * becomes of the rest. */
+static void give_up(struct node *node, bool is_quorum_lost)
+{
+    node_finish_requests(node, &node->waiting, NODE_DRAINING);
+    node_finish_requests(node, &node->reads_new, NODE_DRAINING);
+    if (is_quorum_lost) {
+        node_finish_requests(node, &node->pending, NODE_COMMIT_UNKNOWN);
+        node_finish_requests(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
+    }
+}
+
+void node_drain_turn(struct node *node)
+{
+    if (!atomic_load(&node->drain_wanted)) {
+        return;
+    }
+    if (!node->is_draining) {
+        begin(node);
+    }
+    enum raft_propose_answer answer = raft_can_propose(node->raft);
+    if (answer == RAFT_PROPOSE_NOW && node->now_ns >= node->drain_retry_ns) {
+        hand_over(node);
+    }
+    bool leads = raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
+    bool is_quorum_lost = has_lost_quorum(node);
+    if (!leads && node->leader != RAFT_NO_MEMBER && !node->is_leader_leaving) {
+        node->is_drain_hopeless = false; /* another one leads */
+    }
+    node->is_drain_hopeless = node->is_drain_hopeless || (!leads && is_quorum_lost);
+    if (node->is_drain_hopeless && !leads) {
+        give_up(node, is_quorum_lost);
+    }
+    bool is_handed_over = !leads || node->is_drain_hopeless;
+    bool is_idle = list_is_empty(&node->pending) && list_is_empty(&node->waiting) &&
+                   list_is_empty(&node->forwarded);
+    atomic_store(&node->is_hopeless, node->is_drain_hopeless);
+    atomic_store(&node->is_drained, is_handed_over && is_idle);
+}
