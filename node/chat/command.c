@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/table_hash.h"
 #include "base/text.h"
 
 #include <assert.h>
@@ -199,6 +200,30 @@ int command_stamp(uint8_t *data, size_t size, int64_t timestamp_ms)
     }
     store_u64(data + OFFSET_TIMESTAMP, (uint64_t)timestamp_ms);
     return 0;
+}
+
+int64_t command_stamp_of(struct bytes data)
+{
+    const uint8_t *start = data.data;
+    return data.size < COMMAND_HEADER_BYTES ? 0 : (int64_t)load_u64(start + OFFSET_TIMESTAMP);
+}
+
+uint32_t command_hash(struct bytes data)
+{
+    const uint8_t *start = data.data;
+    if (data.size < COMMAND_HEADER_BYTES) {
+        return 0;
+    }
+    return table_hash(start + COMMAND_HEADER_BYTES, data.size - COMMAND_HEADER_BYTES);
+}
+
+bool command_is_same(struct bytes a, struct bytes b)
+{
+    return a.size == b.size && a.size >= COMMAND_HEADER_BYTES &&
+           memcmp(a.data, b.data, OFFSET_TIMESTAMP) == 0 &&
+           memcmp((const uint8_t *)a.data + COMMAND_HEADER_BYTES,
+                  (const uint8_t *)b.data + COMMAND_HEADER_BYTES,
+                  a.size - COMMAND_HEADER_BYTES) == 0;
 }
 
 /* Quoted, on one line and fit for a terminal whatever is in it; cut when long. */

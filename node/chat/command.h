@@ -58,6 +58,12 @@ void command_encode(const struct command *command, struct buf *out);
 int command_decode(struct bytes data, struct command *out);
 /* Overwrites the timestamp of an encoded command. Errors: ERR_CORRUPT (too short). */
 int command_stamp(uint8_t *data, size_t size, int64_t timestamp_ms);
+/* The timestamp of an encoded command; 0 when it is too short. */
+int64_t command_stamp_of(struct bytes data);
+/* For a table of encoded commands (base/table_hash.h) that differ in more than their timestamps. */
+uint32_t command_hash(struct bytes data);
+/* The same but for the timestamp. */
+bool command_is_same(struct bytes a, struct bytes b);
 /* One line for a person: raftogram -dump-log. */
 void command_describe(struct bytes data, struct buf *out);
 

@@ -71,6 +71,7 @@ static void give_up(struct node *node, bool is_quorum_lost)
     if (is_quorum_lost) {
         node_finish_requests(node, &node->pending, NODE_COMMIT_UNKNOWN);
         node_finish_requests(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
+        node_finish_requests(node, &node->answered, NODE_OK);
     }
 }
 
@@ -97,7 +98,7 @@ void node_drain_turn(struct node *node)
     }
     bool is_handed_over = !leads || node->is_drain_hopeless;
     bool is_idle = list_is_empty(&node->pending) && list_is_empty(&node->waiting) &&
-                   list_is_empty(&node->forwarded);
+                   list_is_empty(&node->forwarded) && list_is_empty(&node->answered);
     atomic_store(&node->is_hopeless, node->is_drain_hopeless);
     atomic_store(&node->is_drained, is_handed_over && is_idle);
 }

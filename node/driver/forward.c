@@ -37,6 +37,7 @@ static bool forward(struct node *node, struct node_request *request)
     request->expires_ns = request->deadline_ns;
     node_note_expiry(node, request->expires_ns);
     node->forwards_total++;
+    node_watch_forward(node, request);
     list_remove(&request->link);
     list_push_back(&node->forwarded, &request->link);
     return true;
@@ -72,6 +73,8 @@ void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsen
         }
         if (unsent != NULL && request->forward_id - unsent->first < unsent->count) {
             requeue(node, request); /* it never left */
+        } else if (request->is_stored) {
+            node_finish_stored(node, request);
         } else if (request->may_repeat) {
             request->is_unsure = true;
             requeue(node, request);
@@ -95,7 +98,8 @@ static void forwarded_done(struct node_request *request)
         .forward_response = {.id = forwarded->id,
                              .code =
                                  buf_failed(out) ? NODE_COMMIT_UNKNOWN : (int32_t)request->outcome,
-                             .result = buf_bytes(out)},
+                             .result = buf_bytes(out),
+                             .index = request->index},
     };
     /* If it cannot go, the other side hears of the lost stream. */
     (void)node->transport->ops->send(node->transport, forwarded->from, &message);
@@ -162,7 +166,10 @@ void node_forward_response(struct node *node, const struct peer_message *message
             command_result_decode(buf_bytes(&request->result_text), &request->result) != 0) {
             outcome = NODE_COMMIT_UNKNOWN;
         }
-        node_finish_request(node, request, outcome);
+        if (outcome != NODE_OK ||
+            !node_keep_answer(node, request, message->forward_response.index)) {
+            node_finish_request(node, request, outcome);
+        }
         return;
     case NODE_DRAINING:
         if (node->is_draining) {

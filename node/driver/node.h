@@ -80,6 +80,13 @@ struct node_request {
     bool has_caller_deadline;
     uint64_t proposed_cost; /* of all that was proposed up to it */
     bool is_unsure;         /* sent to a leader that was lost: it may be applied without us */
+    bool is_watched;        /* forwarded: this node looks for its entry (repeats.c) */
+    bool is_stored;         /* and has applied it: */
+    uint64_t stored_sequence;
+    uint32_t watch_hash;
+    struct node_request *watch_next;
+    raft_term forward_term; /* when it was forwarded first */
+    int64_t came_wall_ms;
 };
 
 struct node_member {

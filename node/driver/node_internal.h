@@ -169,8 +169,7 @@ struct node {
     struct list reads_new;     /* to be asked for */
     struct list reads_asked;   /* read_group: in the core */
     struct list reads_indexed; /* read_group: index known, waiting for apply */
-    struct list
-        answered; /* forwarded and answered; was it the first? Known when index is applied */
+    struct list answered;      /* forwarded and answered, but was it the first? repeats.c */
     struct node_request *watched[NODE_WATCHED_BUCKETS]; /* by watch_hash */
     size_t watched_count;
     struct list transfers;

@@ -11,6 +11,7 @@ void node_finish_request(struct node *node, struct node_request *request, enum n
     bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
     request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
     request->leader = node->leader;
+    node_unwatch_forward(node, request);
     if (request->kind == NODE_REQUEST_COMMAND) {
         node->proposals_pending--;
         node->proposals_failed += outcome != NODE_OK;
@@ -199,6 +200,9 @@ void node_admit(struct node *node, struct node_request *request)
     switch (request->kind) {
     case NODE_REQUEST_COMMAND:
         request->may_forward = request->may_forward && !atomic_load(&node->is_forwarding_over);
+        request->is_watched = false;
+        request->is_stored = false;
+        request->came_wall_ms = clock_wall_ms(node->options.clock);
         node->proposals_total++;
         node->proposals_pending++;
         admit_command(node, request);
@@ -538,6 +542,7 @@ void node_expire(struct node *node)
     expire_list(node, &node->waiting, waiting);
     expire_list(node, &node->pending, NODE_COMMIT_UNKNOWN);
     expire_list(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
+    expire_list(node, &node->answered, NODE_OK);
     expire_list(node, &node->reads_new, NODE_NO_QUORUM);
     expire_list(node, &node->transfers, NODE_DEADLINE);
     LIST_FOR_EACH (link, &node->reads_asked) {
@@ -568,6 +573,7 @@ void node_fail_all(struct node *node)
     node_finish_requests(node, &node->waiting, NODE_DRAINING);
     node_finish_requests(node, &node->pending, NODE_COMMIT_UNKNOWN);
     node_finish_requests(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
+    node_finish_requests(node, &node->answered, NODE_OK);
     node_finish_requests(node, &node->reads_new, NODE_DRAINING);
     node_finish_requests(node, &node->transfers, NODE_COMMIT_UNKNOWN);
     struct list *lists[] = {&node->reads_asked, &node->reads_indexed};

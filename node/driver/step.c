@@ -287,6 +287,9 @@ static int apply_entry(struct node *node, raft_index index)
         rc = apply_config(node, &entry);
     } else {
         rc = chat_apply(node->chat, index, term, entry.data, &result);
+        if (rc == 0) {
+            node_note_stored(node, entry.data, term, &result);
+        }
     }
     if (rc != 0) {
         return rc;
@@ -352,4 +355,5 @@ void node_apply(struct node *node)
         node_complete(node);
     }
     node_release_reads(node);
+    node_release_answers(node);
 }

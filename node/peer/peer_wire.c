@@ -286,6 +286,7 @@ static void draft_message(struct draft *draft, const struct peer_message *messag
         /* int32: a negative one is sign-extended to 64 bits. */
         add_number(draft, 2, (uint64_t)(int64_t)message->forward_response.code);
         add_bytes(draft, 3, message->forward_response.result);
+        add_number(draft, 4, message->forward_response.index);
         break;
     case PEER_MESSAGE_APPLY_HASH:
         draft->kind = 10;
@@ -743,6 +744,7 @@ static int read_other(const struct field *kind, struct peer_message *out, const 
         out->forward_response.id = numbers[1];
         out->forward_response.code = (int32_t)(uint32_t)numbers[2];
         out->forward_response.result = bytes;
+        out->forward_response.index = numbers[4];
         return 0;
     default:
         out->kind = PEER_MESSAGE_APPLY_HASH;

@@ -44,6 +44,7 @@ struct peer_message {
             uint64_t id;
             int32_t code; /* enum node_outcome */
             struct bytes result;
+            uint64_t index; /* of its entry when code is 0; 0: not told */
         } forward_response;
         struct {
             uint64_t index;

@@ -6,10 +6,10 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "chat/command.h"
-#include "lib/fs_memory.h"
-#include "lib/store_memory.h"
 #include "driver/node.h"
 #include "driver/node_internal.h"
+#include "lib/fs_memory.h"
+#include "lib/store_memory.h"
 #include "peer/peer_wire.h"
 
 #include <setjmp.h>
@@ -446,12 +446,11 @@ static void net_done(struct node_request *request)
     }
 }
 
-static inline void net_call_bytes(struct net *net, int member, struct net_call *call,
-                                  struct bytes value)
+static inline void net_call_command(struct net *net, int member, struct net_call *call,
+                                    const struct command *command)
 {
     *call = (struct net_call){0};
-    struct command command = {.kind = COMMAND_KV_SET, .key = bytes_of_text("key"), .value = value};
-    command_encode(&command, &call->command);
+    command_encode(command, &call->command);
     call->request = (struct node_request){
         .kind = NODE_REQUEST_COMMAND,
         .deadline_ns = UINT64_MAX,
@@ -461,6 +460,25 @@ static inline void net_call_bytes(struct net *net, int member, struct net_call *
         .done = net_done,
     };
     assert_int_equal(node_submit(net->nodes[member].node, &call->request), 0);
+}
+
+static inline void net_call_bytes(struct net *net, int member, struct net_call *call,
+                                  struct bytes value)
+{
+    struct command command = {.kind = COMMAND_KV_SET, .key = bytes_of_text("key"), .value = value};
+    net_call_command(net, member, call, &command);
+}
+
+/* Sends the message of that client message id to the channel "c". */
+static inline void net_send_message(struct net *net, int member, struct net_call *call,
+                                    const char *client_message_id)
+{
+    struct command command = {.kind = COMMAND_SEND_MESSAGE,
+                              .channel_id = bytes_of_text("c"),
+                              .client_message_id = bytes_of_text(client_message_id),
+                              .payload = bytes_of_text("hello")};
+    net_call_command(net, member, call, &command);
+    call->request.may_repeat = true;
 }
 
 /* A command without effect but its place in the log: sets a key to a text. */
@@ -476,6 +494,17 @@ static inline void net_finish_call(struct net_call *call)
 }
 
 /* Asks `from` to hand over; `transfer` is done when that has ended. */
+static inline void net_create_channel(struct net *net, int member)
+{
+    struct net_call call;
+    struct command command = {.kind = COMMAND_CREATE_CHANNEL, .channel_id = bytes_of_text("c")};
+    net_call_command(net, member, &call, &command);
+    net_run(net, 50 * NS_PER_MS);
+    assert_true(call.is_done);
+    assert_int_equal(call.request.outcome, NODE_OK);
+    net_finish_call(&call);
+}
+
 static inline void net_ask_to_hand_over(struct net *net, int from, int to,
                                         struct net_call *transfer)
 {

@@ -59,7 +59,7 @@ static inline size_t make_samples(struct peer_message *out)
         {.kind = PEER_MESSAGE_FORWARD_RESPONSE,
          .forward_response = {.id = 14, .code = -3, .result = {"", 0}}},
         {.kind = PEER_MESSAGE_FORWARD_RESPONSE,
-         .forward_response = {.id = 15, .code = 2, .result = {"result", 6}}},
+         .forward_response = {.id = 15, .code = 2, .result = {"result", 6}, .index = 1u << 20}},
         {.kind = PEER_MESSAGE_APPLY_HASH, .apply_hash = {.index = 20, .hash = high}},
     };
     memcpy(out, samples, sizeof(samples));
@@ -140,6 +140,7 @@ static inline bool is_same_message(const struct peer_message *a, const struct pe
     case PEER_MESSAGE_FORWARD_RESPONSE:
         return a->forward_response.id == b->forward_response.id &&
                a->forward_response.code == b->forward_response.code &&
+               a->forward_response.index == b->forward_response.index &&
                bytes_equal(a->forward_response.result, b->forward_response.result);
     case PEER_MESSAGE_APPLY_HASH:
         return a->apply_hash.index == b->apply_hash.index &&

@@ -1,0 +1,117 @@
+/* Was a message stored by this very call? A forwarded command whose leader is lost is forwarded
+ * again, and may then be recognised as a repetition of its own first try. The client has called
+ * once: it must hear `deduplicated: false`, unless it was stored before it called.
+ *
+ * What stores a message is an entry of the log, and this node applies them all. So a forwarded
+ * command is watched for: an entry with the same bytes but for the leader's stamp, which stored its
+ * message, was proposed in a term in which this node forwarded, and was stamped when this node had
+ * the call already, is taken for the call's own first try. Its result is the call's, also when the
+ * answer is lost; and an answer that says "repeated" waits until this node has applied as far as
+ * the leader that gave it.
+ *
+ * Nearly exact: an entry of another call with the same id and contents, which came at the same time
+ * over another node, looks the same; such calls are concurrent, so either may be the first. Only
+ * the stamp tells an earlier call's, if this node learns late that it was committed: with clocks
+ * that differ by d, a call within d of an acknowledged one may be answered as the first, if its
+ * leader was lost on the way. A token in the command would be exact, and cost a new format of the
+ * log. */
+#include "base/check.h"
+#include "driver/node_internal.h"
+
+#include <string.h>
+
+static struct node_request **bucket_of(struct node *node, uint32_t hash)
+{
+    return &node->watched[hash % NODE_WATCHED_BUCKETS];
+}
+
+void node_watch_forward(struct node *node, struct node_request *request)
+{
+    if (!request->may_repeat || request->is_watched) {
+        return;
+    }
+    request->is_watched = true;
+    request->forward_term = node->leader_term;
+    request->watch_hash = command_hash((struct bytes){request->command, request->command_size});
+    struct node_request **bucket = bucket_of(node, request->watch_hash);
+    request->watch_next = *bucket;
+    *bucket = request;
+    node->watched_count++;
+}
+
+void node_unwatch_forward(struct node *node, struct node_request *request)
+{
+    if (!request->is_watched) {
+        return;
+    }
+    struct node_request **at = bucket_of(node, request->watch_hash);
+    while (*at != request) {
+        CHECK(*at != NULL);
+        at = &(*at)->watch_next;
+    }
+    *at = request->watch_next;
+    request->is_watched = false;
+    node->watched_count--;
+}
+
+static bool is_own(const struct node_request *request, uint32_t hash, struct bytes data,
+                   raft_term term)
+{
+    struct bytes command = {request->command, request->command_size};
+    return request->watch_hash == hash && !request->is_stored && term >= request->forward_term &&
+           command_is_same(command, data) && command_stamp_of(data) >= request->came_wall_ms;
+}
+
+void node_note_stored(struct node *node, struct bytes data, raft_term term,
+                      const struct command_result *result)
+{
+    if (node->watched_count == 0 || result->kind != COMMAND_SEND_MESSAGE ||
+        result->outcome != COMMAND_OK || result->deduplicated) {
+        return;
+    }
+    uint32_t hash = command_hash(data);
+    struct node_request *request = *bucket_of(node, hash);
+    while (request != NULL && !is_own(request, hash, data, term)) {
+        request = request->watch_next;
+    }
+    if (request == NULL) {
+        return;
+    }
+    request->is_stored = true;
+    request->stored_sequence = result->sequence;
+    if (request->is_unsure) {
+        node_finish_stored(node, request);
+    }
+}
+
+void node_finish_stored(struct node *node, struct node_request *request)
+{
+    CHECK(request->is_stored);
+    request->result = (struct command_result){
+        .kind = COMMAND_SEND_MESSAGE, .outcome = COMMAND_OK, .sequence = request->stored_sequence};
+    node_finish_request(node, request, NODE_OK);
+}
+
+bool node_keep_answer(struct node *node, struct node_request *request, raft_index index)
+{
+    if (!request->is_unsure || !request->is_watched || !request->result.deduplicated ||
+        index <= node->applied_index) {
+        return false;
+    }
+    request->index = index;
+    list_remove(&request->link);
+    list_push_back(&node->answered, &request->link);
+    return true;
+}
+
+void node_release_answers(struct node *node)
+{
+    struct list *link = node->answered.next;
+    while (link != &node->answered) {
+        struct node_request *request = LIST_ENTRY(link, struct node_request, link);
+        link = link->next;
+        if (request->index <= node->applied_index) {
+            node_finish_request(node, request, NODE_OK);
+        }
+    }
+}
