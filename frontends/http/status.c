@@ -103,6 +103,9 @@ void serve_livez(struct http_frontend *frontend, const struct request *request,
 
 static const char *why_behind(const struct dispatch_node_status *node)
 {
+    if (node->is_stale) {
+        return "the node's thread hangs";
+    }
     if (node->is_damaged) {
         return "the store is damaged: the node ends, and heals when it is started";
     }
@@ -124,6 +127,7 @@ void serve_readyz(struct http_frontend *frontend, const struct request *request,
         {"leader", node.has_leader, "no leader is known"},
         {"quorum", node.has_quorum, "a majority of the nodes is out of reach"},
         {"caught_up", node.is_caught_up, why_behind(&node)},
+        {"turning", !node.is_stale, "the node's thread hangs: its disk may not answer"},
         {"not_draining", !node.is_draining && frontend->phase == HTTP_SERVING,
          "the node is shutting down"},
     };

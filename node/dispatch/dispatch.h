@@ -206,6 +206,7 @@ struct dispatch_node_status {
     bool is_diverged;   /*   it has applied something else than the others, */
     bool is_damaged;    /*   or its store is damaged; else entries are missing */
     bool is_draining;
+    bool is_stale; /* no turn for two and a half election timeouts: nothing above is vouched for */
     uint64_t term;
     uint64_t commit_index;
     uint64_t applied_index;
@@ -218,10 +219,14 @@ struct dispatch_node_status {
     size_t member_count;
     struct dispatch_member members[DISPATCH_MEMBERS_MAX];
 };
+/* What the node's thread published in its last turn, if that is recent. While the thread hangs (a
+ * disk that does not answer, a stopped process) others may have elected a leader: such a node says
+ * of itself that it is a follower without a leader and a quorum, and not ready. All that is said
+ * about role, leader, quorum and readiness comes from here. Any thread; never waits. */
 void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_status *out);
 
-/* Told whenever role, leader, quorum or readiness changed. The callback runs on the node's thread
- * and must only signal. */
+/* Told whenever role, leader, quorum or readiness changed, also by the status's age. The callback
+ * runs on the node's or the daemon's main thread and must only signal. */
 struct dispatch_watcher {
     struct list link;
     void (*changed)(struct dispatch_watcher *watcher);
@@ -303,6 +308,7 @@ struct dispatch_options {
     size_t self;
     uint32_t max_payload_bytes;
     uint32_t reader_count;
+    uint64_t election_timeout_ns;
     void (*get_peer_counts)(void *context, struct dispatch_peer_counts *out);
     uint64_t (*store_bytes)(void *context);
     void *context;
@@ -313,6 +319,9 @@ int dispatch_create(const struct dispatch_options *options, struct dispatch **ou
 void dispatch_attach(struct dispatch *dispatch, struct node *node);
 /* For node_options.on_change; context is the dispatch. */
 void dispatch_on_change(void *dispatch);
+/* A few times in an election timeout, by a thread that waits for no disk: tells the watchers when
+ * the status has become too old, and when it is recent again. */
+void dispatch_look_at_age(struct dispatch *dispatch);
 /* Ends all subscriptions with UNAVAILABLE, DRAINING. */
 void dispatch_end_subscriptions(struct dispatch *dispatch);
 /* Subscriptions and unary calls must be over. Stops the readers. Accepts NULL. */

@@ -50,6 +50,7 @@ struct dispatch {
     atomic_uint next_reader;
     pthread_mutex_t watch_lock;
     struct list watchers;
+    bool was_stale;        /* as the watchers were told by dispatch_look_at_age(); its thread's */
     atomic_bool is_ending; /* subscriptions end with DRAINING */
     char cluster_id[33];   /* hex, written once under watch_lock */
     atomic_uint_fast64_t grpc_calls;
@@ -99,6 +100,12 @@ void readers_stop(struct dispatch *dispatch);
 struct reader *reader_pick(struct dispatch *dispatch);
 struct reader *reader_pick_idle(struct dispatch *dispatch);
 void reader_post(struct reader *reader, struct reader_job *job);
+
+/* node status */
+
+/* Since when no leader is known, also while the node's thread cannot say so; 0: one is. */
+uint64_t dispatch_leaderless_since(const struct dispatch *dispatch, const struct node_status *node,
+                                   uint64_t now_ns);
 
 /* subscriptions, reader's thread */
 void subscription_serve(struct hub_subscription *hub_subscription);

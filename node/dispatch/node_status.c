@@ -1,4 +1,5 @@
 /* What a frontend tells about this node: its state, who watches that, metrics. */
+#include "base/log.h"
 #include "dispatch/dispatch_internal.h"
 
 #include <stdio.h>
@@ -62,6 +63,59 @@ static void set_cluster_id(const uint8_t *cluster_id, char *out)
     }
 }
 
+/* ---- age ---- */
+
+/* Earlier than the three election timeouts within which it must be true, since whoever watches it
+ * has yet to hear. A leader that has not turned for so long has lost its followers. */
+static bool is_stale(const struct dispatch *dispatch, const struct node_status *node,
+                     uint64_t now_ns)
+{
+    return now_ns > node->taken_ns + dispatch->options.election_timeout_ns * 5 / 2;
+}
+
+static void disclaim(struct dispatch_node_status *out)
+{
+    out->is_stale = true;
+    out->role = "follower";
+    out->state = "FOLLOWER";
+    out->is_leader = false;
+    out->has_leader = false;
+    out->leader_id = "";
+    out->leader_raft_addr = "";
+    out->leader_grpc_addr = "";
+    out->has_quorum = false;
+    out->is_ready = false;
+    out->is_caught_up = false;
+    for (size_t i = 0; i < out->member_count; i++) {
+        out->members[i].is_leader = false;
+    }
+}
+
+void dispatch_look_at_age(struct dispatch *dispatch)
+{
+    struct node_status node;
+    node_get_status(dispatch->node, &node);
+    bool is_old = is_stale(dispatch, &node, clock_monotonic_ns(clock_system()));
+    if (is_old != dispatch->was_stale) {
+        dispatch->was_stale = is_old;
+        if (is_old) {
+            log_warn("dispatch",
+                     "the node's thread hangs, in a write to the disk or for want of a processor: "
+                     "until it is back this node is not ready and claims no role");
+        } else {
+            log_info("dispatch", "the node's thread is back");
+        }
+        dispatch_on_change(dispatch);
+    }
+}
+
+uint64_t dispatch_leaderless_since(const struct dispatch *dispatch, const struct node_status *node,
+                                   uint64_t now_ns)
+{
+    bool is_hidden = node->leaderless_since_ns == 0 && is_stale(dispatch, node, now_ns);
+    return is_hidden ? node->taken_ns : node->leaderless_since_ns;
+}
+
 void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_status *out)
 {
     struct node_status node;
@@ -95,6 +149,9 @@ void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_st
     set_role(&node, out);
     set_members(dispatch, &node, out);
     set_cluster_id(node.cluster_id, out->cluster_id);
+    if (is_stale(dispatch, &node, now_ns)) {
+        disclaim(out);
+    }
 }
 
 /* ---- watchers ---- */

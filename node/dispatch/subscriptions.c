@@ -260,12 +260,13 @@ void subscription_sweep(struct reader *reader, uint64_t now_ns)
     struct dispatch *dispatch = reader->dispatch;
     struct node_status node;
     node_get_status(dispatch->node, &node);
+    uint64_t leaderless_since_ns = dispatch_leaderless_since(dispatch, &node, now_ns);
     struct dispatch_status status = {0};
     if (atomic_load(&dispatch->is_ending)) {
         dispatch_status_set(&status, DISPATCH_UNAVAILABLE, "DRAINING",
                             "this node is shutting down: subscribe on another");
-    } else if (node.leaderless_since_ns != 0 &&
-               now_ns > node.leaderless_since_ns + SUBSCRIPTION_LEADERLESS_NS) {
+    } else if (leaderless_since_ns != 0 &&
+               now_ns > leaderless_since_ns + SUBSCRIPTION_LEADERLESS_NS) {
         dispatch_status_set(&status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
                             "this node has had no leader for 10 s");
     } else {

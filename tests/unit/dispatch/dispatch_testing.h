@@ -17,6 +17,7 @@
 #include "unit/chat/chat_fixture.h"
 
 #define MAX_PAYLOAD_BYTES 1000
+#define ELECTION_TIMEOUT_NS (1000 * NS_PER_S) /* no status grows old by itself */
 
 /* ---- the node below ---- */
 
@@ -79,7 +80,7 @@ static inline uint64_t store_bytes(void *context)
     return 4096;
 }
 
-static inline void testing_open(struct testing *testing)
+static inline void testing_open_with(struct testing *testing, uint64_t election_timeout_ns)
 {
     *testing = (struct testing){0};
     fixture_open(&testing->chat);
@@ -93,11 +94,17 @@ static inline void testing_open(struct testing *testing)
         .self = 0,
         .max_payload_bytes = MAX_PAYLOAD_BYTES,
         .reader_count = 2,
+        .election_timeout_ns = election_timeout_ns,
         .get_peer_counts = no_peer_counts,
         .store_bytes = store_bytes,
     };
     assert_int_equal(dispatch_create(&options, &testing->dispatch), 0);
     dispatch_attach(testing->dispatch, &testing->node);
+}
+
+static inline void testing_open(struct testing *testing)
+{
+    testing_open_with(testing, ELECTION_TIMEOUT_NS);
 }
 
 static inline void testing_close(struct testing *testing)
