@@ -2,11 +2,11 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/log_writer.h"
 #include "base/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,11 +15,9 @@
 #include <unistd.h>
 
 enum {
-    LOG_LINE_MAX = 16384,    /* bytes, with the newline */
-    LOG_VALUE_MAX = 4096,    /* bytes of one escaped string */
-    LOG_TAIL_SIZE = 64,      /* kept free for what every line ends with */
-    LOG_HELD_MAX = 65536,    /* bytes that wait for log_release() */
-    LOG_STALL_MAX_MS = 1000, /* how long a non-blocking stderr may be full before a line is lost */
+    LOG_VALUE_MAX = 4096, /* bytes of one escaped string */
+    LOG_TAIL_SIZE = 64,   /* kept free for what every line ends with */
+    LOG_HELD_MAX = 65536, /* bytes that wait for log_release() */
 };
 
 /* A line is made on the stack: logging never allocates, so it never fails for lack of memory. */
@@ -32,11 +30,10 @@ struct line {
 static struct {
     bool is_dev;
     enum log_level level;
-    int fd;
     const char *common_name;
     const char *common_value;
     atomic_uint_fast64_t lost; /* lines that could not be written since the last one that could */
-} logger = {.level = LOG_LEVEL_INFO, .fd = STDERR_FILENO};
+} logger = {.level = LOG_LEVEL_INFO};
 
 static struct {
     atomic_bool is_holding; /* changed under the lock */
@@ -53,7 +50,7 @@ void log_init(bool is_dev, enum log_level level)
 
 void log_set_fd(int fd)
 {
-    logger.fd = fd;
+    log_writer_set_fd(fd);
 }
 
 void log_set_common(const char *name, const char *value)
@@ -255,26 +252,6 @@ static void finish_line(struct line *line)
     line->size += strlen(tail);
 }
 
-/* One write(2), unless the file takes less than it was offered (a pipe that is nearly full). */
-static bool write_text(const char *text, size_t size)
-{
-    size_t done = 0;
-    while (done < size) {
-        ssize_t written = write(logger.fd, text + done, size - done);
-        if (written >= 0) {
-            done += (size_t)written;
-        } else if (errno == EAGAIN) {
-            struct pollfd pollfd = {.fd = logger.fd, .events = POLLOUT};
-            if (poll(&pollfd, 1, LOG_STALL_MAX_MS) == 0) {
-                return false;
-            }
-        } else if (errno != EINTR) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void count_lost(uint64_t lines)
 {
     atomic_fetch_add(&logger.lost, lines);
@@ -308,12 +285,41 @@ void log_hold(void)
 void log_release(bool is_dropped)
 {
     pthread_mutex_lock(&held.lock);
-    if (!is_dropped && held.size > 0 && !write_text(held.text, held.size)) {
+    if (!is_dropped && held.size > 0 && !log_writer_put(held.text, held.size)) {
         count_lost(1);
     }
     held.size = 0;
     atomic_store(&held.is_holding, false);
     pthread_mutex_unlock(&held.lock);
+}
+
+static void begin_line(struct line *line, enum log_level level, const char *room,
+                       const char *message)
+{
+    line->size = 0;
+    line->is_full = false;
+    int64_t wall_ms = clock_wall_ms(clock_system());
+    if (logger.is_dev) {
+        put_head_dev(line, wall_ms, level, room, message);
+    } else {
+        put_head_json(line, wall_ms, level, room, message);
+    }
+    if (logger.common_name != NULL) {
+        put_field(line, &LOG_STR(logger.common_name, logger.common_value));
+    }
+}
+
+size_t log_format_dropped(uint64_t lines, char text[static LOG_LINE_MAX])
+{
+    struct line line;
+    char message[96];
+    snprintf(message, sizeof message,
+             "%" PRIu64 " log lines were dropped: nobody read them in time", lines);
+    begin_line(&line, LOG_LEVEL_WARN, "log", message);
+    put_field(&line, &LOG_U64("lost_lines", lines));
+    finish_line(&line);
+    memcpy(text, line.text, line.size);
+    return line.size;
 }
 
 void log_write(enum log_level level, const char *room, const char *message,
@@ -324,17 +330,7 @@ void log_write(enum log_level level, const char *room, const char *message,
     }
     int saved_errno = errno;
     struct line line;
-    line.size = 0;
-    line.is_full = false;
-    int64_t wall_ms = clock_wall_ms(clock_system());
-    if (logger.is_dev) {
-        put_head_dev(&line, wall_ms, level, room, message);
-    } else {
-        put_head_json(&line, wall_ms, level, room, message);
-    }
-    if (logger.common_name != NULL) {
-        put_field(&line, &LOG_STR(logger.common_name, logger.common_value));
-    }
+    begin_line(&line, level, room, message);
     for (size_t i = 0; i < count; i++) {
         put_field(&line, &fields[i]);
     }
@@ -343,8 +339,19 @@ void log_write(enum log_level level, const char *room, const char *message,
         put_field(&line, &LOG_U64("lost_lines", lost));
     }
     finish_line(&line);
-    if (!hold_line(level, &line, lost) && !write_text(line.text, line.size)) {
+    if (!hold_line(level, &line, lost) && !log_writer_put(line.text, line.size)) {
         count_lost(lost + 1);
     }
+    errno = saved_errno;
+}
+
+void log_plain(const char *text)
+{
+    int saved_errno = errno;
+    char line[LOG_LINE_MAX];
+    int size = snprintf(line, sizeof line - 1, "%s", text);
+    size = size < (int)sizeof line - 1 ? size : (int)sizeof line - 2;
+    line[size] = '\n';
+    (void)log_writer_put(line, (size_t)size + 1);
     errno = saved_errno;
 }

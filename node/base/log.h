@@ -5,8 +5,12 @@
  * A line is written by one write(2). `room` is the module's name. Names of fields are snake_case.
  * The JSON keys are time (RFC 3339, UTC, milliseconds), level, room, msg, then the common field,
  * then the fields. Nothing is allocated and errno is kept. An over-long string is cut and ends with
- * an ellipsis; fields beyond the longest line (16 KiB) give way to "truncated":true. Lines that
- * could not be written are counted and told by the next one that can: "lost_lines":N. */
+ * an ellipsis; fields beyond the longest line (16 KiB) give way to "truncated":true.
+ *
+ * After log_start() nobody waits for the reader of stderr but a thread of the log: lines queue up
+ * (128 KiB), and those that find no room are dropped and counted. When lines flow again, one says
+ * how many were dropped, in their place. Without the thread lines are written by the caller, and
+ * those that could not be are told by the next one that can: "lost_lines":N. */
 #ifndef RAFTOGRAM_BASE_LOG_H
 #define RAFTOGRAM_BASE_LOG_H
 
@@ -40,6 +44,18 @@ void log_set_fd(int fd);
  * outlive all logging. NULL takes it away. */
 void log_set_common(const char *name, const char *value);
 
+/* Starts the thread that writes the lines. Errors: ERR_NOMEM (the callers go on writing). */
+int log_start(void);
+/* Waits until all lines are written, at most so long: before the process ends. False: they are not.
+ * It looks only at counters, so that it may be called with any lock held. */
+bool log_flush(uint32_t timeout_ms);
+/* After log_flush(): ends the thread, or returns false when it still waits for the reader. */
+bool log_stop(uint32_t timeout_ms);
+/* Lines dropped since the start. Any thread. */
+uint64_t log_dropped_total(void);
+
+#define LOG_LAST_WORDS_MS 500 /* what the end of the process waits for a reader */
+
 /* While a program starts: lines below LOG_LEVEL_WARN wait (64 KiB of them, the rest is lost), so
  * that a failure to start is told by one plain line. log_release() writes what waits, or drops it.
  */
@@ -48,6 +64,12 @@ void log_release(bool is_dropped);
 
 void log_write(enum log_level level, const char *room, const char *message,
                const struct log_field *fields, size_t count);
+
+/* A line of plain text, also while lines are held: the one that says why a start failed. */
+void log_plain(const char *text);
+/* Writes to stderr directly, past what is queued, and waits at most 100 ms: for a process that
+ * crashes. At most PIPE_BUF bytes. Async-signal-safe. */
+void log_last_words(const char *text, size_t size);
 
 /* The leading dummy keeps the array non-empty when no fields are given. */
 #define LOG_AT(level, room, message, ...)                            \

@@ -1,6 +1,7 @@
 #include "base/random.h"
 
 #include "base/check.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -66,8 +67,10 @@ void random_bytes(void *out, size_t size)
             continue;
         }
         if (got <= 0) {
-            dprintf(STDERR_FILENO, "raftogram: getrandom: %s; the kernel must provide it\n",
-                    strerror(errno));
+            char line[128];
+            snprintf(line, sizeof line, "raftogram: getrandom: %s; the kernel must provide it\n",
+                     strerror(errno));
+            log_last_words(line, strlen(line));
             _exit(1);
         }
         next += got;

@@ -2,6 +2,7 @@
  * rotted may send LMDB to any address. Nothing can be rescued there: the process ends with one
  * line, and leaves a mark so that the next start looks closely. */
 #include "base/errors.h"
+#include "base/log.h"
 #include "store/file.h"
 #include "store/lmdb.h"
 
@@ -88,8 +89,7 @@ _Noreturn void store_fault_exit(const struct store_guard *guard, const char *rea
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         used = add_text(line, used, sizeof line, parts[i]);
     }
-    ssize_t ignored = write(STDERR_FILENO, line, used);
-    (void)ignored;
+    log_last_words(line, used);
     _exit(1);
 }
 

@@ -332,9 +332,162 @@ static void test_lines_beyond_what_can_be_held_are_counted(void **state)
     json_decref(after);
 }
 
+/* ---- the thread ---- */
+
+static int start_thread(void **state)
+{
+    set_up(state);
+    fcntl(ends[1], F_SETFL, 0); /* as stderr mostly is: a write to a full pipe waits */
+    fcntl(ends[1], F_SETPIPE_SZ, 4096);
+    assert_int_equal(log_start(), 0);
+    return 0;
+}
+
+/* What is left is read, so that the thread can end. */
+static int end_thread(void **state)
+{
+    while (!log_stop(0)) {
+        written();
+    }
+    return tear_down(state);
+}
+
+/* Everything until nothing is left to write. */
+static char *drained(void)
+{
+    static char all[1 << 20];
+    size_t size = 0;
+    for (bool is_last = false;;) {
+        ssize_t got = read(ends[0], all + size, sizeof all - 1 - size);
+        if (got > 0) {
+            size += (size_t)got;
+        } else if (is_last) {
+            break;
+        } else {
+            is_last = log_flush(5);
+        }
+    }
+    all[size] = '\0';
+    return all;
+}
+
+static void test_nobody_waits_for_a_reader_that_has_stopped(void **state)
+{
+    enum { LINES = 5000 };
+    uint64_t dropped_before = log_dropped_total();
+    char word[200];
+    memset(word, 'x', sizeof word - 1);
+    word[sizeof word - 1] = '\0';
+    for (int i = 0; i < LINES; i++) {
+        log_info("a", "line", LOG_I64("number", i), LOG_STR("word", word)); /* would hang here */
+    }
+    uint64_t dropped = log_dropped_total() - dropped_before;
+    assert_in_range(dropped, 1, LINES - 100);
+    log_flush(20); /* gives up, too */
+    char *all = drained();
+    uint64_t lines = 0;
+    int64_t number = -1;
+    bool is_told = false;
+    char *rest = NULL;
+    for (char *line = strtok_r(all, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(object);
+        if (json_object_get(object, "lost_lines") != NULL) {
+            assert_false(is_told);
+            is_told = true;
+            assert_int_equal(json_integer_value(json_object_get(object, "lost_lines")), dropped);
+            assert_non_null(strstr(member(object, "msg"), " log lines were dropped"));
+        } else {
+            assert_true(json_integer_value(json_object_get(object, "number")) > number);
+            number = json_integer_value(json_object_get(object, "number"));
+            lines++;
+        }
+        json_decref(object);
+    }
+    assert_true(is_told);
+    assert_int_equal(lines + dropped, LINES);
+}
+
+static void test_dropped_lines_are_told_in_their_place(void **state)
+{
+    char word[4000];
+    memset(word, 'x', sizeof word - 1);
+    word[sizeof word - 1] = '\0';
+    uint64_t dropped_before = log_dropped_total();
+    while (log_dropped_total() == dropped_before) {
+        log_info("a", "early", LOG_STR("word", word));
+    }
+    /* Room for a short line: it comes behind the notice. */
+    while (read(ends[0], text, 4096) <= 0) {
+        usleep(1000);
+    }
+    log_info("a", "late");
+    char *all = drained();
+    const char *early = strstr(all, "early");
+    const char *notice = strstr(all, "dropped");
+    const char *late = strstr(all, "late");
+    assert_non_null(early);
+    assert_non_null(notice);
+    assert_true(early < notice);
+    if (late != NULL) { /* else it was one of those that found no room */
+        assert_true(notice < late);
+        assert_null(strstr(late, "early"));
+    }
+}
+
+static void test_the_thread_keeps_the_order_and_writes_all_before_the_end(void **state)
+{
+    fcntl(ends[1], F_SETPIPE_SZ, (int)sizeof text);
+    for (int i = 0; i < 100; i++) {
+        log_info("a", "line", LOG_I64("number", i));
+    }
+    log_plain("raftogram: plain");
+    log_flush(10000);
+    const char *at = written();
+    for (int i = 0; i < 100; i++) {
+        char number[32];
+        snprintf(number, sizeof number, "\"number\":%d}", i);
+        at = strstr(at, number);
+        assert_non_null(at);
+    }
+    assert_string_equal(strchr(at, '\n'), "\nraftogram: plain\n");
+}
+
+static void test_a_reader_that_has_gone_costs_lines_and_nothing_else(void **state)
+{
+    signal(SIGPIPE, SIG_IGN);
+    int gone[2];
+    assert_int_equal(pipe(gone), 0);
+    close(gone[0]);
+    log_set_fd(gone[1]);
+    uint64_t dropped_before = log_dropped_total();
+    log_info("a", "lost");
+    log_flush(10000);
+    log_info("a", "lost, too");
+    log_flush(10000);
+    log_set_fd(ends[1]);
+    log_info("a", "back");
+    log_flush(10000);
+    char *all = drained();
+    close(gone[1]);
+    assert_int_equal(log_dropped_total() - dropped_before, 2);
+    assert_non_null(strstr(all, "\"back\""));
+    assert_non_null(strstr(all, "\"lost_lines\":2"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_nobody_waits_for_a_reader_that_has_stopped,
+                                        start_thread, end_thread),
+        cmocka_unit_test_setup_teardown(test_dropped_lines_are_told_in_their_place, start_thread,
+                                        end_thread),
+        cmocka_unit_test_setup_teardown(
+            test_the_thread_keeps_the_order_and_writes_all_before_the_end, start_thread,
+            end_thread),
+        cmocka_unit_test_setup_teardown(test_a_reader_that_has_gone_costs_lines_and_nothing_else,
+                                        start_thread, end_thread),
         cmocka_unit_test_setup_teardown(test_line_is_json_with_its_keys_in_order, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_time_is_rfc3339_utc_with_milliseconds, set_up,
