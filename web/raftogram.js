@@ -69,6 +69,7 @@ const DEFAULTS = Object.freeze({
   callTimeoutMs: 15000, // how long a call may wait for a connection and its answer
   sendTimeoutMs: 30000, // how long send() goes on trying
   attemptTimeoutMs: 12000, // one try of a repeated call; a node answers within 10 s
+  answerPatienceMs: 11000, // a node that leaves a call unanswered for so long is left for another
   backoffMinMs: 100,
   backoffMaxMs: 5000,
   repeatMaxMs: 1000, // the longest pause between two tries of one call
@@ -600,8 +601,18 @@ export class Client {
         ? new ConnectionError(
           `no answer to ${method} in time`, Status.DEADLINE_EXCEEDED, 'TIMEOUT')
         : new ConnectionError('no node can be reached', Status.UNAVAILABLE, 'NOT_CONNECTED'));
+      this.#leaveIfMute(call);
     }, Math.max(0, call.timeoutMs));
     if (this.#state === 'open') this.#transmit(call);
+  }
+
+  // Every call is answered within 10 s, by an error if need be: a node that lets one wait for longer
+  // hangs, whatever else it still says.
+  #leaveIfMute(call) {
+    const { answerPatienceMs, attemptTimeoutMs } = this.#options;
+    const patienceMs = Math.min(answerPatienceMs, attemptTimeoutMs * 0.9);
+    const isMute = call.isSent && Date.now() - call.sentAt >= patienceMs;
+    if (isMute && this.#state === 'open' && this.#nodes.length > 1) this.#lost({ avoid: true });
   }
 
   #take(id) {
@@ -627,6 +638,7 @@ export class Client {
     }
     call.isSent = true;
     call.wasSent = true;
+    call.sentAt = Date.now();
     this.#socket.send(call.frame);
   }
 

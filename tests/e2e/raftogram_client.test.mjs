@@ -549,6 +549,23 @@ test('a node without a quorum is left for another after a while', async () => {
   assert.equal(client.leader.hasQuorum, true);
 });
 
+test('a node that leaves calls unanswered is left for another', async () => {
+  const network = new Network();
+  network.hello['ws://b/ws'] = { nodeId: 'node2' };
+  const { client } = await opened(['ws://a/ws', 'ws://b/ws'], { network, attemptTimeoutMs: 30 });
+  client.send({ channelId: 'general', text: 'x' }).catch(() => {});
+  await until('the other node', () => client.hello.nodeId === 'node2');
+  await network.request('SendMessage', 2); // the same send, there
+});
+
+test('a call that the caller gives up early says nothing about its node', async () => {
+  const network = new Network();
+  const { client } = await opened(['ws://a/ws', 'ws://b/ws'], { network });
+  await assert.rejects(client.call('Status', {}, { timeoutMs: 20 }), { reason: 'TIMEOUT' });
+  assert.equal(client.state, 'open');
+  assert.equal(network.sockets.length, 1);
+});
+
 test('the pauses between attempts grow, with jitter, up to the limit', async () => {
   const network = new Network();
   network.down.add('ws://a/ws');
