@@ -3,6 +3,7 @@
  * No label holds a channel, a key or a user, so the number of series is fixed by the cluster. */
 #include "base/clock.h"
 #include "base/latency.h"
+#include "base/log.h"
 #include "http_internal.h"
 
 #include <dirent.h>
@@ -359,6 +360,8 @@ static void append_process(struct buf *out, struct http_frontend *frontend, uint
     if (frontend->process_start_s == 0) {
         frontend->process_start_s = (uint64_t)time(NULL) - uptime_seconds;
     }
+    append_counter(out, "raftogram_log_lines_dropped_total", log_dropped_total(),
+                   "Log lines that were dropped, since nobody read them in time.");
     append_gauge(out, "process_start_time_seconds", frontend->process_start_s,
                  "Start of the process, in seconds since 1970.");
 }

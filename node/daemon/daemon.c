@@ -8,12 +8,10 @@
 
 #include <assert.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -183,6 +181,7 @@ static int create_dispatch(struct daemon *daemon)
         .self = (size_t)daemon->self,
         .max_payload_bytes = (uint32_t)config->limits.max_payload_bytes,
         .reader_count = READER_THREADS,
+        .election_timeout_ns = config->raft.election_timeout_ns,
         .get_peer_counts = get_peer_counts,
         .store_bytes = count_store_bytes,
         .context = daemon,
@@ -282,6 +281,7 @@ static void close_rooms(struct daemon *daemon)
     if (!is_job_over) {
         /* It still uses what would be closed now, and may end anywhere: so it could die, too. */
         log_info("daemon", "a snapshot is left unfinished");
+        (void)log_flush(LOG_LAST_WORDS_MS);
         _exit(0);
     }
     dispatch_destroy(daemon->dispatch);
@@ -338,31 +338,32 @@ static uint64_t turn_node(void *context)
     }
     uint64_t leave_ns = daemon_leave(daemon, now_ns);
     deadline_ns = leave_ns < deadline_ns ? leave_ns : deadline_ns;
-    /* However idle it is, /livez looks at the time of the last turn. */
-    return deadline_ns < now_ns + TURN_INTERVAL_MAX_NS ? deadline_ns
-                                                       : now_ns + TURN_INTERVAL_MAX_NS;
+    uint64_t give_up_ns = daemon_give_up(daemon, now_ns);
+    deadline_ns = give_up_ns < deadline_ns ? give_up_ns : deadline_ns;
+    /* However idle it is, what is told of it looks at the time of the last turn. */
+    uint64_t interval_ns = daemon->config->raft.election_timeout_ns / 2;
+    interval_ns = interval_ns < TURN_INTERVAL_MAX_NS ? interval_ns : TURN_INTERVAL_MAX_NS;
+    return deadline_ns < now_ns + interval_ns ? deadline_ns : now_ns + interval_ns;
 }
 
 /* ---- the main thread ---- */
 
-/* A signal's number, or 0. */
+/* The number of a signal that asks to stop, or 0. */
 static int wait_for_work(struct daemon *daemon, int signals)
 {
-    bool is_timed = daemon->phase != PHASE_SERVING || atomic_load(&daemon->damage_since_ns) != 0;
-    const struct timespec timeout = {.tv_nsec = LOOK_INTERVAL_NS};
+    bool is_hasty = daemon->phase != PHASE_SERVING || atomic_load(&daemon->damage_since_ns) != 0;
+    uint64_t wait_ns = daemon->watch.interval_ns;
+    if (is_hasty && wait_ns > LOOK_INTERVAL_NS) {
+        wait_ns = LOOK_INTERVAL_NS;
+    }
+    const struct timespec timeout = {.tv_nsec = (long)wait_ns};
     struct pollfd fds[] = {{.fd = mailbox_fd(&daemon->bell), .events = POLLIN},
                            {.fd = signals, .events = POLLIN}};
-    int count = ppoll(fds, 2, is_timed ? &timeout : NULL, NULL);
+    (void)ppoll(fds, 2, &timeout, NULL);
     struct list none;
     list_init(&none);
     (void)mailbox_drain(&daemon->bell, &none);
-    if (count > 0 && (fds[1].revents & POLLIN) != 0) {
-        struct signalfd_siginfo info;
-        if (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-            return (int)info.ssi_signo;
-        }
-    }
-    return 0;
+    return daemon_read_signal(daemon, signals);
 }
 
 /* What cannot be served on: `error` says why. */
@@ -391,6 +392,7 @@ static int find_failure(struct daemon *daemon, uint64_t now_ns, char *error, siz
 static int serve(struct daemon *daemon, int signals, char *error, size_t error_size)
 {
     rpc_loop_set_turn(daemon->rpc_loop, turn_node, daemon);
+    daemon_begin_watch(daemon);
     for (;;) {
         uint64_t now_ns = clock_monotonic_ns(clock_system());
         int rc = find_failure(daemon, now_ns, error, error_size);
@@ -403,20 +405,9 @@ static int serve(struct daemon *daemon, int signals, char *error, size_t error_s
             log_info("daemon", "stopping", LOG_I64("signal", signal));
             daemon_begin_stop(daemon, now_ns);
         }
+        daemon_watch_node(daemon, now_ns);
         daemon_go_on_stopping(daemon, now_ns);
     }
-}
-
-static int open_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    /* Before any thread starts, so that all inherit it. */
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static void raise_file_limit(void)
@@ -438,7 +429,7 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
     daemon->config = config;
     log_set_common("node", config->cluster.node_id);
     raise_file_limit();
-    int signals = open_signals();
+    int signals = daemon_open_signals();
     log_hold();
     int rc = signals < 0 ? ERR_IO : open_rooms(daemon, error, error_size);
     bool is_open = rc == 0;
@@ -453,7 +444,10 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
         rc = serve(daemon, signals, error, error_size);
         if (rc != 0) {
             /* After a failed log write nothing may be trusted to end in order (fsync may lie). */
-            fprintf(stderr, "raftogram: %s\n", error);
+            char line[2048];
+            snprintf(line, sizeof(line), "raftogram: %s", error);
+            log_plain(line);
+            (void)log_flush(LOG_LAST_WORDS_MS);
             _exit(1);
         }
     }

@@ -11,4 +11,9 @@
  * signals between; the node's turns run on the RPC loop's thread (ARCHITECTURE.md, Threads). */
 int daemon_run(const struct config *config, char *error, size_t error_size);
 
+/* Before any thread starts: a signal that comes while the process starts waits for daemon_run(). */
+void daemon_hold_signals(void);
+/* For a process that will not run the daemon. */
+void daemon_let_signals_go(void);
+
 #endif

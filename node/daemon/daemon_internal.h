@@ -1,5 +1,4 @@
-/* Inside the daemon: the running process, and what daemon.c, daemon_store.c, daemon_jobs.c and
- * daemon_stop.c share. */
+/* Inside the daemon: the running process, and what the files of this folder share. */
 #ifndef RAFTOGRAM_DAEMON_INTERNAL_H
 #define RAFTOGRAM_DAEMON_INTERNAL_H
 
@@ -28,6 +27,16 @@ enum stop_phase {
     PHASE_REFUSING,  /* they do not stop coming: nothing is forwarded for them either */
     PHASE_LEAVING,   /* they do not stop coming: the process ends between two of them */
     PHASE_STOPPED,
+};
+
+/* watch.c's; the main thread. */
+struct daemon_watch {
+    uint64_t interval_ns;
+    uint64_t look_ns;     /* when the next look is due */
+    uint64_t watchdog_ns; /* WatchdogSec; 0: none */
+    uint64_t fed_ns;
+    uint64_t fed_turn_ns;
+    char status[400]; /* as systemd was told */
 };
 
 struct daemon {
@@ -66,14 +75,18 @@ struct daemon {
 
     /* The main thread waits for signals, and here for the end. */
     struct mailbox bell;
-    atomic_bool is_node_over;       /* node_fatal() tells why; there is no turn any more */
-    atomic_uint_least64_t leave_ns; /* 0: not wanted; at the latest then */
-    uint64_t hung_up_ns;            /* the loop's thread */
+    atomic_bool is_node_over;         /* node_fatal() tells why; there is no turn any more */
+    atomic_uint_least64_t leave_ns;   /* 0: not wanted; at the latest then */
+    atomic_uint_least64_t give_up_ns; /* 0: not wanted */
+    uint64_t hung_up_ns;              /* the loop's thread */
 
     enum stop_phase phase;
     uint64_t phase_since_ns;
     uint64_t requests_seen;
     uint64_t requests_seen_ns;
+    struct daemon_watch watch;
+    uint64_t signals_ignored;
+    uint64_t ignored_line_ns;
 };
 
 /* Those that this program was built with; NULL behind the last. daemon->instances are theirs, in
@@ -99,6 +112,21 @@ bool daemon_stop_jobs(struct daemon *daemon);
 /* The node's thread, as node_options.submit_job: `context` is the daemon. Takes the job. */
 void daemon_submit_job(void *context, struct node_job *job);
 
+/* signals.c */
+
+/* Main thread: a descriptor that is readable when a signal waits, or -1. */
+int daemon_open_signals(void);
+/* Main thread: the number of a signal that asks to stop, or 0 when none waits; the others are read
+ * and ignored. */
+int daemon_read_signal(struct daemon *daemon, int signals);
+
+/* watch.c */
+
+/* Main thread, before the first look. */
+void daemon_begin_watch(struct daemon *daemon);
+/* Main thread, every daemon->watch.interval_ns. */
+void daemon_watch_node(struct daemon *daemon, uint64_t now_ns);
+
 /* daemon_stop.c */
 
 /* Main thread, at a signal: the first begins, a second one ends it without lingering. */
@@ -108,6 +136,10 @@ void daemon_go_on_stopping(struct daemon *daemon, uint64_t now_ns);
 /* The loop's thread, after a turn: when every call that arrived has its answer, all hang up, and
  * the process ends as if it were killed, which loses nothing. Returns when to look again. */
 uint64_t daemon_leave(struct daemon *daemon, uint64_t now_ns);
+/* The loop's thread, after a turn: while the frontends close, what has not ended after a while ends
+ * with its outcome as far as it is known, so that no call is cut off without a word. Returns when
+ * to look again. */
+uint64_t daemon_give_up(struct daemon *daemon, uint64_t now_ns);
 /* Main thread: waits a while for what they serve, ends the rest, frees them. */
 void daemon_stop_frontends(struct daemon *daemon);
 

@@ -9,13 +9,14 @@
 #include "storage/wal.h"
 #include "json/json.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define EXIT_FAILED 1
@@ -129,14 +130,30 @@ static int dump_log(const char *dir)
     return 0;
 }
 
-/* From the first moment on: a signal that comes while the process starts waits for daemon_run(). */
-static void hold_signals(void)
+/* Descriptors 0 to 2 that are closed would be given to the first files that are opened, and our
+ * lines would be written into those. The first files are those of libraries, which open some before
+ * main(): hence the section, and system calls in place of functions that libraries may replace. */
+static void fill_standard_descriptors(void)
 {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (syscall(SYS_fcntl, fd, F_GETFD) < 0 &&
+            syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR) < 0) {
+            (void)syscall(SYS_openat, AT_FDCWD, "/", O_PATH); /* what is written there fails */
+        }
+    }
+}
+
+__attribute__((section(".preinit_array"),
+               used)) static void (*const before_libraries)(void) = fill_standard_descriptors;
+
+/* The one line of a failed start. */
+static int fail(int code, const char *error)
+{
+    char line[CONFIG_ERROR_BYTES_MAX + 32];
+    snprintf(line, sizeof(line), "raftogram: %s", error);
+    log_plain(line);
+    (void)log_flush(LOG_LAST_WORDS_MS);
+    return code;
 }
 
 /* What clients fill must not be filled with keys that they prepared to collide. */
@@ -150,33 +167,34 @@ static void set_table_keys(void)
 
 int main(int argc, char **argv)
 {
-    hold_signals();
+    daemon_hold_signals();
     struct arguments arguments = {0};
     int code = parse_arguments(argc, argv, &arguments);
     if (code >= 0) {
         return code;
     }
     if (arguments.dump_path != NULL) {
+        daemon_let_signals_go();
         return dump_log(arguments.dump_path);
     }
+    set_table_keys();
+    log_init(arguments.is_dev, LOG_LEVEL_INFO);
+    (void)log_start(); /* without memory for a thread the start fails later, and says so */
     struct config *config = NULL;
     static char error[CONFIG_ERROR_BYTES_MAX];
     if (config_load(arguments.config_path, &config, error, sizeof(error)) != 0) {
-        fprintf(stderr, "raftogram: %s\n", error);
-        return EXIT_USAGE;
+        return fail(EXIT_USAGE, error);
     }
     if (arguments.is_check) {
         printf("%s: ok\n", arguments.config_path);
         config_destroy(config);
         return 0;
     }
-    log_init(arguments.is_dev, LOG_LEVEL_INFO);
-    set_table_keys();
     int rc = daemon_run(config, error, sizeof(error));
     config_destroy(config);
     if (rc != 0) {
-        fprintf(stderr, "raftogram: %s\n", error);
-        return EXIT_FAILED;
+        return fail(EXIT_FAILED, error);
     }
+    (void)log_flush(LOG_LAST_WORDS_MS);
     return 0;
 }

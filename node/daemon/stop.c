@@ -7,11 +7,12 @@
 #include <unistd.h>
 
 #define DRAIN_MAX_NS (10 * NS_PER_S)      /* handing over and finishing what is pending */
-#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads */
+#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads, if anybody */
 #define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
 #define REFUSE_MAX_NS (300 * NS_PER_MS)   /* then those whose calls were forwarded hear it, too */
 #define LEAVE_MAX_NS (100 * NS_PER_MS)
 #define GOODBYE_NS (50 * NS_PER_MS)
+#define GIVE_UP_NS (500 * NS_PER_MS) /* what is pending still when the frontends close */
 #define FRONTEND_GRACE_MS 3000
 
 void daemon_stop_frontends(struct daemon *daemon)
@@ -38,6 +39,7 @@ static void close_frontends(struct daemon *daemon)
         }
     }
     dispatch_end_subscriptions(daemon->dispatch);
+    atomic_store(&daemon->give_up_ns, clock_monotonic_ns(clock_system()) + GIVE_UP_NS);
     daemon_stop_frontends(daemon); /* their calls end in the node's turns, which go on */
     daemon->phase = PHASE_STOPPED;
 }
@@ -62,6 +64,31 @@ static void refuse_clients(struct daemon *daemon)
     enter_phase(daemon, PHASE_REFUSING, clock_monotonic_ns(clock_system()));
 }
 
+uint64_t daemon_give_up(struct daemon *daemon, uint64_t now_ns)
+{
+    uint64_t give_up_ns = atomic_load(&daemon->give_up_ns);
+    if (give_up_ns == 0) {
+        return UINT64_MAX;
+    }
+    if (now_ns < give_up_ns) {
+        return give_up_ns;
+    }
+    node_fail_all(daemon->node);
+    return now_ns + GIVE_UP_NS;
+}
+
+/* Nothing of it can be ended in order, and nothing is lost: it is as if it were killed. */
+static void leave_a_hung_node(struct daemon *daemon)
+{
+    struct dispatch_node_status status;
+    dispatch_get_node_status(daemon->dispatch, &status);
+    if (status.is_stale) {
+        log_error("daemon", "the node's thread hangs: the process ends without it");
+        (void)log_flush(LOG_LAST_WORDS_MS);
+        _exit(1);
+    }
+}
+
 /* The rest of it is daemon_leave(). */
 static void begin_to_leave(struct daemon *daemon, uint64_t now_ns)
 {
@@ -79,6 +106,7 @@ uint64_t daemon_leave(struct daemon *daemon, uint64_t now_ns)
     }
     if (daemon->hung_up_ns != 0) {
         if (now_ns >= daemon->hung_up_ns + GOODBYE_NS) {
+            (void)log_flush(LOG_LAST_WORDS_MS);
             _exit(0);
         }
         return daemon->hung_up_ns + GOODBYE_NS;
@@ -118,6 +146,7 @@ void daemon_begin_stop(struct daemon *daemon, uint64_t now_ns)
         daemon->requests_seen_ns = now_ns;
         enter_phase(daemon, PHASE_DRAINING, now_ns);
     } else if (daemon->phase != PHASE_LEAVING) {
+        leave_a_hung_node(daemon);
         close_frontends(daemon); /* asked twice: do not linger */
     }
 }
@@ -127,6 +156,9 @@ void daemon_go_on_stopping(struct daemon *daemon, uint64_t now_ns)
     uint64_t elapsed_ns = now_ns - daemon->phase_since_ns;
     switch (daemon->phase) {
     case PHASE_DRAINING:
+        if (elapsed_ns > DRAIN_MAX_NS) {
+            leave_a_hung_node(daemon);
+        }
         if (node_is_drained(daemon->node) || elapsed_ns > DRAIN_MAX_NS) {
             enter_phase(daemon, PHASE_LINGERING, now_ns);
         }
@@ -134,7 +166,7 @@ void daemon_go_on_stopping(struct daemon *daemon, uint64_t now_ns)
     case PHASE_LINGERING:
         if (!is_busy(daemon, now_ns)) {
             close_frontends(daemon);
-        } else if (elapsed_ns > LINGER_MAX_NS) {
+        } else if (elapsed_ns > LINGER_MAX_NS || node_is_hopeless(daemon->node)) {
             refuse_clients(daemon);
         }
         break;

@@ -42,6 +42,7 @@ enum control {
 };
 
 enum { FILES_MAX = 4096, SAVED_MAX = 4096, INODE_LOCKS = 64, NAME_LINE_MAX = 3 * PATH_MAX };
+enum { DELAY_SLICE_US = 10000 };
 
 enum note_kind {
     NOTE_WRITE,   /* [offset, offset + size) was written; the first `old_size` bytes follow */
@@ -533,6 +534,19 @@ int ftruncate(int fd, off_t size)
     return rc;
 }
 
+/* In slices: a disk that hangs is let go of by taking the delay away. */
+static void delay_sync(void)
+{
+    uint32_t slept_us = 0;
+    while (slept_us < disk.control[CONTROL_SYNC_DELAY_US]) {
+        uint32_t left_us = disk.control[CONTROL_SYNC_DELAY_US] - slept_us;
+        uint32_t slice_us = left_us < DELAY_SLICE_US ? left_us : DELAY_SLICE_US;
+        struct timespec time = {0, (long)slice_us * 1000};
+        nanosleep(&time, NULL);
+        slept_us += slice_us;
+    }
+}
+
 static int sync_fd(int fd, bool is_data_only)
 {
     struct tracked *file = find_file(fd);
@@ -542,11 +556,7 @@ static int sync_fd(int fd, bool is_data_only)
     if (readlink(link, path, sizeof(path) - 1) < 0 || !is_ours(path)) {
         return sync(fd);
     }
-    uint32_t delay_us = disk.control[CONTROL_SYNC_DELAY_US];
-    if (delay_us > 0) {
-        struct timespec time = {delay_us / 1000000, (long)(delay_us % 1000000) * 1000};
-        nanosleep(&time, NULL);
-    }
+    delay_sync();
     if (is_on(CONTROL_SYNC_EIO)) {
         errno = EIO;
         return -1;
