@@ -17,6 +17,7 @@ endif()
 function(raftogram_target target)
   target_compile_options(${target} PRIVATE ${RAFTOGRAM_WARNINGS} ${RAFTOGRAM_SANITIZE_FLAGS})
   target_link_options(${target} PRIVATE ${RAFTOGRAM_SANITIZE_FLAGS})
+  target_link_libraries(${target} PRIVATE raftogram_hardening)
   # CHECK prints __FILE__: a path inside the repository, not one of the machine that built it.
   target_compile_options(${target} PRIVATE -fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=)
   target_compile_definitions(${target} PRIVATE _GNU_SOURCE RAFTOGRAM_VERSION="${PROJECT_VERSION}")

@@ -67,6 +67,9 @@ RAFT_SYMBOLS = {
 TOOL_SYMBOLS = re.compile(r"^(__(asan|ubsan|tsan|msan|sanitizer|sancov|gcov|llvm)_|__stack_chk_"
                           r"|_GLOBAL_OFFSET_TABLE_$|__start___sancov|__stop___sancov)")
 
+# FORTIFY's name of a function that also knows the size of what it writes to: __memcpy_chk.
+FORTIFIED = re.compile(r"^__(\w+)_chk$")
+
 # Locks are fine: readers look at the overlay that apply writes.
 APPLY_FORBIDDEN = re.compile(
     r"^(time|clock|clock_.*|gettimeofday|localtime.*|gmtime.*|nanosleep|usleep|sleep"
@@ -174,7 +177,7 @@ def symbols(archive):
             continue
         fields = line.split()
         if len(fields) >= 2:
-            current[fields[1] in "Uw"].add(fields[0])
+            current[fields[1] in "Uw"].add(FORTIFIED.sub(r"\1", fields[0]))
     return objects
 
 
