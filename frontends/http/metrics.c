@@ -98,9 +98,8 @@ static void append_reference(struct buf *out, const struct dispatch_metrics *met
 {
     append_counter(out, "raftogram_messages_sent_total", metrics->messages_sent_total,
                    "Raft messages sent to peers.");
-    append_head(out, "raftogram_election_count", "counter",
-                "Elections this node began; the same as raftogram_elections_total.");
-    buf_printf(out, "raftogram_election_count %" PRIu64 "\n", metrics->election_count);
+    append_gauge(out, "raftogram_election_count", metrics->election_count,
+                 "Elections this node began; the same as raftogram_elections_total.");
     append_counter(out, "raftogram_elections_total", metrics->election_count,
                    "Elections this node began.");
     append_gauge(out, "raftogram_last_commit_index", metrics->last_commit_index,
