@@ -34,10 +34,17 @@ test('systemd takes the unit', { skip: lacks('systemd-analyze') }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'raftogram-unit-'));
   const path = join(folder, 'raftogram.service');
   writeFileSync(path, readFileSync(join(CONF, 'raftogram.service'), 'utf8').replace('/usr/local/bin/raftogram ', `${DAEMON} `));
-  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', path], { encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', path], { encoding: 'utf8' });
   rmSync(folder, { recursive: true });
   const ours = (stdout + stderr).split('\n').filter((line) => line.includes('raftogram'));
   assert.deepEqual({ status, ours }, { status: 0, ours: [] });
+});
+
+test('the unit bounds the memory, with room for limits.memory and for the node itself', () => {
+  const bytes = (text) => Number(/^\d+/.exec(text)[0]) * { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }[/[KMG]/.exec(text)[0]];
+  const [, most] = /^MemoryMax=(\S+)$/m.exec(readFileSync(join(CONF, 'raftogram.service'), 'utf8'));
+  const [, clients] = /^ *memory: (\S+)/m.exec(readFileSync(join(CONF, 'config.yaml.dist'), 'utf8'));
+  assert.ok(bytes(most) >= bytes(clients) + 2 ** 30, `${most} for ${clients}`);
 });
 
 test('Prometheus takes the alert rules', { skip: lacks('promtool') }, () => {
