@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The project's tasks in one place: `./do help`.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # as after `sh ./do`
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -24,7 +25,8 @@ usage: ./do VERB [ARGUMENT...]
 
   setup            install the Debian packages that are missing (as root, or through sudo)
   build            build the daemon, raftogramctl and the tests into build/
-  run              build, then start the local three-node cluster; Ctrl-C stops it
+  run              build, then start the local three-node cluster; Ctrl-C stops it. A node that ends
+                   is started again after some seconds
   test [STAGE]     everything, or one of: unit layers asan tsan integration integration_asan chaos e2e
   sim [ARG...]     the simulator of whole nodes: the seeds that once failed and 500 new ones, or as
                    its arguments say (--seed N --runs N --trace); --core: that of the Raft core
@@ -132,10 +134,16 @@ do_build() {
 
 RUN_NODES=(node1 node2 node3)
 RUN_STOP_SECONDS=30
+# A node that ended is started again after so many seconds, doubled by each start that failed.
+RUN_RESTART_SECONDS=${RAFTOGRAM_RESTART_SECONDS:-3}
+RUN_RESTART_SECONDS_MAX=30
+RUN_FAILED_STARTS_MAX=4
+RUN_START_SECONDS=5 # a node that ended earlier has failed to start
 
 # Marks each line with the node's name. Signals are ignored so that the last lines get through.
 prefix_lines() {
     trap '' INT TERM HUP
+    exec {lock}>&-
     local line
     while IFS= read -r line || [[ -n $line ]]; do
         printf '%s | %s\n' "$1" "$line"
@@ -158,23 +166,108 @@ print_addresses() {
     for node in "${RUN_NODES[@]}"; do
         local http
         http=$(own_address "$node" health_bind_addr)
-        printf '    %s   gRPC %s   page http://%s/   health http://%s/health\n' \
-            "$node" "$(own_address "$node" grpc_bind_addr)" "$http" "$http"
+        printf '    %s   gRPC %s   page http://%s/   health http://%s/health   process %s\n' \
+            "$node" "$(own_address "$node" grpc_bind_addr)" "$http" "$http" "${pids[$node]:-none}"
     done
 }
 
-all_know_leader() {
-    local node
+# One cluster at a time in this folder. The lock is on this file and ends with the script; its
+# descriptor is do_run's `lock`.
+lock_run() {
+    exec {lock}<"${BASH_SOURCE[0]##*/}"
+    flock -n "$lock" ||
+        fail "run: the cluster runs already, by another ./do run in $PWD: http://$(own_address node1 health_bind_addr)/"
+}
+
+# Ends the script when something listens where a node of ours is to.
+ensure_free_addresses() {
+    local node key address
     for node in "${RUN_NODES[@]}"; do
-        knows_leader "$(own_address "$node" health_bind_addr)" || return 1
+        for key in raft_bind_addr grpc_bind_addr health_bind_addr; do
+            address=$(own_address "$node" "$key")
+            if (exec {probe}<>"/dev/tcp/${address%:*}/${address##*:}") 2>/dev/null; then
+                fail "run: $address is in use, and $node needs it (conf/local/$node.yaml, $key); stop what listens there, such as another cluster"
+            fi
+        done
     done
+}
+
+# What follows shares do_run's arrays, by node: `pids` of those that run, `started` and `restart_at` in
+# $SECONDS, `failed_starts` in a row, and `awaited`: those that have been started and not yet answered.
+
+start_node() {
+    # A session of its own: Ctrl-C is for this script, which then stops the nodes. If the script is
+    # killed they stop, too.
+    setsid setpriv --pdeathsig TERM "$BUILD/raftogram" -config "conf/local/$1.yaml" -dev \
+        > >(prefix_lines "$1") 2>&1 {lock}>&- &
+    pids[$1]=$!
+    started[$1]=$SECONDS
+    awaited[$1]=1
+    unset "restart_at[$1]"
+}
+
+# how_ended CODE: the end of a sentence about a process, from what `wait` says of it.
+how_ended() {
+    if (($1 > 128)); then
+        echo "was killed (SIG$(kill -l $(($1 - 128))))"
+    elif (($1 > 0)); then
+        echo "ended with exit code $1 (its last lines say why)"
+    else
+        echo "has stopped (exit code 0)"
+    fi
+}
+
+# note_end NODE CODE: says what happened to a node that ended, and when it is started again, if ever.
+note_end() {
+    local node=$1 code=$2 delay=$RUN_RESTART_SECONDS tries
+    # Killing a node is no failure of its start.
+    if ((code == 128 + 9 || code == 128 + 15)); then
+        failed_starts[$node]=0
+    elif [[ -n ${awaited[$node]:-} ]] || ((SECONDS - started[$node] < RUN_START_SECONDS)); then
+        failed_starts[$node]=$((failed_starts[$node] + 1))
+    else
+        failed_starts[$node]=0
+    fi
+    tries=${failed_starts[$node]}
+    unset "pids[$node]" "awaited[$node]"
+    if ((tries >= RUN_FAILED_STARTS_MAX)); then
+        say "$node $(how_ended "$code"); $tries starts in a row have failed, so it is not started again. The others go on"
+        return
+    fi
+    while ((--tries > 0)); do
+        delay=$((delay * 2))
+    done
+    ((delay <= RUN_RESTART_SECONDS_MAX)) || delay=$RUN_RESTART_SECONDS_MAX
+    restart_at[$node]=$((SECONDS + delay))
+    say "$node $(how_ended "$code"); the others go on, and it is started again in $delay s"
+}
+
+# Looks after one node: notes that it ended or is back, and starts it again when it is time.
+look_after() {
+    local node=$1 code=0
+    if [[ -n ${restart_at[$node]:-} ]]; then
+        ((SECONDS < restart_at[$node])) || start_node "$node"
+    elif [[ -n ${pids[$node]:-} ]]; then
+        local answers=0
+        if [[ -n ${awaited[$node]:-} ]] &&
+            knows_leader "$(own_address "$node" health_bind_addr)"; then
+            answers=1
+        fi
+        # After the question: the answer may have come from another program on our port.
+        if ! kill -0 "${pids[$node]}" 2>/dev/null; then
+            wait "${pids[$node]}" || code=$?
+            note_end "$node" "$code"
+        elif ((answers)); then
+            unset "awaited[$node]"
+            ((!is_up)) || say "$node is back (process ${pids[$node]})"
+        fi
+    fi
 }
 
 # Asks what still runs to stop and waits for it; false if anything ended badly.
-# Uses `pids` (node -> process id) of do_run.
 stop_nodes() {
     local node status=0 deadline=$((SECONDS + RUN_STOP_SECONDS))
-    kill -TERM "${pids[@]}" 2>/dev/null || true
+    ((${#pids[@]} == 0)) || kill -TERM "${pids[@]}" 2>/dev/null || true
     for node in "${!pids[@]}"; do
         while kill -0 "${pids[$node]}" 2>/dev/null && ((SECONDS < deadline)); do
             sleep 0.1
@@ -186,7 +279,7 @@ stop_nodes() {
         local code=0
         wait "${pids[$node]}" || code=$?
         if ((code != 0)); then
-            say "$node ended with exit code $code"
+            say "$node $(how_ended "$code")"
             status=1
         fi
     done
@@ -194,40 +287,40 @@ stop_nodes() {
 }
 
 do_run() {
+    local lock
+    lock_run
+    ensure_free_addresses
     do_build raftogram raftogramctl
-    local -A pids=()
-    local node is_stopping=0 is_up=0 has_died=0
+    local -A pids=() started=() restart_at=() failed_starts=() awaited=()
+    local node is_stopping=0 is_up=0 status=0
     trap 'is_stopping=1' INT TERM HUP
     for node in "${RUN_NODES[@]}"; do
-        # A session of its own: Ctrl-C is for this script, which then stops the nodes.
-        setsid "$BUILD/raftogram" -config "conf/local/$node.yaml" -dev \
-            > >(prefix_lines "$node") 2>&1 &
-        pids[$node]=$!
+        failed_starts[$node]=0
+        start_node "$node"
     done
-    while ((!is_stopping && !has_died)); do
-        local has_leader=0
-        if ((!is_up)) && all_know_leader; then
-            has_leader=1
-        fi
-        # After the question: the answer may have come from a cluster that holds our ports.
+    while ((!is_stopping)); do
         for node in "${RUN_NODES[@]}"; do
-            if ! kill -0 "${pids[$node]}" 2>/dev/null; then
-                say "$node has died; stopping the others"
-                has_died=1
-            fi
+            look_after "$node"
         done
-        if ((has_leader && !has_died)); then
+        if ((!is_up && ${#pids[@]} > 0 && ${#awaited[@]} == 0 && ${#restart_at[@]} == 0)); then
             is_up=1
             print_addresses
         fi
+        if ((${#pids[@]} == 0 && ${#restart_at[@]} == 0)); then
+            say "no node can be started"
+            status=1
+            break
+        fi
         sleep 0.3 || true
-    done
+    done 2>/dev/null # bash reports killed processes in its own words there
     say "stopping the nodes"
     trap '' INT TERM HUP
-    local status=0
     stop_nodes || status=1
+    for node in "${RUN_NODES[@]}"; do
+        ((failed_starts[$node] < RUN_FAILED_STARTS_MAX)) || status=1
+    done
     say "all nodes have stopped"
-    return $((status || has_died))
+    return $status
 }
 
 # ---- test ---------------------------------------------------------------------------------------
