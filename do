@@ -9,6 +9,7 @@ BUILD=build
 BUILD_ASAN=build-asan
 BUILD_TSAN=build-tsan
 BUILD_FUZZ=build-fuzz
+TOOLS=build-tools
 
 DAEMON_PACKAGES=(
     build-essential cmake ninja-build pkg-config
@@ -17,13 +18,25 @@ DAEMON_PACKAGES=(
     libsystemd-dev uthash-dev
 )
 RUN_PACKAGES=(curl)
-TEST_PACKAGES=(clang clang-format libclang-rt-14-dev python3 ca-certificates git chromium)
+TEST_PACKAGES=(
+    clang clang-format libclang-rt-14-dev python3 python3-venv ca-certificates git chromium
+    jq systemd util-linux mount groff-base
+)
+# The foreign clients of README's examples, which Debian has not, or too old; see setup_tools.
+GO_VERSION=1.26.8
+GO_TOOLS=(
+    github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+    google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
+    google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1
+)
+PYTHON_PACKAGES=tests/integration/requirements.txt
 
 usage() {
     cat <<'END'
 usage: ./do VERB [ARGUMENT...]
 
-  setup            install the Debian packages that are missing (as root, or through sudo)
+  setup            install what is missing: Debian packages (as root, or through sudo), and into
+                   build-tools/ the foreign clients that the tests use
   build            build the daemon, raftogramctl and the tests into build/
   run              build, then start the local three-node cluster; Ctrl-C stops it. A node that ends
                    is started again after some seconds
@@ -94,11 +107,91 @@ ensure_run() {
     ensure $(missing_packages "${DAEMON_PACKAGES[@]}" "${RUN_PACKAGES[@]}")
 }
 
+# Go of our version or a later one: README's example uses the newest grpc-go.
+has_go() {
+    local version
+    version=$(go env GOVERSION 2>/dev/null) || return 1
+    printf 'go%s\n%s\n' "$GO_VERSION" "$version" | sort -C -V
+}
+
+missing_go() {
+    has_go || [[ -x $TOOLS/bin/go ]] || echo golang-go
+}
+
+# use_tools: what setup_tools has brought comes first, and Go keeps its modules there.
+use_tools() {
+    export PATH=$PWD/$TOOLS/bin:$PWD/$TOOLS/python/bin:$PATH
+    export GOPATH=$PWD/$TOOLS/go GOCACHE=$PWD/$TOOLS/go-build
+    # Without the first, rm could not remove the modules.
+    GOFLAGS="-modcacherw $(go env GOFLAGS 2>/dev/null || true)"
+    export GOFLAGS
+}
+
+# Debian's Go is too old, but can fetch a newer one, checked by Go's checksum database. What that one
+# does with itself at its first start is done here: programs may be run, go.mod gets its name.
+setup_go() {
+    ! has_go || return 0
+    say "setup: Go $GO_VERSION"
+    local module dir file
+    module=golang.org/toolchain@v0.0.1-go$GO_VERSION.linux-$(dpkg --print-architecture)
+    go mod download "$module"
+    dir=$GOPATH/pkg/mod/$module
+    chmod -R u+w "$dir"
+    find "$dir/bin" "$dir/pkg/tool" -type f -exec chmod +x {} +
+    find "$dir" -name _go.mod | while IFS= read -r file; do
+        mv "$file" "${file%/_go.mod}/go.mod"
+    done
+    ln -sf "$dir/bin/go" "$TOOLS/bin/go"
+    hash -r
+    has_go || fail "setup: the Go of $module does not run"
+}
+
+setup_go_tools() {
+    local stamp=$TOOLS/go-tools tool
+    [[ $(cat "$stamp" 2>/dev/null) != "${GO_TOOLS[*]}" ]] || return 0
+    for tool in "${GO_TOOLS[@]}"; do
+        say "setup: $tool"
+        GOBIN=$PWD/$TOOLS/bin go install "$tool"
+    done
+    printf '%s\n' "${GO_TOOLS[*]}" >"$stamp"
+}
+
+setup_python() {
+    ! cmp -s "$PYTHON_PACKAGES" "$TOOLS/python/installed.txt" || return 0
+    say "setup: $PYTHON_PACKAGES"
+    python3 -m venv --clear "$TOOLS/python"
+    "$TOOLS/python/bin/pip" install --quiet --disable-pip-version-check -r "$PYTHON_PACKAGES"
+    cp "$PYTHON_PACKAGES" "$TOOLS/python/installed.txt"
+}
+
+# Of Debian's prometheus only promtool: to install it would start a server.
+setup_promtool() {
+    ! command -v promtool >/dev/null || return 0
+    say "setup: promtool"
+    local dir=$TOOLS/prometheus
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    (cd "$dir" && apt-get -q -o APT::Sandbox::User=root download prometheus && dpkg -x prometheus_*.deb .)
+    mv "$dir/usr/bin/promtool" "$TOOLS/bin/"
+    rm -rf "$dir"
+}
+
+setup_tools() {
+    mkdir -p "$TOOLS/bin"
+    use_tools
+    setup_go
+    setup_go_tools
+    setup_python
+    setup_promtool
+}
+
 do_setup() {
     # shellcheck disable=SC2046
     ensure $(missing_packages "${DAEMON_PACKAGES[@]}" "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-        missing_node)
-    say "setup: every package is installed"
+        missing_node
+        missing_go)
+    setup_tools
+    say "setup: everything is installed"
 }
 
 # ---- build --------------------------------------------------------------------------------------
@@ -415,6 +508,17 @@ run_stage() {
     PASSED+=("$stage ($((SECONDS - begin)) s)")
 }
 
+# Some tests mount a disk, and the stages take longer than sudo remembers a password.
+keep_sudo() {
+    [[ $(id -u) != 0 ]] && command -v sudo >/dev/null || return 0
+    sudo -v || fail "test: the tests of full disks mount small ones: sudo has to let you"
+    while sleep 60 && kill -0 $$ 2>/dev/null; do
+        sudo -n -v || true
+    done </dev/null >/dev/null 2>&1 &
+    SUDO_KEEPER=$!
+    trap 'kill "$SUDO_KEEPER" 2>/dev/null || true' EXIT
+}
+
 do_test() {
     local stages known
     read -r -a known < <(known_stages | xargs)
@@ -428,7 +532,10 @@ do_test() {
             fail "no test stage '$stage' in this tree; there are: ${known[*]}"
     done
     do_setup
+    keep_sudo
     do_build
+    # Everything is there: a test that would be skipped for want of it fails.
+    export RAFTOGRAM_TEST_ALL=1
     PASSED=()
     for stage in "${stages[@]}"; do
         run_stage "$stage"
@@ -535,7 +642,7 @@ do_format() {
 }
 
 do_clean() {
-    rm -rf "$BUILD" "$BUILD_ASAN" "$BUILD_TSAN" "$BUILD_FUZZ"
+    rm -rf "$BUILD" "$BUILD_ASAN" "$BUILD_TSAN" "$BUILD_FUZZ" "$TOOLS"
     rm -rf tests/integration/node_modules tests/e2e/node_modules
 }
 

@@ -151,9 +151,12 @@ export function socketUrl(address) {
   return `${isSecure ? 'wss' : 'ws'}://${url.host}${path}`;
 }
 
+// Node.js 18 has no global crypto.
+const crypto = globalThis.crypto ?? (await import('node:crypto')).webcrypto;
+
 // 128 random bits. Not crypto.randomUUID(): that is missing on plain http pages.
 export function newClientMessageId() {
-  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 

@@ -1,8 +1,8 @@
 // A cluster whose nodes have proxies between them and a disk that can be cut off under them.
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster, Process, delay, isFree, until } from '../integration/lib/cluster.mjs';
+import { mountDisk, resizeDisk, unmountDisk } from '../integration/lib/needs.mjs';
 import { CONTROL_BYTES, FAULTY_DISK, setControl } from './disk/faulty_disk.mjs';
 import { clear, cutPower } from './disk/powercut.mjs';
 import { Proxy } from './proxy.mjs';
@@ -67,7 +67,7 @@ export class ChaosCluster extends Cluster {
     node.mount = join(this.dir, `${node.id}.mount`);
     node.journal = null;
     mkdirSync(node.mount);
-    const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${TMPFS_BYTES}`, 'raftogram-chaos', node.mount]);
+    const { status, stderr } = mountDisk(node.mount, TMPFS_BYTES);
     if (status !== 0) throw new Error(`no tmpfs: ${stderr}`);
     this.mounts.push(node.mount);
     node.dataDir = join(node.mount, 'data');
@@ -134,7 +134,7 @@ export class ChaosCluster extends Cluster {
   fillMount(node, isFull) {
     const { bsize, blocks, bfree } = statfsSync(node.mount);
     const size = isFull ? (blocks - bfree) * bsize + (64 << 10) : TMPFS_BYTES;
-    spawnSync('mount', ['-o', `remount,size=${size}`, node.mount]);
+    resizeDisk(node.mount, size);
   }
 
   setDisk(node, { noSpace, ...values }) {
@@ -242,7 +242,7 @@ export class ChaosCluster extends Cluster {
   }
 
   unmount() {
-    for (const mount of this.mounts) spawnSync('umount', ['-l', mount]);
+    for (const mount of this.mounts) unmountDisk(mount);
     this.mounts = [];
   }
 }

@@ -1,10 +1,10 @@
 // Real clusters under real faults: `./do chaos --minutes M --seed N`; --help tells the rest.
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { canMount } from '../integration/lib/needs.mjs';
 import { World } from './clients.mjs';
 import { ChaosCluster, delay } from './cluster.mjs';
 import { Random } from './random.mjs';
@@ -66,20 +66,11 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
 // Mounts outlive us, unless they are told.
 process.on('exit', () => current?.unmount());
 
-// Only root has disks of its own to give, and not in every container.
-const canMount = (() => {
-  const place = mkdtempSync(join(out, 'mount-'));
-  const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'raftogram-chaos', place]);
-  if (status === 0) spawnSync('umount', [place]);
-  rmSync(place, { recursive: true });
-  return status === 0;
-})();
-
 function draw(random, index) {
   const size = random.weighted([[3, 3], [1, 5]]);
   // Little is kept, so that whoever was away needs a snapshot.
   const isSmall = random.chance(0.6);
-  const disk = random.weighted([[7, 'journal'], [canMount ? 1 : 0, 'tmpfs']]);
+  const disk = random.weighted([[7, 'journal'], [canMount() ? 1 : 0, 'tmpfs']]);
   const extra = isSmall
     ? `raft: {snapshot_interval: 1s, snapshot_threshold: ${random.pick([50, 200, 500])}, trailing_logs: ${random.pick([10, 50, 200])}}`
     : '';

@@ -6,9 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { DAEMON, ROOT, runDaemon } from './lib/cluster.mjs';
+import { needs, runs } from './lib/needs.mjs';
 
 const CONF = join(ROOT, 'conf');
-const lacks = (program) => spawnSync(program, ['--version']).status !== 0 && `no ${program}`;
+const has = (program) => needs(runs(program, '--version'), `no ${program}`);
 const configurations = readdirSync(CONF, { recursive: true }).map(String).filter((name) => /\.(yaml|dist)$/.test(name));
 
 test('every example is a valid configuration', async () => {
@@ -30,7 +31,7 @@ test('the examples of one cluster differ in what is one node\'s own, and in noth
   }
 });
 
-test('systemd takes the unit', { skip: lacks('systemd-analyze') }, () => {
+test('systemd takes the unit', has('systemd-analyze'), () => {
   const folder = mkdtempSync(join(tmpdir(), 'raftogram-unit-'));
   const path = join(folder, 'raftogram.service');
   writeFileSync(path, readFileSync(join(CONF, 'raftogram.service'), 'utf8').replace('/usr/local/bin/raftogram ', `${DAEMON} `));
@@ -47,12 +48,12 @@ test('the unit bounds the memory, with room for limits.memory and for the node i
   assert.ok(bytes(most) >= bytes(clients) + 2 ** 30, `${most} for ${clients}`);
 });
 
-test('Prometheus takes the alert rules', { skip: lacks('promtool') }, () => {
+test('Prometheus takes the alert rules', has('promtool'), () => {
   const { status, stdout, stderr } = spawnSync('promtool', ['check', 'rules', join(CONF, 'prometheus-alerts.yml')], { encoding: 'utf8' });
   assert.equal(status, 0, stdout + stderr);
 });
 
-test('Prometheus takes every query of the dashboard', { skip: lacks('promtool') }, () => {
+test('Prometheus takes every query of the dashboard', has('promtool'), () => {
   const { panels } = JSON.parse(readFileSync(join(CONF, 'grafana-dashboard.json'), 'utf8'));
   const rules = panels.flatMap(({ targets = [] }) => targets).map(({ expr }, i) => ({ record: `query:${i}`,
     expr: expr.replaceAll('$__rate_interval', '5m').replaceAll(/\$(job|instance)/g, '.*') }));

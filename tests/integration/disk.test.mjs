@@ -1,14 +1,15 @@
 // A disk of one node that is really full: a small tmpfs under its data_dir. Needs to be allowed to mount.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmdirSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
 import { refusal } from './lib/messenger.mjs';
+import { canMount, mountDisk, needs, resizeDisk, unmountDisk } from './lib/needs.mjs';
 
-const mount = (...args) => spawnSync('mount', args).status === 0;
+const mount = (folder, mib) => mountDisk(folder, mib << 20).status === 0;
+const resize = (folder, mib) => resizeDisk(folder, mib << 20).status === 0;
+
 // What the log lets go of must not help: the disk is full, whoever fills it.
 function stuff(node) {
   const file = openSync(join(node.dataDir, 'ballast'), 'a');
@@ -22,29 +23,20 @@ function stuff(node) {
   closeSync(file);
 }
 
-const umount = (path) => spawnSync('umount', [path]).status === 0;
-
-function canMount() {
-  const folder = mkdtempSync(join(tmpdir(), 'raftogram-mount-'));
-  const can = mount('-t', 'tmpfs', '-o', 'size=1m', 'none', folder) && umount(folder);
-  rmdirSync(folder);
-  return can;
-}
-
-describe('a node whose disk is full', { skip: !canMount() && 'may not mount' }, () => {
+describe('a node whose disk is full', needs(canMount(), 'may not mount'), () => {
   let cluster;
   let full;
   before(async () => {
     cluster = await Cluster.create({ size: 3 });
     full = cluster.nodes[2];
     mkdirSync(full.dataDir);
-    assert.ok(mount('-t', 'tmpfs', '-o', 'size=24m', 'none', full.dataDir));
+    assert.ok(mount(full.dataDir, 24));
     cluster.startAll();
     await cluster.client(await cluster.leader()).createChannel({ channelId: 'c' });
   });
   after(async () => {
     await Promise.all(cluster.nodes.map((node) => node.process?.stop()));
-    umount(full.dataDir);
+    unmountDisk(full.dataDir);
     await cluster.destroy();
   });
 
@@ -81,7 +73,7 @@ describe('a node whose disk is full', { skip: !canMount() && 'may not mount' }, 
   });
 
   test('goes on when there is room, and can lead again', async () => {
-    assert.ok(mount('-o', 'remount,size=400m', full.dataDir));
+    assert.ok(resize(full.dataDir, 400));
     await until('its log to have room', async () => {
       const { is_log_full: isFull, is_ready: isReady } = await status();
       return !isFull && isReady;
@@ -91,7 +83,7 @@ describe('a node whose disk is full', { skip: !canMount() && 'may not mount' }, 
   });
 });
 
-describe('a cluster where two of three disks are full', { skip: !canMount() && 'may not mount' }, () => {
+describe('a cluster where two of three disks are full', needs(canMount(), 'may not mount'), () => {
   let cluster;
   let leader;
   let others;
@@ -99,17 +91,17 @@ describe('a cluster where two of three disks are full', { skip: !canMount() && '
     cluster = await Cluster.create({ size: 3 });
     for (const node of cluster.nodes) {
       mkdirSync(node.dataDir);
-      assert.ok(mount('-t', 'tmpfs', '-o', 'size=24m', 'none', node.dataDir));
+      assert.ok(mount(node.dataDir, 24));
     }
     cluster.startAll();
     leader = await cluster.leader();
     others = cluster.nodes.filter((node) => node !== leader);
-    assert.ok(mount('-o', 'remount,size=400m', leader.dataDir));
+    assert.ok(resize(leader.dataDir, 400));
     await cluster.client(leader).createChannel({ channelId: 'c' });
   });
   after(async () => {
     await Promise.all(cluster.nodes.map((node) => node.process?.stop()));
-    for (const node of cluster.nodes) umount(node.dataDir);
+    for (const node of cluster.nodes) unmountDisk(node.dataDir);
     await cluster.destroy();
   });
 
@@ -149,7 +141,7 @@ describe('a cluster where two of three disks are full', { skip: !canMount() && '
   });
 
   test('takes writes again when one of them has room', async () => {
-    assert.ok(mount('-o', 'remount,size=400m', others[1].dataDir));
+    assert.ok(resize(others[1].dataDir, 400));
     await until('writes to be taken', () => send(Buffer.from('again')).then(() => true, () => false));
     assert.equal((await history()).at(-1).payload.toString(), 'again');
   });

@@ -1,12 +1,13 @@
 // The program's life: flags, configuration errors, start-up failures, signals, founding, restarts.
 import assert from 'node:assert/strict';
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Cluster, Process, delay, freePorts, runDaemon, until } from './lib/cluster.mjs';
+import { Cluster, DAEMON, Process, delay, freePorts, runDaemon, until } from './lib/cluster.mjs';
 import { errorDetails, refused } from './lib/messenger.mjs';
+import { ROOT_RUNS, needs, runs } from './lib/needs.mjs';
 
 const STOP_MS_MAX = 10000;
 
@@ -299,7 +300,7 @@ describe('start-up failures', () => {
     }
   });
 
-  test('a data_dir of another user is refused', { skip: process.getuid() !== 0 && 'needs root' }, async () => {
+  test('a data_dir of another user is refused', needs(runs(...ROOT_RUNS, 'true'), 'needs root or sudo'), async () => {
     const open = mkdtempSync(join(tmpdir(), 'raftogram-open-'));
     const original = node.dataDir;
     try {
@@ -308,7 +309,10 @@ describe('start-up failures', () => {
       node.dataDir = join(open, 'data');
       const config = join(open, 'node.yaml');
       writeFileSync(config, cluster.config(node), { mode: 0o644 });
-      const options = { wrapper: ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] };
+      // Another user may not be let into the folder of the build.
+      copyFileSync(DAEMON, join(open, 'raftogram'));
+      const options = { wrapper: [...ROOT_RUNS, 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups',
+        'sh', '-c', `shift; exec ${join(open, 'raftogram')} "$@"`, 'sh'] };
       await assertFails(['-config', config], 1, new RegExp(`^raftogram: .*${escape(node.dataDir)}`), options);
       node.dataDir = join(open, 'other');
       writeFileSync(config, cluster.config(node), { mode: 0o644 });

@@ -1,21 +1,21 @@
 // What the README and the pages of docs/ tell people to type works: their blocks are run as they
 // stand, with the addresses of a cluster on free ports in place of the local ones.
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { BUILD, Cluster, ROOT } from './lib/cluster.mjs';
+import { needs, runs } from './lib/needs.mjs';
 
 const PAGES = ['README.md', ...['clients', 'configuration', 'operating', 'metrics', 'durability', 'performance']
   .map((name) => `docs/${name}.md`), 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md',
   'CHANGELOG.md', ...['snapshots', 'damage', 'membership', 'simulator'].map((name) => `docs/design/${name}.md`)];
 const read = (path) => readFileSync(join(ROOT, path), 'utf8');
 const page = (name) => read(name === 'README' ? 'README.md' : `docs/${name}.md`);
-const runs = (...command) => spawnSync(command[0], command.slice(1)).status === 0;
-const without = (what, isThere) => ({ skip: !isThere && `no ${what}` });
+const without = (what, isThere) => needs(isThere, `no ${what}`);
 const hasPython = runs('python3', '-c', 'import grpc, grpc_status, grpc_tools');
 const hasGo = runs('go', 'version') && runs('protoc-gen-go', '--version') && runs('protoc-gen-go-grpc', '--version');
 

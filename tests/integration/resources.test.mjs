@@ -9,18 +9,14 @@ import { describe, test } from 'node:test';
 import { CONTROL_BYTES, FAULTY_DISK, setControl } from '../chaos/disk/faulty_disk.mjs';
 import { Cluster, Process, until } from './lib/cluster.mjs';
 import { Client, errorDetails, grpc } from './lib/messenger.mjs';
+import { canMount, mountDisk, needs, remountDisk, resizeDisk, runs, unmountDisk } from './lib/needs.mjs';
 
 const MOUNT_BYTES = 96 << 20;
 const PAYLOAD = Buffer.alloc(60 << 10, 'x');
 
 const run = (...command) => spawnSync(command[0], command.slice(1), { encoding: 'utf8' });
 
-const whyNoMount = (() => {
-  if (process.getuid() !== 0) return 'mounting a tmpfs needs root';
-  const { status, stderr } = run('unshare', '-m', 'mount', '-t', 'tmpfs', 'raftogram-test', '/mnt');
-  return status === 0 ? false : `no tmpfs can be mounted here: ${stderr.trim()}`;
-})();
-const whyNoPrlimit = run('prlimit', '--version').status === 0 ? false : 'there is no prlimit(1) here';
+const hasPrlimit = runs('prlimit', '--version');
 const whyNoShim = existsSync(FAULTY_DISK) ? false : `this build has no ${FAULTY_DISK} (a sanitizer wants to come first)`;
 
 class ScarceCluster extends Cluster {
@@ -43,21 +39,21 @@ class ScarceCluster extends Cluster {
     node.mount = join(this.dir, `${node.id}.mount`);
     node.dataDir = join(node.mount, 'data');
     mkdirSync(node.mount);
-    const { status, stderr } = run('mount', '-t', 'tmpfs', '-o', `size=${MOUNT_BYTES}`, 'raftogram-test', node.mount);
+    const { status, stderr } = mountDisk(node.mount, MOUNT_BYTES);
     assert.equal(status, 0, stderr);
   }
 
-  remount(node, options) {
-    const { status, stderr } = run('mount', '-o', `remount,${options}`, node.mount);
+  resize(node, bytes) {
+    const { status, stderr } = resizeDisk(node.mount, bytes);
     assert.equal(status, 0, stderr);
   }
 
   fillDisk(node) {
     const { bsize, blocks, bfree } = statfsSync(node.mount);
-    this.remount(node, `size=${(blocks - bfree) * bsize + (64 << 10)}`);
+    this.resize(node, (blocks - bfree) * bsize + (64 << 10));
   }
 
-  makeRoom(node) { this.remount(node, `size=${MOUNT_BYTES}`); }
+  makeRoom(node) { this.resize(node, MOUNT_BYTES); }
 
   setDisk(node, values) { setControl(node.controlPath, values); }
 
@@ -102,7 +98,7 @@ class ScarceCluster extends Cluster {
 
   async destroy() {
     await super.destroy({ keep: true }).finally(() => {
-      for (const node of this.nodes) if (node.mount) run('umount', '-l', node.mount);
+      for (const node of this.nodes) if (node.mount) unmountDisk(node.mount);
     });
     run('rm', '-rf', this.dir);
   }
@@ -124,7 +120,7 @@ async function withCluster(options, action) {
 // Its lines that are no JSON: what it says to a person.
 const lastWords = (process) => process.stderr.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
 
-describe('a full disk', { skip: whyNoMount }, () => {
+describe('a full disk', needs(canMount(), 'no disk can be mounted here'), () => {
   test('of the leader: another leads and goes on, and room mends it', async () => {
     await withCluster({ mounted: true }, async (cluster) => {
       const full = await cluster.leader();
@@ -173,13 +169,13 @@ describe('a full disk', { skip: whyNoMount }, () => {
       const [node] = cluster.followersOf(leader);
       assert.equal(await cluster.send(leader), 'OK');
       assert.deepEqual(await cluster.stopNode(node.index), { code: 0, signal: null });
-      cluster.remount(node, 'ro');
+      assert.equal(remountDisk(node.mount, 'ro').status, 0);
       cluster.startNode(node.index);
       assert.deepEqual(await node.process.exited, { code: 1, signal: null });
       const words = lastWords(node.process);
       assert.equal(words.length, 1, words.join('\n'));
       assert.ok(words[0].includes(node.dataDir), words[0]);
-      cluster.remount(node, 'rw');
+      assert.equal(remountDisk(node.mount, 'rw').status, 0);
       cluster.startNode(node.index);
       await cluster.ready(node);
       await cluster.checkHistory(node);
@@ -226,7 +222,7 @@ describe('a bad disk', { skip: whyNoShim }, () => {
   });
 });
 
-describe('few file descriptors', { skip: whyNoPrlimit }, () => {
+describe('few file descriptors', needs(hasPrlimit, 'no prlimit(1)'), () => {
   test('clients beyond them are turned away, the others and the cluster go on, and later ones are taken', async () => {
     await withCluster({}, async (cluster) => {
       const leader = await cluster.leader();
@@ -265,13 +261,13 @@ describe('few file descriptors', { skip: whyNoPrlimit }, () => {
   });
 });
 
-describe('little memory', { skip: whyNoPrlimit }, () => {
+describe('little memory', needs(hasPrlimit, 'no prlimit(1)'), () => {
   test('the node refuses or ends, and what was acknowledged is there', async () => {
     await withCluster({}, async (cluster) => {
       const leader = await cluster.leader();
       const { pid } = leader.process.child;
       const bytes = Number(/VmSize:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024;
-      assert.equal(run('prlimit', '--pid', String(pid), `--as=${bytes}`).status, 0);
+      assert.equal(run('prlimit', '--pid', String(pid), `--as=${bytes}:`).status, 0);
       const outcomes = new Set();
       for (let i = 0; i < 10 && leader.process.isRunning; i += 1) {
         (await cluster.sendMany(leader, 100)).forEach((outcome) => outcomes.add(outcome));
@@ -283,7 +279,7 @@ describe('little memory', { skip: whyNoPrlimit }, () => {
         cluster.closeClients();
         cluster.startNode(leader.index);
       } else {
-        run('prlimit', '--pid', String(pid), '--as=unlimited');
+        run('prlimit', '--pid', String(pid), '--as=unlimited:');
       }
       await cluster.leader();
       await cluster.ready(leader);
