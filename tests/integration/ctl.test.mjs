@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import { BUILD, Cluster, ROOT, delay, freePorts, until } from './lib/cluster.mjs';
 import { Client } from './lib/messenger.mjs';
 
@@ -257,8 +257,11 @@ describe('each verb against a cluster', () => {
   let client;
   before(async () => {
     cluster = await startCluster();
+  });
+  beforeEach(async () => {
     leader = await leaderOf(cluster);
     follower = cluster.nodes.find((node) => node !== leader);
+    client?.close();
     client = new Client(leader.grpc);
   });
   after(async () => {

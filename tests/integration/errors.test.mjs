@@ -1,7 +1,7 @@
 // The error table of the contract: codes, reasons, details and their order, and every limit at its
 // edge and one beyond.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
 import { Client, errorDetails, grpc, refusal, refused } from './lib/messenger.mjs';
 import { RawClient, fieldBytes, fieldVarint, frame, http2Call, jsonClient } from './lib/raw.mjs';
@@ -21,11 +21,14 @@ describe('errors of gRPC calls', () => {
 
   before(async () => {
     cluster = await Cluster.start();
+    await cluster.client(await cluster.leader()).createChannel({ channelId: 'c', name: 'C' });
+  });
+  beforeEach(async () => {
     leader = await cluster.leader();
     client = cluster.client(leader);
     follower = cluster.client(cluster.followersOf(leader)[0]);
+    raw?.close();
     raw = new RawClient(leader.grpc);
-    await client.createChannel({ channelId: 'c', name: 'C' });
   });
   after(async () => {
     raw?.close();

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import { Cluster, ROOT, delay, runDaemon, until } from './lib/cluster.mjs';
 import { RawSocket } from './lib/websocket.mjs';
 
@@ -42,12 +42,14 @@ describe('HTTP', () => {
 
   before(async () => {
     cluster = await Cluster.start();
-    leader = await cluster.leader();
-    [follower] = cluster.followersOf(leader);
     await until('all to be ready', async () => {
       const all = await Promise.all(cluster.nodes.map((node) => exchange(node, '/readyz')));
       return all.every((answer) => answer.status === 200);
     });
+  });
+  beforeEach(async () => {
+    leader = await cluster.leader();
+    [follower] = cluster.followersOf(leader);
   });
   after(async () => cluster?.destroy());
 

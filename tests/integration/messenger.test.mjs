@@ -1,7 +1,8 @@
 // The Messenger and the key-value service on a healthy cluster, sentence by sentence.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
+import { LeadingClient, whileOneLeads } from './lib/leading.mjs';
 import { Client, refusal, refused } from './lib/messenger.mjs';
 
 const MIB = 1 << 20;
@@ -13,15 +14,13 @@ describe('the Messenger', () => {
   let client;
   let followers;
 
-  before(async () => {
-    cluster = await Cluster.start();
-    await meet();
-  });
+  before(async () => { cluster = await Cluster.start(); });
+  beforeEach(() => meet());
   after(async () => { await cluster?.destroy(); });
 
   async function meet() {
     leader = await cluster.leader();
-    client = cluster.client(leader);
+    client = new LeadingClient(cluster, leader);
     followers = cluster.followersOf(leader).map((node) => cluster.client(node));
   }
 
@@ -38,7 +37,7 @@ describe('the Messenger', () => {
   const sequences = (messages) => messages.map((message) => Number(message.sequence));
   const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
-  test('an assigned id is channel-<log index>, with -2 and -3 when that is taken', async () => {
+  test('an assigned id is channel-<log index>, with -2 and -3 when that is taken', () => whileOneLeads(cluster, async () => {
     const { channelId } = await client.createChannel({});
     const index = Number(/^channel-(\d+)$/.exec(channelId)[1]);
     const { lastIndex } = await client.status();
@@ -49,7 +48,7 @@ describe('the Messenger', () => {
     await client.createChannel({ channelId: 'filler' });
     assert.deepEqual(await client.createChannel({ name: 'third' }), { channelId: `channel-${index + 4}-3`, name: 'third', created: true });
     assert.match((await client.createChannel({})).channelId, /^channel-\d+$/);
-  });
+  }));
 
   test('sequences start at 1 in each channel and have no gaps, also between senders', async () => {
     for (const channelId of ['dense-a', 'dense-b']) await client.createChannel({ channelId });
@@ -288,10 +287,12 @@ describe('the Messenger', () => {
   });
 
   test('the key-value service redirects on followers and is linearizable on the leader', async () => {
-    for (const reader of followers) {
-      assert.deepEqual(await reader.propose({ op: 'SET', key: 'k', value: 'v' }), { success: false, leaderAddr: leader.grpc, error: 'not leader' });
-      assert.deepEqual(await reader.read('k'), { value: '', found: false, leaderAddr: leader.grpc, error: 'not leader' });
-    }
+    await whileOneLeads(cluster, async (leading) => {
+      for (const reader of cluster.followersOf(leading).map((node) => cluster.client(node))) {
+        assert.deepEqual(await reader.propose({ op: 'SET', key: 'k', value: 'v' }), { success: false, leaderAddr: leading.grpc, error: 'not leader' });
+        assert.deepEqual(await reader.read('k'), { value: '', found: false, leaderAddr: leading.grpc, error: 'not leader' });
+      }
+    });
     for (let i = 0; i < 100; i += 1) {
       await client.propose({ op: 'SET', key: 'counter', value: `${i}` });
       assert.equal((await client.read('counter')).value, `${i}`);
@@ -310,21 +311,23 @@ describe('the Messenger', () => {
       { success: false, leaderAddr: '', error: 'bad command: op, key and value must not contain NUL' });
   });
 
-  test('the leader can be moved, to whom one asks', async () => {
-    const target = cluster.followersOf(leader)[0];
-    const before = await client.status();
-    const moved = await client.transfer(target.id);
+  test('the leader can be moved, to whom one asks', () => whileOneLeads(cluster, async () => {
+    await meet();
+    const [target] = cluster.followersOf(leader);
+    const old = cluster.client(leader);
+    const before = await old.status();
+    const moved = await old.transfer(target.id);
     assert.equal(moved.leaderId, target.id);
     assert.ok(Number(moved.term) > Number(before.term));
     assert.equal((await cluster.leader()).id, target.id);
-    assert.deepEqual(await refusal(client.transfer()), { code: 'FAILED_PRECONDITION', reason: 'NOT_LEADER' });
+    assert.deepEqual(await refusal(old.transfer()), { code: 'FAILED_PRECONDITION', reason: 'NOT_LEADER' });
     const best = await cluster.client(target).transfer('');
     assert.notEqual(best.leaderId, target.id);
     assert.equal((await cluster.leader()).id, best.leaderId);
     await meet();
-  });
+  }));
 
-  test('status agrees on every node', async () => {
+  test('status agrees on every node', () => whileOneLeads(cluster, async () => {
     await meet();
     const all = await Promise.all(cluster.nodes.map((node) => cluster.status(node)));
     const { clusterId, term } = all[0];
@@ -343,7 +346,7 @@ describe('the Messenger', () => {
       const { members, lastIndex } = await client.status();
       return members.every((member) => member.matchIndex === lastIndex && Number(member.lastContactMs) < 5000);
     });
-  });
+  }));
 
   test('health: Check and Watch tell of the services, an unknown one is NOT_FOUND', async () => {
     for (const reader of [client, ...followers]) {

@@ -1,6 +1,6 @@
 // phalanx.Consensus from a stranger: answered truthfully, and nothing changes.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import grpc from '@grpc/grpc-js';
 import loader from '@grpc/proto-loader';
 import { join } from 'node:path';
@@ -28,6 +28,7 @@ describe('phalanx.Consensus from a stranger', () => {
     stubs = cluster.nodes.map((node) => new Consensus(node.raft, grpc.credentials.createInsecure()));
     jsons = cluster.nodes.map((node) => jsonClient(node.raft));
   });
+  beforeEach(async () => { leader = await cluster.leader(); });
   after(async () => {
     [...(stubs ?? []), ...(jsons ?? [])].forEach((stub) => stub.close());
     await cluster?.destroy();

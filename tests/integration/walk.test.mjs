@@ -1,6 +1,6 @@
 // The walk of the README and of the reference document, with a stock client.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
 import { Client, errorDetails, grpc } from './lib/messenger.mjs';
 
@@ -10,17 +10,13 @@ describe('the walk of the reference document', () => {
   let client;
   let followerClient;
 
-  before(async () => {
-    cluster = await Cluster.start();
+  before(async () => { cluster = await Cluster.start(); });
+  beforeEach(async () => {
     leader = await cluster.leader();
-    client = new Client(leader.grpc);
-    followerClient = new Client(cluster.nodes.find((node) => node !== leader).grpc);
+    client = cluster.client(leader);
+    followerClient = cluster.client(cluster.followersOf(leader)[0]);
   });
-  after(async () => {
-    client?.close();
-    followerClient?.close();
-    await cluster?.destroy();
-  });
+  after(async () => { await cluster?.destroy(); });
 
   test('/health names one leader on every node', async () => {
     for (const node of cluster.nodes) {

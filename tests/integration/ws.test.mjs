@@ -1,6 +1,6 @@
 // Section 8 of the contract: JSON-RPC 2.0 over WebSocket, with the stock `ws` package.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import { Cluster, delay, until } from './lib/cluster.mjs';
 import { counter, metric } from './lib/prometheus.mjs';
 import { OPCODE, RawSocket, WebSocket, WsClient, frame, handshake } from './lib/websocket.mjs';
@@ -15,7 +15,11 @@ describe('WebSocket', () => {
 
   before(async () => {
     cluster = await Cluster.start({ extra: 'websocket: {allowed_origins: ["https://chat.example"]}' });
+  });
+  beforeEach(async () => {
     leader = await cluster.leader();
+    if (follower && follower !== leader && client.socket.readyState === WebSocket.OPEN) return;
+    client?.socket.terminate();
     [follower] = cluster.followersOf(leader);
     client = await WsClient.open(follower.http);
   });

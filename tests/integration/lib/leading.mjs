@@ -1,0 +1,56 @@
+// A client of whichever node leads. On a busy machine, or after a test that moved the leader, that is
+// not the node that led when the tests began.
+import { Client, grpc } from './messenger.mjs';
+
+const { ABORTED, FAILED_PRECONDITION, UNAVAILABLE } = grpc.status;
+const STUBS = ['messenger', 'cluster', 'kv', 'health'];
+const DEADLINE_MS = 30000;
+
+// An unknown outcome may be tried again only where a second time does nothing.
+const isRepeatable = (request) => Boolean(request.clientMessageId || (request.channelId && !('payload' in request)));
+
+export class LeadingClient extends Client {
+  constructor(cluster, leader) {
+    super(leader.grpc);
+    super.close();
+    this.nodes = cluster;
+    this.leader = leader;
+    for (const name of STUBS) this[name] = name;
+    this.stubs = [];
+  }
+
+  async follow() { this.leader = await this.nodes.leader(); }
+
+  async call(name, method, request, options) {
+    const deadline = Date.now() + DEADLINE_MS;
+    for (;;) {
+      const client = this.nodes.client(this.leader);
+      try {
+        const answer = await client.call(client[name], method, request, options);
+        if (name !== 'kv' || answer.error !== 'not leader' || Date.now() > deadline) return answer;
+      } catch (error) {
+        const isRefused = error.code === UNAVAILABLE || (error.code === FAILED_PRECONDITION && /not leader/.test(error.details));
+        const mayRepeat = isRefused || (error.code === ABORTED && isRepeatable(request));
+        if (!mayRepeat || Date.now() > deadline) throw error;
+      }
+      await this.follow();
+    }
+  }
+
+  subscribe(request, options) { return this.nodes.client(this.leader).subscribe(request, options); }
+}
+
+// Runs what speaks of who leads, again if an election came between. `body` is given the leader, and
+// may run more than once.
+export async function whileOneLeads(cluster, body) {
+  for (let attempt = 1; ; attempt += 1) {
+    const leader = await cluster.leader();
+    const { term } = await cluster.status(leader);
+    try {
+      return await body(leader);
+    } catch (error) {
+      const now = await cluster.status(await cluster.leader());
+      if (now.term === term || attempt === 5) throw error;
+    }
+  }
+}
