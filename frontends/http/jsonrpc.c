@@ -93,14 +93,13 @@ int jsonrpc_request(const struct jsonrpc_message *message, size_t index,
     }
     /* One with NUL is the name of no method, and known by no prefix of it either. */
     out->method = text_of(method) != NULL ? text_of(method) : "";
-    out->params = json_object_get(item, "params");
-    if (out->params != NULL && json_is_array(out->params)) {
-        return refuse(fault, JSONRPC_INVALID_PARAMS,
-                      "invalid params: give them by name, in an object");
-    }
-    if (out->params != NULL && !json_is_object(out->params)) {
+    const json_t *params = json_object_get(item, "params");
+    out->is_unnamed = json_is_array(params) || json_is_null(params);
+    out->is_empty = out->is_unnamed && json_array_size(params) == 0; /* 0 for null, too */
+    if (params != NULL && !out->is_unnamed && !json_is_object(params)) {
         return refuse(fault, JSONRPC_INVALID_REQUEST, "invalid request: params must be an object");
     }
+    out->params = out->is_unnamed ? NULL : params;
     return 0;
 }
 

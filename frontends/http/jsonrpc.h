@@ -2,7 +2,7 @@
  * knows no socket and no method.
  *
  * Stricter than the specification in one thing: params must be an object or absent, since all our
- * parameters have names. */
+ * parameters have names. Only for a method without any, an empty list and null are as good. */
 #ifndef RAFTOGRAM_HTTP_JSONRPC_H
 #define RAFTOGRAM_HTTP_JSONRPC_H
 
@@ -42,6 +42,8 @@ void jsonrpc_finish(struct jsonrpc_message *message);
 struct jsonrpc_request {
     const char *method;
     const json_t *params; /* an object, or NULL */
+    bool is_unnamed;      /* there were params, but no object: a list or null */
+    bool is_empty;        /* unnamed, and nothing in it */
     const json_t *id;     /* NULL: it has none, so it is not answered */
 };
 

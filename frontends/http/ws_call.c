@@ -253,13 +253,19 @@ static void refuse_params(struct ws_reply *reply, const char *message)
 
 static void run_request(struct ws_reply *reply, const struct jsonrpc_request *request)
 {
-    if (strcmp(request->method, "Unsubscribe") == 0) {
-        ws_unsubscribe(reply, request->params);
+    bool is_unsubscribe = strcmp(request->method, "Unsubscribe") == 0;
+    const struct dispatch_method *method = dispatch_method_by_name(request->method);
+    if (method == NULL && !is_unsubscribe) {
+        ws_reply_error(reply, JSONRPC_METHOD_NOT_FOUND, "no such method", NULL);
         return;
     }
-    const struct dispatch_method *method = dispatch_method_by_name(request->method);
-    if (method == NULL) {
-        ws_reply_error(reply, JSONRPC_METHOD_NOT_FOUND, "no such method", NULL);
+    bool has_params = is_unsubscribe || method->input->n_fields > 0;
+    if (request->is_unnamed && (has_params || !request->is_empty)) {
+        refuse_params(reply, "invalid params: give them by name, in an object");
+        return;
+    }
+    if (is_unsubscribe) {
+        ws_unsubscribe(reply, request->params);
         return;
     }
     ProtobufCMessage *message;
@@ -303,8 +309,6 @@ static void serve_request(struct ws *ws, struct ws_batch *batch,
         ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
     } else if (rc == 0) {
         run_request(&reply, &request);
-    } else if (fault.code == JSONRPC_INVALID_PARAMS) {
-        refuse_params(&reply, fault.message);
     } else {
         ws_reply_error(&reply, fault.code, fault.message, NULL);
     }

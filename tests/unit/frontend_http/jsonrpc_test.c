@@ -85,7 +85,7 @@ static void test_what_is_no_request_is_invalid(void **state)
         "{\"jsonrpc\":\"2.0\",\"method\":\"X\",\"id\":true}",
         "{\"jsonrpc\":\"2.0\",\"method\":\"X\",\"params\":1}",
         "{\"jsonrpc\":\"2.0\",\"method\":\"X\",\"params\":\"x\"}",
-        "{\"jsonrpc\":\"2.0\",\"method\":\"X\",\"params\":null}",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"X\",\"params\":true}",
     };
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         assert_int_equal(code_of(texts[i]), JSONRPC_INVALID_REQUEST);
@@ -103,10 +103,27 @@ static void test_ids_are_strings_numbers_and_null(void **state)
     }
 }
 
-static void test_params_by_position_are_invalid_params(void **state)
+/* Whether they are faulty depends on the method, and an unknown one is the greater fault. */
+static void test_params_without_names_are_told_apart(void **state)
 {
-    assert_int_equal(code_of("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"X\",\"params\":[]}"),
-                     JSONRPC_INVALID_PARAMS);
+    static const struct {
+        const char *params;
+        bool is_empty;
+    } cases[] = {{"[]", true}, {"null", true}, {"[1]", false}, {"[null]", false}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[128];
+        snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"method\":\"X\",\"params\":%s}",
+                 cases[i].params);
+        struct jsonrpc_message message;
+        struct jsonrpc_fault fault;
+        struct jsonrpc_request request;
+        assert_int_equal(jsonrpc_parse(bytes_of_text(text), &message, &fault), 0);
+        assert_int_equal(jsonrpc_request(&message, 0, &request, &fault), 0);
+        assert_null(request.params);
+        assert_true(request.is_unnamed);
+        assert_int_equal(request.is_empty, cases[i].is_empty);
+        jsonrpc_finish(&message);
+    }
 }
 
 static void test_an_invalid_request_keeps_its_id_when_it_has_one(void **state)
@@ -187,7 +204,7 @@ int main(void)
         cmocka_unit_test(test_text_that_is_no_json_is_a_parse_error),
         cmocka_unit_test(test_what_is_no_request_is_invalid),
         cmocka_unit_test(test_ids_are_strings_numbers_and_null),
-        cmocka_unit_test(test_params_by_position_are_invalid_params),
+        cmocka_unit_test(test_params_without_names_are_told_apart),
         cmocka_unit_test(test_an_invalid_request_keeps_its_id_when_it_has_one),
         cmocka_unit_test(test_a_method_with_nul_is_no_prefix_of_itself),
         cmocka_unit_test(test_a_batch_holds_up_to_a_hundred),
