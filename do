@@ -459,14 +459,15 @@ stage_integration() {
     )
 }
 
-# The daemon under AddressSanitizer: its life, the walk, kills and the WebSocket.
+# The daemon under AddressSanitizer: its life, the walk, kills, HTTP and the WebSocket.
 stage_integration_asan() {
     configure "$BUILD_ASAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=address,undefined
     ninja -C "$BUILD_ASAN" raftogram raftogramctl
     (
         cd tests/integration
         RAFTOGRAM_BUILD=$OLDPWD/$BUILD_ASAN node --test --test-concurrency=1 \
-            walk.test.mjs kill.test.mjs errors.test.mjs encodings.test.mjs ws_protocol.test.mjs
+            walk.test.mjs kill.test.mjs errors.test.mjs encodings.test.mjs ws_protocol.test.mjs \
+            http_smuggling.test.mjs http.test.mjs
     )
 }
 

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-#define DRAIN_S 5 /* for the rest of a request that was refused */
+#include <time.h>
 
 void answer_error(struct answer *answer, int status, const char *message)
 {
@@ -32,71 +31,123 @@ static struct bytes content_of(const struct answer *answer)
     return answer->shared.data != NULL ? answer->shared : buf_bytes(&answer->body);
 }
 
-static bool add_header(struct lws *wsi, const char *name, const char *value, uint8_t **at,
-                       uint8_t *end)
+static const char *reason_of(int status)
 {
-    return lws_add_http_header_by_name(wsi, (const unsigned char *)name,
-                                       (const unsigned char *)value, (int)strlen(value), at,
-                                       end) == 0;
+    static const struct {
+        int status;
+        const char *reason;
+    } reasons[] = {
+        {200, "OK"},
+        {204, "No Content"},
+        {304, "Not Modified"},
+        {400, "Bad Request"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {417, "Expectation Failed"},
+        {421, "Misdirected Request"},
+        {426, "Upgrade Required"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
+    };
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        if (reasons[i].status == status) {
+            return reasons[i].reason;
+        }
+    }
+    CHECK(false);
+    return "";
 }
 
-static bool add_page_headers(struct lws *wsi, struct answer *answer, uint8_t **at, uint8_t *end)
+void append_date(struct buf *out)
+{
+    static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t now = time(NULL);
+    struct tm parts;
+    if (gmtime_r(&now, &parts) != NULL) { /* RFC 9110, 5.6.7 */
+        buf_printf(out, "date: %s, %02d %s %04d %02d:%02d:%02d GMT\r\n", days[parts.tm_wday],
+                   parts.tm_mday, months[parts.tm_mon], parts.tm_year + 1900, parts.tm_hour,
+                   parts.tm_min, parts.tm_sec);
+    }
+}
+
+static void append_page_fields(struct answer *answer, struct buf *out)
 {
     if (!answer->has_etag) {
-        return add_header(wsi, "cache-control:", "no-store", at, end);
+        buf_append_text(out, "cache-control: no-store\r\n");
+        return;
     }
-    return add_header(wsi, "etag:", answer->etag, at, end) &&
-           add_header(wsi, "cache-control:", "no-cache", at, end) &&
-           add_header(wsi, "content-security-policy:", buf_text(&answer->policy), at, end) &&
-           add_header(wsi, "referrer-policy:", "no-referrer", at, end) &&
-           add_header(wsi, "x-frame-options:", "DENY", at, end);
+    buf_printf(out,
+               "etag: %s\r\n"
+               "cache-control: no-cache\r\n"
+               "content-security-policy: %s\r\n"
+               "referrer-policy: no-referrer\r\n"
+               "x-frame-options: DENY\r\n",
+               answer->etag, buf_text(&answer->policy));
 }
 
-static bool add_headers(struct session *session, uint8_t **at, uint8_t *end)
+static void append_head(struct session *session, struct buf *out)
 {
-    struct lws *wsi = session->wsi;
     struct answer *answer = &session->answer;
-    if (lws_add_http_header_status(wsi, (unsigned int)answer->status, at, end) != 0) {
-        return false;
-    }
+    buf_printf(out, "HTTP/1.1 %d %s\r\n", answer->status, reason_of(answer->status));
+    append_date(out);
+    buf_append_text(out, "server: raftogram\r\n");
     /* A 304 has no body, and so no length. */
-    if (answer->status != 304 &&
-        (!add_header(wsi, "content-type:", answer->content_type, at, end) ||
-         lws_add_http_header_content_length(wsi, content_of(answer).size, at, end) != 0)) {
-        return false;
+    if (answer->status != 304) {
+        buf_printf(out, "content-type: %s\r\ncontent-length: %zu\r\n", answer->content_type,
+                   content_of(answer).size);
     }
-    return (answer->allow == NULL || add_header(wsi, "allow:", answer->allow, at, end)) &&
-           (!answer->is_upgrade_required ||
-            (add_header(wsi, "upgrade:", "websocket", at, end) &&
-             add_header(wsi, "connection:", "upgrade", at, end) &&
-             add_header(wsi, "sec-websocket-version:", "13", at, end))) &&
-           (!answer->is_last || add_header(wsi, "connection:", "close", at, end)) &&
-           add_page_headers(wsi, answer, at, end) &&
-           add_header(wsi, "x-content-type-options:", "nosniff", at, end) &&
-           lws_finalize_http_header(wsi, at, end) == 0;
+    if (answer->allow != NULL) {
+        buf_printf(out, "allow: %s\r\n", answer->allow);
+    }
+    if (answer->is_upgrade_required) {
+        buf_append_text(out, "upgrade: websocket\r\nsec-websocket-version: 13\r\n");
+    }
+    const char *upgrade = answer->is_upgrade_required ? "upgrade" : "";
+    const char *both = answer->is_upgrade_required && answer->is_last ? ", " : "";
+    const char *last = answer->is_last ? "close" : "";
+    if (answer->is_upgrade_required || answer->is_last) {
+        buf_printf(out, "connection: %s%s%s\r\n", upgrade, both, last);
+    } else if (session->wire.filter.head.minor == 0) {
+        buf_append_text(out, "connection: keep-alive\r\n");
+    }
+    append_page_fields(answer, out);
+    buf_append_text(out, "x-content-type-options: nosniff\r\n\r\n");
+}
+
+/* With bytes left unread the kernel would reset the connection, and the client might never see the
+ * answer: so they are read for a while. */
+static int complete_last(struct session *session)
+{
+    struct http_filter *filter = &session->wire.filter;
+    bool is_more_expected = filter->head.status != 0 || filter->head.body_size > 0 ||
+                            filter->head.is_chunked || filter->head.expects_continue;
+    http_filter_next(filter, true);
+    if (!is_more_expected) {
+        return -1;
+    }
+    (void)shutdown(session->wire.fd, SHUT_WR);
+    session_set_deadline(session, HTTP_DRAIN_S);
+    return lws_http_transaction_completed(session->wsi) != 0 ? -1 : 0;
 }
 
 static int complete(struct session *session)
 {
-    bool is_whole = session->answer.is_whole;
-    /* How long a body in chunks is, libwebsockets does not know. */
-    bool is_last = session->answer.is_last ||
-                   lws_hdr_total_length(session->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
+    bool is_last = session->answer.is_last || session->frontend->phase == HTTP_STOPPING;
     answer_finish(&session->answer);
     session->is_busy = false;
-    if (is_whole) {
-        return 0;
+    if (is_last) {
+        return complete_last(session);
     }
-    if (session->wire.mode == WIRE_DRAIN) {
-        /* With bytes left unread the kernel would reset the connection, and the client might never
-         * see the answer. */
-        (void)shutdown(session->wire.fd, SHUT_WR);
-        lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, DRAIN_S);
-        return 0;
-    }
-    if (is_last || session->frontend->phase == HTTP_STOPPING) {
-        return -1;
-    }
+    http_filter_next(&session->wire.filter, false);
+    session_set_deadline(session, HTTP_IDLE_S);
     return lws_http_transaction_completed(session->wsi) != 0 ? -1 : 0;
 }
 
@@ -110,9 +161,12 @@ static int write_block(struct session *session, uint8_t *data, size_t size, bool
     if (size > 0 && lws_write(session->wsi, data, size, kind) < (int)size) {
         return -1;
     }
-    if (is_last) {
+    if (is_last && !lws_partial_buffered(session->wsi)) {
         return complete(session);
     }
+    /* Its own would end the answer after a while, whether it gets on or not. */
+    lws_set_timeout(session->wsi, NO_PENDING_TIMEOUT, 0);
+    session_set_deadline(session, HTTP_STALL_S);
     lws_callback_on_writable(session->wsi);
     return 0;
 }
@@ -135,31 +189,26 @@ int session_answer(struct session *session, struct answer *answer)
     if (buf_failed(&answer->body) || buf_failed(&answer->policy)) {
         answer_error(answer, 503, "out of memory: try again later");
     }
+    answer->is_last = answer->is_last || http_filter_is_last(&session->wire.filter);
     session->answer = *answer;
     session->sent = 0;
     session->is_busy = true;
-    bool is_head = lws_hdr_total_length(session->wsi, WSI_TOKEN_HEAD_URI) > 0;
-    size_t room = answer->is_whole ? content_of(answer).size : HTTP_CHUNK_BYTES;
-    uint8_t *block = malloc(LWS_PRE + HTTP_ANSWER_HEADERS_MAX + room);
+    session->is_head_timed = false;
+    struct buf head = {0};
+    append_head(session, &head);
+    uint8_t *block = buf_failed(&head) ? NULL : malloc(LWS_PRE + head.size + HTTP_CHUNK_BYTES);
     if (block == NULL) {
+        buf_finish(&head);
         return -1;
     }
-    uint8_t *start = block + LWS_PRE;
-    uint8_t *at = start;
-    if (!add_headers(session, &at, start + HTTP_ANSWER_HEADERS_MAX)) {
-        free(block);
-        return -1;
-    }
-    if (answer->is_whole) {
-        /* Before an upgrade libwebsockets does not know the version yet, and writes HTTP/1.0. */
-        memcpy(start, "HTTP/1.1", strlen("HTTP/1.1"));
-    }
-    if (is_head) {
+    uint8_t *at = mempcpy(block + LWS_PRE, head.data, head.size);
+    buf_finish(&head);
+    if (session->wire.filter.head.method == HTTP_METHOD_HEAD) {
         session->sent = content_of(&session->answer).size;
     } else {
-        at += take_body(session, at, room);
+        at += take_body(session, at, HTTP_CHUNK_BYTES);
     }
-    int rc = write_block(session, start, (size_t)(at - start), true);
+    int rc = write_block(session, block + LWS_PRE, (size_t)(at - (block + LWS_PRE)), true);
     free(block);
     return rc;
 }

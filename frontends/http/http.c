@@ -3,13 +3,13 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "http_internal.h"
+#include "origin.h"
 #include "ws.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,66 +46,188 @@ static void run_tasks(struct http_frontend *frontend)
     }
 }
 
-struct wire *frontend_wire(struct http_frontend *frontend, int fd)
+struct session *frontend_session(struct http_frontend *frontend, int fd)
 {
     struct session *session;
     HASH_FIND(by_fd, frontend->sessions_by_fd, &fd, sizeof(fd), session);
-    return session != NULL ? &session->wire : NULL;
+    return session;
+}
+
+/* ---- deadlines ---- */
+
+void session_set_deadline(struct session *session, unsigned seconds)
+{
+    lws_set_timer_usecs(session->wsi, (lws_usec_t)seconds * LWS_US_PER_SEC);
+}
+
+void session_hears(struct session *session)
+{
+    if (session->ws != NULL) {
+        ws_hears(session->ws);
+    } else if (http_filter_has_begun(&session->wire.filter) && !session->is_head_timed) {
+        session->is_head_timed = true;
+        session_set_deadline(session, HTTP_HEAD_S);
+    }
+}
+
+static int on_deadline(struct session *session)
+{
+    struct http_filter *filter = &session->wire.filter;
+    if (!http_filter_has_begun(filter)) {
+        return -1;
+    }
+    struct answer answer = {0};
+    http_filter_refuse(filter, 408, "the request's head did not come within 10 s");
+    answer_error(&answer, filter->head.status, filter->head.message);
+    return session_answer(session, &answer);
 }
 
 /* ---- requests ---- */
 
-static const char allowed_methods[] = "GET, HEAD";
-
-static void route_request(struct session *session, const char *path, struct answer *out)
+/* The members' addresses are dispatch's own texts. */
+static void get_rules(struct http_frontend *frontend, const char *peers[DISPATCH_MEMBERS_MAX],
+                      struct origin_rules *out)
 {
-    struct answer answer = {.status = 200};
-    struct request request = {
-        .path = path,
-        .wsi = session->wsi,
-        .is_head = lws_hdr_total_length(session->wsi, WSI_TOKEN_HEAD_URI) > 0,
-    };
-    bool is_get = lws_hdr_total_length(session->wsi, WSI_TOKEN_GET_URI) > 0;
-    const struct route *route = route_find(path);
-    session->frontend->requests_total++;
-    if (session->wire.head.status != 0) {
-        answer_error(&answer, session->wire.head.status, session->wire.head.message);
-        answer.allow = session->wire.head.status == 405 ? allowed_methods : NULL;
-        answer.is_last = true;
-    } else if (!is_get && !request.is_head) {
-        answer_error(&answer, 405, "only GET and HEAD are served here");
-        answer.allow = allowed_methods;
-    } else if (route != NULL) {
-        route->serve(session->frontend, &request, &answer);
-    } else {
-        serve_page(session->frontend, &request, &answer);
+    struct dispatch_node_status node;
+    dispatch_get_node_status(frontend->dispatch, &node);
+    for (size_t i = 0; i < node.member_count; i++) {
+        peers[i] = node.members[i].http_addr;
     }
-    *out = answer;
+    *out = (struct origin_rules){
+        .hosts = frontend->options.allowed_hosts,
+        .host_count = frontend->options.allowed_host_count,
+        .origins = frontend->options.allowed_origins,
+        .origin_count = frontend->options.allowed_origin_count,
+        .peers = peers,
+        .peer_count = node.member_count,
+    };
 }
 
-static int on_request(struct session *session, const char *path)
+bool frontend_allows_origin(struct http_frontend *frontend, const struct http_head *head)
 {
-    struct answer answer;
-    route_request(session, path, &answer);
+    const char *peers[DISPATCH_MEMBERS_MAX];
+    struct origin_rules rules;
+    get_rules(frontend, peers, &rules);
+    return origin_is_allowed(&rules, head->origin, head->host);
+}
+
+/* HTTP/1.0 may come without a Host: browsers, which rebinding needs, always send one. */
+static bool is_host_fine(struct http_frontend *frontend, const struct http_head *head,
+                         struct answer *answer)
+{
+    struct authority host;
+    if (head->host.data == NULL) {
+        return true;
+    }
+    if (!authority_read(head->host, &host)) {
+        answer_error(answer, 400, "the Host is to be a name or an address, with a port or without");
+        answer->is_last = true;
+        return false;
+    }
+    if (authority_is_ip(&host)) {
+        return true;
+    }
+    const char *peers[DISPATCH_MEMBERS_MAX];
+    struct origin_rules rules;
+    get_rules(frontend, peers, &rules);
+    if (!origin_host_is_allowed(&rules, head->host)) {
+        answer_error(answer, 421, "this host is not served here: list it in http.allowed_hosts");
+        answer->is_last = true;
+        return false;
+    }
+    return true;
+}
+
+static void refuse_method(struct answer *answer)
+{
+    answer_error(answer, 405, "only GET and HEAD are served here");
+    answer->allow = "GET, HEAD";
+}
+
+static void serve_request(struct session *session, const struct request *request,
+                          struct answer *answer)
+{
+    struct http_frontend *frontend = session->frontend;
+    const struct http_head *head = request->head;
+    const struct route *route = route_find(request->path);
+    if (ws_is_handshake(head)) {
+        if (ws_may_upgrade(frontend, request, answer)) {
+            /* Only a change since it was read: the node may serve no more. */
+            answer_error(answer, 503, "this node is shutting down: use another");
+        }
+        return;
+    }
+    if (head->method == HTTP_METHOD_OTHER) {
+        refuse_method(answer);
+    } else if (route != NULL) {
+        route->serve(frontend, request, answer);
+    } else {
+        serve_page(frontend, request, answer);
+    }
+}
+
+/* The path for people: decoded. False: `answer` says why not. */
+static bool decode_path(const struct http_head *head, struct buf *path, struct answer *answer)
+{
+    bool is_decoded = http_decode(head->path, path);
+    if (!is_decoded) {
+        answer_error(answer, 400, "the path has a faulty percent sign");
+        answer->is_last = true;
+    } else if (buf_failed(path)) {
+        answer_error(answer, 503, "out of memory: try again later");
+    }
+    return is_decoded && !buf_failed(path);
+}
+
+static int on_request(struct session *session)
+{
+    struct answer answer = {.status = 200};
+    struct buf path = {0};
+    const struct http_head *head = &session->wire.filter.head;
+    session->frontend->requests_total++;
+    if (session->wire.filter.state != HTTP_FILTER_REQUEST || session->is_busy) {
+        return -1; /* not from us: wire.h */
+    }
+    if (head->status != 0) {
+        answer_error(&answer, head->status, head->message);
+    } else if (*(const char *)head->path.data != '/') {
+        refuse_method(&answer); /* CONNECT host:port, OPTIONS * */
+        answer.is_last = true;
+    } else if (is_host_fine(session->frontend, head, &answer) &&
+               decode_path(head, &path, &answer)) {
+        const struct request request = {.path = buf_text(&path), .head = head};
+        serve_request(session, &request, &answer);
+    }
+    buf_finish(&path);
     return session_answer(session, &answer);
 }
 
-/* A request with an Upgrade header. Returns 0 to go on with the handshake, 1 when it is answered,
- * -1 to hang up. */
-static int on_upgrade(struct session *session, const char *protocol)
+bool session_may_upgrade(struct session *session)
 {
-    struct answer answer = {.status = 200};
-    char path[HTTP_PATH_BYTES_MAX];
-    if (lws_hdr_copy(session->wsi, path, sizeof(path), WSI_TOKEN_GET_URI) < 0) {
-        path[0] = '\0';
+    const struct http_head *head = &session->wire.filter.head;
+    struct answer answer = {0};
+    struct buf path = {0};
+    bool may = false;
+    if (ws_is_handshake(head) && is_host_fine(session->frontend, head, &answer) &&
+        decode_path(head, &path, &answer)) {
+        const struct request request = {.path = buf_text(&path), .head = head};
+        may = ws_may_upgrade(session->frontend, &request, &answer);
     }
-    if (strcasecmp(protocol, "websocket") != 0) {
-        route_request(session, path, &answer); /* a server may ignore the offer: RFC 9110, 7.8 */
-    } else if (ws_may_upgrade(session->frontend, session->wsi, path, &answer)) {
-        return 0;
+    buf_finish(&path);
+    answer_finish(&answer);
+    return may;
+}
+
+/* Of the 101, which libwebsockets writes. */
+static int add_date(struct lws_process_html_args *args)
+{
+    struct buf date = {0};
+    append_date(&date);
+    if (!buf_failed(&date) && date.size <= (size_t)args->max_len) {
+        args->p = mempcpy(args->p, date.data, date.size);
     }
-    answer.is_whole = true;
-    return session_answer(session, &answer) != 0 ? -1 : 1;
+    buf_finish(&date);
+    return 0;
 }
 
 void frontend_check_empty(struct http_frontend *frontend)
@@ -173,13 +295,20 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
         run_tasks(lws_context_user(lws_get_context(wsi)));
         return 0;
     case LWS_CALLBACK_HTTP:
-        return session != NULL ? on_request(session, in) : -1;
+        return session != NULL ? on_request(session) : -1;
     case LWS_CALLBACK_HTTP_WRITEABLE:
         return session != NULL ? session_continue(session) : -1;
     case LWS_CALLBACK_ESTABLISHED:
         return session != NULL && ws_open(session) == 0 ? 0 : -1;
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-        return session != NULL ? on_upgrade(session, in) : -1;
+        return session != NULL && session->wire.is_upgrade ? 0 : -1; /* not from us: wire.h */
+    case LWS_CALLBACK_ADD_HEADERS:
+        return add_date(in);
+    case LWS_CALLBACK_TIMER:
+        if (session == NULL) {
+            return -1;
+        }
+        return session->ws != NULL ? on_ws(session, reason, in, size) : on_deadline(session);
     case LWS_CALLBACK_WSI_DESTROY:
         if (session != NULL) {
             session_destroy(session);
@@ -266,21 +395,19 @@ static void emit_log(int level, const char *line)
 
 static int create_context(struct http_frontend *frontend)
 {
-    static struct lws_protocols protocols[4];
-    protocols[0] = (struct lws_protocols){
-        .name = WS_SUBPROTOCOL, .callback = on_http, .rx_buffer_size = WS_RECEIVE_BYTES};
+    static struct lws_protocols protocols[3];
+    protocols[0] = (struct lws_protocols){.name = WS_SUBPROTOCOL,
+                                          .callback = on_http,
+                                          .rx_buffer_size = WS_RECEIVE_BYTES,
+                                          .tx_packet_size = HTTP_CHUNK_BYTES};
     protocols[1] = listener_protocol;
-    protocols[2] = refusal_protocol;
     /* Our own pings know of connections that we have stopped reading ourselves. */
     static const lws_retry_bo_t no_pings = {.secs_since_valid_ping = 0};
     lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = protocols,
-        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
-                   LWS_SERVER_OPTION_FALLBACK_TO_APPLY_LISTEN_ACCEPT_CONFIG,
-        .listen_accept_role = "raw-skt",
-        .listen_accept_protocol = refusal_protocol.name,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
         .user = frontend,
@@ -288,7 +415,9 @@ static int create_context(struct http_frontend *frontend)
         .server_string = "raftogram",
         .max_http_header_data2 = HTTP_HEADERS_BYTES_MAX,
         .pt_serv_buf_size = WS_RECEIVE_BYTES + LWS_PRE,
-        .keepalive_timeout = HTTP_KEEPALIVE_S,
+        /* Longer than our own deadlines. */
+        .keepalive_timeout = 2 * HTTP_IDLE_S,
+        .timeout_secs_ah_idle = 2 * HTTP_IDLE_S,
         .retry_and_idle_policy = &no_pings,
     };
     frontend->context = lws_create_context(&info);

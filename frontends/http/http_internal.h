@@ -3,8 +3,8 @@
  *
  * Reading order: http.c (start, stop, the service thread), listener.c (accepting), routes.c (which
  * path is what), answer.c (how an answer leaves), status.c, metrics.c, page.c and
- * static_files.c, then the WebSocket (ws.h). wire.c, http_head.c and ws_frames.c stand between the
- * socket and libwebsockets. */
+ * static_files.c, then the WebSocket (ws.h). wire.c, http_filter.c and ws_frames.c stand between
+ * the socket and libwebsockets, which sees nothing else of what a client sends. */
 #ifndef RAFTOGRAM_HTTP_INTERNAL_H
 #define RAFTOGRAM_HTTP_INTERNAL_H
 
@@ -26,12 +26,13 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-/* Of a request, as libwebsockets keeps them: each with a little beside it. */
-#define HTTP_HEADERS_BYTES_MAX (2 * HTTP_HEAD_BYTES_MAX)
-#define HTTP_ANSWER_HEADERS_MAX 4096 /* of an answer */
-#define HTTP_PATH_BYTES_MAX 1024
-#define HTTP_KEEPALIVE_S 60
+/* libwebsockets' own table of a request's headers. */
+#define HTTP_HEADERS_BYTES_MAX (2 * HTTP_GIVEN_BYTES_MAX)
 #define HTTP_CHUNK_BYTES (64u << 10) /* of a body, written at once */
+#define HTTP_HEAD_S 10  /* from its first byte, or the connection's begin, to its end */
+#define HTTP_IDLE_S 60  /* between two requests */
+#define HTTP_STALL_S 60 /* an answer or a body that does not get on */
+#define HTTP_DRAIN_S 5  /* for the rest of what was refused */
 
 /* Work for the service thread, posted by other threads. */
 struct task {
@@ -90,8 +91,8 @@ void frontend_post_task(struct http_frontend *frontend, struct task *task);
 /* Something is gone that stop() may wait for. */
 void frontend_check_empty(struct http_frontend *frontend);
 
-/* What comes from a session's socket; NULL for another socket. */
-struct wire *frontend_wire(struct http_frontend *frontend, int fd);
+/* Whose socket it is; NULL: none. */
+struct session *frontend_session(struct http_frontend *frontend, int fd);
 
 /* ---- one client ---- */
 
@@ -100,8 +101,7 @@ struct answer {
     const char *content_type;
     const char *allow; /* NULL or the value of an Allow header */
     bool is_upgrade_required;
-    bool is_whole; /* written at once, and completed by the caller */
-    bool is_last;  /* the connection ends with it */
+    bool is_last; /* the connection ends with it */
     struct buf body;
     struct bytes shared; /* in place of body: lives as long as the program */
     bool has_etag;
@@ -119,9 +119,20 @@ struct session {
     struct lws *wsi;
     struct answer answer; /* what is left to send of it */
     size_t sent;
-    bool is_busy;  /* between a request and the end of its answer */
-    struct ws *ws; /* NULL while it is HTTP */
+    bool is_busy;       /* between a request and the end of its answer */
+    bool is_head_timed; /* the deadline is that of a head */
+    struct ws *ws;      /* NULL while it is HTTP */
 };
+
+/* May a page of the head's Origin open a WebSocket here? */
+bool frontend_allows_origin(struct http_frontend *frontend, const struct http_head *head);
+
+/* Of the filter's present request: true if it may become a WebSocket. */
+bool session_may_upgrade(struct session *session);
+/* Bytes have come that are no whole request. */
+void session_hears(struct session *session);
+/* It is hung up on then, unless something else is said before. */
+void session_set_deadline(struct session *session, unsigned seconds);
 
 /* Begins to send; takes what `answer` holds. Returns what the libwebsockets callback must return.
  */
@@ -134,6 +145,8 @@ void session_destroy(struct session *session);
 void answer_finish(struct answer *answer);
 /* An error as JSON: {"error": message}. */
 void answer_error(struct answer *answer, int status, const char *message);
+/* "date: …" with its line end, as all answers have it. */
+void append_date(struct buf *out);
 
 /* ---- listening ---- */
 
@@ -146,15 +159,11 @@ int listener_open(const char *address, int *out, const char **reason);
 int listener_start(struct http_frontend *frontend, int fd);
 void listener_stop(struct http_frontend *frontend);
 
-/* For connections that are no HTTP, or of an unknown method. */
-extern const struct lws_protocols refusal_protocol;
-
 /* ---- routes ---- */
 
 struct request {
-    const char *path;
-    struct lws *wsi; /* for its arguments and headers */
-    bool is_head;
+    const char *path; /* decoded */
+    const struct http_head *head;
 };
 
 struct route {
@@ -166,8 +175,8 @@ struct route {
 /* NULL: one of the page's, perhaps. */
 const struct route *route_find(const char *path);
 
-/* A whole argument of the query: "verbose", or "kv_limit=" followed by its value. True if it is
- * there; the value goes to `out` (cut to its size). */
+/* An argument of the query, decoded; false if it is not there. Without memory, or cut short, it is
+ * a value that nobody takes: "%". */
 bool request_argument(const struct request *request, const char *name, char *out, size_t out_size);
 
 void serve_health(struct http_frontend *frontend, const struct request *request,

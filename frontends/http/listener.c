@@ -108,8 +108,14 @@ static void add_session(struct http_frontend *frontend, int fd)
     }
     lws_set_opaque_user_data(session->wsi, session);
     list_push_back(&frontend->sessions, &session->link);
-    HASH_ADD(by_fd, frontend->sessions_by_fd, wire.fd, sizeof(session->wire.fd), session);
     frontend->session_count++;
+    HASH_ADD(by_fd, frontend->sessions_by_fd, wire.fd, sizeof(session->wire.fd), session);
+    if (session->by_fd.tbl == NULL) {
+        /* No memory. recv() does not know it, so that nothing can be read from it. */
+        lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+        return;
+    }
+    session_set_deadline(session, HTTP_HEAD_S);
 }
 
 static void accept_clients(struct http_frontend *frontend, int listener_fd)

@@ -6,25 +6,33 @@
 #include <ctype.h>
 #include <string.h>
 
-#define HOST_BYTES_MAX 262 /* host:port */
 #define TAGS_BYTES_MAX 512
 
 /* True for what can stand in a policy: a client wrote it. */
-static bool is_authority(const char *text)
+static bool is_authority(struct bytes text)
 {
-    for (const char *at = text; *at != '\0'; at++) {
-        if (!isalnum((unsigned char)*at) && strchr(".-:[]_", *at) == NULL) {
+    const char *data = text.data;
+    for (size_t i = 0; i < text.size; i++) {
+        if (!isalnum((unsigned char)data[i]) &&
+            (data[i] == '\0' || strchr(".-:[]_", data[i]) == NULL)) {
             return false;
         }
     }
-    return text[0] != '\0';
+    return text.size > 0;
 }
 
-static void append_sources(struct buf *out, const char *authority)
+static void append_source(struct buf *out, const char *scheme, struct bytes authority)
 {
     if (is_authority(authority)) {
-        buf_printf(out, " http://%s ws://%s", authority, authority);
+        buf_append_text(out, scheme);
+        buf_append(out, authority.data, authority.size);
     }
+}
+
+static void append_sources(struct buf *out, struct bytes authority)
+{
+    append_source(out, " http://", authority);
+    append_source(out, " ws://", authority);
 }
 
 /* The page may talk to the nodes of its cluster and to nobody else. Not every browser takes 'self'
@@ -32,20 +40,15 @@ static void append_sources(struct buf *out, const char *authority)
 static void append_policy(struct http_frontend *frontend, const struct request *request,
                           struct buf *out)
 {
-    char host[HOST_BYTES_MAX];
     struct dispatch_node_status node;
     dispatch_get_node_status(frontend->dispatch, &node);
     buf_append_text(out, "default-src 'none'; script-src 'self'; style-src 'self'; "
                          "img-src 'self' data:; font-src 'self'; manifest-src 'self'; "
                          "connect-src 'self'");
-    if (lws_hdr_copy(request->wsi, host, sizeof(host), WSI_TOKEN_HOST) > 0) {
-        append_sources(out, host);
-        if (is_authority(host)) {
-            buf_printf(out, " wss://%s", host); /* behind a proxy with TLS */
-        }
-    }
+    append_sources(out, request->head->host);
+    append_source(out, " wss://", request->head->host); /* behind a proxy with TLS */
     for (size_t i = 0; i < node.member_count; i++) {
-        append_sources(out, node.members[i].http_addr);
+        append_sources(out, bytes_of_text(node.members[i].http_addr));
     }
     buf_append_text(out, "; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
 }
@@ -53,8 +56,13 @@ static void append_policy(struct http_frontend *frontend, const struct request *
 static bool is_known_already(const struct request *request, const char *etag)
 {
     char tags[TAGS_BYTES_MAX];
-    return lws_hdr_copy(request->wsi, tags, sizeof(tags), WSI_TOKEN_HTTP_IF_NONE_MATCH) > 0 &&
-           static_etag_matches(tags, etag);
+    struct bytes value = request->head->if_none_match;
+    if (value.size == 0 || value.size >= sizeof(tags)) {
+        return false;
+    }
+    memcpy(tags, value.data, value.size);
+    tags[value.size] = '\0';
+    return static_etag_matches(tags, etag);
 }
 
 static int find_content(struct http_frontend *frontend, const char *path, struct answer *answer)

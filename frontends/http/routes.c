@@ -25,22 +25,13 @@ const struct route *route_find(const char *path)
 
 bool request_argument(const struct request *request, const char *name, char *out, size_t out_size)
 {
-    char argument[256];
-    size_t name_size = strlen(name);
-    for (int i = 0;; i++) {
-        int size = lws_hdr_copy_fragment(request->wsi, argument, sizeof(argument),
-                                         WSI_TOKEN_HTTP_URI_ARGS, i);
-        if (size == -1) {
-            return false;
-        }
-        if (size < 0 || strncmp(argument, name, name_size) != 0) {
-            continue;
-        }
-        const char *value = argument + name_size;
-        if (name[name_size - 1] != '=' && *value != '\0' && *value != '=') {
-            continue;
-        }
-        lws_strncpy(out, value, out_size);
-        return true;
+    struct bytes value;
+    if (!http_find_argument(request->head->query, name, &value)) {
+        return false;
     }
+    struct buf text = {.max_bytes = out_size - 1};
+    bool is_decoded = http_decode(value, &text) && !buf_failed(&text);
+    lws_strncpy(out, is_decoded ? buf_text(&text) : "%", out_size);
+    buf_finish(&text);
+    return true;
 }

@@ -3,6 +3,7 @@
 #include "http_internal.h"
 #include "json/json.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -162,18 +163,27 @@ static int append_value(void *context, struct bytes key, struct bytes value)
     return 0;
 }
 
-static void append_values(struct http_frontend *frontend, const struct request *request,
-                          struct buf *out)
+/* ?kv_limit=N; more than KV_KEYS_MAX counts as that. False: it is no number. */
+static bool read_limit(const struct request *request, size_t *out)
 {
-    struct value_walk walk = {.out = out, .keys_max = KV_KEYS_MAX};
-    char limit[16];
-    if (request_argument(request, "kv_limit=", limit, sizeof(limit))) {
-        char *end;
-        unsigned long long keys = strtoull(limit, &end, 10);
-        if (limit[0] >= '0' && limit[0] <= '9' && *end == '\0' && keys < KV_KEYS_MAX) {
-            walk.keys_max = keys;
-        }
+    char text[24];
+    *out = KV_KEYS_MAX;
+    if (!request_argument(request, "kv_limit", text, sizeof(text))) {
+        return true;
     }
+    char *end;
+    errno = 0;
+    unsigned long long keys = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) {
+        return false;
+    }
+    *out = keys < KV_KEYS_MAX ? (size_t)keys : KV_KEYS_MAX;
+    return true;
+}
+
+static void append_values(struct http_frontend *frontend, size_t keys_max, struct buf *out)
+{
+    struct value_walk walk = {.out = out, .keys_max = keys_max};
     buf_append_text(out, ",\"kv_data\":{");
     (void)dispatch_walk_values(frontend->dispatch, walk.keys_max + 1, append_value, &walk);
     buf_append_byte(out, '}');
@@ -272,6 +282,11 @@ void serve_status(struct http_frontend *frontend, const struct request *request,
 {
     struct dispatch_node_status node;
     struct dispatch_metrics metrics;
+    size_t keys_max;
+    if (!read_limit(request, &keys_max)) {
+        answer_error(answer, 400, "kv_limit is to be a number");
+        return;
+    }
     dispatch_get_node_status(frontend->dispatch, &node);
     dispatch_get_metrics(frontend->dispatch, &metrics);
     struct buf *out = &answer->body;
@@ -286,7 +301,7 @@ void serve_status(struct http_frontend *frontend, const struct request *request,
     append_number(out, "log_length", metrics.log_entries);
     append_peers(out, &node);
     append_number(out, "kv_size", metrics.value_count);
-    append_values(frontend, request, out);
+    append_values(frontend, keys_max, out);
     append_metrics(out, &metrics, node.state);
     append_member(out, "role", node.role);
     append_boolean(out, "is_leader", node.is_leader);

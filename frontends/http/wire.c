@@ -5,10 +5,11 @@
 #include "http_internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#define DRAIN_BYTES 16384
+#define REQUEST_BYTES 16384
 #define FRAMES_BYTES 8192
 
 /* Set on service threads only. */
@@ -17,12 +18,13 @@ static _Thread_local struct http_frontend *served;
 void wire_init(struct wire *wire, int fd)
 {
     *wire = (struct wire){.fd = fd};
-    buf_init(&wire->pending, HTTP_HEAD_BYTES_MAX);
+    http_filter_init(&wire->filter);
 }
 
 void wire_finish(struct wire *wire)
 {
-    buf_finish(&wire->pending);
+    http_filter_finish(&wire->filter);
+    ws_frames_finish(&wire->frames);
 }
 
 void wire_enter(struct http_frontend *frontend)
@@ -41,135 +43,50 @@ static ssize_t nothing_yet(void)
     return -1;
 }
 
-/* ---- heads ---- */
-
-/* Hands over a request that stands for the refused one; what is answered to it, the session knows.
- */
-static ssize_t pass_refused(struct wire *wire, void *out)
+/* libwebsockets never asks for less. */
+static ssize_t too_little_room(void)
 {
-    static const char request[] = "GET / HTTP/1.1\r\nconnection:close\r\n\r\n";
-    wire->mode = WIRE_DRAIN;
-    buf_finish(&wire->pending);
-    memcpy(out, request, sizeof(request) - 1);
-    return sizeof(request) - 1;
+    errno = EMSGSIZE;
+    return -1;
 }
 
-static ssize_t pass_pending(struct wire *wire, void *out)
+/* Takes no more from the socket than belongs to the request: what follows can be frames or the next
+ * request, and that is for later. */
+static ssize_t read_request(struct session *session, void *out, size_t room)
 {
-    size_t size = wire->pending.size;
-    memcpy(out, wire->pending.data, size);
-    buf_finish(&wire->pending);
-    wire->mode = WIRE_RAW;
-    return (ssize_t)size;
-}
-
-static ssize_t pass_head(struct wire *wire, void *out, size_t room)
-{
-    struct buf passed = {0};
-    http_head_read(buf_bytes(&wire->pending), &wire->head, &passed);
-    if (wire->head.status == 0 && buf_failed(&passed)) {
-        wire->head.status = 503;
-        wire->head.message = "out of memory: try again later";
-    } else if (passed.size > room) {
-        http_head_refuse_large(buf_bytes(&wire->pending), &wire->head);
+    struct wire *wire = &session->wire;
+    uint8_t block[REQUEST_BYTES];
+    if (room < HTTP_GIVEN_BYTES_MAX) {
+        return too_little_room();
     }
-    if (wire->head.status != 0) {
-        buf_finish(&passed);
-        return pass_refused(wire, out);
+    if (wire->filter.state == HTTP_FILTER_REQUEST) {
+        return nothing_yet();
     }
-    size_t size = passed.size;
-    memcpy(out, passed.data, size);
-    buf_finish(&passed);
-    buf_finish(&wire->pending);
-    wire->body_left = wire->head.body_size;
-    wire->mode = wire->head.is_chunked ? WIRE_RAW : wire->body_left > 0 ? WIRE_BODY : WIRE_HEAD;
-    return (ssize_t)size;
-}
-
-/* Empty lines before a request are ignored: RFC 9112, 2.2. */
-static void drop_empty_lines(struct buf *text)
-{
-    size_t count = 0;
-    while (count < text->size && (text->data[count] == '\r' || text->data[count] == '\n')) {
-        count++;
-    }
-    memmove(text->data, text->data + count, text->size - count);
-    text->size -= count;
-}
-
-/* Takes no more from the socket than belongs to the head: what follows can be a body, frames or the
- * next request, and which of them is known only when libwebsockets has seen this one. */
-static ssize_t read_head(struct wire *wire, void *out, size_t room)
-{
-    uint8_t block[HTTP_HEAD_BYTES_MAX];
-    size_t held = wire->pending.size;
-    size_t wanted = sizeof(block) < room ? sizeof(block) : room;
-    if (wanted <= held) {
-        errno = EMSGSIZE; /* never, as long as libwebsockets does not ask for less than before */
-        return -1;
-    }
-    ssize_t count = receive(wire->fd, block, wanted - held, MSG_PEEK);
+    ssize_t count = receive(wire->fd, block, sizeof(block), MSG_PEEK);
     if (count <= 0) {
         return count;
     }
-    buf_append(&wire->pending, block, (size_t)count);
-    if (buf_failed(&wire->pending)) {
-        errno = ENOMEM;
-        return -1;
+    size_t taken = http_filter_take(&wire->filter, (struct bytes){block, (size_t)count});
+    if (taken > 0) {
+        count = receive(wire->fd, block, taken, 0);
     }
-    size_t end = http_head_end(buf_bytes(&wire->pending), held > 3 ? held - 3 : 0);
-    if (held == 0 && wire->pending.data[0] <= '\r') {
-        drop_empty_lines(&wire->pending);
-        end = http_head_end(buf_bytes(&wire->pending), 0);
-    }
-    size_t extra = end > 0 ? wire->pending.size - end : 0;
-    count = receive(wire->fd, block, (size_t)count - extra, 0);
     if (count <= 0) {
         return count;
     }
-    if (wire->pending.size > 0 && !http_head_may_begin(buf_bytes(&wire->pending))) {
-        wire->pending.size -= extra;
-        return pass_pending(wire, out);
+    if (wire->filter.state != HTTP_FILTER_REQUEST) {
+        session_hears(session);
+        return nothing_yet();
     }
-    wire->pending.size -= extra;
-    if (end > 0) {
-        return pass_head(wire, out, room);
-    }
-    if (wire->pending.size >= wanted) {
-        http_head_refuse_large(buf_bytes(&wire->pending), &wire->head);
-        return pass_refused(wire, out);
-    }
-    return nothing_yet();
+    wire->is_upgrade = session_may_upgrade(session);
+    return (ssize_t)http_filter_give(&wire->filter, wire->is_upgrade, out);
 }
 
-/* ---- what follows ---- */
-
-static ssize_t read_body(struct wire *wire, void *out, size_t room)
+static ssize_t read_frames(struct session *session, void *out, size_t room)
 {
-    size_t wanted = wire->body_left < room ? (size_t)wire->body_left : room;
-    ssize_t count = receive(wire->fd, out, wanted, 0);
-    if (count > 0) {
-        wire->body_left -= (uint64_t)count;
-        if (wire->body_left == 0) {
-            wire->mode = WIRE_HEAD;
-        }
-    }
-    return count;
-}
-
-static ssize_t drain(struct wire *wire)
-{
-    uint8_t block[DRAIN_BYTES];
-    ssize_t count = receive(wire->fd, block, sizeof(block), 0);
-    return count > 0 ? nothing_yet() : count;
-}
-
-static ssize_t read_frames(struct wire *wire, void *out, size_t room)
-{
+    struct wire *wire = &session->wire;
     uint8_t block[FRAMES_BYTES];
     if (room <= WS_FRAMES_EXTRA) {
-        errno = EMSGSIZE; /* never, as long as libwebsockets does not ask for less than before */
-        return -1;
+        return too_little_room();
     }
     size_t wanted = room - WS_FRAMES_EXTRA;
     ssize_t count = receive(wire->fd, block, wanted < sizeof(block) ? wanted : sizeof(block), 0);
@@ -177,35 +94,61 @@ static ssize_t read_frames(struct wire *wire, void *out, size_t room)
         return count;
     }
     size_t left = ws_frames_follow(&wire->frames, block, (size_t)count, out);
+    session_hears(session);
     return left > 0 ? (ssize_t)left : nothing_yet();
 }
 
 /* ---- in place of the C library's ---- */
 
-static ssize_t wire_receive(struct wire *wire, void *out, size_t room)
+/* Asks for no input of those whose output waits. */
+static void hold_up(struct pollfd *fds, nfds_t count)
 {
-    switch (wire->mode) {
-    case WIRE_HEAD:
-        return read_head(wire, out, room);
-    case WIRE_BODY:
-        return read_body(wire, out, room);
-    case WIRE_DRAIN:
-        return drain(wire);
-    case WIRE_FRAMES:
-        return read_frames(wire, out, room);
-    case WIRE_RAW:
-        break;
+    const short both = POLLIN | POLLOUT;
+    for (nfds_t i = 0; i < count; i++) {
+        struct session *session =
+            (fds[i].events & both) == both ? frontend_session(served, fds[i].fd) : NULL;
+        if (session != NULL && !session->wire.is_websocket) {
+            session->wire.is_held_up = true;
+            fds[i].events = (short)(fds[i].events & ~POLLIN);
+        }
     }
-    return receive(wire->fd, out, room, 0);
+}
+
+static void let_go(struct pollfd *fds, nfds_t count)
+{
+    for (nfds_t i = 0; i < count; i++) {
+        struct session *session =
+            (fds[i].events & POLLOUT) != 0 ? frontend_session(served, fds[i].fd) : NULL;
+        if (session != NULL && session->wire.is_held_up) {
+            session->wire.is_held_up = false;
+            fds[i].events = (short)(fds[i].events | POLLIN);
+        }
+    }
+}
+
+int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    struct timespec timeout = {.tv_sec = timeout_ms / 1000,
+                               .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    if (served != NULL) {
+        hold_up(fds, count);
+    }
+    int ready = ppoll(fds, count, timeout_ms < 0 ? NULL : &timeout, NULL);
+    if (served != NULL) {
+        let_go(fds, count);
+    }
+    return ready;
 }
 
 ssize_t recv(int fd, void *data, size_t size, int flags)
 {
-    if (served != NULL && flags == 0) {
-        struct wire *wire = frontend_wire(served, fd);
-        if (wire != NULL) {
-            return wire_receive(wire, data, size);
-        }
+    if (served == NULL || flags != 0) {
+        return receive(fd, data, size, flags);
     }
-    return receive(fd, data, size, flags);
+    struct session *session = frontend_session(served, fd);
+    if (session == NULL) {
+        return 0; /* of a client that there was no memory to remember: nothing comes unread by us */
+    }
+    return session->wire.is_websocket ? read_frames(session, data, size)
+                                      : read_request(session, data, size);
 }

@@ -40,13 +40,6 @@ void ws_unref(struct ws *ws)
 
 /* ---- hanging up ---- */
 
-void ws_expect_fault(struct ws *ws)
-{
-    if (!ws->is_close_sent) {
-        lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_PROTOCOL_ERR, NULL, 0);
-    }
-}
-
 /* A callback that returns -1 would have libwebsockets send a close frame of its own. */
 void ws_hang_up(struct ws *ws)
 {
@@ -105,15 +98,17 @@ void ws_on_timer(struct ws *ws)
     set_timer(ws, now);
 }
 
-static void heard(struct ws *ws)
+void ws_hears(struct ws *ws)
 {
     ws->last_received_ns = now_ns();
     ws->is_ping_sent = false;
+    if (ws->frames->ping_count > 0) {
+        lws_callback_on_writable(ws->wsi);
+    }
 }
 
 void ws_on_pong(struct ws *ws, struct bytes payload)
 {
-    heard(ws);
     if (ws->frames->is_broken && bytes_equal(payload, bytes_of_text(WS_FRAMES_FAULT))) {
         ws_close(ws, WS_CLOSE_PROTOCOL_ERROR, "a faulty frame", true);
     }
@@ -141,9 +136,11 @@ int ws_open(struct session *session)
     frontend->socket_count++;
     frontend->sockets_total++;
     session->ws = ws;
-    session->wire.mode = WIRE_FRAMES;
+    session->wire.is_websocket = true;
+    http_filter_finish(&session->wire.filter);
     ws->frames = &session->wire.frames;
-    ws_expect_fault(ws);
+    /* Faults that libwebsockets finds and has no code for end as a protocol error. */
+    lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_PROTOCOL_ERR, NULL, 0);
     struct buf hello = {0};
     ws_begin_text(&hello);
     ws_append_hello(frontend, &hello);
@@ -180,7 +177,7 @@ void ws_regulate(struct ws *ws)
     }
     ws->is_paused = is_paused;
     if (!is_paused) {
-        heard(ws); /* the silence was ours */
+        ws_hears(ws); /* the silence was ours */
     }
     (void)lws_rx_flow_control(ws->wsi, is_paused ? 0 : 1);
 }
@@ -198,7 +195,6 @@ static void take_message(struct ws *ws, struct bytes text)
 
 void ws_receive(struct ws *ws, struct bytes fragment)
 {
-    heard(ws);
     if (ws->close_code != 0) {
         return; /* what still comes is drained, so that the close code arrives */
     }

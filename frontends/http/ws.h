@@ -47,10 +47,10 @@ enum ws_close_code {
 struct ws {
     struct list link; /* in http_frontend.sockets */
     struct http_frontend *frontend;
-    struct lws *wsi;                /* NULL once the connection is gone */
-    const struct ws_frames *frames; /* of the session, that goes with the connection */
-    size_t references;              /* the connection, calls, batches and subscriptions */
-    struct buf message;             /* what has come of it */
+    struct lws *wsi;          /* NULL once the connection is gone */
+    struct ws_frames *frames; /* of the session, that goes with the connection */
+    size_t references;        /* the connection, calls, batches and subscriptions */
+    struct buf message;       /* what has come of it */
 
     struct list outbox; /* of struct frame */
     size_t outbox_bytes;
@@ -81,8 +81,10 @@ struct ws {
 
 /* ---- ws_upgrade.c ---- */
 
-/* True if the request may become a WebSocket, else `answer` says why not. */
-bool ws_may_upgrade(struct http_frontend *frontend, struct lws *wsi, const char *path,
+/* The request asks for a WebSocket. */
+bool ws_is_handshake(const struct http_head *head);
+/* True if such a request may become one, else `answer` says why not. */
+bool ws_may_upgrade(struct http_frontend *frontend, const struct request *request,
                     struct answer *answer);
 
 /* ---- ws.c ---- */
@@ -96,14 +98,12 @@ void ws_unref(struct ws *ws);
 void ws_receive(struct ws *ws, struct bytes fragment);
 void ws_on_close_frame(struct ws *ws, struct bytes payload);
 void ws_on_timer(struct ws *ws);
-/* Also in place of a faulty frame: ws_frames.h. */
+/* Bytes have come, whatever they are: the client lives. */
+void ws_hears(struct ws *ws);
+/* The pong that stands for a faulty frame: ws_frames.h. */
 void ws_on_pong(struct ws *ws, struct bytes payload);
 /* Ends the connection with a close frame; the first code stays. With `is_now` before what waits. */
 void ws_close(struct ws *ws, int code, const char *reason, bool is_now);
-/* Faults that libwebsockets finds and has no code for end as a protocol error: it takes the code
- * from where it also keeps what a ping held, so this is to be said again whenever a pong may have
- * gone. */
-void ws_expect_fault(struct ws *ws);
 /* Hangs up without another word, soon. */
 void ws_hang_up(struct ws *ws);
 /* Stops or resumes reading, as the bounds have it. */

@@ -8,10 +8,16 @@
 #define OPCODE_CONTINUATION 0
 #define OPCODE_BINARY 2
 #define OPCODE_CLOSE 8
+#define OPCODE_PING 9
 #define OPCODE_PONG 10
 #define LENGTH_16 126
 #define LENGTH_64 127
 #define MASK_BYTES 4
+
+void ws_frames_finish(struct ws_frames *frames)
+{
+    buf_finish(&frames->pings);
+}
 
 static size_t length_end(uint8_t second)
 {
@@ -47,9 +53,14 @@ static void replace_close_code(struct ws_frames *frames, uint8_t *byte)
     }
 }
 
+static unsigned opcode_of(const struct ws_frames *frames)
+{
+    return frames->header[0] & 0x0f;
+}
+
 static bool is_close(const struct ws_frames *frames)
 {
-    return (frames->header[0] & 0x0f) == OPCODE_CLOSE;
+    return opcode_of(frames) == OPCODE_CLOSE;
 }
 
 /* RFC 6455, 5.1, 5.2, 5.4, 5.5: by its first two bytes. */
@@ -70,12 +81,71 @@ static bool is_header_read(const struct ws_frames *frames)
     return frames->header_size >= 2 && frames->header_size == frames->header_end;
 }
 
+/* ---- pings ---- */
+
+static void drop_oldest_ping(struct ws_frames *frames)
+{
+    size_t taken = 1 + (size_t)frames->pings.data[0];
+    memmove(frames->pings.data, frames->pings.data + taken, frames->pings.size - taken);
+    buf_cut(&frames->pings, frames->pings.size - taken);
+    frames->ping_count--;
+}
+
+/* Without memory it is left unanswered. */
+static void keep_ping(struct ws_frames *frames)
+{
+    struct buf *pings = &frames->pings;
+    size_t before = pings->size;
+    if (frames->ping_count == WS_PINGS_MAX) {
+        drop_oldest_ping(frames);
+        before = pings->size;
+    }
+    buf_append_byte(pings, (uint8_t)frames->size);
+    buf_append(pings, frames->ping, (size_t)frames->size);
+    if (buf_failed(pings)) {
+        pings->failed = false;
+        buf_cut(pings, before);
+        return;
+    }
+    frames->ping_count++;
+}
+
+int ws_frames_take_ping(struct ws_frames *frames, uint8_t out[WS_CONTROL_BYTES_MAX])
+{
+    if (frames->ping_count == 0) {
+        return -1;
+    }
+    int size = frames->pings.data[0];
+    memcpy(out, frames->pings.data + 1, (size_t)size);
+    drop_oldest_ping(frames);
+    if (frames->ping_count == 0) {
+        buf_finish(&frames->pings);
+    }
+    return size;
+}
+
+static void follow_ping(struct ws_frames *frames, const uint8_t *data, size_t size)
+{
+    if (opcode_of(frames) != OPCODE_PING || frames->is_broken) {
+        return;
+    }
+    const uint8_t *mask = frames->header + frames->header_end - MASK_BYTES;
+    for (size_t i = 0; i < size; i++) {
+        uint64_t at = frames->at + i;
+        frames->ping[at] = data[i] ^ mask[at % MASK_BYTES];
+    }
+}
+
 static void end_if_read(struct ws_frames *frames)
 {
-    if (frames->at == frames->size) {
-        frames->header_size = 0;
-        frames->at = 0;
+    if (frames->at != frames->size) {
+        return;
     }
+    if (opcode_of(frames) == OPCODE_PING && !frames->is_broken) {
+        keep_ping(frames);
+    }
+    frames->header_size = 0;
+    frames->at = 0;
 }
 
 static void follow_close(struct ws_frames *frames, uint8_t *data, size_t size)
@@ -93,7 +163,10 @@ static void follow_close(struct ws_frames *frames, uint8_t *data, size_t size)
 /* Behind a fault only a close frame is, so that the client can end the connection in good order. */
 static bool is_passed(const struct ws_frames *frames)
 {
-    return !frames->is_broken || (is_close(frames) && !is_faulty(frames));
+    if (frames->is_broken) {
+        return is_close(frames) && !is_faulty(frames);
+    }
+    return opcode_of(frames) != OPCODE_PING && opcode_of(frames) != OPCODE_PONG;
 }
 
 static size_t put_fault(uint8_t *out)
@@ -130,12 +203,13 @@ static size_t follow_header(struct ws_frames *frames, uint8_t byte, uint8_t *out
         size_t mask_size = frames->header[1] & MASKED ? MASK_BYTES : 0;
         frames->header_end = length_end(frames->header[1]) + mask_size;
     }
+    bool is_first_fault = is_fault && !frames->is_broken;
+    frames->is_broken = frames->is_broken || is_fault;
     if (is_header_read(frames)) {
         frames->size = payload_size(frames);
         end_if_read(frames);
     }
-    if (is_fault && !frames->is_broken) {
-        frames->is_broken = true;
+    if (is_first_fault) {
         return put_fault(out);
     }
     if (size < frames->header_end || !is_passed(frames)) {
@@ -159,6 +233,7 @@ size_t ws_frames_follow(struct ws_frames *frames, const uint8_t *data, size_t si
         bool is_kept = is_passed(frames);
         uint64_t left = frames->size - frames->at;
         size_t taken = left < size - at ? (size_t)left : size - at;
+        follow_ping(frames, data + at, taken);
         if (is_kept) {
             memcpy(out + kept, data + at, taken);
             follow_close(frames, out + kept, taken);

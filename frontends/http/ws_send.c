@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define SCRATCH_KEPT_BYTES (2u << 20)
-#define CONTROL_BYTES_MAX 125
 /* libwebsockets keeps this value to itself and offers lws_close_reason(), after which it drains
  * what the client still sends for 5 s only and forgets where in a message it was. */
 #define WRITE_CLOSE ((enum lws_write_protocol)4)
@@ -85,9 +84,9 @@ static int write_text(struct ws *ws, const struct buf *text)
 
 int ws_write_close(struct ws *ws, int code, const char *reason)
 {
-    uint8_t block[LWS_PRE + CONTROL_BYTES_MAX];
+    uint8_t block[LWS_PRE + WS_CONTROL_BYTES_MAX];
     size_t size = strlen(reason);
-    CHECK(size <= CONTROL_BYTES_MAX - 2);
+    CHECK(size <= WS_CONTROL_BYTES_MAX - 2);
     block[LWS_PRE] = (uint8_t)(code >> 8);
     block[LWS_PRE + 1] = (uint8_t)code;
     memcpy(block + LWS_PRE + 2, reason, size);
@@ -96,13 +95,24 @@ int ws_write_close(struct ws *ws, int code, const char *reason)
     return lws_write(ws->wsi, block + LWS_PRE, size + 2, WRITE_CLOSE) < 0 ? -1 : 0;
 }
 
+/* With a payload: empty pongs get lost in some libraries. */
 static int write_ping(struct ws *ws)
 {
-    uint8_t block[LWS_PRE + 1];
+    static const char payload[] = "raftogram";
+    uint8_t block[LWS_PRE + sizeof(payload)];
     ws->is_ping_due = false;
     ws->is_ping_sent = true;
     ws->ping_sent_ns = clock_monotonic_ns(clock_system());
-    return lws_write(ws->wsi, block + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
+    memcpy(block + LWS_PRE, payload, sizeof(payload) - 1);
+    return lws_write(ws->wsi, block + LWS_PRE, sizeof(payload) - 1, LWS_WRITE_PING) < 0 ? -1 : 0;
+}
+
+static int write_pong(struct ws *ws)
+{
+    uint8_t block[LWS_PRE + WS_CONTROL_BYTES_MAX];
+    int size = ws_frames_take_ping(ws->frames, block + LWS_PRE);
+    CHECK(size >= 0);
+    return lws_write(ws->wsi, block + LWS_PRE, (size_t)size, LWS_WRITE_PONG) < 0 ? -1 : 0;
 }
 
 /* The frontend's scratch, empty but for the headroom. */
@@ -163,11 +173,14 @@ static int write_frame(struct ws *ws)
 static bool has_more(const struct ws *ws)
 {
     return !list_is_empty(&ws->outbox) || ws->is_leader_due || !list_is_empty(&ws->ready) ||
-           ws->is_ping_due || ws->is_heartbeat_due;
+           ws->is_ping_due || ws->is_heartbeat_due || ws->frames->ping_count > 0;
 }
 
 static int write_next(struct ws *ws)
 {
+    if (ws->frames->ping_count > 0) {
+        return write_pong(ws);
+    }
     if (!list_is_empty(&ws->outbox)) {
         return write_frame(ws);
     }
@@ -228,7 +241,6 @@ static int write_all(struct ws *ws)
 
 int ws_on_writable(struct ws *ws)
 {
-    ws_expect_fault(ws); /* a pong has gone before this call */
     return write_all(ws);
 }
 

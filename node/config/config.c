@@ -6,6 +6,7 @@
 #include "config/reader.h"
 #include "config/value.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -99,12 +100,26 @@ static const struct config_key grpc_keys[] = {
 };
 static const struct config_section grpc_section = SECTION_OF(grpc_keys);
 
+static const struct config_key host_item = {
+    .kind = CONFIG_STRING,
+    .text_size = CONFIG_HOST_BYTES_MAX + 1,
+    .min = 1,
+};
 static const struct config_key http_keys[] = {
     {
         .name = "web_root",
         .kind = CONFIG_STRING,
         .offset = offsetof(struct config, http_web_root),
         .text_size = SIZE_OF(struct config, http_web_root),
+    },
+    {
+        .name = "allowed_hosts",
+        .kind = CONFIG_LIST,
+        .offset = offsetof(struct config, http_allowed_hosts),
+        .item = &host_item,
+        .item_size = CONFIG_HOST_BYTES_MAX + 1,
+        .count_offset = offsetof(struct config, http_allowed_host_count),
+        .count_max = CONFIG_HOSTS_MAX,
     },
 };
 static const struct config_section http_section = SECTION_OF(http_keys);
@@ -387,6 +402,33 @@ static int check_origins(struct config_reader *reader, const struct config_webso
     return 0;
 }
 
+static bool is_host_name(const char *text)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        if (!isalnum((unsigned char)*at) && strchr("-._", *at) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int check_hosts(struct config_reader *reader, const struct config *config)
+{
+    for (size_t i = 0; i < config->http_allowed_host_count; i++) {
+        const char *host = config->http_allowed_hosts[i];
+        if (is_host_name(host)) {
+            continue;
+        }
+        char key[64];
+        snprintf(key, sizeof key, "http.allowed_hosts[%zu]", i);
+        return config_reader_fail(reader, config_reader_line(reader, host), key,
+                                  "\"%s\" is not a host name; write the name alone, without scheme "
+                                  "or port, such as chat.example.com",
+                                  host);
+    }
+    return 0;
+}
+
 static int check_config(struct config_reader *reader, struct config *config)
 {
     int rc = check_bind_addresses(reader, &config->cluster);
@@ -401,6 +443,9 @@ static int check_config(struct config_reader *reader, struct config *config)
     }
     if (rc == 0) {
         rc = check_web_root(reader, config);
+    }
+    if (rc == 0) {
+        rc = check_hosts(reader, config);
     }
     if (rc == 0) {
         rc = check_origins(reader, &config->websocket);

@@ -15,6 +15,8 @@
 #define CONFIG_PEERS_MAX 9
 #define CONFIG_ID_BYTES_MAX 256
 #define CONFIG_ORIGINS_MAX 64
+#define CONFIG_HOSTS_MAX 32
+#define CONFIG_HOST_BYTES_MAX 253 /* RFC 1035 */
 #define CONFIG_ORIGIN_BYTES_MAX 256
 #define CONFIG_PATH_BYTES_MAX (PATH_MAX - 256) /* room for the names of our own files behind it */
 #define CONFIG_FILE_BYTES_MAX (1u << 20)
@@ -68,6 +70,8 @@ struct config {
     struct config_limits limits;
     bool grpc_reflection;
     char http_web_root[CONFIG_PATH_BYTES_MAX + 1]; /* "" for the embedded page */
+    char http_allowed_hosts[CONFIG_HOSTS_MAX][CONFIG_HOST_BYTES_MAX + 1];
+    size_t http_allowed_host_count;
     struct config_websocket websocket;
 };
 

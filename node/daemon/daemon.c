@@ -195,6 +195,9 @@ static int start_frontends(struct daemon *daemon, char *error, size_t error_size
     for (size_t i = 0; i < config->websocket.allowed_origin_count; i++) {
         daemon->origins[i] = config->websocket.allowed_origins[i];
     }
+    for (size_t i = 0; i < config->http_allowed_host_count; i++) {
+        daemon->hosts[i] = config->http_allowed_hosts[i];
+    }
     struct frontend_options options = {
         .dispatch = daemon->dispatch,
         .rpc_loop = daemon->rpc_loop,
@@ -211,6 +214,8 @@ static int start_frontends(struct daemon *daemon, char *error, size_t error_size
         .memory = &daemon->memory,
         .allowed_origins = daemon->origins,
         .allowed_origin_count = config->websocket.allowed_origin_count,
+        .allowed_hosts = daemon->hosts,
+        .allowed_host_count = config->http_allowed_host_count,
     };
     for (size_t i = 0; daemon_frontends[i] != NULL; i++) {
         int rc = daemon_frontends[i]->start(&options, &daemon->instances[i], error, error_size);

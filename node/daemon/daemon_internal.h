@@ -56,6 +56,7 @@ struct daemon {
     struct node_member members[CONFIG_PEERS_MAX];
     int self;
     const char *origins[CONFIG_ORIGINS_MAX];
+    const char *hosts[CONFIG_HOSTS_MAX];
 
     pthread_t store_thread;
     bool has_store_thread;

@@ -31,6 +31,8 @@ struct frontend_options {
     struct budget *memory; /* of all frontends together; what clients make them hold */
     const char *const *allowed_origins;
     size_t allowed_origin_count;
+    const char *const *allowed_hosts;
+    size_t allowed_host_count;
 };
 
 struct frontend {

@@ -23,6 +23,17 @@ static void follow(struct ws_frames *frames, struct bytes in, size_t piece, stru
     }
 }
 
+/* Takes all. */
+static void check_pings(struct ws_frames *frames)
+{
+    uint8_t ping[WS_CONTROL_BYTES_MAX];
+    while (frames->ping_count > 0) {
+        CHECK(ws_frames_take_ping(frames, ping) >= 0);
+    }
+    CHECK(ws_frames_take_ping(frames, ping) == -1);
+    CHECK(frames->pings.size == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) {
@@ -36,16 +47,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     follow(&frames, in, data[0] % 32 + 1, &pieces);
     bool is_broken = frames.is_broken;
     uint16_t close_code = frames.close_code;
+    struct buf pings = frames.pings;
     frames = (struct ws_frames){0};
     follow(&frames, in, in.size + 1, &whole);
     CHECK(bytes_equal(buf_bytes(&pieces), buf_bytes(&whole)));
     CHECK(frames.is_broken == is_broken);
     CHECK(frames.close_code == close_code);
+    CHECK(bytes_equal(buf_bytes(&frames.pings), buf_bytes(&pings)));
+    CHECK(frames.ping_count <= WS_PINGS_MAX);
+    check_pings(&frames);
     CHECK(is_broken || whole.size <= in.size);
     frames = (struct ws_frames){0};
     follow(&frames, buf_bytes(&whole), 7, &again);
+    /* The one pong is that of the fault, and is dropped as those of clients are. */
     CHECK(!frames.is_broken);
-    CHECK(bytes_equal(buf_bytes(&again), buf_bytes(&whole)));
+    CHECK(frames.ping_count == 0);
+    CHECK(is_broken || bytes_equal(buf_bytes(&again), buf_bytes(&whole)));
+    CHECK(!is_broken || again.size + 11 == whole.size);
+    buf_finish(&pings);
     buf_finish(&pieces);
     buf_finish(&whole);
     buf_finish(&again);

@@ -14,7 +14,7 @@ describe('WebSocket', () => {
   let client;
 
   before(async () => {
-    cluster = await Cluster.start({ extra: 'websocket: {allowed_origins: ["https://chat.example"]}' });
+    cluster = await Cluster.start({ extra: 'http: {allowed_hosts: [name.example]}\nwebsocket: {allowed_origins: ["https://chat.example"]}' });
   });
   beforeEach(async () => {
     leader = await cluster.leader();
@@ -60,8 +60,9 @@ describe('WebSocket', () => {
         assert.equal(fresh.socket.protocol, expected);
         await fresh.close();
       }
+      // Without one the client may hang up by itself, as this one does (RFC 6455, 4.1).
       const other = new WsClient(follower.http, { protocols: ['graphql-ws'] });
-      assert.equal((await other.opened.catch((error) => error)).status, 400);
+      assert.match((await other.opened.catch((error) => error)).message, /no subprotocol/i);
     });
 
     test('a page of the cluster may connect, another gets 403', async () => {
@@ -70,17 +71,43 @@ describe('WebSocket', () => {
         const fresh = await WsClient.open(follower.http, { origin });
         await fresh.close();
       }
-      for (const origin of ['http://evil.example', 'null', 'http://chat.example', `http://${follower.http}0`, `https://${follower.http.split(':')[0]}`]) {
-        const fresh = new WsClient(follower.http, { origin });
+      const { http } = follower;
+      const bad = ['http://evil.example', 'null', 'http://chat.example', `http://${http}0`, `https://${http.split(':')[0]}`, `https://${http}`, `ftp://${http}`, `${http}`, 'http://localhost', 'http://localhost:1',
+        `https://${third.http}`, `http://evil.example:${third.http.split(':')[1]}`, `http://localhost.evil.example:${third.http.split(':')[1]}`, `http://10.0.0.1:${third.http.split(':')[1]}`];
+      for (const origin of bad) {
+        const fresh = new WsClient(http, { origin });
         const error = await fresh.opened.catch((e) => e);
         assert.equal(error.status, 403, origin);
         assert.equal(typeof JSON.parse(error.body).error, 'string');
       }
     });
 
-    test('the Host of the request is an origin, whatever the name', async () => {
-      const fresh = await WsClient.open(follower.http, { origin: 'https://name.example', headers: { host: 'name.example' } });
-      await fresh.close();
+    test('the Host of the request is an origin if it may be asked for, also behind a proxy with TLS', async () => {
+      for (const [origin, host] of [['https://name.example', 'name.example'], ['http://name.example', 'name.example'], ['http://name.example:81', 'NAME.example.:81'], ['http://localhost:81', 'localhost:81'], ['http://10.1.2.3:81', '10.1.2.3:81'], ['http://[::1]:81', '[::1]:81']]) {
+        const fresh = await WsClient.open(follower.http, { origin, headers: { host } });
+        await fresh.close();
+      }
+    });
+
+    test('a foreign Host is 421, with its own Origin, another one or none', async () => {
+      for (const host of ['evil.example', 'evil.example:8080', 'name.example.evil.example', 'localhost.evil.example', '127.0.0.1.evil.example', '127.1', '0x7f000001', 'xname.example']) {
+        for (const origin of [undefined, `http://${host}`, `http://${follower.http}`]) {
+          const fresh = new WsClient(follower.http, { origin, headers: { host } });
+          const error = await fresh.opened.catch((e) => e);
+          assert.equal(error.status, 421, host);
+          assert.equal(typeof JSON.parse(error.body).error, 'string');
+        }
+      }
+    });
+
+    test('a page opened as localhost, or by an allowed name, may go on at the other nodes', async () => {
+      const port = follower.http.split(':')[1];
+      for (const node of cluster.nodes) {
+        for (const name of ['localhost', '127.0.0.1', '[::1]', 'name.example', 'LOCALHOST']) {
+          const fresh = await WsClient.open(node.http, { origin: `http://${name}:${port}` });
+          await fresh.close();
+        }
+      }
     });
 
     test('a wrong handshake is answered', async () => {
@@ -135,7 +162,10 @@ describe('WebSocket', () => {
         ['{"jsonrpc":"2.0","id":3,"method":"SendMessage","params":{"channelId":"a","text":"x","payload":"eA=="}}', -32602, 3],
         ['{"jsonrpc":"2.0","id":3,"method":"ReadHistory","params":{"channelId":"a","limit":-1}}', -32602, 3],
         ['{"jsonrpc":"2.0","id":3,"method":"ReadHistory","params":{"channelId":"a","encoding":"utf-16"}}', -32602, 3],
-        ['{"jsonrpc":"2.0","id":3,"method":"Unsubscribe"}', -32602, 3],
+        ['{"jsonrpc":"2.0","id":3,"method":"Unsubscribe"}', -32602, 3], ['{"jsonrpc":"2.0","id":3,"method":"Unsubscribe","params":["1"]}', -32602, 3],
+        ['{"jsonrpc":"2.0","id":3,"method":"None","params":[1]}', -32601, 3], ['{"jsonrpc":"2.0","id":3,"method":"None","params":null}', -32601, 3],
+        ['{"jsonrpc":"2.0","id":3,"method":"SendMessage","params":[]}', -32602, 3], ['{"jsonrpc":"2.0","id":3,"method":"SendMessage","params":null}', -32602, 3],
+        ['{"jsonrpc":"2.0","id":3,"method":"Status","params":[1]}', -32602, 3], ['{"jsonrpc":"2.0","id":3,"method":"Status","params":1}', -32600, 3],
       ];
       for (const [text, code, id] of cases) {
         const answer = await client.answerTo(text);
@@ -144,6 +174,13 @@ describe('WebSocket', () => {
         assert.equal(typeof answer.error.message, 'string');
         assert.equal(answer.id, id, text);
         if (code === -32602) assert.deepEqual(answer.error.data, { status: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD' });
+      }
+    });
+
+    test('a method without parameters takes none in any form', async () => {
+      for (const params of ['', ',"params":{}', ',"params":[]', ',"params":null']) {
+        const answer = await client.answerTo(`{"jsonrpc":"2.0","id":3,"method":"Status"${params}}`);
+        assert.equal(typeof answer.result?.nodeId, 'string', params);
       }
     });
 
@@ -423,6 +460,19 @@ describe('WebSocket', () => {
       assert.ok(Date.now() - since > heartbeatMs - 500);
       assert.deepEqual(fresh.of('heartbeat'), [{}]);
       await fresh.close();
+    });
+
+    test('several pings at once are answered, the latest in any case', async () => {
+      const raw = await RawSocket.upgraded(follower.http);
+      const sent = Array.from({ length: 10 }, (_, i) => `ping ${i}`);
+      raw.write(Buffer.concat(sent.map((text) => frame(OPCODE.ping, text))));
+      const pongs = () => raw.frames.filter((item) => item.opcode === OPCODE.pong).map((item) => item.payload.toString());
+      await until('the pongs', () => pongs().includes('ping 9'));
+      assert.deepEqual(pongs(), sent);
+      raw.write(Buffer.concat([...Array.from({ length: 1000 }, (_, i) => frame(OPCODE.ping, String(i))), frame(OPCODE.ping, ''), frame(OPCODE.ping, 'x'.repeat(125))]));
+      await until('the latest', () => pongs().includes('x'.repeat(125)));
+      assert.ok(pongs().includes(''));
+      raw.destroy();
     });
 
     test('pings are answered', async () => {

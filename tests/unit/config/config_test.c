@@ -506,6 +506,22 @@ static void test_origins_have_scheme_and_host_only(void **state)
                                        "\"http://localhost:3000\", \"https://[::1]:1\"]}\n"));
 }
 
+static void test_hosts_are_names_alone(void **state)
+{
+    struct config *config =
+        expect_good(CLUSTER "http: {allowed_hosts: [chat.example, Node-1.internal, my_host]}\n");
+    assert_int_equal(config->http_allowed_host_count, 3);
+    assert_string_equal(config->http_allowed_hosts[1], "Node-1.internal");
+    config_destroy(config);
+    static const char *const bad[] = {"http://chat.example", "chat.example:80", "chat.example/",
+                                      "*.example", "a b"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[2048];
+        snprintf(text, sizeof text, "%shttp: {allowed_hosts: [\"%s\"]}\n", CLUSTER, bad[i]);
+        expect_error(text, "c.yaml:11: http.allowed_hosts[0]: ...");
+    }
+}
+
 static void test_web_root_must_be_a_folder(void **state)
 {
     expect_error(CLUSTER "http: {web_root: /no/such/folder}\n",
@@ -626,6 +642,7 @@ int main(void)
         cmocka_unit_test(test_node_id_must_be_among_the_peers),
         cmocka_unit_test(test_ids_are_bounded_and_printable),
         cmocka_unit_test(test_origins_have_scheme_and_host_only),
+        cmocka_unit_test(test_hosts_are_names_alone),
         cmocka_unit_test(test_web_root_must_be_a_folder),
         cmocka_unit_test(test_bad_yaml_is_told_with_its_line),
         cmocka_unit_test(test_second_document_is_refused),

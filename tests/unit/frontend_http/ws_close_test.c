@@ -202,6 +202,7 @@ static void test_pings_without_an_answer_end_with_1008_and_the_connection(void *
     ws_on_timer(ws);
     assert_int_equal(ws_on_writable(ws), 0);
     assert_int_equal(socket_of_test.writes[0].protocol, LWS_WRITE_PING);
+    assert_true(socket_of_test.writes[0].size > 0);
     ws->ping_sent_ns -= WS_PONG_WAIT_NS - NS_PER_S;
     ws_on_timer(ws);
     assert_false(socket_of_test.is_killed);
@@ -209,6 +210,43 @@ static void test_pings_without_an_answer_end_with_1008_and_the_connection(void *
     ws_on_timer(ws);
     assert_closed(1, 1008, "pings were not answered");
     assert_true(socket_of_test.is_killed);
+}
+
+static void test_any_byte_is_life(void **state)
+{
+    struct bench *bench = *state;
+    struct ws *ws = &bench->ws;
+    for (int i = 0; i < 3; i++) {
+        ws->last_received_ns -= WS_IDLE_PING_NS;
+        ws_on_timer(ws);
+        assert_int_equal(ws_on_writable(ws), 0);
+        assert_true(ws->is_ping_sent);
+        ws->ping_sent_ns -= WS_PONG_WAIT_NS;
+        ws_hears(ws); /* of whatever: a part of a frame, an empty pong */
+        ws_on_timer(ws);
+        assert_int_equal(ws->close_code, 0);
+        assert_int_equal(socket_of_test.write_count, (size_t)i + 1);
+    }
+}
+
+static void test_each_ping_has_its_pong(void **state)
+{
+    struct bench *bench = *state;
+    static const uint8_t pings[] = {0x89, 0x81, 0,    0,    0, 0, 'a', 0x89, 0x80, 0,  0,
+                                    0,    0,    0x89, 0x82, 0, 0, 0,   0,    'b',  'c'};
+    uint8_t out[sizeof(pings) + WS_FRAMES_EXTRA];
+    assert_int_equal(ws_frames_follow(&bench->frames, pings, sizeof(pings), out), 0);
+    ws_hears(&bench->ws);
+    assert_true(socket_of_test.wants_writable);
+    assert_int_equal(ws_on_writable(&bench->ws), 0);
+    assert_int_equal(socket_of_test.write_count, 3);
+    static const char *const expected[] = {"a", "", "bc"};
+    for (size_t i = 0; i < 3; i++) {
+        const struct write *write = &socket_of_test.writes[i];
+        assert_int_equal(write->protocol, LWS_WRITE_PONG);
+        assert_int_equal(write->size, strlen(expected[i]));
+        assert_memory_equal(write->data, expected[i], write->size);
+    }
 }
 
 static void test_the_first_code_stays(void **state)
@@ -233,6 +271,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             test_pings_without_an_answer_end_with_1008_and_the_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_any_byte_is_life, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_each_ping_has_its_pong, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_first_code_stays, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

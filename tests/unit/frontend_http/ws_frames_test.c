@@ -62,7 +62,8 @@ static void test_masked_frames_pass_unchanged(void **state)
     memset(payload, 0x01, sizeof(payload));
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         size_t size = put_frame(stream, 0x81, payload, sizes[i]);
-        size += put_frame(stream + size, 0x89, payload, 5);
+        size += put_frame(stream + size, 0x02, payload, 5);
+        size += put_frame(stream + size, 0x80, payload, 5);
         size += put_frame(stream + size, 0x81, payload, sizes[i]);
         for (size_t j = 0; j < sizeof(pieces) / sizeof(pieces[0]); j++) {
             struct ws_frames frames = {0};
@@ -137,17 +138,57 @@ static void test_a_faulty_close_behind_a_fault_is_dropped(void **state)
 static void test_a_text_inside_a_fragmented_text_is_faulty(void **state)
 {
     size_t size = put_frame(stream, 0x01, "{", 1);
-    size += put_frame(stream + size, 0x89, "x", 1);
+    size_t ping_size = put_frame(stream + size, 0x89, "x", 1);
+    size += ping_size;
     size_t good = size;
     size += put_frame(stream + size, 0x80, "}", 1);
     size += put_frame(stream + size, 0x81, "{}", 2);
     struct ws_frames frames = {0};
-    assert_int_equal(follow(&frames, stream, size, 5, passed), size);
+    assert_int_equal(follow(&frames, stream, size, 5, passed), size - ping_size);
     assert_false(frames.is_broken);
+    ws_frames_finish(&frames);
     frames = (struct ws_frames){0};
     (void)put_frame(stream + good, 0x81, "}", 1);
-    assert_int_equal(follow(&frames, stream, size, 5, passed), good + 11);
+    assert_int_equal(follow(&frames, stream, size, 5, passed), good - ping_size + 11);
     assert_true(frames.is_broken);
+    ws_frames_finish(&frames);
+}
+
+static void test_pings_are_kept_and_pongs_dropped(void **state)
+{
+    size_t size = put_frame(stream, 0x89, "", 0);
+    size += put_frame(stream + size, 0x8a, "pong", 4);
+    size += put_frame(stream + size, 0x8a, "", 0);
+    size += put_frame(stream + size, 0x89, "second ping", 11);
+    memset(payload, 'x', WS_CONTROL_BYTES_MAX);
+    size += put_frame(stream + size, 0x89, payload, WS_CONTROL_BYTES_MAX);
+    for (size_t piece = 1; piece <= size; piece++) {
+        struct ws_frames frames = {0};
+        uint8_t ping[WS_CONTROL_BYTES_MAX];
+        assert_int_equal(follow(&frames, stream, size, piece, passed), 0);
+        assert_int_equal(ws_frames_take_ping(&frames, ping), 0);
+        assert_int_equal(ws_frames_take_ping(&frames, ping), 11);
+        assert_memory_equal(ping, "second ping", 11);
+        assert_int_equal(ws_frames_take_ping(&frames, ping), WS_CONTROL_BYTES_MAX);
+        assert_memory_equal(ping, payload, WS_CONTROL_BYTES_MAX);
+        assert_int_equal(ws_frames_take_ping(&frames, ping), -1);
+        assert_null(frames.pings.data);
+    }
+}
+
+static void test_of_too_many_pings_the_latest_stay(void **state)
+{
+    struct ws_frames frames = {0};
+    uint8_t ping[WS_CONTROL_BYTES_MAX];
+    for (uint8_t i = 0; i < 200; i++) {
+        size_t size = put_frame(stream, 0x89, &i, 1);
+        assert_int_equal(follow(&frames, stream, size, 100, passed), 0);
+    }
+    for (uint8_t i = 200 - WS_PINGS_MAX; i < 200; i++) {
+        assert_int_equal(ws_frames_take_ping(&frames, ping), 1);
+        assert_int_equal(ping[0], i);
+    }
+    assert_int_equal(ws_frames_take_ping(&frames, ping), -1);
 }
 
 static void test_only_the_codes_1012_to_1014_are_replaced(void **state)
@@ -189,6 +230,8 @@ int main(void)
         cmocka_unit_test(test_a_faulty_frame_becomes_a_pong_in_its_place),
         cmocka_unit_test(test_a_faulty_close_behind_a_fault_is_dropped),
         cmocka_unit_test(test_a_text_inside_a_fragmented_text_is_faulty),
+        cmocka_unit_test(test_pings_are_kept_and_pongs_dropped),
+        cmocka_unit_test(test_of_too_many_pings_the_latest_stay),
         cmocka_unit_test(test_only_the_codes_1012_to_1014_are_replaced),
         cmocka_unit_test(test_a_short_close_is_left_alone),
     };
