@@ -122,6 +122,17 @@ static void append_head(struct session *session, struct buf *out)
     buf_append_text(out, "x-content-type-options: nosniff\r\n\r\n");
 }
 
+/* libwebsockets reads on. */
+static int await_more(struct session *session, unsigned seconds)
+{
+    if (lws_http_transaction_completed(session->wsi) != 0) {
+        return -1;
+    }
+    session_set_deadline(session, seconds);
+    crowd_note_idle(session);
+    return 0;
+}
+
 /* With bytes left unread the kernel would reset the connection, and the client might never see the
  * answer: so they are read for a while. */
 static int complete_last(struct session *session)
@@ -134,8 +145,7 @@ static int complete_last(struct session *session)
         return -1;
     }
     (void)shutdown(session->wire.fd, SHUT_WR);
-    session_set_deadline(session, HTTP_DRAIN_S);
-    return lws_http_transaction_completed(session->wsi) != 0 ? -1 : 0;
+    return await_more(session, HTTP_DRAIN_S);
 }
 
 static int complete(struct session *session)
@@ -147,8 +157,7 @@ static int complete(struct session *session)
         return complete_last(session);
     }
     http_filter_next(&session->wire.filter, false);
-    session_set_deadline(session, HTTP_IDLE_S);
-    return lws_http_transaction_completed(session->wsi) != 0 ? -1 : 0;
+    return await_more(session, HTTP_IDLE_S);
 }
 
 /* Writes what the block holds, and that it is the end if nothing is left. */
@@ -193,6 +202,7 @@ int session_answer(struct session *session, struct answer *answer)
     session->answer = *answer;
     session->sent = 0;
     session->is_busy = true;
+    crowd_note_busy(session);
     session->is_head_timed = false;
     struct buf head = {0};
     append_head(session, &head);

@@ -64,9 +64,12 @@ void session_hears(struct session *session)
 {
     if (session->ws != NULL) {
         ws_hears(session->ws);
-    } else if (http_filter_has_begun(&session->wire.filter) && !session->is_head_timed) {
+        return;
+    }
+    crowd_note_idle(session);
+    if (http_filter_has_begun(&session->wire.filter) && !session->is_head_timed) {
         session->is_head_timed = true;
-        session_set_deadline(session, HTTP_HEAD_S);
+        session_set_deadline(session, session->crowd.is_reserved ? HTTP_RESERVED_S : HTTP_HEAD_S);
     }
 }
 
@@ -77,7 +80,7 @@ static int on_deadline(struct session *session)
         return -1;
     }
     struct answer answer = {0};
-    http_filter_refuse(filter, 408, "the request's head did not come within 10 s");
+    http_filter_refuse(filter, 408, "the request's head did not come in time");
     answer_error(&answer, filter->head.status, filter->head.message);
     return session_answer(session, &answer);
 }
@@ -157,7 +160,9 @@ static void serve_request(struct session *session, const struct request *request
         }
         return;
     }
-    if (head->method == HTTP_METHOD_OTHER) {
+    if (request->is_over && (route == NULL || !route->is_probe)) {
+        answer_error(answer, 503, "too many connections: try again later");
+    } else if (head->method == HTTP_METHOD_OTHER) {
         refuse_method(answer);
     } else if (route != NULL) {
         route->serve(frontend, request, answer);
@@ -195,8 +200,10 @@ static int on_request(struct session *session)
         answer.is_last = true;
     } else if (is_host_fine(session->frontend, head, &answer) &&
                decode_path(head, &path, &answer)) {
-        const struct request request = {.path = buf_text(&path), .head = head};
+        const struct request request = {
+            .path = buf_text(&path), .head = head, .is_over = crowd_is_over(session)};
         serve_request(session, &request, &answer);
+        answer.is_last = answer.is_last || request.is_over;
     }
     buf_finish(&path);
     return session_answer(session, &answer);
@@ -210,7 +217,8 @@ bool session_may_upgrade(struct session *session)
     bool may = false;
     if (ws_is_handshake(head) && is_host_fine(session->frontend, head, &answer) &&
         decode_path(head, &path, &answer)) {
-        const struct request request = {.path = buf_text(&path), .head = head};
+        const struct request request = {
+            .path = buf_text(&path), .head = head, .is_over = crowd_is_over(session)};
         may = ws_may_upgrade(session->frontend, &request, &answer);
     }
     buf_finish(&path);
@@ -253,6 +261,7 @@ void session_destroy(struct session *session)
     if (session->by_fd.tbl != NULL) {
         HASH_DELETE(by_fd, frontend->sessions_by_fd, session);
     }
+    crowd_leave(session);
     wire_finish(&session->wire);
     frontend->session_count--;
     free(session);
@@ -439,6 +448,7 @@ static void init_frontend(struct http_frontend *frontend, const struct frontend_
     frontend->watch_task.run = run_watch;
     frontend->watcher.changed = on_change;
     list_init(&frontend->sessions);
+    list_init(&frontend->idle);
     list_init(&frontend->sockets);
     list_init(&frontend->inbox);
     pthread_mutex_init(&frontend->lock, NULL);

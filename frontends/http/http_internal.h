@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "crowd.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/frontend.h"
 #include "static_files.h"
@@ -29,10 +30,11 @@
 /* libwebsockets' own table of a request's headers. */
 #define HTTP_HEADERS_BYTES_MAX (2 * HTTP_GIVEN_BYTES_MAX)
 #define HTTP_CHUNK_BYTES (64u << 10) /* of a body, written at once */
-#define HTTP_HEAD_S 10  /* from its first byte, or the connection's begin, to its end */
-#define HTTP_IDLE_S 60  /* between two requests */
-#define HTTP_STALL_S 60 /* an answer or a body that does not get on */
-#define HTTP_DRAIN_S 5  /* for the rest of what was refused */
+#define HTTP_HEAD_S 10    /* from its first byte, or the connection's begin, to its end */
+#define HTTP_IDLE_S 60    /* between two requests */
+#define HTTP_STALL_S 60   /* an answer or a body that does not get on */
+#define HTTP_RESERVED_S 2 /* for the head on a connection that is one too many */
+#define HTTP_DRAIN_S 5    /* for the rest of what was refused */
 
 /* Work for the service thread, posted by other threads. */
 struct task {
@@ -57,7 +59,11 @@ struct http_frontend {
     struct list sessions;
     struct session *sessions_by_fd; /* a hash table */
     size_t session_count;
-    struct list sockets; /* of struct ws */
+    size_t leaving_count; /* of sessions: crowd.h */
+    size_t short_count;
+    struct list idle;                /* sessions, the longest idle first */
+    struct crowd_address *addresses; /* a hash table */
+    struct list sockets;             /* of struct ws */
     size_t socket_count; /* also of connections that are gone, as long as dispatch works for them */
     size_t calls;        /* of all connections */
     struct buf scratch;  /* where a frame is put together */
@@ -115,6 +121,7 @@ struct session {
     struct list link;
     UT_hash_handle by_fd; /* its key is wire.fd */
     struct wire wire;
+    struct crowd_member crowd;
     struct http_frontend *frontend;
     struct lws *wsi;
     struct answer answer; /* what is left to send of it */
@@ -163,11 +170,13 @@ void listener_stop(struct http_frontend *frontend);
 
 struct request {
     const char *path; /* decoded */
+    bool is_over;     /* of a connection that is one too many: crowd.h */
     const struct http_head *head;
 };
 
 struct route {
     const char *path;
+    bool is_probe; /* it tells how the node is, at every bound */
     void (*serve)(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer);
 };

@@ -19,8 +19,6 @@
 
 #define ACCEPTS_MAX 64 /* in one turn */
 #define BACKLOG 1024
-/* Clients over the limit that are taken only to be told so. */
-#define SESSIONS_OVER_MAX 64
 
 static int error_of_errno(int number)
 {
@@ -90,7 +88,7 @@ int listener_open(const char *address, int *out, const char **reason)
     return 0;
 }
 
-static void add_session(struct http_frontend *frontend, int fd)
+static void add_session(struct http_frontend *frontend, int fd, const struct sockaddr_storage *from)
 {
     const int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -108,6 +106,7 @@ static void add_session(struct http_frontend *frontend, int fd)
     }
     lws_set_opaque_user_data(session->wsi, session);
     list_push_back(&frontend->sessions, &session->link);
+    crowd_enter(session, from);
     frontend->session_count++;
     HASH_ADD(by_fd, frontend->sessions_by_fd, wire.fd, sizeof(session->wire.fd), session);
     if (session->by_fd.tbl == NULL) {
@@ -115,25 +114,30 @@ static void add_session(struct http_frontend *frontend, int fd)
         lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
         return;
     }
-    session_set_deadline(session, HTTP_HEAD_S);
+    crowd_note_idle(session);
+    session_set_deadline(session, session->crowd.is_reserved ? HTTP_RESERVED_S : HTTP_HEAD_S);
 }
 
 static void accept_clients(struct http_frontend *frontend, int listener_fd)
 {
-    size_t sessions_max = (size_t)frontend->options.max_connections + SESSIONS_OVER_MAX;
     for (int i = 0; i < ACCEPTS_MAX; i++) {
-        int fd = accept_keeping(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC,
-                                ACCEPT_KEPT_BY_CLIENTS);
+        struct sockaddr_storage from = {0};
+        socklen_t from_size = sizeof(from);
+        int fd = accept_keeping(listener_fd, (struct sockaddr *)&from, &from_size,
+                                SOCK_NONBLOCK | SOCK_CLOEXEC, ACCEPT_KEPT_BY_PROBES);
         if (fd < 0 && errno == EINTR) {
             continue;
         }
         if (fd < 0) {
             return;
         }
-        if (frontend->session_count >= sessions_max) {
-            close(fd);
+        if (crowd_make_room(frontend, fd)) {
+            add_session(frontend, fd, &from);
         } else {
-            add_session(frontend, fd);
+            close(fd);
+        }
+        if (accept_is_short(fd, ACCEPT_KEPT_BY_CLIENTS)) {
+            return; /* whoever was asked to leave gives its descriptor back first */
         }
     }
 }

@@ -4,13 +4,13 @@
 #include <string.h>
 
 static const struct route routes[] = {
-    {"/debug/status", serve_status},
-    {"/health", serve_health},
-    {"/livez", serve_livez},
-    {"/metrics", serve_metrics},
-    {"/readyz", serve_readyz},
-    {"/status", serve_status},
-    {"/ws", serve_ws},
+    {"/debug/status", true, serve_status},
+    {"/health", true, serve_health},
+    {"/livez", true, serve_livez},
+    {"/metrics", true, serve_metrics},
+    {"/readyz", true, serve_readyz},
+    {"/status", true, serve_status},
+    {"/ws", false, serve_ws},
 };
 
 const struct route *route_find(const char *path)

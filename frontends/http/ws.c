@@ -137,6 +137,7 @@ int ws_open(struct session *session)
     frontend->sockets_total++;
     session->ws = ws;
     session->wire.is_websocket = true;
+    crowd_note_busy(session);
     http_filter_finish(&session->wire.filter);
     ws->frames = &session->wire.frames;
     /* Faults that libwebsockets finds and has no code for end as a protocol error. */

@@ -73,7 +73,7 @@ bool ws_may_upgrade(struct http_frontend *frontend, const struct request *reques
         answer_error(answer, 503, "this node is shutting down: use another");
         return false;
     }
-    if (frontend->session_count > frontend->options.max_connections) {
+    if (request->is_over) {
         answer_error(answer, 503, "too many connections: try again later");
         return false;
     }

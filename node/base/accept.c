@@ -66,7 +66,7 @@ static int turn_away(int listener)
     return -1;
 }
 
-static bool is_short(int fd, unsigned kept)
+bool accept_is_short(int fd, unsigned kept)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
@@ -79,7 +79,7 @@ static bool is_short(int fd, unsigned kept)
 
 static int taken(int fd, unsigned kept)
 {
-    if (!is_short(fd, kept)) {
+    if (!accept_is_short(fd, kept)) {
         return fd;
     }
     close(fd);

@@ -3,10 +3,12 @@
 #ifndef RAFTOGRAM_BASE_ACCEPT_H
 #define RAFTOGRAM_BASE_ACCEPT_H
 
+#include <stdbool.h>
 #include <sys/socket.h>
 
 /* Descriptors that a listener leaves alone, of 256 or more. */
 #define ACCEPT_KEPT_BY_PEERS 32u
+#define ACCEPT_KEPT_BY_PROBES 40u /* of HTTP, which tells how the node is */
 #define ACCEPT_KEPT_BY_CLIENTS 64u
 
 /* As accept4(2), but one who would take what is to be kept is turned away: that is EINTR, as is
@@ -14,5 +16,7 @@
  * now. Other errors are the listener's own. */
 int accept_keeping(int listener, struct sockaddr *address, socklen_t *size, int flags,
                    unsigned kept);
+/* True for a descriptor that such a listener would have left alone. */
+bool accept_is_short(int fd, unsigned kept);
 
 #endif
