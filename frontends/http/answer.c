@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#define SMALL_ANSWER_BYTES 65536
+
 void answer_error(struct answer *answer, int status, const char *message)
 {
     answer->status = status;
@@ -151,7 +153,7 @@ static int complete_last(struct session *session)
 static int complete(struct session *session)
 {
     bool is_last = session->answer.is_last || session->frontend->phase == HTTP_STOPPING;
-    answer_finish(&session->answer);
+    session_drop_answer(session);
     session->is_busy = false;
     if (is_last) {
         return complete_last(session);
@@ -193,8 +195,28 @@ static size_t take_body(struct session *session, uint8_t *at, size_t room)
     return size;
 }
 
+void session_drop_answer(struct session *session)
+{
+    memory_give(session->frontend, session->answer_bytes);
+    session->answer_bytes = 0;
+    answer_finish(&session->answer);
+}
+
+/* The small ones, those of probes among them, always fit. */
+static void charge(struct session *session, struct answer *answer)
+{
+    size_t bytes = answer->body.capacity;
+    if (bytes > SMALL_ANSWER_BYTES && !memory_take(session->frontend, bytes)) {
+        buf_finish(&answer->body);
+        answer_error(answer, 503, "this node has no memory left for more answers: try again later");
+    } else if (bytes > SMALL_ANSWER_BYTES) {
+        session->answer_bytes = bytes;
+    }
+}
+
 int session_answer(struct session *session, struct answer *answer)
 {
+    charge(session, answer);
     if (buf_failed(&answer->body) || buf_failed(&answer->policy)) {
         answer_error(answer, 503, "out of memory: try again later");
     }

@@ -256,7 +256,7 @@ void session_destroy(struct session *session)
     if (session->ws != NULL) {
         ws_gone(session->ws);
     }
-    answer_finish(&session->answer);
+    session_drop_answer(session);
     list_remove(&session->link);
     if (session->by_fd.tbl != NULL) {
         HASH_DELETE(by_fd, frontend->sessions_by_fd, session);
@@ -334,6 +334,7 @@ static void *run_service(void *context)
 {
     struct http_frontend *frontend = context;
     wire_enter(frontend);
+    memory_start(frontend);
     while (!atomic_load(&frontend->is_over)) {
         if (lws_service(frontend->context, 0) < 0) {
             break;
@@ -462,6 +463,7 @@ static void init_frontend(struct http_frontend *frontend, const struct frontend_
 static void free_frontend(struct http_frontend *frontend)
 {
     if (frontend->context != NULL) {
+        lws_sul_cancel(&frontend->memory_timer);
         lws_context_destroy(frontend->context);
     }
     buf_finish(&frontend->scratch);

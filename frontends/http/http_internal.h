@@ -13,6 +13,7 @@
 #include "crowd.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/frontend.h"
+#include "memory.h"
 #include "static_files.h"
 #include "wire.h"
 
@@ -73,6 +74,9 @@ struct http_frontend {
     const char *told_leader_id;
     bool told_quorum;
     uint64_t process_start_s; /* since 1970; from the first look on it does not waver */
+    lws_sorted_usec_list_t memory_timer;
+    atomic_bool is_memory_wanted;
+    atomic_uint_fast64_t memory_peak; /* of the whole budget, since memory was given back */
     uint64_t requests_total;
     uint64_t sockets_total;
     uint64_t frames_received_total;
@@ -125,6 +129,7 @@ struct session {
     struct http_frontend *frontend;
     struct lws *wsi;
     struct answer answer; /* what is left to send of it */
+    size_t answer_bytes;  /* of it, taken from the budget */
     size_t sent;
     bool is_busy;       /* between a request and the end of its answer */
     bool is_head_timed; /* the deadline is that of a head */
@@ -146,6 +151,8 @@ void session_set_deadline(struct session *session, unsigned seconds);
 int session_answer(struct session *session, struct answer *answer);
 /* The socket takes more. */
 int session_continue(struct session *session);
+/* Frees what is left of the answer. */
+void session_drop_answer(struct session *session);
 /* The connection is gone: frees the session. */
 void session_destroy(struct session *session);
 

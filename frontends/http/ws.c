@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGE_KEPT_BYTES (16u << 10) /* of the buffer between messages */
-
 static uint64_t now_ns(void)
 {
     return clock_monotonic_ns(clock_system());
@@ -131,7 +129,7 @@ int ws_open(struct session *session)
     list_init(&ws->outbox);
     list_init(&ws->subscriptions);
     list_init(&ws->ready);
-    list_init(&ws->written);
+    list_init(&ws->parked);
     list_push_back(&frontend->sockets, &ws->link);
     frontend->socket_count++;
     frontend->sockets_total++;
@@ -153,10 +151,18 @@ int ws_open(struct session *session)
     return 0;
 }
 
+void ws_drop_message(struct ws *ws)
+{
+    memory_give(ws->frontend, ws->message.size);
+    buf_finish(&ws->message);
+}
+
 void ws_gone(struct ws *ws)
 {
     ws->wsi = NULL;
     ws_drop_outbox(ws);
+    ws_note_all_sent(ws);
+    ws_drop_message(ws);
     ws_close_subscriptions(ws);
     ws_unref(ws);
 }
@@ -194,6 +200,23 @@ static void take_message(struct ws *ws, struct bytes text)
     ws_regulate(ws);
 }
 
+static bool append_fragment(struct ws *ws, struct bytes fragment)
+{
+    if (!memory_take(ws->frontend, fragment.size)) {
+        memory_note_want(ws->frontend);
+        return false;
+    }
+    size_t before = ws->message.size;
+    if (before == 0) {
+        ws->message_since_ns = now_ns();
+    }
+    buf_append(&ws->message, fragment.data, fragment.size);
+    if (ws->message.size == before) { /* no memory, or nothing to append */
+        memory_give(ws->frontend, fragment.size);
+    }
+    return !buf_failed(&ws->message);
+}
+
 void ws_receive(struct ws *ws, struct bytes fragment)
 {
     if (ws->close_code != 0) {
@@ -205,7 +228,7 @@ void ws_receive(struct ws *ws, struct bytes fragment)
     }
     size_t size = ws->message.size + fragment.size + lws_remaining_packet_payload(ws->wsi);
     if (size > ws->frontend->options.max_frame_bytes) {
-        buf_finish(&ws->message);
+        ws_drop_message(ws);
         ws_close(ws, WS_CLOSE_TOO_BIG, "the message is over max_frame_bytes", true);
         return;
     }
@@ -214,18 +237,14 @@ void ws_receive(struct ws *ws, struct bytes fragment)
         take_message(ws, fragment);
         return;
     }
-    buf_append(&ws->message, fragment.data, fragment.size);
-    if (buf_failed(&ws->message)) {
+    if (!append_fragment(ws, fragment)) {
+        ws_drop_message(ws);
         ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
         return;
     }
     if (is_last) {
         take_message(ws, buf_bytes(&ws->message));
-        if (ws->message.capacity > MESSAGE_KEPT_BYTES) {
-            buf_finish(&ws->message);
-        } else {
-            buf_reset(&ws->message);
-        }
+        ws_drop_message(ws);
     }
 }
 

@@ -2,7 +2,9 @@
  * dispatch calls back on other threads is posted here as tasks.
  *
  * Memory is bounded for each connection: one message being received, WS_CALLS_MAX calls, an outbox
- * that stops reading at WS_OUTBOX_PAUSE_BYTES, and for each subscription a cursor and one page.
+ * that stops reading at WS_OUTBOX_PAUSE_BYTES, for each subscription a cursor, and one page for all
+ * of them, that is read only when the client has taken what came before. All together are bounded
+ * by limits.memory: memory.h.
  *
  * Reading order: ws.c (life, receiving, closing), ws_upgrade.c (who may connect), ws_send.c,
  * ws_call.c (requests and answers), ws_methods.c (what is special about some), ws_subscription.c,
@@ -47,13 +49,17 @@ enum ws_close_code {
 struct ws {
     struct list link; /* in http_frontend.sockets */
     struct http_frontend *frontend;
-    struct lws *wsi;          /* NULL once the connection is gone */
-    struct ws_frames *frames; /* of the session, that goes with the connection */
-    size_t references;        /* the connection, calls, batches and subscriptions */
-    struct buf message;       /* what has come of it */
+    struct lws *wsi;           /* NULL once the connection is gone */
+    struct ws_frames *frames;  /* of the session, that goes with the connection */
+    size_t references;         /* the connection, calls, batches and subscriptions */
+    struct buf message;        /* what has come of it */
+    uint64_t message_since_ns; /* its first byte */
 
     struct list outbox; /* of struct frame */
     size_t outbox_bytes;
+    size_t unsent_bytes; /* with libwebsockets: what the client has not taken yet of what was
+                            written */
+    bool is_killed;
     size_t calls;
     size_t large_calls;
     bool is_paused; /* not reading */
@@ -61,8 +67,10 @@ struct ws {
     struct list subscriptions;
     size_t subscription_count;
     uint64_t subscription_last_id;
-    struct list ready;   /* subscriptions with a page to send, by ready_link */
-    struct list written; /* subscriptions that may ask for the next one, by ready_link */
+    atomic_bool has_page; /* one is being read, waits, or is being written */
+    bool is_page_written; /* but the client has not taken all of it */
+    struct list ready;    /* the subscription with the page to send, by ready_link */
+    struct list parked;   /* those that are to ask for their next page, by ready_link */
 
     bool is_leader_due; /* a leader notification */
     bool is_heartbeat_due;
@@ -96,6 +104,8 @@ void ws_gone(struct ws *ws);
 void ws_ref(struct ws *ws);
 void ws_unref(struct ws *ws);
 void ws_receive(struct ws *ws, struct bytes fragment);
+/* Frees what has come of a message. */
+void ws_drop_message(struct ws *ws);
 void ws_on_close_frame(struct ws *ws, struct bytes payload);
 void ws_on_timer(struct ws *ws);
 /* Bytes have come, whatever they are: the client lives. */
@@ -123,6 +133,8 @@ int ws_on_writable(struct ws *ws);
 void ws_flush(struct ws *ws);
 /* Writes a close frame at once; nothing is sent after it. */
 int ws_write_close(struct ws *ws, int code, const char *reason);
+/* libwebsockets has nothing left of what was written. */
+void ws_note_all_sent(struct ws *ws);
 /* Frees what was not sent. */
 void ws_drop_outbox(struct ws *ws);
 
@@ -133,6 +145,7 @@ struct ws_batch {
     struct ws *ws;
     struct buf text;
     size_t count;     /* answers in it */
+    size_t bytes;     /* of them, taken from the budget */
     size_t waiting;   /* requests that are not done, and the one that reads them */
     struct list held; /* subscriptions that may go on when it is sent */
 };
@@ -145,6 +158,8 @@ struct ws_call {
     char *id;               /* JSON text; NULL: no answer */
     bool is_text;           /* messages of the answer have `text` */
     bool is_large;
+    size_t request_bytes; /* taken from the budget */
+    size_t answer_bytes;
     struct buf answer;
 };
 
@@ -194,6 +209,11 @@ struct ws_subscription {
     char cluster_id[33];
     struct task page_task;
     struct message_page *arrived; /* with page_task */
+    size_t page_bytes;            /* taken from the budget */
+    bool is_reading;              /* it has the connection's one page; reader's thread alone */
+    struct task parked_task;
+    atomic_bool is_starved; /* parked for want of memory, and not since another has the page */
+    struct task idle_task;
     struct task ended_task;
     struct dispatch_status ended_status;
     struct task closed_task;
@@ -215,8 +235,10 @@ void ws_subscription_start(struct ws_subscription *subscription);
 void ws_subscription_append_page(const struct ws_subscription *subscription, struct buf *out);
 /* The page was written. */
 void ws_subscription_page_sent(struct ws_subscription *subscription);
-/* Asks for the next page. */
-void ws_subscription_next(struct ws_subscription *subscription);
+/* The client has taken the page that was written: another one may be read. */
+void ws_release_page(struct ws *ws);
+/* Has the next subscription in turn ask for its page, if none has one. */
+void ws_ask_for_page(struct ws *ws);
 /* All of a connection that is gone. */
 void ws_close_subscriptions(struct ws *ws);
 

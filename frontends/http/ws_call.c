@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define SMALL_ANSWER_BYTES 4096 /* such an answer is never left out of a batch */
+/* What a JSON text may take as a tree; a part of the budget at most, so that one always fits. */
+#define TREE_FACTOR 8
+#define TREE_PART 4
 
 /* ---- answers ---- */
 
@@ -63,6 +66,7 @@ void ws_batch_release(struct ws_batch *batch)
         return;
     }
     struct ws *ws = batch->ws;
+    memory_give(ws->frontend, batch->bytes);
     if (batch->count > 0) {
         buf_append_byte(&batch->text, ']');
         ws_send(ws, &batch->text);
@@ -92,6 +96,8 @@ static void deliver(struct ws *ws, struct ws_batch *batch, struct buf *text)
             buf_append_byte(&batch->text, ',');
         }
         buf_append(&batch->text, answer.data, answer.size);
+        memory_take_over(ws->frontend, answer.size);
+        batch->bytes += answer.size;
         batch->count++;
     }
     buf_finish(text);
@@ -132,10 +138,15 @@ void ws_reply_status(struct ws_reply *reply, const struct dispatch_status *statu
     ws_reply_error(reply, status->code, status->message, status);
 }
 
+static void set_overloaded(struct dispatch_status *status, const char *message)
+{
+    dispatch_status_set(status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "%s", message);
+}
+
 static void reply_overloaded(struct ws_reply *reply, const char *message)
 {
     struct dispatch_status status;
-    dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "%s", message);
+    set_overloaded(&status, message);
     ws_reply_status(reply, &status);
 }
 
@@ -155,6 +166,26 @@ static void append_result(const struct ws_call *call, struct buf *out)
     json_encode(call->call.response, JSON_NAMES_CAMEL, out);
 }
 
+/* The outcome of a mutation is told in any case; a read may be asked for again. */
+static void charge_answer(struct ws_call *call)
+{
+    struct http_frontend *frontend = call->ws->frontend;
+    if (call->is_large && call->answer.size > SMALL_ANSWER_BYTES &&
+        !memory_take(frontend, call->answer.size)) {
+        struct dispatch_status status;
+        set_overloaded(&status, "this node has no memory left for the answer: try again later");
+        buf_finish(&call->answer);
+        ws_begin_text(&call->answer);
+        append_error(&call->answer, call->id, status.code, status.message, &status);
+        call->answer_bytes = 0;
+        return;
+    }
+    if (!call->is_large || call->answer.size <= SMALL_ANSWER_BYTES) {
+        memory_take_over(frontend, call->answer.size);
+    }
+    call->answer_bytes = call->answer.size;
+}
+
 /* Any thread: the answer is encoded here, so that the service thread only sends. */
 static void call_done(struct dispatch_call *dispatch_call)
 {
@@ -169,6 +200,7 @@ static void call_done(struct dispatch_call *dispatch_call)
         } else {
             append_error(&call->answer, call->id, status->code, status->message, status);
         }
+        charge_answer(call);
     }
     frontend_post_task(call->ws->frontend, &call->task);
 }
@@ -181,8 +213,7 @@ static void replace_if_too_large(struct ws_call *call)
         return;
     }
     struct dispatch_status status;
-    dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
-                        "the batch's answers are too large: ask for less at once");
+    set_overloaded(&status, "the batch's answers are too large: ask for less at once");
     buf_finish(&call->answer);
     ws_begin_text(&call->answer);
     append_error(&call->answer, call->id, status.code, status.message, &status);
@@ -196,6 +227,7 @@ static void finish_call(struct task *task)
     ws->calls--;
     ws->large_calls -= call->is_large;
     ws->frontend->calls--;
+    memory_give(ws->frontend, call->request_bytes + call->answer_bytes);
     if (reply.id != NULL) {
         replace_if_too_large(call);
     }
@@ -213,10 +245,18 @@ static void submit(struct ws_reply *reply, const struct dispatch_method *method,
     struct ws *ws = reply->ws;
     struct http_frontend *frontend = ws->frontend;
     struct ws_call *call = NULL;
-    if (ws->calls < WS_CALLS_MAX && frontend->calls < frontend->options.max_calls) {
+    /* The request stays until it is answered, and most of its size is in its strings and bytes. */
+    size_t bytes = sizeof(*call) + 2 * protobuf_c_message_get_packed_size(request);
+    bool may_run = ws->calls < WS_CALLS_MAX && frontend->calls < frontend->options.max_calls &&
+                   memory_take(frontend, bytes);
+    if (may_run) {
         call = calloc(1, sizeof(*call));
     }
+    if (may_run && call == NULL) {
+        memory_give(frontend, bytes);
+    }
     if (call == NULL) {
+        memory_note_want(frontend);
         protobuf_c_message_free_unpacked(request, NULL);
         reply_overloaded(reply, "too many calls are in flight: try again later");
         return;
@@ -233,6 +273,7 @@ static void submit(struct ws_reply *reply, const struct dispatch_method *method,
     call->batch = reply->batch;
     call->id = reply->id;
     call->is_text = is_text;
+    call->request_bytes = bytes;
     call->is_large = method->id == DISPATCH_READ_HISTORY || method->id == DISPATCH_LIST_CHANNELS;
     if (call->batch != NULL) {
         call->batch->waiting++;
@@ -327,7 +368,7 @@ static void serve_batch(struct ws *ws, const struct jsonrpc_message *message)
     ws_batch_release(batch);
 }
 
-void ws_serve_message(struct ws *ws, struct bytes text)
+static void serve_text(struct ws *ws, struct bytes text)
 {
     struct jsonrpc_message message;
     struct jsonrpc_fault fault;
@@ -347,4 +388,16 @@ void ws_serve_message(struct ws *ws, struct bytes text)
         serve_request(ws, NULL, &message, 0);
     }
     jsonrpc_finish(&message);
+}
+
+void ws_serve_message(struct ws *ws, struct bytes text)
+{
+    /* Of small values the tree takes many times its text; it is gone when this returns. */
+    size_t bytes = memory_part(ws->frontend, TREE_PART, TREE_FACTOR * text.size);
+    if (!memory_take(ws->frontend, bytes)) {
+        ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);
+        return;
+    }
+    serve_text(ws, text);
+    memory_give(ws->frontend, bytes);
 }

@@ -45,6 +45,7 @@ void ws_send(struct ws *ws, struct buf *text)
     frame->text = *text;
     list_push_back(&ws->outbox, &frame->link);
     ws->outbox_bytes += frame->text.size;
+    memory_take_over(ws->frontend, frame->text.size);
     if (ws->outbox_bytes > WS_OUTBOX_BYTES_MAX) {
         ws_close(ws, WS_CLOSE_OVERLOADED, "too many answers are not read", true);
         return;
@@ -55,8 +56,15 @@ void ws_send(struct ws *ws, struct buf *text)
 static void free_frame(struct ws *ws, struct frame *frame)
 {
     ws->outbox_bytes -= frame->text.size;
+    memory_give(ws->frontend, frame->text.size);
     buf_finish(&frame->text);
     free(frame);
+}
+
+void ws_note_all_sent(struct ws *ws)
+{
+    memory_give(ws->frontend, ws->unsent_bytes);
+    ws->unsent_bytes = 0;
 }
 
 void ws_drop_outbox(struct ws *ws)
@@ -79,6 +87,10 @@ static int write_text(struct ws *ws, const struct buf *text)
     ws->last_sent_ns = clock_monotonic_ns(clock_system());
     ws->is_heartbeat_due = false;
     ws->frontend->frames_sent_total++;
+    if (lws_partial_buffered(ws->wsi)) {
+        ws->unsent_bytes += size;
+        memory_take_over(ws->frontend, size);
+    }
     return 0;
 }
 
@@ -156,8 +168,9 @@ static int write_page(struct ws *ws)
     struct buf *text = scratch(ws);
     ws_subscription_append_page(subscription, text);
     int rc = write_scratch(ws, text);
-    /* The next page is asked for when the socket has taken this one. */
-    list_push_back(&ws->written, &subscription->ready_link);
+    /* The next page is asked for when the socket has taken this one, and others have had theirs. */
+    ws->is_page_written = true;
+    list_push_back(&ws->parked, &subscription->ready_link);
     ws_subscription_page_sent(subscription);
     return rc;
 }
@@ -193,14 +206,6 @@ static int write_next(struct ws *ws)
     return list_is_empty(&ws->ready) ? write_notice(ws) : write_page(ws);
 }
 
-static void ask_for_pages(struct ws *ws)
-{
-    struct list *link;
-    while ((link = list_pop_front(&ws->written)) != NULL) {
-        ws_subscription_next(LIST_ENTRY(link, struct ws_subscription, ready_link));
-    }
-}
-
 /* Nothing is left that a close should wait for: when the node shuts down, calls are answered and
  * subscriptions are told that they ended. */
 static bool may_close(const struct ws *ws)
@@ -232,7 +237,11 @@ static int write_all(struct ws *ws)
         lws_callback_on_writable(ws->wsi); /* pages are asked for then */
         return 0;
     }
-    ask_for_pages(ws);
+    ws_note_all_sent(ws);
+    if (ws->is_page_written) {
+        ws->is_page_written = false;
+        ws_release_page(ws);
+    }
     if (has_more(ws)) {
         lws_callback_on_writable(ws->wsi);
     }

@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SUBSCRIPTION_BYTES 4096 /* here and with dispatch */
+/* Of a page while it is read: the page and its encoding. */
+#define PAGE_BYTES_RESERVED (3u << 20)
+
 /* ---- on the reader's thread ---- */
 
 static void on_opened(void *context, const struct dispatch_status *status, uint64_t last_sequence,
@@ -22,17 +26,59 @@ static void on_opened(void *context, const struct dispatch_status *status, uint6
     frontend_post_task(subscription->ws->frontend, &subscription->opened_task);
 }
 
+static bool may_read(void *context)
+{
+    struct ws_subscription *subscription = context;
+    struct ws *ws = subscription->ws;
+    bool is_taken = atomic_exchange(&ws->has_page, true);
+    bool is_starved = !is_taken && !memory_take(ws->frontend, PAGE_BYTES_RESERVED);
+    if (!is_taken && !is_starved) {
+        subscription->is_reading = true;
+        return true;
+    }
+    if (is_starved) {
+        atomic_store(&ws->has_page, false);
+        memory_note_want(ws->frontend);
+    }
+    atomic_store(&subscription->is_starved, is_starved);
+    frontend_post_task(ws->frontend, &subscription->parked_task);
+    return false;
+}
+
+/* It is charged what it takes, as a page and in its encoding. */
 static void on_page(void *context, struct message_page *page)
 {
     struct ws_subscription *subscription = context;
+    struct http_frontend *frontend = subscription->ws->frontend;
+    subscription->is_reading = false;
     subscription->arrived = dispatch_page_ref(page);
-    frontend_post_task(subscription->ws->frontend, &subscription->page_task);
+    subscription->page_bytes = 2 * dispatch_page_encoded(page, subscription->format).size;
+    memory_take_over(frontend, subscription->page_bytes);
+    memory_give(frontend, PAGE_BYTES_RESERVED);
+    frontend_post_task(frontend, &subscription->page_task);
+}
+
+static void stop_reading(struct ws_subscription *subscription)
+{
+    struct http_frontend *frontend = subscription->ws->frontend;
+    subscription->is_reading = false;
+    memory_give(frontend, PAGE_BYTES_RESERVED);
+    atomic_store(&subscription->ws->has_page, false);
+    frontend_post_task(frontend, &subscription->idle_task);
+}
+
+static void on_idle(void *context)
+{
+    stop_reading(context);
 }
 
 static void on_ended(void *context, const struct dispatch_status *status)
 {
     struct ws_subscription *subscription = context;
     subscription->ended_status = *status;
+    if (subscription->is_reading) {
+        stop_reading(subscription);
+    }
     frontend_post_task(subscription->ws->frontend, &subscription->ended_task);
 }
 
@@ -40,6 +86,54 @@ static void on_closed(void *context)
 {
     struct ws_subscription *subscription = context;
     frontend_post_task(subscription->ws->frontend, &subscription->closed_task);
+}
+
+/* ---- the connection's one page ---- */
+
+void ws_ask_for_page(struct ws *ws)
+{
+    struct list *link;
+    while (ws->wsi != NULL && !atomic_load(&ws->has_page) &&
+           (link = list_pop_front(&ws->parked)) != NULL) {
+        struct ws_subscription *subscription = LIST_ENTRY(link, struct ws_subscription, ready_link);
+        if (dispatch_subscription_next(subscription->subscription)) {
+            return;
+        }
+    }
+}
+
+void ws_release_page(struct ws *ws)
+{
+    atomic_store(&ws->has_page, false);
+    ws_ask_for_page(ws);
+}
+
+static void drop_page(struct ws_subscription *subscription)
+{
+    dispatch_page_unref(subscription->page);
+    subscription->page = NULL;
+    memory_give(subscription->ws->frontend, subscription->page_bytes);
+    subscription->page_bytes = 0;
+}
+
+static void run_parked(struct task *task)
+{
+    struct ws_subscription *subscription = LIST_ENTRY(task, struct ws_subscription, parked_task);
+    struct ws *ws = subscription->ws;
+    if (subscription->is_closed) {
+        return;
+    }
+    list_remove(&subscription->ready_link);
+    list_push_back(&ws->parked, &subscription->ready_link);
+    /* One that was starved is asked again later: memory.c. */
+    if (!atomic_load(&subscription->is_starved)) {
+        ws_ask_for_page(ws);
+    }
+}
+
+static void run_idle(struct task *task)
+{
+    ws_ask_for_page(LIST_ENTRY(task, struct ws_subscription, idle_task)->ws);
 }
 
 /* ---- ending ---- */
@@ -54,8 +148,8 @@ static void close_subscription(struct ws_subscription *subscription)
     list_remove(&subscription->link);
     list_remove(&subscription->ready_link);
     if (subscription->page != NULL) {
-        dispatch_page_unref(subscription->page);
-        subscription->page = NULL;
+        drop_page(subscription);
+        ws_release_page(subscription->ws);
     }
     dispatch_subscription_close(subscription->subscription);
 }
@@ -75,6 +169,7 @@ static void run_closed(struct task *task)
     free(subscription->reply.id);
     free(subscription->channel_id);
     free(subscription);
+    memory_give(ws->frontend, SUBSCRIPTION_BYTES);
     ws_unref(ws);
 }
 
@@ -146,11 +241,15 @@ static struct ws_subscription *create(struct ws_reply *reply,
                                       const Raftogram__V1__SubscribeRequest *request, bool is_text)
 {
     struct ws *ws = reply->ws;
+    if (!memory_take(ws->frontend, SUBSCRIPTION_BYTES)) {
+        return NULL;
+    }
     struct ws_subscription *subscription = calloc(1, sizeof(*subscription));
     char *channel_id = strdup(request->channel_id);
     if (subscription == NULL || channel_id == NULL) {
         free(subscription);
         free(channel_id);
+        memory_give(ws->frontend, SUBSCRIPTION_BYTES);
         return NULL;
     }
     subscription->ws = ws;
@@ -161,6 +260,8 @@ static struct ws_subscription *create(struct ws_reply *reply,
     subscription->page_task.run = ws_subscription_run_page;
     subscription->ended_task.run = run_ended;
     subscription->closed_task.run = run_closed;
+    subscription->parked_task.run = run_parked;
+    subscription->idle_task.run = run_idle;
     list_init(&subscription->ready_link);
     list_push_back(&ws->subscriptions, &subscription->link);
     ws->subscription_count++;
@@ -187,6 +288,8 @@ void ws_subscribe(struct ws_reply *reply, ProtobufCMessage *request, bool is_tex
     const struct dispatch_subscription_events events = {
         .opened = on_opened,
         .page = on_page,
+        .idle = on_idle,
+        .may_read = may_read,
         .ended = on_ended,
         .closed = on_closed,
         .context = subscription,
@@ -199,6 +302,7 @@ void ws_subscribe(struct ws_reply *reply, ProtobufCMessage *request, bool is_tex
         ws->subscription_count--;
         free(subscription->channel_id);
         free(subscription);
+        memory_give(ws->frontend, SUBSCRIPTION_BYTES);
         ws_reply_status(reply, &status);
         return;
     }
@@ -216,7 +320,7 @@ void ws_subscription_start(struct ws_subscription *subscription)
     if (subscription->is_ended) {
         tell_ended(subscription);
     } else {
-        ws_subscription_next(subscription);
+        (void)dispatch_subscription_next(subscription->subscription);
     }
 }
 
@@ -266,12 +370,13 @@ void ws_subscription_run_page(struct task *task)
     struct ws_subscription *subscription = LIST_ENTRY(task, struct ws_subscription, page_task);
     struct message_page *page = subscription->arrived;
     subscription->arrived = NULL;
-    if (subscription->is_closed) {
-        dispatch_page_unref(page);
-        return;
-    }
     CHECK(subscription->page == NULL);
     subscription->page = page;
+    if (subscription->is_closed) {
+        drop_page(subscription);
+        ws_release_page(subscription->ws);
+        return;
+    }
     list_push_back(&subscription->ws->ready, &subscription->ready_link);
     ws_flush(subscription->ws);
 }
@@ -293,14 +398,8 @@ void ws_subscription_page_sent(struct ws_subscription *subscription)
 {
     subscription->ws->frontend->messages_sent_total +=
         dispatch_page_count(subscription->page, subscription->format);
-    dispatch_page_unref(subscription->page);
-    subscription->page = NULL;
+    drop_page(subscription);
     if (subscription->is_ended) {
         tell_ended(subscription);
     }
-}
-
-void ws_subscription_next(struct ws_subscription *subscription)
-{
-    dispatch_subscription_next(subscription->subscription);
 }

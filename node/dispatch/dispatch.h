@@ -137,6 +137,12 @@ struct dispatch_subscription_events {
     /* The page that dispatch_subscription_next() asked for: at least one message, and encoded in
      * `format`. Valid during the call; dispatch_page_ref() keeps it. */
     void (*page)(void *context, struct message_page *page);
+    /* In place of that page, when there was none yet: it comes with news. May be NULL. */
+    void (*idle)(void *context);
+    /* Asked just before a page is read; NULL: always. True: `page`, `idle` or `ended` follows at
+     * once. False: it is not read, and dispatch_subscription_next() asks for it again. So memory is
+     * bounded over many subscriptions, each of which has asked for its next page. */
+    bool (*may_read)(void *context);
     /* It ended by itself (no leader for 10 s, damage, shutting down); nothing but `closed` follows.
      */
     void (*ended)(void *context, const struct dispatch_status *status);
@@ -155,8 +161,9 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
                        struct dispatch_subscription **out);
 /* Asks for one page; it comes as soon as there are messages behind the cursor. Once after `opened`,
  * and once after each page that has been dealt with: this is the backpressure. Does nothing after
- * `ended`, which another thread may just be telling. */
-void dispatch_subscription_next(struct dispatch_subscription *subscription);
+ * `ended`, which another thread may just be telling. True: one is being read, and `page` or `idle`
+ * (or `ended`) comes soon; false: it waits for news. */
+bool dispatch_subscription_next(struct dispatch_subscription *subscription);
 /* `closed` follows, on a reader's thread, never inside this call. */
 void dispatch_subscription_close(struct dispatch_subscription *subscription);
 

@@ -178,15 +178,17 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
     return 0;
 }
 
-void dispatch_subscription_next(struct dispatch_subscription *subscription)
+bool dispatch_subscription_next(struct dispatch_subscription *subscription)
 {
     pthread_mutex_lock(&subscription->lock);
-    if (subscription->is_open && subscription->is_behind) {
+    bool is_reading = subscription->is_open && subscription->is_behind;
+    if (is_reading) {
         hub_make_ready(&subscription->hub);
     } else if (subscription->is_open) {
         hub_wait(&subscription->hub);
     }
     pthread_mutex_unlock(&subscription->lock);
+    return is_reading;
 }
 
 static void close_subscription(struct reader_job *job, struct reader *reader)
@@ -213,11 +215,23 @@ static void end_subscription(struct dispatch_subscription *subscription,
     subscription->events.ended(subscription->events.context, status);
 }
 
+/* If it may not, it counts as behind before anybody can ask for the page again. */
+static bool may_read(struct dispatch_subscription *subscription)
+{
+    if (subscription->events.may_read == NULL) {
+        return true;
+    }
+    pthread_mutex_lock(&subscription->lock);
+    subscription->is_behind = true;
+    pthread_mutex_unlock(&subscription->lock);
+    return subscription->events.may_read(subscription->events.context);
+}
+
 void subscription_serve(struct hub_subscription *hub_subscription)
 {
     struct dispatch_subscription *subscription =
         LIST_ENTRY(hub_subscription, struct dispatch_subscription, hub);
-    if (!subscription->is_open) {
+    if (!subscription->is_open || !may_read(subscription)) {
         return;
     }
     struct dispatch_status status = {0};
@@ -248,6 +262,8 @@ void subscription_serve(struct hub_subscription *hub_subscription)
     pthread_mutex_unlock(&subscription->lock);
     if (page->count > 0) {
         subscription->events.page(subscription->events.context, page);
+    } else if (subscription->events.idle != NULL) {
+        subscription->events.idle(subscription->events.context);
     }
     page_unref(page);
 }

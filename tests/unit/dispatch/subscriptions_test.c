@@ -14,6 +14,9 @@ struct listening {
     uint64_t received; /* the last sequence; each page must follow the one before */
     size_t page_count; /* messages in the newest page */
     bool has_fault;
+    bool is_reading_allowed;
+    int asked; /* whether it may be read */
+    int idle;
 };
 
 static void on_opened(void *context, const struct dispatch_status *status, uint64_t last_sequence,
@@ -55,11 +58,24 @@ static void on_closed(void *context)
     CHANGE(listening->closed++);
 }
 
+static bool may_read(void *context)
+{
+    struct listening *listening = context;
+    CHANGE(listening->asked++);
+    return listening->is_reading_allowed;
+}
+
+static void on_idle(void *context)
+{
+    struct listening *listening = context;
+    CHANGE(listening->idle++);
+}
+
 static void subscribe(struct testing *testing, struct listening *listening, const char *json)
 {
     struct dispatch_status status;
     ProtobufCMessage *request = NULL;
-    *listening = (struct listening){0};
+    *listening = (struct listening){.is_reading_allowed = true};
     assert_int_equal(dispatch_decode(dispatch_method(DISPATCH_SUBSCRIBE), bytes_of_text(json),
                                      &request, &status),
                      0);
@@ -67,6 +83,8 @@ static void subscribe(struct testing *testing, struct listening *listening, cons
                                                         .page = on_page,
                                                         .ended = on_ended,
                                                         .closed = on_closed,
+                                                        .idle = on_idle,
+                                                        .may_read = may_read,
                                                         .context = listening};
     assert_int_equal(dispatch_subscribe(testing->dispatch, request, UINT64_MAX, &events,
                                         &listening->subscription),
@@ -318,6 +336,26 @@ static void test_subscriptions_and_their_lag_are_in_the_metrics(void **state)
     assert_int_equal(metrics.subscriptions, 0);
 }
 
+static void test_a_page_that_may_not_be_read_comes_when_it_is_asked_for_again(void **state)
+{
+    struct testing *testing = *state;
+    struct listening listening;
+    open_behind(testing, &listening, 0);
+    assert_true(dispatch_subscription_next(listening.subscription));
+    AWAIT(listening.idle == 1);
+    CHANGE(listening.is_reading_allowed = false);
+    int asked = listening.asked;
+    send_many(&testing->chat, "g", 0, 3);
+    AWAIT(listening.asked == asked + 1);
+    assert_true(dispatch_subscription_next(listening.subscription));
+    AWAIT(listening.asked == asked + 2);
+    assert_int_equal(listening.pages, 0);
+    CHANGE(listening.is_reading_allowed = true);
+    next_page(&listening);
+    assert_int_equal(listening.received, 3);
+    close_listening(&listening);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -331,6 +369,7 @@ int main(void)
         TEST(test_stored_messages_come_first_and_new_ones_follow_without_a_seam),
         TEST(test_live_only_begins_at_the_end),
         TEST(test_no_page_comes_unasked),
+        TEST(test_a_page_that_may_not_be_read_comes_when_it_is_asked_for_again),
         TEST(test_a_long_channel_comes_page_by_page),
         TEST(test_damage_ends_it_with_data_loss),
         TEST(test_ten_seconds_without_a_leader_end_it),

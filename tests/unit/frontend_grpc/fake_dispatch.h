@@ -193,9 +193,10 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
     return 0;
 }
 
-void dispatch_subscription_next(struct dispatch_subscription *subscription)
+bool dispatch_subscription_next(struct dispatch_subscription *subscription)
 {
     CHANGE(CHECK(!subscription->is_closing); subscription->asked++);
+    return false;
 }
 
 void dispatch_subscription_close(struct dispatch_subscription *subscription)

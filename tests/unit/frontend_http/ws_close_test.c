@@ -107,7 +107,7 @@ static int set_up(void **state)
     list_init(&ws->outbox);
     list_init(&ws->subscriptions);
     list_init(&ws->ready);
-    list_init(&ws->written);
+    list_init(&ws->parked);
     *state = bench;
     return 0;
 }
