@@ -58,7 +58,7 @@ try() {
     name=$1
     rm -rf "$work/copy" "$work/changed"
     mkdir -p "$work/copy/node" "$work/changed"
-    cp -r node/base node/raft node/storage node/chat node/peer node/*.[ch] "$work/copy/node/" 2>/dev/null
+    cp -r node/base node/raft node/storage node/store node/chat node/driver node/peer "$work/copy/node/"
     total=$((total + 1))
     if ! patch -s -p1 -d "$work/copy" <"tests/sim/mutants/$name.patch"; then
         echo "STALE   $name: the node has changed; make the patch anew"
