@@ -94,6 +94,7 @@ void raft_election_become_follower(struct raft *raft, raft_term term, raft_membe
         raft_reads_fail_all(raft);
     }
     if (term > raft->term) {
+        raft_spend_term_credit(raft, term - raft->term);
         raft->term = term;
         raft->voted_for = RAFT_NO_MEMBER;
         raft_save_hard_state(raft);
@@ -140,7 +141,7 @@ static void become_leader(struct raft *raft)
 static bool may_campaign(const struct raft *raft)
 {
     bool is_due = raft->is_last_resort && raft->now_ns >= raft->resort_ns;
-    if ((!raft->is_eligible && !is_due) || raft->is_installing) {
+    if ((!raft->is_eligible && !is_due) || raft->is_installing || raft->term >= RAFT_TERM_MAX) {
         return false;
     }
     return raft->last_index == 0 ? raft_membership_can_found(raft)

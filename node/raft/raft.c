@@ -22,7 +22,7 @@ static bool are_options_valid(const struct raft_options *o)
     if (o->voted_for != RAFT_NO_MEMBER && (o->voted_for < 0 || o->voted_for >= o->member_count)) {
         return false;
     }
-    if (o->term > RAFT_INDEX_MAX || o->last_index > RAFT_INDEX_MAX ||
+    if (o->term > RAFT_TERM_MAX || o->last_index >= UINT64_MAX / 2 ||
         o->applied_index > o->last_index || o->change_count > RAFT_CONFIGS_MAX) {
         return false;
     }
@@ -47,6 +47,8 @@ static void init_durable(struct raft *raft, const struct raft_options *o)
         raft->term = raft->last_term;
         raft->voted_for = RAFT_NO_MEMBER;
     }
+    raft->term_credit = RAFT_TERM_CREDIT;
+    raft->credited_ns = o->now_ns;
     raft->commit_index = o->applied_index;
     raft->persisted_index = o->last_index;
     raft->config = o->config;
@@ -210,6 +212,32 @@ uint64_t raft_majority_value(const struct raft *raft, uint64_t *values)
     return values[raft->member_count / 2];
 }
 
+/* ---- the credit of terms ---- */
+
+static uint64_t term_credit(const struct raft *raft, uint64_t now_ns)
+{
+    uint64_t credit = raft->term_credit + (now_ns - raft->credited_ns) / RAFT_TERM_CREDIT_NS;
+    return raft->leader != RAFT_NO_MEMBER && credit > RAFT_TERM_CREDIT ? RAFT_TERM_CREDIT : credit;
+}
+
+static void settle_term_credit(struct raft *raft, uint64_t now_ns)
+{
+    raft->term_credit = term_credit(raft, now_ns);
+    raft->credited_ns = now_ns - (now_ns - raft->credited_ns) % RAFT_TERM_CREDIT_NS;
+}
+
+bool raft_is_term_plausible(const struct raft *raft, raft_term term, uint64_t now_ns)
+{
+    return term <= raft->term ||
+           (term <= RAFT_TERM_MAX && term - raft->term <= term_credit(raft, now_ns));
+}
+
+void raft_spend_term_credit(struct raft *raft, uint64_t raise)
+{
+    settle_term_credit(raft, raft->now_ns);
+    raft->term_credit -= raise < raft->term_credit ? raise : raft->term_credit;
+}
+
 /* ---- a step ---- */
 
 static void begin_effects(struct raft *raft)
@@ -283,7 +311,8 @@ static bool is_peer(const struct raft *raft, raft_member peer)
 
 static int on_message(struct raft *raft, const struct raft_message *message)
 {
-    if (!is_peer(raft, message->peer) || message->term > RAFT_INDEX_MAX) {
+    if (!is_peer(raft, message->peer) ||
+        !raft_is_term_plausible(raft, message->term, raft->now_ns)) {
         return ERR_INVALID;
     }
     int rc = 0;
@@ -468,6 +497,9 @@ int raft_step(struct raft *raft, const struct raft_event *event,
         raft->is_quorum_stale = true;
     }
     raft->now_ns = event->now_ns;
+    if (raft->leader != RAFT_NO_MEMBER) {
+        settle_term_credit(raft, raft->now_ns);
+    }
     int rc = dispatch(raft, event);
     finish_effects(raft);
     *effects = &raft->effects;

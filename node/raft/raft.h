@@ -43,6 +43,18 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 #define RAFT_CONFIGS_MAX 32 /* config changes in the log that are not committed */
 #define RAFT_MESSAGES_MAX (4 * RAFT_MEMBERS_MAX + RAFT_READS_MAX)
 
+/* The bounds of what a peer may say. Terms and indexes of real clusters stay far below: at ten
+ * elections a second a cluster needs a million years for this term. So each node always has terms
+ * left for campaigns of its own, and can always be started again. */
+#define RAFT_TERM_MAX (UINT64_C(1) << 48)
+#define RAFT_INDEX_MAX (UINT64_C(1) << 61)
+/* How far messages may raise the term at once. It is spent by each raise, and grows by one a
+ * microsecond: a thousand times faster than elections can follow one another. While the node leads
+ * or has a leader it does not grow beyond this; a node that was cut off or stopped for long has
+ * missed more, and may take more. */
+#define RAFT_TERM_CREDIT (UINT64_C(1) << 32)
+#define RAFT_TERM_CREDIT_NS 1000
+
 static inline bool raft_cluster_id_is_set(const uint8_t *cluster_id)
 {
     static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
@@ -317,10 +329,13 @@ int raft_create(const struct raft_options *options, struct raft **out);
 void raft_destroy(struct raft *raft);
 
 /* Advances by one event. `*effects` stays valid until the next step.
- * Errors: ERR_INVALID for a message that no correct peer sends (the driver logs it and drops the
- * stream; nothing has changed); ERR_FULL: RAFT_EVENT_READ over RAFT_READS_MAX. */
+ * Errors: ERR_INVALID for a message that no correct peer sends (nothing has changed); ERR_FULL:
+ * RAFT_EVENT_READ over RAFT_READS_MAX. */
 int raft_step(struct raft *raft, const struct raft_event *event,
               const struct raft_effects **effects);
+
+/* Whether a correct peer can be in this term by now: see RAFT_TERM_CREDIT. */
+bool raft_is_term_plausible(const struct raft *raft, raft_term term, uint64_t now_ns);
 
 enum raft_propose_answer {
     RAFT_PROPOSE_NOW,

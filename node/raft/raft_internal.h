@@ -8,7 +8,6 @@
 #include "base/random.h"
 #include "raft/raft.h"
 
-#define RAFT_INDEX_MAX (UINT64_C(1) << 62) /* indexes and terms beyond it are nonsense */
 #define RAFT_NEVER UINT64_MAX
 
 /* What the leader knows of a follower's log (thesis 10.2.1). */
@@ -78,6 +77,8 @@ struct raft {
     uint64_t now_ns;
 
     raft_term term;
+    uint64_t term_credit; /* how far messages may raise the term, as of credited_ns */
+    uint64_t credited_ns;
     raft_member voted_for;
     enum raft_role role;
     raft_member leader;
@@ -162,6 +163,8 @@ struct raft_message *raft_emit(struct raft *raft, enum raft_message_kind kind, r
                                bool hold);
 void raft_emit_read(struct raft *raft, uint64_t id, bool confirmed, raft_index index);
 void raft_save_hard_state(struct raft *raft);
+/* A message raises the term by that much. */
+void raft_spend_term_credit(struct raft *raft, uint64_t raise);
 /* At most once a step. `term` 0: each entry has its own. */
 void raft_stage_entries(struct raft *raft, raft_index first, const struct raft_entry *entries,
                         uint32_t count, raft_term term);
