@@ -159,10 +159,16 @@ static int take_sized(struct bytes *data, size_t size_max, struct bytes *out)
     return 0;
 }
 
+bool command_is_of_newer_version(struct bytes data)
+{
+    const uint8_t *header = data.data;
+    return data.size >= 1 && header[OFFSET_VERSION] > COMMAND_FORMAT_VERSION;
+}
+
 int command_decode(struct bytes data, struct command *out)
 {
     const uint8_t *header = data.data;
-    if (data.size >= 1 && header[OFFSET_VERSION] > COMMAND_FORMAT_VERSION) {
+    if (command_is_of_newer_version(data)) {
         return ERR_VERSION;
     }
     if (data.size < COMMAND_HEADER_BYTES || data.size > COMMAND_BYTES_MAX ||

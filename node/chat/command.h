@@ -56,6 +56,7 @@ void command_encode(const struct command *command, struct buf *out);
 /* The fields are views into `data`. Errors: ERR_CORRUPT (malformed, trailing bytes), ERR_VERSION.
  */
 int command_decode(struct bytes data, struct command *out);
+bool command_is_of_newer_version(struct bytes data);
 /* Overwrites the timestamp of an encoded command. Errors: ERR_CORRUPT (too short). */
 int command_stamp(uint8_t *data, size_t size, int64_t timestamp_ms);
 /* The timestamp of an encoded command; 0 when it is too short. */

@@ -168,6 +168,17 @@ static int create_core(struct node *node, char *error, size_t error_size)
         return ERR_FOREIGN;
     }
     memcpy(options.new_cluster_id, node->options.new_cluster_id, sizeof(options.new_cluster_id));
+    raft_term last_term = options.last_index == 0 ? 0 : wal_term(node->wal, options.last_index);
+    raft_term term = options.term > last_term ? options.term : last_term;
+    if (term > RAFT_TERM_MAX) {
+        snprintf(
+            error, error_size,
+            "the log holds term %llu, but no cluster gets beyond %llu: an earlier version took "
+            "it from a forged message; move the data_dir away: the other nodes fill an empty "
+            "one",
+            (unsigned long long)term, (unsigned long long)RAFT_TERM_MAX);
+        return ERR_INVALID;
+    }
     struct change_list *list = calloc(1, sizeof(*list));
     if (list == NULL) {
         return ERR_NOMEM;
@@ -178,6 +189,13 @@ static int create_core(struct node *node, char *error, size_t error_size)
         options.change_indexes = list->indexes;
         options.change_count = list->count;
         rc = raft_create(&options, &node->raft);
+        if (rc == ERR_INVALID) {
+            snprintf(
+                error, error_size,
+                "log and store hold what cannot be: entries to %llu, applied to %llu; move the "
+                "data_dir away: the other nodes fill an empty one",
+                (unsigned long long)options.last_index, (unsigned long long)options.applied_index);
+        }
     }
     free(list);
     node->was_not_fresh = !options.is_fresh;
@@ -226,7 +244,6 @@ int node_create(const struct node_options *options, struct node **out, char *err
     init_lists(node);
     pthread_mutex_init(&node->inbox_lock, NULL);
     pthread_mutex_init(&node->status_lock, NULL);
-    snprintf(error, error_size, "%s", error_text(ERR_NOMEM));
     node->entry_scratch = calloc(RAFT_APPEND_ENTRIES_MAX, sizeof(*node->entry_scratch));
     int rc = node->entry_scratch == NULL ? ERR_NOMEM : copy_members(node);
     if (rc == 0) {
@@ -239,6 +256,9 @@ int node_create(const struct node_options *options, struct node **out, char *err
         rc = create_core(node, error, error_size);
     }
     if (rc != 0) {
+        if (rc == ERR_NOMEM) {
+            snprintf(error, error_size, "%s", error_text(rc));
+        }
         node_destroy(node);
         return rc;
     }
@@ -411,6 +431,41 @@ static int decode_changes(struct node *node, struct raft_message *message)
     return 0;
 }
 
+/* Entries that this version cannot apply would end this node at each start: not even stored. */
+static int check_commands(const struct raft_message *message)
+{
+    for (uint32_t i = 0; i < message->append_request.count; i++) {
+        const struct raft_entry *entry = &message->append_request.entries[i];
+        struct bytes data = {entry->data, entry->size};
+        if (entry->type == RAFT_ENTRY_COMMAND && command_is_of_newer_version(data)) {
+            return ERR_VERSION;
+        }
+    }
+    return 0;
+}
+
+static void warn_of_message(struct node *node, raft_member from, const struct raft_message *message,
+                            int rc)
+{
+    char reason[LOG_LIMIT_TEXT_BYTES];
+    raft_term term = wal_hard_state(node->wal)->term;
+    if (!raft_is_term_plausible(node->raft, message->term, node->now_ns)) {
+        snprintf(
+            reason, sizeof(reason),
+            "its term %llu is implausibly far beyond this node's, %llu: if the other nodes are "
+            "right, move this node's data_dir away, and they fill an empty one",
+            (unsigned long long)message->term, (unsigned long long)term);
+    } else {
+        snprintf(reason, sizeof(reason), "%s", error_text(rc));
+    }
+    uint64_t suppressed;
+    if (log_limit_passes(&node->message_faults[from], node->now_ns, reason, &suppressed)) {
+        log_warn("node", "a peer sent a message that no correct node sends",
+                 LOG_STR("peer", node->node_ids[from]), LOG_STR("reason", reason),
+                 LOG_U64("kind", message->kind), LOG_U64("suppressed", suppressed));
+    }
+}
+
 static void handle_raft_message(struct node *node, raft_member from, struct raft_message *message)
 {
     int rc = 0;
@@ -418,7 +473,8 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
         return; /* as if it had been lost on the wire */
     }
     if (message->kind == RAFT_APPEND_REQUEST) {
-        rc = decode_changes(node, message);
+        rc = check_commands(message);
+        rc = rc == 0 ? decode_changes(node, message) : rc;
     }
     if (rc == 0) {
         struct raft_event event = {.kind = RAFT_EVENT_MESSAGE, .message = *message};
@@ -426,9 +482,7 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
         rc = node_step(node, &event);
     }
     if (rc != 0) {
-        log_warn("node", "a peer sent a message that no correct node sends",
-                 LOG_STR("peer", node->node_ids[from]), LOG_STR("reason", error_text(rc)),
-                 LOG_U64("kind", message->kind));
+        warn_of_message(node, from, message, rc);
         return;
     }
     if (message->kind == RAFT_APPEND_REQUEST && message->term >= node->heard_term) {

@@ -3,6 +3,7 @@
 #ifndef RAFTOGRAM_NODE_INTERNAL_H
 #define RAFTOGRAM_NODE_INTERNAL_H
 
+#include "base/log_limit.h"
 #include "driver/node.h"
 #include "driver/snapshot_jobs.h"
 
@@ -177,6 +178,8 @@ struct node {
     size_t completions;     /* in this turn, */
     uint64_t completing_ns; /* and the time that they took */
     struct peer_stream_state streams[RAFT_MEMBERS_MAX];
+    struct log_limit message_faults[RAFT_MEMBERS_MAX];
+    struct log_limit snapshot_faults[RAFT_MEMBERS_MAX];
     uint64_t next_forward_id;
     uint64_t next_read_id;
     uint64_t next_order;

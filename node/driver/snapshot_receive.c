@@ -48,6 +48,18 @@ static void submit(struct node *node, struct node_job *job)
     node->options.submit_job(node->options.job_context, job);
 }
 
+/* Others decide how often there is a reason to. */
+static void warn(struct node *node, raft_member peer, const char *what, const char *reason)
+{
+    char text[LOG_LIMIT_TEXT_BYTES];
+    snprintf(text, sizeof(text), "%s: %s", what, reason);
+    uint64_t suppressed;
+    if (log_limit_passes(&node->snapshot_faults[peer], node->now_ns, text, &suppressed)) {
+        log_warn("node", what, LOG_STR("peer", name_of(node, peer)), LOG_STR("reason", reason),
+                 LOG_U64("suppressed", suppressed));
+    }
+}
+
 /* ---- sending ---- */
 
 /* The two nodes' ids must differ even when index and term do not. */
@@ -264,8 +276,7 @@ static void sending_ended(struct node *node, const struct peer_event *event)
         node_hold_log(node, event->peer, node->served.index, true);
         log_info("node", "a peer has the snapshot", LOG_STR("peer", name_of(node, event->peer)));
     } else {
-        log_warn("node", "a snapshot did not arrive", LOG_STR("peer", name_of(node, event->peer)),
-                 LOG_U64("chunk", sending->chunk), LOG_STR("reason", event->reason));
+        warn(node, event->peer, "a snapshot did not arrive", event->reason);
     }
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_SENT,
                               .snapshot = {.peer = event->peer, .success = is_done}};
@@ -288,8 +299,7 @@ static void stop_receiving(struct node *node, enum peer_snapshot_end end, const 
     receiving->is_active = false;
     answer(node, receiving->from, receiving->epoch, end, reason);
     if (end != PEER_SNAPSHOT_DONE) {
-        log_warn("node", "a snapshot is not received",
-                 LOG_STR("peer", name_of(node, receiving->from)), LOG_STR("reason", reason));
+        warn(node, receiving->from, "a snapshot is not received", reason);
     }
 }
 
@@ -302,8 +312,9 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
     raft_get_status(node->raft, node->now_ns, &status);
     const uint8_t *own = wal_hard_state(node->wal)->cluster_id;
     *end = PEER_SNAPSHOT_BROKEN;
-    if (event->term < status.term || status.role == RAFT_LEADER) {
-        return "another leads in a newer term";
+    /* A leader sends one only to who has answered it in this term. */
+    if (event->term != status.term || status.leader != event->peer) {
+        return "its sender does not lead here";
     }
     if (node->receiving.is_active && node->receiving.is_completing) {
         return "another snapshot is being installed";
@@ -315,7 +326,7 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
     }
     struct bytes members = {manifest->config, manifest->config_size};
     int rc = node_config_decode(node, members, config);
-    if (rc != 0 || manifest->term > event->term) {
+    if (rc != 0 || manifest->term > event->term || manifest->index > RAFT_INDEX_MAX) {
         return rc == ERR_FOREIGN ? "the snapshot names other members" : "the snapshot is malformed";
     }
     *end = PEER_SNAPSHOT_DONE;
@@ -367,8 +378,7 @@ static void offered(struct node *node, struct peer_event *event)
         begin_receiving(node, event, &manifest, &config);
     } else {
         if (end == PEER_SNAPSHOT_REFUSED) {
-            log_warn("node", "refused a snapshot", LOG_STR("peer", name_of(node, event->peer)),
-                     LOG_STR("reason", fault));
+            warn(node, event->peer, "refused a snapshot", fault);
         }
         answer(node, event->peer, event->epoch, end, fault);
         event->release(event);

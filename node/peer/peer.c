@@ -18,25 +18,19 @@
 #define PING_INTERVAL_MS_MIN 300
 #define SWEEP_INTERVAL_NS NS_PER_S
 #define STOP_GRACE_MS 200
-#define LOG_REPEAT_NS (60 * NS_PER_S)
 
 /* ---- small things ---- */
 
-bool log_limit_passes(struct log_limit *limit, const char *text)
+void peer_warn(struct log_limit *limit, const char *what, const char *node_id, const char *address,
+               const char *reason)
 {
-    uint64_t now_ns = clock_monotonic_ns(clock_system());
-    if (limit->logged_ns != 0 && now_ns - limit->logged_ns < LOG_REPEAT_NS &&
-        strncmp(limit->text, text, sizeof(limit->text) - 1) == 0) {
-        return false;
+    char text[REASON_BYTES_MAX];
+    snprintf(text, sizeof(text), "%s: %s", what, reason);
+    uint64_t suppressed;
+    if (log_limit_passes(limit, clock_monotonic_ns(clock_system()), text, &suppressed)) {
+        log_warn("peer", what, LOG_STR("peer", node_id), LOG_STR("address", address),
+                 LOG_STR("reason", reason), LOG_U64("suppressed", suppressed));
     }
-    snprintf(limit->text, sizeof(limit->text), "%s", text);
-    limit->logged_ns = now_ns;
-    return true;
-}
-
-void log_limit_reset(struct log_limit *limit)
-{
-    limit->logged_ns = 0;
 }
 
 struct bytes peer_node_id(const struct peer *peer, raft_member member)
@@ -179,9 +173,14 @@ struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t st
         .incarnation = peer->incarnation,
         .membership_hash = peer->membership_hash,
         .stream_id = stream_id,
+        .process = peer->process,
+        .listen_addr = bytes_of_text(peer->listen_addr),
     };
     pthread_mutex_lock(&peer->lock);
-    memcpy(header.cluster_id, peer->cluster_id, sizeof(header.cluster_id));
+    const uint8_t *cluster_id = raft_cluster_id_is_set(peer->cluster_id)
+                                    ? peer->cluster_id
+                                    : peer->incoming_sides[to].said_cluster_id;
+    memcpy(header.cluster_id, cluster_id, sizeof(header.cluster_id));
     header.is_fresh = peer->is_fresh;
     pthread_mutex_unlock(&peer->lock);
     return header;
@@ -307,6 +306,7 @@ static int copy_members(struct peer *peer, const struct peer_options *options)
         const struct peer_address *from = &options->members[i];
         CHECK(strlen(from->node_id) <= PEER_NODE_ID_BYTES_MAX);
         CHECK(i == 0 || strcmp(options->members[i - 1].node_id, from->node_id) < 0);
+        peer->incoming_sides[i].peer = peer;
         peer->members[i].node_id = strdup(from->node_id);
         peer->members[i].raft_addr = strdup(from->raft_addr);
         if (peer->members[i].node_id == NULL || peer->members[i].raft_addr == NULL) {
@@ -364,6 +364,7 @@ static void free_peer(struct peer *peer)
         free(peer->members[i].raft_addr);
     }
     pthread_mutex_destroy(&peer->lock);
+    free(peer->listen_addr);
     free(peer);
 }
 
@@ -382,7 +383,11 @@ int peer_create(const struct peer_options *options, struct peer **out)
     atomic_init(&peer->is_stopping, false);
     pthread_mutex_init(&peer->lock, NULL);
     list_init(&peer->incoming);
-    int rc = copy_members(peer, options);
+    while (peer->process == 0) {
+        random_bytes(&peer->process, sizeof(peer->process));
+    }
+    peer->listen_addr = strndup(options->bind_addr, PEER_LISTEN_ADDR_BYTES_MAX);
+    int rc = peer->listen_addr != NULL ? copy_members(peer, options) : ERR_NOMEM;
     if (rc == 0) {
         rc = create_links(peer);
     }

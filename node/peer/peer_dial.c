@@ -7,6 +7,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "peer/peer_internal.h"
+#include "phalanx/consensus.pb-c.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -19,8 +20,7 @@
 #define DIAL_MS_MIN 100
 /* A refusal comes from the kernel over there at once; what takes longer is something else. */
 #define REFUSED_MS_MAX 1000
-/* A lost stream is redialled at once, but not more often than this: two nodes of one id would
- * replace each other's streams without end. */
+/* A lost stream is redialled at once, but not more often than this. */
 #define REDIAL_INTERVAL_MS_MIN 100
 #define RECEIVE_BYTES_MAX (64u << 10)
 
@@ -37,6 +37,7 @@ struct peer_link {
     uint64_t dialled_ns;
     uint64_t hurried_ns; /* when it was last redialled at once; 0: never */
     struct log_limit failures;
+    struct log_limit news;
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t closed;
@@ -44,6 +45,7 @@ struct peer_link {
     uint64_t stream_id;
     bool is_up;
     bool is_sending;
+    bool is_sign_due;   /* a batch is wanted, also when there is nothing to say */
     struct buf pending; /* the batch to come: room for its header, then messages */
     size_t header_size;
     size_t pending_messages;
@@ -87,15 +89,24 @@ static void send_batch(struct peer_link *link)
     if (rc != 0) {
         return; /* the call is over: on_closed() follows, and tells what never left */
     }
+    link->is_sign_due = false;
     reset_pending(link);
 }
 
 /* With the lock held. */
 static void send_pending(struct peer_link *link)
 {
-    if (link->is_up && !link->is_sending && link->pending_messages > 0) {
+    if (link->is_up && !link->is_sending && (link->pending_messages > 0 || link->is_sign_due)) {
         send_batch(link);
     }
+}
+
+static void send_sign(struct peer_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    link->is_sign_due = true;
+    send_pending(link);
+    pthread_mutex_unlock(&link->lock);
 }
 
 static void count(atomic_uint_fast64_t *counter)
@@ -224,14 +235,33 @@ static void on_headers(void *context)
     pthread_mutex_unlock(&link->lock);
     log_limit_reset(&link->failures);
     count(&link->peer->counters.connects);
-    log_info("peer", "stream to peer stands", LOG_STR("peer", name_of(link)),
-             LOG_STR("address", address_of(link)));
+    uint64_t suppressed;
+    log_limit_reset(&link->news);
+    if (log_limit_passes(&link->news, clock_monotonic_ns(clock_system()), "", &suppressed)) {
+        log_info("peer", "stream to peer stands", LOG_STR("peer", name_of(link)),
+                 LOG_STR("address", address_of(link)));
+    }
     post(link, PEER_EVENT_DIAL_UP);
 }
 
+/* A probe, for another process came to the peer in our name: that we are here. */
 static void on_message(void *context, struct bytes message)
 {
-    /* Nothing but the end of the stream is said on it. */
+    struct peer_link *link = context;
+    struct peer *peer = link->peer;
+    send_sign(link);
+    Phalanx__StreamProbe *probe = phalanx__stream_probe__unpack(NULL, message.size, message.data);
+    if (probe == NULL) {
+        return;
+    }
+    char reason[REASON_BYTES_MAX];
+    snprintf(reason, sizeof(reason),
+             "another process says that it is %s: it comes from %.300s, while this one listens on "
+             "%s; stop one of them, or give it a node_id and a data_dir of its own",
+             peer->members[peer->self].node_id, probe->rival, peer->listen_addr);
+    phalanx__stream_probe__free_unpacked(probe, NULL);
+    peer_warn(&peer->rivals, "two processes have this node's id", name_of(link), address_of(link),
+              reason);
 }
 
 static void on_sent(void *context)
@@ -261,17 +291,10 @@ static void log_loss(struct peer_link *link, const struct rpc_result *result, bo
     bool is_given_up = !was_up && result->code == GRPC_STATUS_CANCELLED;
     const char *text = is_given_up ? "no answer in time" : result->message;
     bool is_refused_by_peer = result->code == GRPC_STATUS_FAILED_PRECONDITION;
-    char reason[REASON_BYTES_MAX];
-    snprintf(reason, sizeof(reason), "%d %s", result->code, text);
-    if (was_up) {
-        log_limit_passes(&link->failures, reason);
-        log_warn("peer", "stream to peer was lost", LOG_STR("peer", name_of(link)),
-                 LOG_STR("reason", text));
-    } else if (log_limit_passes(&link->failures, reason)) {
-        log_warn("peer", is_refused_by_peer ? "peer refuses us" : "cannot reach peer",
-                 LOG_STR("peer", name_of(link)), LOG_STR("address", address_of(link)),
-                 LOG_STR("reason", text));
-    }
+    const char *what = was_up               ? "stream to peer was lost"
+                       : is_refused_by_peer ? "peer refuses us"
+                                            : "cannot reach peer";
+    peer_warn(&link->failures, what, name_of(link), address_of(link), text);
 }
 
 static void on_closed(void *context, const struct rpc_result *result)
@@ -283,6 +306,7 @@ static void on_closed(void *context, const struct rpc_result *result)
         .kind = PEER_EVENT_DIAL_LOST, .peer = link->member, .unsent = link->pending_forwards};
     link->is_up = false;
     link->is_sending = false;
+    link->is_sign_due = false;
     reset_pending(link);
     pthread_mutex_unlock(&link->lock);
     log_loss(link, result, was_up);
@@ -401,6 +425,22 @@ void link_hurry(struct peer_link *link)
     link->backoff_ms = 0;
     link->redial_ns = clock_monotonic_ns(clock_system());
     set_timer(link, link->redial_ns);
+}
+
+void link_tell_cluster_id(struct peer_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    bool is_up = link->is_up;
+    bool is_dialling = !is_up && link->call != NULL;
+    pthread_mutex_unlock(&link->lock);
+    if (is_up) {
+        send_sign(link);
+        return;
+    }
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    if (!is_dialling && now_ns - link->dialled_ns >= REDIAL_INTERVAL_MS_MIN * NS_PER_MS) {
+        link_hurry(link);
+    }
 }
 
 static void close_channel(void *context)

@@ -6,6 +6,7 @@
 #ifndef RAFTOGRAM_PEER_INTERNAL_H
 #define RAFTOGRAM_PEER_INTERNAL_H
 
+#include "base/log_limit.h"
 #include "base/random.h"
 #include "peer/peer.h"
 #include "peer/peer_wire.h"
@@ -22,15 +23,6 @@
 
 struct peer_link;
 struct peer_stream;
-
-/* Keeps a repeated reason out of the log: it is written when it changes, else once a minute. */
-struct log_limit {
-    char text[REASON_BYTES_MAX];
-    uint64_t logged_ns;
-};
-
-bool log_limit_passes(struct log_limit *limit, const char *text);
-void log_limit_reset(struct log_limit *limit);
 
 struct peer_counters {
     atomic_uint_fast64_t messages_sent;
@@ -49,15 +41,23 @@ struct peer_receiving;
 /* Why a stream is refused; code 0: it is not. */
 struct refusal {
     int code;
+    bool wants_cluster_id; /* that is all that it lacks */
     char text[REASON_BYTES_MAX];
 };
 
-/* Of one peer's streams to us; on the loop's thread, but for `receiving`. */
+/* Of one peer's streams to us; on the loop's thread, but for what peer->lock guards. */
 struct incoming_side {
-    struct peer_stream *stream; /* the newest, NULL when there is none */
+    struct peer *peer;
+    struct peer_stream *stream; /* NULL when there is none */
+    /* Of another process with the same node id: waits for a sign of life on `stream`, by which it
+     * is refused. NULL when there is none. */
+    struct peer_stream *challenger;
     uint64_t epoch;
     struct log_limit refusals;
-    struct peer_receiving *receiving; /* the newest; with peer->lock */
+    struct log_limit news;
+    /* With peer->lock. */
+    uint8_t said_cluster_id[RAFT_CLUSTER_ID_BYTES]; /* on its newest stream */
+    struct peer_receiving *receiving;               /* the newest */
     uint64_t snapshot_epoch;
 };
 
@@ -70,12 +70,15 @@ struct peer {
     int member_count;
     raft_member self;
     uint64_t incarnation;
+    uint64_t process; /* random, of this process */
+    char *listen_addr;
     uint64_t membership_hash;
     uint32_t election_timeout_ms;
     struct peer_link *links[RAFT_MEMBERS_MAX]; /* NULL for ourselves */
     struct peer_sending *sendings[RAFT_MEMBERS_MAX];
     struct incoming_side incoming_sides[RAFT_MEMBERS_MAX];
     struct log_limit stranger_refusals;
+    struct log_limit rivals;
     struct peer_counters counters;
     atomic_bool is_stopping;
     bool is_stopped;
@@ -85,8 +88,13 @@ struct peer {
     struct list incoming; /* struct incoming: calls that are not closed */
 };
 
-/* The header of our batches to `to`, as of now. */
+/* The header of our batches to `to`, as of now. The cluster id is ours, or else the one that `to`
+ * has told us. */
 struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t stream_id);
+/* A line about others' doings, unless there were too many. */
+void peer_warn(struct log_limit *limit, const char *what, const char *node_id, const char *address,
+               const char *reason);
+/* All zero when there is none. */
 void peer_get_cluster_id(struct peer *peer, uint8_t *out);
 struct bytes peer_node_id(const struct peer *peer, raft_member member);
 /* RAFT_NO_MEMBER when there is none. */
@@ -128,6 +136,9 @@ void link_start(struct peer_link *link);
 /* The peer has been heard: dials at once instead of waiting for the next try. On the loop's thread.
  */
 void link_hurry(struct peer_link *link);
+/* The peer does not know our cluster's id: tells it, by a batch without messages if the stream
+ * stands, else by dialling. On the loop's thread. */
+void link_tell_cluster_id(struct peer_link *link);
 /* As transport_ops says. */
 int link_send(struct peer_link *link, const struct peer_message *message);
 void link_flush(struct peer_link *link);
@@ -141,6 +152,8 @@ void link_destroy(struct peer_link *link);
 /* `from` is the sender as far as it is known. */
 void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
                        struct refusal *refusal);
+/* Whether a snapshot's sender is the process that the stream of `from` is of, if there is one. */
+bool stream_is_of_sender(struct peer *peer, raft_member from, const struct peer_header *header);
 void stream_accept(struct peer *peer, struct rpc_call *call);
 void query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind);
 

@@ -5,6 +5,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "peer/peer_internal.h"
+#include "phalanx/consensus.pb-c.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -14,15 +15,24 @@
 
 #define HELLO_NS_MAX (5 * NS_PER_S)
 #define ADDRESS_BYTES_MAX 128
+/* A stream that gives no sign of life for that many election timeouts after it was asked for one
+ * makes room for another process of the same node id. */
+#define SILENT_TIMEOUTS 2
 
 struct peer_stream {
     struct incoming incoming; /* first */
     char address[ADDRESS_BYTES_MAX];
-    raft_member from; /* RAFT_NO_MEMBER before the hello */
+    raft_member from; /* RAFT_NO_MEMBER before it is greeted */
     uint64_t epoch;
     uint64_t incarnation;
     uint64_t stream_id;
-    bool is_over; /* refused, or replaced by a newer stream */
+    uint64_t process;
+    char listen_addr[PEER_LISTEN_ADDR_BYTES_MAX + 1]; /* printable */
+    bool is_over;                                     /* refused, or replaced by a newer stream */
+    bool may_lack_id;     /* it was greeted before we knew our cluster, and has not named it yet */
+    bool is_probing;      /* a probe is on its way to it */
+    uint64_t probed_ns;   /* when a sign of life was asked for; 0: none is owed */
+    struct buf challenge; /* its hello, while another process has its place */
 
     /* Under incoming.lock. */
     size_t unreleased;
@@ -58,7 +68,7 @@ static void refuse(struct refusal *refusal, int code, const char *format, ...)
 
 /* What came over the wire, cut and made printable. */
 struct shown {
-    char text[65];
+    char text[PEER_LISTEN_ADDR_BYTES_MAX + 1];
 };
 
 static struct shown show(struct bytes bytes)
@@ -82,13 +92,22 @@ static struct shown show_cluster(const uint8_t *cluster_id)
     return shown;
 }
 
-static void check_cluster(struct peer *peer, const struct peer_header *header,
+static void check_cluster(struct peer *peer, const struct peer_header *header, raft_member from,
                           struct refusal *refusal)
 {
     uint8_t ours[RAFT_CLUSTER_ID_BYTES];
     peer_get_cluster_id(peer, ours);
-    if (raft_cluster_id_is_set(ours) && raft_cluster_id_is_set(header->cluster_id) &&
-        memcmp(ours, header->cluster_id, sizeof(ours)) != 0) {
+    if (!raft_cluster_id_is_set(ours) || memcmp(ours, header->cluster_id, sizeof(ours)) == 0) {
+        return;
+    }
+    if (!raft_cluster_id_is_set(header->cluster_id)) {
+        refusal->wants_cluster_id = true;
+        refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
+               "%s does not name the cluster of %s: a new node hears it at its raft_addr, %s, and "
+               "then comes again",
+               show(header->from_node_id).text, peer->members[peer->self].node_id,
+               peer->members[from].raft_addr);
+    } else {
         refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
                "%s belongs to cluster %s, %s to cluster %s: one of their data_dirs is from "
                "another cluster",
@@ -122,8 +141,21 @@ void peer_check_header(struct peer *peer, const struct peer_header *header, raft
                "): the node ids must be the same on every node",
                claimed.text, self, header->membership_hash, peer->membership_hash);
     } else {
-        check_cluster(peer, header, refusal);
+        check_cluster(peer, header, from, refusal);
     }
+}
+
+/* What we say to the peer while we know no cluster of our own. */
+static void note_cluster_id(struct peer_stream *stream, const struct peer_header *header)
+{
+    struct peer *peer = stream->incoming.peer;
+    struct incoming_side *side = &peer->incoming_sides[stream->from];
+    pthread_mutex_lock(&peer->lock);
+    memcpy(side->said_cluster_id, header->cluster_id, sizeof(side->said_cluster_id));
+    bool is_known = raft_cluster_id_is_set(peer->cluster_id);
+    pthread_mutex_unlock(&peer->lock);
+    stream->may_lack_id =
+        stream->may_lack_id && !(is_known && raft_cluster_id_is_set(header->cluster_id));
 }
 
 /* Later batches of a stream: who speaks must not change, only what it has learnt. */
@@ -132,6 +164,9 @@ static void check_same(struct peer_stream *stream, const struct peer_header *hea
 {
     struct peer *peer = stream->incoming.peer;
     peer_check_header(peer, header, stream->from, refusal);
+    if (refusal->code != 0 && refusal->wants_cluster_id && stream->may_lack_id) {
+        *refusal = (struct refusal){.code = 0};
+    }
     if (refusal->code != 0) {
         return;
     }
@@ -140,7 +175,9 @@ static void check_same(struct peer_stream *stream, const struct peer_header *hea
         refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
                "the stream of %s carries a batch of another node, incarnation or stream",
                peer->members[stream->from].node_id);
+        return;
     }
+    note_cluster_id(stream, header);
 }
 
 static void end_refused(struct peer_stream *stream, raft_member from, const struct refusal *refusal)
@@ -150,12 +187,12 @@ static void end_refused(struct peer_stream *stream, raft_member from, const stru
     bool is_stranger = from == RAFT_NO_MEMBER;
     struct log_limit *limit =
         is_stranger ? &peer->stranger_refusals : &peer->incoming_sides[from].refusals;
-    if (log_limit_passes(limit, refusal->text)) {
-        log_warn("peer", "refused a stream",
-                 LOG_STR("peer", is_stranger ? NULL : peer->members[from].node_id),
-                 LOG_STR("address", stream->address), LOG_STR("reason", refusal->text));
-    }
+    peer_warn(limit, "refused a stream", is_stranger ? NULL : peer->members[from].node_id,
+              stream->address, refusal->text);
     call_refuse(stream->incoming.call, refusal->code, refusal->text);
+    if (refusal->wants_cluster_id && !is_stranger && from != peer->self) {
+        link_tell_cluster_id(peer->links[from]);
+    }
 }
 
 /* ---- greeting ---- */
@@ -172,24 +209,41 @@ static void post_stream_event(struct peer_stream *stream, enum peer_event_kind k
     peer_post_plain(stream->incoming.peer, &event);
 }
 
+static void tell_news(struct peer_stream *stream, const char *what)
+{
+    struct peer *peer = stream->incoming.peer;
+    uint64_t suppressed;
+    struct log_limit *limit = &peer->incoming_sides[stream->from].news;
+    log_limit_reset(limit);
+    if (log_limit_passes(limit, clock_monotonic_ns(clock_system()), what, &suppressed)) {
+        log_info("peer", what, LOG_STR("peer", peer->members[stream->from].node_id),
+                 LOG_STR("address", stream->address), LOG_U64("epoch", stream->epoch));
+    }
+}
+
+static void end_replaced(struct peer_stream *stream)
+{
+    stream->is_over = true;
+    call_refuse(stream->incoming.call, GRPC_STATUS_ABORTED, "replaced by a newer stream");
+}
+
 static void greet(struct peer_stream *stream, raft_member from, const struct peer_header *header)
 {
     struct peer *peer = stream->incoming.peer;
     struct incoming_side *side = &peer->incoming_sides[from];
-    struct peer_stream *older = side->stream;
-    if (older != NULL) {
-        older->is_over = true;
-        call_refuse(older->incoming.call, GRPC_STATUS_ABORTED, "replaced by a newer stream");
+    if (side->stream != NULL) {
+        end_replaced(side->stream);
     }
     side->stream = stream;
     stream->from = from;
     stream->epoch = ++side->epoch;
-    stream->incarnation = header->incarnation;
-    stream->stream_id = header->stream_id;
+    uint8_t ours[RAFT_CLUSTER_ID_BYTES];
+    peer_get_cluster_id(peer, ours);
+    stream->may_lack_id = !raft_cluster_id_is_set(ours);
+    note_cluster_id(stream, header);
     atomic_store(&stream->incoming.has_greeted, true);
     log_limit_reset(&side->refusals);
-    log_info("peer", "stream from peer began", LOG_STR("peer", peer->members[from].node_id),
-             LOG_STR("address", stream->address), LOG_U64("epoch", stream->epoch));
+    tell_news(stream, "stream from peer began");
     post_stream_event(stream, PEER_EVENT_HELLO, header->is_fresh);
     rpc_call_send_headers(stream->incoming.call);
     link_hurry(peer->links[from]);
@@ -278,32 +332,6 @@ static void post_messages(struct peer_stream *stream, struct bytes wire,
     peer->receiver.post(peer->receiver.context, &created->event);
 }
 
-static void take_batch(struct peer_stream *stream, struct bytes wire, raft_member *from,
-                       struct refusal *refusal)
-{
-    struct peer *peer = stream->incoming.peer;
-    struct peer_batch batch;
-    int rc = peer_batch_scan(wire, &batch);
-    if (rc != 0) {
-        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s",
-               rc == ERR_FULL ? "too many messages or entries" : "not a PeerBatch");
-        return;
-    }
-    if (stream->from == RAFT_NO_MEMBER) {
-        *from = peer_find_member(peer, batch.header.from_node_id);
-        peer_check_header(peer, &batch.header, *from, refusal);
-        if (refusal->code != 0) {
-            return;
-        }
-        greet(stream, *from, &batch.header);
-    } else {
-        check_same(stream, &batch.header, refusal);
-    }
-    if (refusal->code == 0 && batch.message_count > 0) {
-        post_messages(stream, wire, &batch, refusal);
-    }
-}
-
 static void receive_more(struct peer_stream *stream)
 {
     pthread_mutex_lock(&stream->incoming.lock);
@@ -314,7 +342,195 @@ static void receive_more(struct peer_stream *stream)
     pthread_mutex_unlock(&stream->incoming.lock);
 }
 
+/* ---- two processes of one node id ---- */
+
+/* "ipv4:10.0.0.5:41234 (listens on 0.0.0.0:7000)" */
+static void describe(const struct peer_stream *stream, char *out, size_t size)
+{
+    snprintf(out, size, "%s (listens on %s)", stream->address,
+             stream->listen_addr[0] == '\0' ? "an address that it does not tell"
+                                            : stream->listen_addr);
+}
+
+#define DESCRIPTION_BYTES_MAX (ADDRESS_BYTES_MAX + PEER_LISTEN_ADDR_BYTES_MAX + 64)
+
+static void probe(struct peer_stream *stream, const struct peer_stream *rival)
+{
+    if (stream->is_probing) {
+        return;
+    }
+    char text[DESCRIPTION_BYTES_MAX];
+    describe(rival, text, sizeof(text));
+    Phalanx__StreamProbe probe = PHALANX__STREAM_PROBE__INIT;
+    probe.rival = text;
+    uint8_t packed[DESCRIPTION_BYTES_MAX + 16];
+    CHECK(phalanx__stream_probe__get_packed_size(&probe) <= sizeof(packed));
+    struct bytes message = {packed, phalanx__stream_probe__pack(&probe, packed)};
+    stream->is_probing = rpc_call_send(stream->incoming.call, message) == 0;
+}
+
+static uint64_t silence_ns_max(const struct peer *peer)
+{
+    return SILENT_TIMEOUTS * peer->election_timeout_ms * NS_PER_MS;
+}
+
+/* The challenger is who it says: it takes the place. */
+static void let_challenger_in(struct incoming_side *side, raft_member from)
+{
+    struct peer_stream *challenger = side->challenger;
+    side->challenger = NULL;
+    struct peer_batch batch;
+    struct bytes hello = buf_bytes(&challenger->challenge);
+    struct refusal refusal = {.code = 0};
+    int rc = peer_batch_scan(hello, &batch);
+    CHECK(rc == 0); /* it was read before */
+    peer_check_header(side->peer, &batch.header, from, &refusal);
+    if (refusal.code == 0) {
+        greet(challenger, from, &batch.header);
+    }
+    if (refusal.code == 0 && batch.message_count > 0) {
+        post_messages(challenger, hello, &batch, &refusal);
+    }
+    buf_finish(&challenger->challenge);
+    if (refusal.code != 0) {
+        end_refused(challenger, from, &refusal);
+    } else {
+        receive_more(challenger);
+    }
+}
+
+static bool is_silent(const struct peer *peer, const struct peer_stream *stream)
+{
+    return stream->probed_ns != 0 &&
+           clock_monotonic_ns(clock_system()) - stream->probed_ns >= silence_ns_max(peer);
+}
+
+static void on_silence(void *context)
+{
+    struct incoming_side *side = context;
+    struct peer *peer = side->peer;
+    if (!atomic_load(&peer->is_stopping) && side->challenger != NULL && side->stream != NULL &&
+        is_silent(peer, side->stream)) {
+        let_challenger_in(side, (raft_member)(side - peer->incoming_sides));
+    }
+}
+
+/* Another process has the place: it stays if it is alive. A newcomer may be the same node after a
+ * restart whose earlier connection has not been noticed to be dead. */
+static void challenge(struct peer_stream *newcomer, raft_member from, struct bytes hello,
+                      struct refusal *refusal)
+{
+    struct peer *peer = newcomer->incoming.peer;
+    struct incoming_side *side = &peer->incoming_sides[from];
+    struct peer_stream *older = side->stream;
+    buf_init(&newcomer->challenge, PEER_BATCH_BYTES_MAX);
+    buf_append(&newcomer->challenge, hello.data, hello.size);
+    if (buf_failed(&newcomer->challenge)) {
+        refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
+        return;
+    }
+    if (side->challenger != NULL) {
+        end_replaced(side->challenger);
+    }
+    side->challenger = newcomer;
+    if (older->probed_ns == 0) {
+        older->probed_ns = clock_monotonic_ns(clock_system());
+    }
+    probe(older, newcomer);
+    int rc = rpc_loop_post(peer->loop, older->probed_ns + silence_ns_max(peer), on_silence, side);
+    CHECK(rc == 0 || rc == ERR_CLOSED);
+}
+
+/* A batch came on `stream`, which has its place: whoever wants it is another process. */
+static void refuse_challenger(struct peer_stream *stream)
+{
+    struct peer *peer = stream->incoming.peer;
+    struct incoming_side *side = &peer->incoming_sides[stream->from];
+    struct peer_stream *challenger = side->challenger;
+    stream->probed_ns = 0;
+    if (challenger == NULL) {
+        return;
+    }
+    side->challenger = NULL;
+    char ours[DESCRIPTION_BYTES_MAX];
+    char theirs[DESCRIPTION_BYTES_MAX];
+    describe(stream, ours, sizeof(ours));
+    describe(challenger, theirs, sizeof(theirs));
+    const char *node_id = peer->members[stream->from].node_id;
+    struct refusal refusal = {.code = 0};
+    refuse(
+        &refusal, GRPC_STATUS_FAILED_PRECONDITION,
+        "two processes have node_id %s: the one that was here first comes from %s, the other one "
+        "from %s; stop one of them, or give it a node_id and a data_dir of its own",
+        node_id, ours, theirs);
+    end_refused(challenger, stream->from, &refusal);
+}
+
+static void take_hello(struct peer_stream *stream, struct bytes wire,
+                       const struct peer_header *header, raft_member *from, struct refusal *refusal)
+{
+    struct peer *peer = stream->incoming.peer;
+    *from = peer_find_member(peer, header->from_node_id);
+    peer_check_header(peer, header, *from, refusal);
+    if (refusal->code != 0 && !refusal->wants_cluster_id) {
+        return;
+    }
+    stream->incarnation = header->incarnation;
+    stream->stream_id = header->stream_id;
+    stream->process = header->process;
+    struct shown listen_addr = show(header->listen_addr);
+    memcpy(stream->listen_addr, listen_addr.text, sizeof(stream->listen_addr));
+    const struct peer_stream *older = peer->incoming_sides[*from].stream;
+    bool is_same = older == NULL || (older->process != 0 && older->process == stream->process);
+    if (!is_same && !is_silent(peer, older)) {
+        /* That it does not name the cluster is not what its operator has to know first. */
+        *refusal = (struct refusal){.code = 0};
+        challenge(stream, *from, wire, refusal);
+    } else if (refusal->code == 0) {
+        greet(stream, *from, header);
+    }
+}
+
+bool stream_is_of_sender(struct peer *peer, raft_member from, const struct peer_header *header)
+{
+    const struct incoming_side *side = &peer->incoming_sides[from];
+    const struct peer_stream *stream = side->stream;
+    if (stream == NULL) {
+        return true;
+    }
+    pthread_mutex_lock(&peer->lock);
+    bool is_other_cluster =
+        raft_cluster_id_is_set(side->said_cluster_id) &&
+        memcmp(side->said_cluster_id, header->cluster_id, sizeof(header->cluster_id)) != 0;
+    pthread_mutex_unlock(&peer->lock);
+    return !is_other_cluster && stream->incarnation == header->incarnation &&
+           (stream->process == header->process || header->process == 0);
+}
+
 /* ---- the call's events ---- */
+
+static void take_batch(struct peer_stream *stream, struct bytes wire, raft_member *from,
+                       struct refusal *refusal)
+{
+    struct peer_batch batch;
+    int rc = peer_batch_scan(wire, &batch);
+    if (rc != 0) {
+        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s",
+               rc == ERR_FULL ? "too many messages or entries" : "not a PeerBatch");
+        return;
+    }
+    if (stream->from == RAFT_NO_MEMBER) {
+        take_hello(stream, wire, &batch.header, from, refusal);
+    } else {
+        check_same(stream, &batch.header, refusal);
+        if (refusal->code == 0) {
+            refuse_challenger(stream);
+        }
+    }
+    if (refusal->code == 0 && stream->from != RAFT_NO_MEMBER && batch.message_count > 0) {
+        post_messages(stream, wire, &batch, refusal);
+    }
+}
 
 static void on_message(struct rpc_call *call, struct bytes message, void *context)
 {
@@ -327,9 +543,15 @@ static void on_message(struct rpc_call *call, struct bytes message, void *contex
     take_batch(stream, message, &from, &refusal);
     if (refusal.code != 0) {
         end_refused(stream, from, &refusal);
-    } else {
+    } else if (stream->from != RAFT_NO_MEMBER) {
         receive_more(stream);
     }
+}
+
+static void on_sent(struct rpc_call *call, void *context)
+{
+    struct peer_stream *stream = context;
+    stream->is_probing = false;
 }
 
 static void on_half_close(struct rpc_call *call, void *context)
@@ -337,27 +559,41 @@ static void on_half_close(struct rpc_call *call, void *context)
     call_refuse(call, GRPC_STATUS_OK, NULL);
 }
 
+static void forget_challenger(struct peer *peer, const struct peer_stream *stream)
+{
+    for (int i = 0; i < peer->member_count; i++) {
+        if (peer->incoming_sides[i].challenger == stream) {
+            peer->incoming_sides[i].challenger = NULL;
+        }
+    }
+}
+
 static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
 {
     struct peer_stream *stream = context;
     struct peer *peer = stream->incoming.peer;
     stream->is_over = true;
+    forget_challenger(peer, stream);
     if (stream->from != RAFT_NO_MEMBER) {
         struct incoming_side *side = &peer->incoming_sides[stream->from];
-        if (side->stream == stream) {
+        bool is_free = side->stream == stream;
+        if (is_free) {
             side->stream = NULL;
         }
-        log_info("peer", "stream from peer ended",
-                 LOG_STR("peer", peer->members[stream->from].node_id),
-                 LOG_U64("epoch", stream->epoch));
+        tell_news(stream, "stream from peer ended");
         post_stream_event(stream, PEER_EVENT_STREAM_LOST, false);
+        if (is_free && side->challenger != NULL && !atomic_load(&peer->is_stopping)) {
+            let_challenger_in(side, stream->from);
+        }
     }
     incoming_end(&stream->incoming);
 }
 
 static void destroy(struct incoming *incoming)
 {
-    free(stream_of(incoming));
+    struct peer_stream *stream = stream_of(incoming);
+    buf_finish(&stream->challenge);
+    free(stream);
 }
 
 void stream_accept(struct peer *peer, struct rpc_call *call)
@@ -374,6 +610,7 @@ void stream_accept(struct peer *peer, struct rpc_call *call)
     const struct rpc_call_events events = {
         .on_message = on_message,
         .on_half_close = on_half_close,
+        .on_sent = on_sent,
         .on_closed = on_closed,
         .context = stream,
     };

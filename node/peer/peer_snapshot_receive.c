@@ -7,6 +7,7 @@
 #include "peer/peer_internal.h"
 #include "phalanx/consensus.pb-c.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,12 +84,19 @@ static void check_offer(struct peer *peer, const Phalanx__SnapshotOffer *offer, 
         .to_node_id = bytes_of_text(offer->to_node_id),
         .incarnation = offer->incarnation,
         .membership_hash = offer->membership_hash,
+        .process = offer->process,
     };
     if (offer->cluster_id.len == sizeof(header.cluster_id)) {
         memcpy(header.cluster_id, offer->cluster_id.data, sizeof(header.cluster_id));
     }
     *from = peer_find_member(peer, header.from_node_id);
     peer_check_header(peer, &header, *from, refusal);
+    if (refusal->code == 0 && !stream_is_of_sender(peer, *from, &header)) {
+        refusal->code = GRPC_STATUS_UNAVAILABLE; /* its stream may come */
+        snprintf(refusal->text, sizeof(refusal->text),
+                 "the snapshot does not come from the process that %s has a stream from",
+                 peer->members[peer->self].node_id);
+    }
 }
 
 /* The newest one of a peer counts. */
@@ -118,9 +126,12 @@ static void take_offer(struct peer_receiving *receiving, Phalanx__SnapshotPart *
     if (refusal.code != 0) {
         phalanx__snapshot_part__free_unpacked(part, NULL);
         receiving->is_over = true;
-        if (log_limit_passes(&peer->stranger_refusals, refusal.text)) {
-            log_warn("peer", "refused a snapshot", LOG_STR("reason", refusal.text));
-        }
+        char address[128];
+        snprintf(address, sizeof(address), "%s", rpc_call_peer(receiving->incoming.call));
+        bool is_stranger = from == RAFT_NO_MEMBER;
+        peer_warn(is_stranger ? &peer->stranger_refusals : &peer->incoming_sides[from].refusals,
+                  "refused a snapshot", is_stranger ? NULL : peer->members[from].node_id, address,
+                  refusal.text);
         call_refuse(receiving->incoming.call, refusal.code, refusal.text);
         return;
     }

@@ -61,6 +61,7 @@ static int pack_offer(struct peer_sending *sending, raft_term term, struct bytes
     offer.cluster_id = view((struct bytes){header.cluster_id, sizeof(header.cluster_id)});
     offer.incarnation = header.incarnation;
     offer.membership_hash = header.membership_hash;
+    offer.process = header.process;
     offer.term = term;
     offer.manifest = view(manifest);
     part.kind_case = PHALANX__SNAPSHOT_PART__KIND_OFFER;

@@ -130,7 +130,8 @@ size_t peer_header_size(const struct peer_header *header)
 {
     return 2 + 1 + varint_size(header->from_node_id.size) + header->from_node_id.size + 1 +
            varint_size(header->to_node_id.size) + header->to_node_id.size + 2 +
-           RAFT_CLUSTER_ID_BYTES + 9 + 9 + 2 + 9;
+           RAFT_CLUSTER_ID_BYTES + 9 + 9 + 2 + 9 + 9 + 1 + varint_size(header->listen_addr.size) +
+           header->listen_addr.size;
 }
 
 void peer_header_write(const struct peer_header *header, uint8_t *out)
@@ -150,6 +151,9 @@ void peer_header_write(const struct peer_header *header, uint8_t *out)
     *out++ = VARINT(7);
     *out++ = header->is_fresh;
     out = put_fixed64(out, FIXED64(8), header->stream_id);
+    out = put_fixed64(out, FIXED64(10), header->process);
+    *out++ = BYTES(11);
+    out = put_bytes(out, header->listen_addr);
     CHECK((size_t)(out - begin) == peer_header_size(header));
 }
 
@@ -479,6 +483,12 @@ static int scan_field(const struct field *field, struct peer_batch *batch)
         return 0;
     case BYTES(9):
         return scan_message(field->bytes, batch);
+    case FIXED64(10):
+        header->process = field->value;
+        return 0;
+    case BYTES(11):
+        header->listen_addr = field->bytes;
+        return field->bytes.size > PEER_LISTEN_ADDR_BYTES_MAX ? ERR_INVALID : 0;
     default:
         return 0;
     }

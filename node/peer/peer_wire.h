@@ -15,6 +15,7 @@
 
 #define PEER_FORMAT_VERSION 1
 #define PEER_NODE_ID_BYTES_MAX 256
+#define PEER_LISTEN_ADDR_BYTES_MAX 272
 
 /* What every batch says about its sender. Views into the batch when read. */
 struct peer_header {
@@ -25,10 +26,12 @@ struct peer_header {
     uint64_t incarnation;
     uint64_t membership_hash;
     uint64_t stream_id;
+    uint64_t process;         /* 0: of an older version */
+    struct bytes listen_addr; /* at most PEER_LISTEN_ADDR_BYTES_MAX */
     bool is_fresh;
 };
 
-/* How many bytes the header takes: depends on the node ids' lengths only. */
+/* How many bytes the header takes: depends on the lengths of node ids and address only. */
 size_t peer_header_size(const struct peer_header *header);
 /* Writes peer_header_size() bytes. A batch is a header and any number of messages behind it. */
 void peer_header_write(const struct peer_header *header, uint8_t *out);

@@ -213,8 +213,8 @@ static void test_consensus_messages_look_as_the_contract_says(void **state)
     Phalanx__RequestVoteResponse voted = PHALANX__REQUEST_VOTE_RESPONSE__INIT;
     assert_snake(&voted, "{\"term\":\"0\",\"vote_granted\":false,\"is_pre_vote\":false,"
                          "\"request_term\":\"0\"}");
-    Phalanx__StreamClose close = PHALANX__STREAM_CLOSE__INIT;
-    assert_snake(&close, "{}");
+    Phalanx__StreamProbe probe = PHALANX__STREAM_PROBE__INIT;
+    assert_snake(&probe, "{\"rival\":\"\"}");
 }
 
 static void test_oneof_writes_only_the_member_that_is_set(void **state)

@@ -49,7 +49,7 @@ static const ProtobufCMessageDescriptor *const all_descriptors[] = {
     &phalanx__request_vote_request__descriptor,
     &phalanx__request_vote_response__descriptor,
     &phalanx__peer_batch__descriptor,
-    &phalanx__stream_close__descriptor,
+    &phalanx__stream_probe__descriptor,
     &google__rpc__status__descriptor,
     &google__rpc__error_info__descriptor,
     &grpc__health__v1__health_check_request__descriptor,

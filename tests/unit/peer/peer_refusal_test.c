@@ -62,6 +62,13 @@ static void test_a_hello_that_does_not_fit_is_refused_with_the_reason(void **sta
     expect_refused(&cluster, &header, code,
                    "node2 belongs to cluster bb020000000000000000000000000000, node1 to cluster "
                    "aa010000000000000000000000000000");
+    header = hello_of(&cluster, 1, 0);
+    char words[128];
+    snprintf(words, sizeof(words),
+             "node2 does not name the cluster of node1: a new node hears it "
+             "at its raft_addr, %s",
+             cluster.addresses[1]);
+    expect_refused(&cluster, &header, code, words);
     cluster_finish(&cluster);
 }
 
@@ -96,6 +103,7 @@ static void expect_refused_later(struct test_cluster *cluster, const struct peer
                                  const struct peer_message *message, int code, const char *words)
 {
     struct peer_header header = hello_of(cluster, 1, 0);
+    memcpy(header.cluster_id, cluster_a, sizeof(cluster_a));
     struct bare_call bare;
     bare_open(&bare, cluster->addresses[0], STREAM_PATH);
     bare_send_batch(&bare, &header, NULL);
@@ -109,6 +117,14 @@ static void expect_refused_later(struct test_cluster *cluster, const struct peer
     assert_false(has_event(&cluster->nodes[0], PEER_EVENT_MESSAGES, 1));
 }
 
+/* Of node 2, which knows its cluster. */
+static struct peer_header hello_of_a(const struct test_cluster *cluster)
+{
+    struct peer_header header = hello_of(cluster, 1, 0);
+    memcpy(header.cluster_id, cluster_a, sizeof(cluster_a));
+    return header;
+}
+
 static void test_a_stream_that_changes_its_mind_is_refused(void **state)
 {
     struct test_cluster cluster;
@@ -117,22 +133,24 @@ static void test_a_stream_that_changes_its_mind_is_refused(void **state)
     node_start(&cluster.nodes[0]);
     const int code = GRPC_STATUS_FAILED_PRECONDITION;
     struct peer_message message = {.raft = {.kind = RAFT_TIMEOUT_NOW, .term = 1}};
-    struct peer_header header = hello_of(&cluster, 1, 0);
+    struct peer_header header = hello_of_a(&cluster);
     header.incarnation++;
     expect_refused_later(&cluster, &header, &message, code, "another node, incarnation or stream");
-    header = hello_of(&cluster, 1, 0);
+    header = hello_of_a(&cluster);
     header.stream_id++;
     expect_refused_later(&cluster, &header, &message, code, "another node, incarnation or stream");
-    header = hello_of(&cluster, 1, 0);
+    header = hello_of_a(&cluster);
     header.from_node_id = bytes_of_text("node3");
     expect_refused_later(&cluster, &header, &message, code, "another node, incarnation or stream");
-    header = hello_of(&cluster, 1, 0);
+    header = hello_of_a(&cluster);
     memcpy(header.cluster_id, cluster_b, sizeof(cluster_b));
     expect_refused_later(&cluster, &header, &message, code, "belongs to cluster bb02");
-    header = hello_of(&cluster, 1, 0);
+    header = hello_of_a(&cluster);
     message.raft = (struct raft_message){.kind = RAFT_VOTE_REQUEST};
     expect_refused_later(&cluster, &header, &message, GRPC_STATUS_INVALID_ARGUMENT,
                          "a vote request for term 0");
+    header = hello_of(&cluster, 1, 0);
+    expect_refused_later(&cluster, &header, &message, code, "does not name the cluster of node1");
     cluster_finish(&cluster);
 }
 
@@ -161,6 +179,78 @@ static void test_a_cluster_id_that_is_learnt_later_is_no_change_of_mind(void **s
     flush(&cluster.nodes[1]);
     expect_event(&cluster.nodes[0], PEER_EVENT_STREAM_LOST, 1);
     expect_event(&cluster.nodes[1], PEER_EVENT_DIAL_LOST, 0);
+    cluster_finish(&cluster);
+}
+
+static void test_a_stranger_at_another_address_never_hears_the_cluster_id(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 2);
+    memcpy(cluster.nodes[0].options.cluster_id, cluster_a, sizeof(cluster_a));
+    node_start(&cluster.nodes[0]);
+    /* All that it says is right, as far as it can be known from outside. */
+    struct test_node stranger = {.options = cluster.nodes[1].options};
+    char address[32];
+    snprintf(address, sizeof(address), "127.0.0.1:%d", free_port());
+    stranger.options.bind_addr = address;
+    stranger.options.receiver.context = &stranger;
+    list_init(&stranger.events);
+    node_start(&stranger);
+    uint64_t until_ns = now_ns() + 2 * NS_PER_S;
+    while (now_ns() < until_ns) {
+        sched_yield();
+    }
+    assert_false(has_event(&cluster.nodes[0], PEER_EVENT_HELLO, 1));
+    assert_false(has_event(&stranger, PEER_EVENT_DIAL_UP, 0));
+    node_stop(&stranger);
+    cluster_finish(&cluster);
+}
+
+static void test_a_new_node_hears_the_cluster_id_at_its_address_and_is_let_in(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 3);
+    for (int i = 0; i < 2; i++) {
+        memcpy(cluster.nodes[i].options.cluster_id, cluster_a, sizeof(cluster_a));
+        cluster.nodes[i].options.is_fresh = false;
+    }
+    cluster_start(&cluster);
+    struct peer_message message = {.raft = {.kind = RAFT_TIMEOUT_NOW, .term = 1}};
+    assert_int_equal(send_to(&cluster.nodes[2], 0, &message), 0);
+    flush(&cluster.nodes[2]);
+    expect_event(&cluster.nodes[0], PEER_EVENT_MESSAGES, 2);
+    /* As it does after each start, while it still has no id of its own. */
+    node_stop(&cluster.nodes[2]);
+    expect_event(&cluster.nodes[0], PEER_EVENT_STREAM_LOST, 2);
+    node_start(&cluster.nodes[2]);
+    expect_event(&cluster.nodes[0], PEER_EVENT_HELLO, 2);
+    expect_event(&cluster.nodes[1], PEER_EVENT_HELLO, 2);
+    cluster_finish(&cluster);
+}
+
+static void test_a_stream_from_before_the_founding_need_not_name_the_cluster_at_once(void **state)
+{
+    struct test_cluster cluster;
+    cluster_init(&cluster, 3);
+    node_start(&cluster.nodes[0]);
+    struct peer_header header = hello_of(&cluster, 1, 0);
+    struct bare_call bare;
+    bare_open(&bare, cluster.addresses[0], STREAM_PATH);
+    bare_send_batch(&bare, &header, NULL);
+    expect_event(&cluster.nodes[0], PEER_EVENT_HELLO, 1);
+    set_cluster_id(&cluster.nodes[0], cluster_a);
+    struct peer_message message = {.raft = {.kind = RAFT_TIMEOUT_NOW, .term = 1}};
+    bare_send_batch(&bare, &header, &message);
+    expect_event(&cluster.nodes[0], PEER_EVENT_MESSAGES, 1);
+    memcpy(header.cluster_id, cluster_a, sizeof(cluster_a));
+    bare_send_batch(&bare, &header, &message);
+    expect_event(&cluster.nodes[0], PEER_EVENT_MESSAGES, 1);
+    /* It knows it by now. */
+    header = hello_of(&cluster, 1, 0);
+    bare_send_batch(&bare, &header, &message);
+    AWAIT(bare.is_closed);
+    assert_non_null(strstr(bare.text, "does not name the cluster of node1"));
+    bare_finish(&bare);
     cluster_finish(&cluster);
 }
 
@@ -234,6 +324,9 @@ int main(void)
         cmocka_unit_test(test_garbage_is_refused),
         cmocka_unit_test(test_a_stream_that_changes_its_mind_is_refused),
         cmocka_unit_test(test_a_cluster_id_that_is_learnt_later_is_no_change_of_mind),
+        cmocka_unit_test(test_a_stranger_at_another_address_never_hears_the_cluster_id),
+        cmocka_unit_test(test_a_new_node_hears_the_cluster_id_at_its_address_and_is_let_in),
+        cmocka_unit_test(test_a_stream_from_before_the_founding_need_not_name_the_cluster_at_once),
         cmocka_unit_test(test_both_sides_log_the_reason_once),
         cmocka_unit_test(test_membership_is_the_set_of_node_ids),
     };

@@ -349,6 +349,7 @@ static inline struct peer_header hello_of(const struct test_cluster *cluster, ra
         .incarnation = cluster->nodes[from].options.incarnation,
         .membership_hash = peer_membership_hash(cluster->members, cluster->count),
         .stream_id = 1,
+        .process = 1000 + (uint64_t)from,
     };
 }
 
