@@ -60,7 +60,8 @@ static void prepare_busy(struct grpc_frontend *frontend)
         grpc_frontend_make_status(status.code, TOO_MANY_CALLS_MESSAGE, &frontend->busy_details);
 }
 
-static int listen_on(struct grpc_frontend *frontend, const char *address)
+static int listen_on(struct grpc_frontend *frontend, const char *address,
+                     struct listen_fault *fault)
 {
     const struct rpc_server_options options = {
         .address = address,
@@ -70,18 +71,17 @@ static int listen_on(struct grpc_frontend *frontend, const char *address)
         .busy = &frontend->busy,
         .keepalive_ms = KEEPALIVE_MS,
         .ping_interval_min_ms = PING_INTERVAL_MIN_MS,
+        .fault = fault,
     };
     const struct rpc_server_handler handler = {.on_call = on_call, .context = frontend};
     return rpc_server_create(frontend->loop, &options, &handler, &frontend->server);
 }
 
-static void explain(int rc, const char *address, char *error, size_t error_size)
+static void explain(int rc, const struct listen_fault *fault, const char *address, char *error,
+                    size_t error_size)
 {
-    if (rc == ERR_BUSY) {
-        snprintf(error, error_size,
-                 "%s: cannot listen for gRPC: it is in use by another process or cannot be bound; "
-                 "change cluster.grpc_bind_addr or stop the other process",
-                 address);
+    if (rc == ERR_BUSY || rc == ERR_ACCESS || rc == ERR_INVALID) {
+        listen_explain(fault, address, "gRPC", "cluster.grpc_bind_addr", error, error_size);
     } else {
         snprintf(error, error_size, "%s: cannot serve gRPC: %s; free some memory and try again",
                  address, error_text(rc));
@@ -91,6 +91,7 @@ static void explain(int rc, const char *address, char *error, size_t error_size)
 static int start(const struct frontend_options *options, void **out, char *error, size_t error_size)
 {
     int rc = ERR_NOMEM;
+    struct listen_fault fault = {.number = 0};
     struct grpc_frontend *frontend = calloc(1, sizeof(*frontend));
     if (frontend == NULL) {
         goto fail;
@@ -109,7 +110,7 @@ static int start(const struct frontend_options *options, void **out, char *error
         goto free_frontend;
     }
     health_start(frontend);
-    rc = listen_on(frontend, options->grpc_bind_addr);
+    rc = listen_on(frontend, options->grpc_bind_addr, &fault);
     if (rc != 0) {
         goto stop_health;
     }
@@ -123,7 +124,7 @@ stop_health:
 free_frontend:
     free_frontend(frontend);
 fail:
-    explain(rc, options->grpc_bind_addr, error, error_size);
+    explain(rc, &fault, options->grpc_bind_addr, error, error_size);
     return rc;
 }
 

@@ -490,29 +490,27 @@ static int start_thread(struct http_frontend *frontend)
 
 static int start(const struct frontend_options *options, void **out, char *error, size_t error_size)
 {
-    const char *reason = NULL;
-    int fd;
-    int rc = listener_open(options->http_bind_addr, &fd, &reason);
+    struct listen_fault fault;
+    struct listener_fds fds;
+    int rc = listener_open(options->http_bind_addr, &fds, &fault);
     if (rc != 0) {
-        snprintf(error, error_size,
-                 "%s: cannot listen for HTTP: %s; change cluster.health_bind_addr%s",
-                 options->http_bind_addr, reason,
-                 rc == ERR_BUSY ? " or stop the process that has the address" : "");
+        listen_explain(&fault, options->http_bind_addr, "HTTP", "cluster.health_bind_addr", error,
+                       error_size);
         return rc;
     }
     struct http_frontend *frontend = calloc(1, sizeof(*frontend));
     if (frontend == NULL) {
-        close(fd);
+        listener_close(&fds);
         rc = ERR_NOMEM;
         goto fail;
     }
     init_frontend(frontend, options);
     rc = create_context(frontend);
     if (rc != 0) {
-        close(fd);
+        listener_close(&fds);
         goto free_frontend;
     }
-    rc = listener_start(frontend, fd);
+    rc = listener_start(frontend, &fds);
     if (rc == 0) {
         rc = start_thread(frontend);
     }

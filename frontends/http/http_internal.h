@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "crowd.h"
+#include "base/listen.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/frontend.h"
 #include "memory.h"
@@ -55,7 +56,8 @@ struct http_frontend {
     struct dispatch *dispatch;
     struct lws_context *context;
     struct lws_vhost *vhost;
-    struct lws *listener;
+    struct lws *listeners[LISTEN_ADDRESSES_MAX];
+    size_t listener_count;
     pthread_t thread;
     struct list sessions;
     struct session *sessions_by_fd; /* a hash table */
@@ -166,11 +168,17 @@ void append_date(struct buf *out);
 
 extern const struct lws_protocols listener_protocol;
 
-/* A listening socket on host:port. `reason` gets why not. Errors: ERR_BUSY, ERR_ACCESS,
- * ERR_INVALID, ERR_IO. */
-int listener_open(const char *address, int *out, const char **reason);
-/* Accepts from now on; takes the socket in every case. Errors: ERR_NOMEM. */
-int listener_start(struct http_frontend *frontend, int fd);
+struct listener_fds {
+    int list[LISTEN_ADDRESSES_MAX];
+    size_t count;
+};
+
+/* Listening sockets on all that host:port stands for. `fault` gets why not. Errors: ERR_BUSY,
+ * ERR_ACCESS, ERR_INVALID. */
+int listener_open(const char *address, struct listener_fds *out, struct listen_fault *fault);
+void listener_close(const struct listener_fds *fds);
+/* Accepts from now on; takes the sockets in every case. Errors: ERR_NOMEM. */
+int listener_start(struct http_frontend *frontend, const struct listener_fds *fds);
 void listener_stop(struct http_frontend *frontend);
 
 /* ---- routes ---- */

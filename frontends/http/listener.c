@@ -1,90 +1,55 @@
 /* Listening by a socket of our own, which libwebsockets only watches: it binds exactly the address
  * that was configured, a taken one is an error, and the number of clients is bounded. */
 #include "base/accept.h"
-#include "base/address.h"
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "http_internal.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define ACCEPTS_MAX 64 /* in one turn */
 #define BACKLOG 1024
 
-static int error_of_errno(int number)
+void listener_close(const struct listener_fds *fds)
 {
-    switch (number) {
-    case EADDRINUSE:
-        return ERR_BUSY;
-    case EACCES:
-        return ERR_ACCESS;
-    case EADDRNOTAVAIL:
-        return ERR_INVALID;
-    default:
-        return ERR_IO;
+    for (size_t i = 0; i < fds->count; i++) {
+        close(fds->list[i]);
     }
 }
 
-static int bind_one(const struct addrinfo *info, int *out)
+int listener_open(const char *address, struct listener_fds *out, struct listen_fault *fault)
 {
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return errno;
-    }
-    /* Not SO_REUSEPORT, with which two processes would silently share the port. */
-    const int on = 1;
-    const int off = 0;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (info->ai_family == AF_INET6) {
-        /* [::] means every interface of both families. */
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    }
-    if (bind(fd, info->ai_addr, info->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
-        int number = errno;
-        close(fd);
-        return number;
-    }
-    *out = fd;
-    return 0;
-}
-
-int listener_open(const char *address, int *out, const char **reason)
-{
-    struct address parsed;
-    if (address_split(address, &parsed, reason) != 0) {
-        return ERR_INVALID;
-    }
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *found;
-    char port[8];
-    snprintf(port, sizeof(port), "%u", parsed.port);
-    int rc = getaddrinfo(parsed.host, port, &hints, &found);
+    struct listen_addresses addresses;
+    struct listener_fds fds = {.count = 0};
+    int rc = listen_resolve(address, &addresses, fault);
     if (rc != 0) {
-        *reason = gai_strerror(rc);
-        return ERR_INVALID;
+        return rc;
     }
-    int number = 0;
-    for (const struct addrinfo *info = found; info != NULL; info = info->ai_next) {
-        number = bind_one(info, out);
+    int skipped = 0;
+    for (size_t i = 0; i < addresses.count && fault->number == 0; i++) {
+        int number = listen_open(&addresses.list[i], BACKLOG, &fds.list[fds.count]);
         if (number == 0) {
-            break;
+            fds.count++;
+        } else if (listen_may_skip(&addresses, number)) {
+            skipped = number;
+        } else {
+            fault->number = number;
         }
     }
-    freeaddrinfo(found);
-    if (number != 0) {
-        *reason = strerror(number);
-        return error_of_errno(number);
+    if (fds.count == 0 && fault->number == 0) {
+        fault->number = skipped;
     }
+    if (fault->number != 0) {
+        listener_close(&fds);
+        return listen_error(fault);
+    }
+    *out = fds;
     return 0;
 }
 
@@ -156,22 +121,27 @@ static int on_listener(struct lws *wsi, enum lws_callback_reasons reason, void *
 
 const struct lws_protocols listener_protocol = {.name = "listener", .callback = on_listener};
 
-int listener_start(struct http_frontend *frontend, int fd)
+int listener_start(struct http_frontend *frontend, const struct listener_fds *fds)
 {
-    const lws_sock_file_fd_type descriptor = {.filefd = fd};
-    frontend->listener = lws_adopt_descriptor_vhost(frontend->vhost, LWS_ADOPT_RAW_FILE_DESC,
-                                                    descriptor, listener_protocol.name, NULL);
-    if (frontend->listener == NULL) {
-        close(fd);
-        return ERR_NOMEM;
+    for (size_t i = 0; i < fds->count; i++) {
+        const lws_sock_file_fd_type descriptor = {.filefd = fds->list[i]};
+        struct lws *listener = lws_adopt_descriptor_vhost(frontend->vhost, LWS_ADOPT_RAW_FILE_DESC,
+                                                          descriptor, listener_protocol.name, NULL);
+        if (listener == NULL) {
+            for (; i < fds->count; i++) {
+                close(fds->list[i]);
+            }
+            return ERR_NOMEM;
+        }
+        frontend->listeners[frontend->listener_count++] = listener;
     }
     return 0;
 }
 
 void listener_stop(struct http_frontend *frontend)
 {
-    if (frontend->listener != NULL) {
-        lws_set_timeout(frontend->listener, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-        frontend->listener = NULL;
+    for (size_t i = 0; i < frontend->listener_count; i++) {
+        lws_set_timeout(frontend->listeners[i], PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
     }
+    frontend->listener_count = 0;
 }

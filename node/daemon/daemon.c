@@ -121,6 +121,7 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
     const struct config *config = daemon->config;
     const struct wal_hard_state *state = wal_hard_state(daemon->boot.wal);
     bool is_founded = raft_cluster_id_is_set(state->cluster_id);
+    struct listen_fault fault;
     struct peer_options options = {
         .bind_addr = config->cluster.raft_bind_addr,
         .members = daemon->peer_addresses,
@@ -130,6 +131,7 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
         .is_fresh = wal_last_index(daemon->boot.wal) == 0 && !state->is_recovering && !is_founded,
         .election_timeout_ms = (uint32_t)(config->raft.election_timeout_ns / NS_PER_MS),
         .receiver = {.post = post_event, .context = daemon->node},
+        .fault = &fault,
     };
     memcpy(options.cluster_id, state->cluster_id, sizeof(options.cluster_id));
     int rc = rpc_loop_create("rpc", &daemon->rpc_loop);
@@ -139,11 +141,13 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
     }
     options.loop = daemon->rpc_loop;
     rc = peer_create(&options, &daemon->peer);
+    if (rc == ERR_NOMEM) {
+        snprintf(error, error_size, "cannot start: %s", error_text(rc));
+    } else if (rc != 0) {
+        listen_explain(&fault, options.bind_addr, "other nodes", "cluster.raft_bind_addr", error,
+                       error_size);
+    }
     if (rc != 0) {
-        snprintf(error, error_size,
-                 "%s: cannot listen for other nodes: %s; stop the process that has the address, or "
-                 "change cluster.raft_bind_addr",
-                 config->cluster.raft_bind_addr, error_text(rc));
         return rc;
     }
     node_attach(daemon->node, peer_transport(daemon->peer));

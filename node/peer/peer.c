@@ -323,7 +323,7 @@ static uint32_t keepalive_ms(const struct peer *peer)
                                                         : KEEPALIVE_MS_MIN;
 }
 
-static int listen_on(struct peer *peer, const char *address)
+static int listen_on(struct peer *peer, const char *address, struct listen_fault *fault)
 {
     const struct rpc_server_options options = {
         .address = address,
@@ -332,6 +332,7 @@ static int listen_on(struct peer *peer, const char *address)
         .calls_max = CALLS_MAX,
         .keepalive_ms = keepalive_ms(peer),
         .ping_interval_min_ms = PING_INTERVAL_MS_MIN,
+        .fault = fault,
         .is_for_peers = true,
     };
     const struct rpc_server_handler handler = {.on_call = on_call, .context = peer};
@@ -399,7 +400,7 @@ int peer_create(const struct peer_options *options, struct peer **out)
     if (rc != 0) {
         goto free_peer;
     }
-    rc = listen_on(peer, options->bind_addr);
+    rc = listen_on(peer, options->bind_addr, options->fault);
     if (rc != 0) {
         goto destroy_loop;
     }

@@ -31,12 +31,13 @@ struct peer_options {
     uint32_t election_timeout_ms;              /* keepalive and connect timeouts derive from it */
     struct rpc_loop *loop; /* shared, must outlive the peer; NULL: one of its own */
     struct peer_receiver receiver;
+    struct listen_fault *fault; /* NULL, or gets the reason why it cannot listen */
 };
 
 struct peer;
 
 /* Listens; nothing is dialled before peer_start().
- * Errors: ERR_BUSY (bind_addr is taken or cannot be bound), ERR_NOMEM. */
+ * Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID (bind_addr cannot be bound, with `fault`), ERR_NOMEM. */
 int peer_create(const struct peer_options *options, struct peer **out);
 void peer_start(struct peer *peer);
 struct transport *peer_transport(struct peer *peer);

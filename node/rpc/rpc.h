@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/listen.h"
 
 #include <grpc/grpc.h>
 #include <stdbool.h>
@@ -79,11 +80,13 @@ struct rpc_server_options {
     const struct rpc_status *busy; /* outlives the server; NULL: a plain RESOURCE_EXHAUSTED */
     uint32_t keepalive_ms;         /* our own pings; 0: none */
     uint32_t ping_interval_min_ms; /* clients may ping this often, with or without calls */
+    struct listen_fault *fault;    /* NULL, or gets the reason why it cannot listen */
     bool is_for_peers; /* the other nodes': may take descriptors that clients have to leave */
 };
 
-/* Listens. Address reuse is off, so that a taken port is an error. Calls may arrive before it
- * returns. Errors: ERR_BUSY (cannot listen), ERR_NOMEM. */
+/* Listens, on all addresses of a name. Address reuse is off, so that a taken port is an error.
+ * Calls may arrive before it returns. Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID (cannot listen,
+ * with `fault`), ERR_NOMEM. */
 int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *options,
                       const struct rpc_server_handler *handler, struct rpc_server **out);
 int rpc_server_port(const struct rpc_server *server);

@@ -85,6 +85,10 @@ void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max);
 /* Our own pings, with and without calls; 0: none. */
 void rpc_args_add_keepalive(struct rpc_args *args, uint32_t keepalive_ms);
 
+/* Adds what `text` stands for; `port` is the first's. Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID,
+ * with `fault`. */
+int rpc_bind(grpc_server *server, const char *text, int *port, struct listen_fault *fault);
+
 /* Whether connections to this port are the other nodes' (accept.c). */
 void rpc_accept_note(int port, bool is_for_peers);
 

@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
-#include <grpc/grpc_security.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -185,12 +184,14 @@ int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *op
     init_condition(&server->changed);
     server->grpc = create_grpc_server(options);
     grpc_server_register_completion_queue(server->grpc, rpc_loop_queue(loop), NULL);
-    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
-    server->port = grpc_server_add_http2_port(server->grpc, options->address, credentials);
-    grpc_server_credentials_release(credentials);
-    if (server->port == 0) {
+    struct listen_fault fault;
+    int rc = rpc_bind(server->grpc, options->address, &server->port, &fault);
+    if (rc != 0) {
+        if (options->fault != NULL) {
+            *options->fault = fault;
+        }
         free_server(server);
-        return ERR_BUSY;
+        return rc;
     }
     rpc_accept_note(server->port, options->is_for_peers);
     grpc_server_start(server->grpc);

@@ -1,20 +1,79 @@
 #include "unit/rpc/rpc_testing.h"
 
-static void test_taken_port_is_busy(void **state)
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void expect_fault(struct fixture *fixture, const char *address, int rc, const char *words)
+{
+    struct rpc_server_options options = default_server;
+    struct listen_fault fault = {.number = -1};
+    options.address = address;
+    options.fault = &fault;
+    const struct rpc_server_handler handler = {.on_call = test_on_call, .context = fixture};
+    struct rpc_server *server = NULL;
+    assert_int_equal(rpc_server_create(fixture->server_loop, &options, &handler, &server), rc);
+    assert_null(server);
+    char text[512];
+    listen_explain(&fault, address, "gRPC", "cluster.grpc_bind_addr", text, sizeof(text));
+    assert_ptr_equal(strstr(text, address), text);
+    if (strstr(text, words) == NULL || strstr(text, "cluster.grpc_bind_addr") == NULL) {
+        fail_msg("\"%s\" does not say \"%s\"", text, words);
+    }
+}
+
+static void test_an_address_that_cannot_be_bound_is_told_as_what_it_is(void **state)
 {
     struct fixture fixture;
     fixture_init(&fixture, &default_server);
-    struct rpc_server_options options = default_server;
-    options.address = fixture.address;
-    const struct rpc_server_handler handler = {.on_call = test_on_call, .context = &fixture};
-    struct rpc_server *second = NULL;
-    assert_int_equal(rpc_server_create(fixture.server_loop, &options, &handler, &second), ERR_BUSY);
-    options.address = "no.such.host.invalid:1";
-    assert_int_equal(rpc_server_create(fixture.server_loop, &options, &handler, &second), ERR_BUSY);
-    options.address = "192.0.2.1:7000"; /* RFC 5737: nobody's, so not ours */
-    assert_int_equal(rpc_server_create(fixture.server_loop, &options, &handler, &second), ERR_BUSY);
-    assert_null(second);
+    expect_fault(&fixture, fixture.address, ERR_BUSY, "in use by another process; stop that");
+    expect_fault(&fixture, "no.such.host.invalid:1", ERR_INVALID, "cannot be looked up");
+    /* RFC 5737: nobody's, so not ours */
+    expect_fault(&fixture, "192.0.2.1:7000", ERR_INVALID, "not one of this machine's");
+    expect_fault(&fixture, "nonsense", ERR_INVALID, "it is not host:port");
     fixture_finish(&fixture);
+}
+
+static bool connects(int family, int port)
+{
+    struct sockaddr_in ipv4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in6 ipv6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+    ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ipv6.sin6_addr = in6addr_loopback;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    int rc = family == AF_INET ? connect(fd, (struct sockaddr *)&ipv4, sizeof(ipv4))
+                               : connect(fd, (struct sockaddr *)&ipv6, sizeof(ipv6));
+    close(fd);
+    return rc == 0;
+}
+
+static void expect_kinds(const char *address, bool has_ipv4, bool has_ipv6)
+{
+    struct fixture fixture;
+    struct rpc_server_options options = default_server;
+    options.address = address;
+    fixture_init(&fixture, &options);
+    int port = rpc_server_port(fixture.server);
+    assert_int_equal(connects(AF_INET, port), has_ipv4);
+    assert_int_equal(connects(AF_INET6, port), has_ipv6);
+    fixture_finish(&fixture);
+}
+
+static void test_what_is_written_is_bound_and_nothing_else(void **state)
+{
+    struct listen_addresses loopback;
+    struct listen_fault fault;
+    int fd;
+    assert_int_equal(listen_resolve("[::1]:0", &loopback, &fault), 0);
+    if (listen_open(&loopback.list[0], 1, &fd) != 0) {
+        skip(); /* a machine without IPv6 */
+    }
+    close(fd);
+    expect_kinds("0.0.0.0:0", true, false);
+    expect_kinds("127.0.0.1:0", true, false);
+    expect_kinds("[::1]:0", false, true);
+    expect_kinds("[::]:0", true, true);
 }
 
 static void test_calls_beyond_the_maximum_are_refused(void **state)
@@ -146,7 +205,8 @@ static void test_stop_survives_calls_that_finish_on_other_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_taken_port_is_busy),
+        cmocka_unit_test(test_an_address_that_cannot_be_bound_is_told_as_what_it_is),
+        cmocka_unit_test(test_what_is_written_is_bound_and_nothing_else),
         cmocka_unit_test(test_calls_beyond_the_maximum_are_refused),
         cmocka_unit_test(test_stop_cancels_what_outlives_the_grace),
         cmocka_unit_test(test_closed_server_lets_running_calls_finish),

@@ -1,0 +1,46 @@
+/* Addresses to listen on: bound as they are written. 0.0.0.0 is every IPv4 address of this machine
+ * and no IPv6 one, [::] is every address of both kinds, anything else just that one. A name stands
+ * for all its addresses. Says why an address cannot be bound, and what to do. */
+#ifndef RAFTOGRAM_BASE_LISTEN_H
+#define RAFTOGRAM_BASE_LISTEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#define LISTEN_ADDRESSES_MAX 8
+#define LISTEN_REASON_BYTES_MAX 160
+
+struct listen_address {
+    struct sockaddr_storage address;
+    socklen_t size;
+};
+
+struct listen_addresses {
+    struct listen_address list[LISTEN_ADDRESSES_MAX];
+    size_t count;
+};
+
+/* Why nothing listens: errno of bind(2), or 0 with a reason of its own. */
+struct listen_fault {
+    int number;
+    char reason[LISTEN_REASON_BYTES_MAX];
+};
+
+/* `text` is host:port, 1.2.3.4:port or [v6]:port; port 0 lets the kernel choose. May wait for the
+ * name service. Errors: ERR_INVALID (with `fault`). */
+int listen_resolve(const char *text, struct listen_addresses *out, struct listen_fault *fault);
+
+/* A socket that listens, not blocking. Returns 0 or an errno. */
+int listen_open(const struct listen_address *address, int backlog, int *fd);
+
+/* Of a name with several addresses one may be of a kind that this machine does not have. */
+bool listen_may_skip(const struct listen_addresses *addresses, int number);
+
+/* ERR_BUSY, ERR_ACCESS or ERR_INVALID. */
+int listen_error(const struct listen_fault *fault);
+/* "ADDRESS: cannot listen for WHAT: REASON; REMEDY". `key` is where the address is configured. */
+void listen_explain(const struct listen_fault *fault, const char *address, const char *what,
+                    const char *key, char *out, size_t size);
+
+#endif
