@@ -26,11 +26,16 @@
 #define ATTEMPT_MS_MIN 1000
 #define DISCOVER_MS_MAX 1000
 #define DIAGNOSE_MS_MAX 500
+/* Of the time in which all nodes are asked, names may be looked up for most when there is nobody
+ * else to ask, for half of it when there is, and for this long when one answer may be enough. */
+#define LOOK_UP_MS_MAX 200
+#define TAIL_LOOK_UP_MS_MAX 3000
 #define RECONNECT_BACKOFF_MS 200
 #define KEEPALIVE_MS 6000 /* the nodes permit one ping each 5 s */
 
 struct endpoint {
     char *address;
+    struct rpc_name *name;       /* what `address` stands for: looked up from the beginning */
     struct rpc_channel *channel; /* NULL until first used */
 };
 
@@ -67,7 +72,13 @@ static int add_endpoint(struct cluster *cluster, const char *address)
     if (copy == NULL) {
         return -1;
     }
-    cluster->endpoints[cluster->endpoint_count] = (struct endpoint){.address = copy};
+    struct rpc_name *name;
+    if (rpc_name_create(address, NULL, NULL, &name) != 0) {
+        free(copy);
+        return -1;
+    }
+    rpc_name_look_up(name);
+    cluster->endpoints[cluster->endpoint_count] = (struct endpoint){.address = copy, .name = name};
     return (int)cluster->endpoint_count++;
 }
 
@@ -103,6 +114,7 @@ void cluster_destroy(struct cluster *cluster)
     }
     for (size_t i = 0; i < cluster->endpoint_count; i++) {
         rpc_channel_destroy(cluster->endpoints[i].channel);
+        rpc_name_destroy(cluster->endpoints[i].name);
         free(cluster->endpoints[i].address);
     }
     rpc_loop_destroy(cluster->loop);
@@ -125,7 +137,16 @@ size_t cluster_current(const struct cluster *cluster)
     return cluster->current;
 }
 
-struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index)
+static bool is_known(const struct endpoint *endpoint)
+{
+    char target[RPC_TARGET_BYTES_MAX];
+    char reason[RPC_NAME_REASON_BYTES_MAX];
+    return endpoint->channel != NULL || rpc_name_target(endpoint->name, target, reason);
+}
+
+/* Waits for the look-up of a name until `until_ns`. NULL: `fault` says why. */
+static struct rpc_channel *open_channel(struct cluster *cluster, size_t index, uint64_t until_ns,
+                                        struct answer *fault)
 {
     CHECK(index < cluster->endpoint_count);
     struct endpoint *endpoint = &cluster->endpoints[index];
@@ -133,14 +154,34 @@ struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index)
         rpc_channel_reset_backoff(endpoint->channel);
         return endpoint->channel;
     }
+    char target[RPC_TARGET_BYTES_MAX];
+    char reason[RPC_NAME_REASON_BYTES_MAX];
+    rpc_name_look_up(endpoint->name);
+    rpc_name_wait(endpoint->name, until_ns);
+    if (!rpc_name_target(endpoint->name, target, reason)) {
+        *fault = (struct answer){.code = GRPC_STATUS_UNAVAILABLE, .is_unconnected = true};
+        snprintf(fault->message, sizeof(fault->message), "cannot connect: %s", reason);
+        return NULL;
+    }
     const struct rpc_channel_options options = {
         .address = endpoint->address,
+        .target = target,
         .backoff_max_ms = RECONNECT_BACKOFF_MS,
         .keepalive_ms = KEEPALIVE_MS,
         .receive_bytes_max = CLUSTER_ANSWER_BYTES_MAX,
     };
-    return rpc_channel_create(cluster->loop, &options, &endpoint->channel) == 0 ? endpoint->channel
-                                                                                : NULL;
+    int rc = rpc_channel_create(cluster->loop, &options, &endpoint->channel);
+    if (rc != 0) {
+        *fault = (struct answer){.code = GRPC_STATUS_RESOURCE_EXHAUSTED};
+        snprintf(fault->message, sizeof(fault->message), "cannot call: %s", error_text(rc));
+        return NULL;
+    }
+    return endpoint->channel;
+}
+
+struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index, struct answer *fault)
+{
+    return open_channel(cluster, index, now_ns() + TAIL_LOOK_UP_MS_MAX * NS_PER_MS, fault);
 }
 
 /* ---- one call to one node, waited for ---- */
@@ -206,7 +247,8 @@ static void fail_exchange(struct exchange *exchange, int error)
     end_exchange(exchange);
 }
 
-/* `exchange` is zeroed. When the call cannot even start, its answer says so. */
+/* `exchange` is zeroed, but for its answer when there is no channel. When the call cannot even
+ * start, its answer says so. */
 static void exchange_start(struct exchange *exchange, struct crowd *crowd,
                            struct rpc_channel *channel, const char *path, struct bytes request,
                            const ProtobufCMessageDescriptor *descriptor, uint64_t deadline_ns)
@@ -216,7 +258,7 @@ static void exchange_start(struct exchange *exchange, struct crowd *crowd,
     const struct rpc_client_options options = {.path = path, .deadline_ns = deadline_ns};
     const struct rpc_client_events events = {.on_closed = on_closed, .context = exchange};
     if (channel == NULL) {
-        fail_exchange(exchange, ERR_NOMEM);
+        end_exchange(exchange); /* its answer says why */
         return;
     }
     int rc = rpc_unary(channel, &options, request, &events, &exchange->call);
@@ -414,11 +456,39 @@ void cluster_learn_members(struct cluster *cluster, const Raftogram__V1__StatusR
 }
 
 static void start_status(struct cluster *cluster, size_t index, struct crowd *crowd,
-                         struct exchange *exchange, uint64_t deadline_ns)
+                         struct exchange *exchange, uint64_t deadline_ns, uint64_t named_ns)
 {
     *exchange = (struct exchange){0};
-    exchange_start(exchange, crowd, cluster_channel(cluster, index), STATUS_PATH,
-                   (struct bytes){"", 0}, &raftogram__v1__status_response__descriptor, deadline_ns);
+    struct rpc_channel *channel = open_channel(cluster, index, named_ns, &exchange->answer);
+    exchange_start(exchange, crowd, channel, STATUS_PATH, (struct bytes){"", 0},
+                   &raftogram__v1__status_response__descriptor, deadline_ns);
+}
+
+/* Starts those from `first` on: at once where the address is known, then the others. */
+static void start_all(struct cluster *cluster, size_t first, bool is_one_enough,
+                      struct crowd *crowd, struct exchange *exchanges, uint64_t deadline_ns)
+{
+    bool is_started[CLUSTER_ADDRESSES_MAX] = {false};
+    size_t count = cluster->endpoint_count;
+    bool has_started = first > 0;
+    for (size_t i = first; i < count; i++) {
+        is_started[i] = is_known(&cluster->endpoints[i]);
+        if (is_started[i]) {
+            start_status(cluster, i, crowd, &exchanges[i], deadline_ns, 0);
+            has_started = true;
+        }
+    }
+    uint64_t now = now_ns();
+    uint64_t left_ns = deadline_ns > now ? deadline_ns - now : 0;
+    uint64_t wait_ns = has_started ? left_ns / 2 : left_ns - left_ns / 8;
+    if (is_one_enough && has_started && wait_ns > LOOK_UP_MS_MAX * NS_PER_MS) {
+        wait_ns = LOOK_UP_MS_MAX * NS_PER_MS;
+    }
+    for (size_t i = first; i < count; i++) {
+        if (!is_started[i]) {
+            start_status(cluster, i, crowd, &exchanges[i], deadline_ns, now + wait_ns);
+        }
+    }
 }
 
 static bool is_leader(const Raftogram__V1__StatusResponse *status)
@@ -454,9 +524,8 @@ static size_t ask_all(struct cluster *cluster, uint64_t timeout_ms, bool is_lead
     /* The members are asked as soon as one answer names them: an address that keeps silent may take
      * all the time, and would leave them none. */
     while (count < cluster->endpoint_count || over < count) {
-        for (; count < cluster->endpoint_count; count++) {
-            start_status(cluster, count, &crowd, &exchanges[count], deadline_ns);
-        }
+        start_all(cluster, count, is_leader_enough, &crowd, exchanges, deadline_ns);
+        count = cluster->endpoint_count;
         over = crowd_wait(&crowd, over + 1);
         if (learn_so_far(cluster, exchanges, count) && is_leader_enough) {
             break;
@@ -587,8 +656,9 @@ static ProtobufCMessage *attempt(struct cluster *cluster, const struct cluster_c
     struct crowd crowd;
     crowd_init(&crowd);
     struct exchange exchange = {0};
-    exchange_start(&exchange, &crowd, cluster_channel(cluster, cluster->current), call->path,
-                   request, call->response, deadline_ns);
+    struct rpc_channel *channel =
+        open_channel(cluster, cluster->current, deadline_ns, &exchange.answer);
+    exchange_start(&exchange, &crowd, channel, call->path, request, call->response, deadline_ns);
     crowd_wait(&crowd, 1);
     crowd_finish(&crowd);
     exchange_release(&exchange);

@@ -8,6 +8,7 @@
 #include "base/address.h"
 #include "base/buf.h"
 #include "raftogram/v1/cluster.pb-c.h"
+#include "rpc/name.h"
 #include "rpc/rpc.h"
 
 #include <protobuf-c/protobuf-c.h>
@@ -104,8 +105,9 @@ size_t cluster_address_count(const struct cluster *cluster);
 const char *cluster_address(const struct cluster *cluster, size_t index);
 /* The address that answered last. */
 size_t cluster_current(const struct cluster *cluster);
-/* The cluster's to keep; NULL without memory. Forgets the backoff of earlier dials. */
-struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index);
+/* The cluster's to keep; NULL: `fault` says why. Forgets the backoff of earlier dials, and waits
+ * some seconds for the look-up of a name. */
+struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index, struct answer *fault);
 
 void answer_of_result(const struct rpc_result *result, struct answer *out);
 enum answer_class answer_classify(const struct answer *answer);

@@ -107,7 +107,7 @@ static bool open_stream(struct tail *tail)
     struct buf packed = {0};
     uint8_t *data =
         buf_extend(&packed, raftogram__v1__subscribe_request__get_packed_size(&request));
-    struct rpc_channel *channel = cluster_channel(tail->cluster, tail->index);
+    struct rpc_channel *channel = cluster_channel(tail->cluster, tail->index, &tail->end);
     const struct rpc_client_options options = {.path = SUBSCRIBE_PATH, .deadline_ns = UINT64_MAX};
     const struct rpc_client_events events = {on_headers, on_message, NULL, on_closed, tail};
     bool is_open = false;

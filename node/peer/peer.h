@@ -37,7 +37,8 @@ struct peer_options {
 struct peer;
 
 /* Listens; nothing is dialled before peer_start().
- * Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID (bind_addr cannot be bound, with `fault`), ERR_NOMEM. */
+ * Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID (bind_addr cannot be bound, with `fault`), ERR_NOMEM.
+ */
 int peer_create(const struct peer_options *options, struct peer **out);
 void peer_start(struct peer *peer);
 struct transport *peer_transport(struct peer *peer);

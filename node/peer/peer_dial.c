@@ -18,6 +18,8 @@
 #define BACKOFF_MS_MAX 1000
 #define KEEPALIVE_MS_MIN 1000
 #define DIAL_MS_MIN 100
+/* How long a look-up may take until it is told, and how often it is asked whether it has ended. */
+#define LOOK_UP_MS 1000
 /* A refusal comes from the kernel over there at once; what takes longer is something else. */
 #define REFUSED_MS_MAX 1000
 /* A lost stream is redialled at once, but not more often than this. */
@@ -29,13 +31,15 @@ struct peer_link {
     raft_member member;
 
     /* The loop's thread. */
+    struct rpc_name *name; /* of the peer's address */
     struct rpc_channel *channel;
     struct random random;
     uint32_t backoff_ms; /* 0: the next dial is at once */
     uint64_t redial_ns;
     uint64_t give_up_ns;
     uint64_t dialled_ns;
-    uint64_t hurried_ns; /* when it was last redialled at once; 0: never */
+    uint64_t nameless_ns; /* since when no address is known; 0: one is */
+    uint64_t hurried_ns;  /* when it was last redialled at once; 0: never */
     struct log_limit failures;
     struct log_limit news;
 
@@ -297,6 +301,18 @@ static void log_loss(struct peer_link *link, const struct rpc_result *result, bo
     peer_warn(&link->failures, what, name_of(link), address_of(link), text);
 }
 
+/* The peer may have another address by now. */
+static void look_again(struct peer_link *link, bool was_up)
+{
+    if (atomic_load(&link->peer->is_stopping)) {
+        return;
+    }
+    if (!was_up) {
+        rpc_name_rotate(link->name);
+    }
+    rpc_name_look_up(link->name);
+}
+
 static void on_closed(void *context, const struct rpc_result *result)
 {
     struct peer_link *link = context;
@@ -310,6 +326,7 @@ static void on_closed(void *context, const struct rpc_result *result)
     reset_pending(link);
     pthread_mutex_unlock(&link->lock);
     log_loss(link, result, was_up);
+    look_again(link, was_up);
     plan_backoff(link, was_up);
     if (was_up) {
         peer_post_plain(link->peer, &lost);
@@ -333,11 +350,12 @@ static uint64_t dial_timeout_ns(const struct peer_link *link)
     return (election_ms > DIAL_MS_MIN ? election_ms : DIAL_MS_MIN) * NS_PER_MS;
 }
 
-static int open_channel(struct peer_link *link)
+static int open_channel(struct peer_link *link, const char *target)
 {
     uint32_t election_ms = link->peer->election_timeout_ms;
     const struct rpc_channel_options options = {
         .address = address_of(link),
+        .target = target,
         .keepalive_ms = election_ms > KEEPALIVE_MS_MIN ? election_ms : KEEPALIVE_MS_MIN,
         .receive_bytes_max = RECEIVE_BYTES_MAX,
     };
@@ -365,13 +383,34 @@ static int open_stream(struct peer_link *link)
     return 0;
 }
 
+/* on_name_found() dials. */
+static void wait_for_name(struct peer_link *link, const char *reason)
+{
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    rpc_name_look_up(link->name);
+    if (link->nameless_ns == 0) {
+        link->nameless_ns = now_ns;
+    } else if (now_ns - link->nameless_ns >= LOOK_UP_MS * NS_PER_MS) {
+        peer_warn(&link->failures, "cannot reach peer", name_of(link), address_of(link), reason);
+    }
+    link->redial_ns = now_ns + LOOK_UP_MS * NS_PER_MS;
+    set_timer(link, link->redial_ns);
+}
+
 static void dial(struct peer_link *link)
 {
+    char target[RPC_TARGET_BYTES_MAX];
+    char reason[RPC_NAME_REASON_BYTES_MAX];
     rpc_channel_destroy(link->channel);
     link->channel = NULL;
+    if (!rpc_name_target(link->name, target, reason)) {
+        wait_for_name(link, reason);
+        return;
+    }
+    link->nameless_ns = 0;
     link->dialled_ns = clock_monotonic_ns(clock_system());
     link->give_up_ns = link->dialled_ns + dial_timeout_ns(link);
-    int rc = open_channel(link);
+    int rc = open_channel(link, target);
     if (rc == 0) {
         pthread_mutex_lock(&link->lock);
         /* Under the lock: link_stop() either sees the call or keeps it from being opened. */
@@ -387,6 +426,35 @@ static void dial(struct peer_link *link)
     }
 }
 
+bool link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason)
+{
+    if (link->name == NULL) {
+        snprintf(reason, RPC_NAME_REASON_BYTES_MAX, "the node is stopping");
+        return false;
+    }
+    return rpc_name_target(link->name, target, reason);
+}
+
+/* On the loop's thread. */
+static void on_name_found(void *context)
+{
+    struct peer_link *link = context;
+    pthread_mutex_lock(&link->lock);
+    bool is_idle = link->call == NULL;
+    pthread_mutex_unlock(&link->lock);
+    if (is_idle && !atomic_load(&link->peer->is_stopping)) {
+        link_hurry(link);
+    }
+}
+
+/* On the look-up's. The link is there: close_channel() ends this. */
+static void post_name_found(void *context)
+{
+    struct peer_link *link = context;
+    int rc = rpc_loop_post(link->peer->loop, 0, on_name_found, link);
+    CHECK(rc == 0 || rc == ERR_CLOSED);
+}
+
 /* ---- lifetime ---- */
 
 int link_create(struct peer *peer, raft_member member, struct peer_link **out)
@@ -397,6 +465,11 @@ int link_create(struct peer *peer, raft_member member, struct peer_link **out)
     }
     link->peer = peer;
     link->member = member;
+    int rc = rpc_name_create(address_of(link), post_name_found, link, &link->name);
+    if (rc != 0) {
+        free(link);
+        return rc;
+    }
     uint64_t seed;
     random_bytes(&seed, sizeof(seed));
     random_seed(&link->random, seed);
@@ -406,6 +479,7 @@ int link_create(struct peer *peer, raft_member member, struct peer_link **out)
                   "a full queue and its header must be acceptable as one batch");
     buf_init(&link->pending, link->header_size + PEER_QUEUE_BYTES_MAX);
     if (buf_extend(&link->pending, link->header_size) == NULL) {
+        rpc_name_destroy(link->name);
         free(link);
         return ERR_NOMEM;
     }
@@ -448,6 +522,8 @@ static void close_channel(void *context)
     struct peer_link *link = context;
     rpc_channel_destroy(link->channel);
     link->channel = NULL;
+    rpc_name_destroy(link->name);
+    link->name = NULL;
 }
 
 void link_stop(struct peer_link *link)
@@ -472,6 +548,7 @@ void link_destroy(struct peer_link *link)
         return;
     }
     CHECK(link->channel == NULL);
+    rpc_name_destroy(link->name);
     buf_finish(&link->pending);
     pthread_cond_destroy(&link->closed);
     pthread_mutex_destroy(&link->lock);

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "peer/peer.h"
 #include "peer/peer_wire.h"
+#include "rpc/name.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -139,6 +140,8 @@ void link_hurry(struct peer_link *link);
 /* The peer does not know our cluster's id: tells it, by a batch without messages if the stream
  * stands, else by dialling. On the loop's thread. */
 void link_tell_cluster_id(struct peer_link *link);
+/* rpc_name_target() of the peer. On the loop's thread. */
+bool link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason);
 /* As transport_ops says. */
 int link_send(struct peer_link *link, const struct peer_message *message);
 void link_flush(struct peer_link *link);

@@ -173,14 +173,21 @@ static void open_on_loop(void *context)
 {
     struct peer_sending *sending = context;
     struct peer *peer = sending->peer;
+    char target[RPC_TARGET_BYTES_MAX];
+    char reason[RPC_NAME_REASON_BYTES_MAX];
     const struct rpc_channel_options options = {
         .address = peer->members[sending->member].raft_addr,
+        .target = target,
         .keepalive_ms = peer->election_timeout_ms > KEEPALIVE_MS_MIN ? peer->election_timeout_ms
                                                                      : KEEPALIVE_MS_MIN,
         .receive_bytes_max = RECEIVE_BYTES_MAX,
     };
     rpc_channel_destroy(sending->channel);
     sending->channel = NULL;
+    if (!link_target(peer->links[sending->member], target, reason)) {
+        end(sending, PEER_SNAPSHOT_BROKEN, reason);
+        return;
+    }
     int rc = rpc_channel_create(peer->loop, &options, &sending->channel);
     pthread_mutex_lock(&sending->lock);
     bool is_off = sending->is_cancelled || atomic_load(&peer->is_stopping);

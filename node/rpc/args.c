@@ -14,6 +14,15 @@ void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value)
     arg->value.integer = value > INT32_MAX ? INT32_MAX : (int)value;
 }
 
+void rpc_args_add_text(struct rpc_args *args, const char *key, const char *value)
+{
+    CHECK(args->count < RPC_ARGS_MAX);
+    grpc_arg *arg = &args->list[args->count++];
+    arg->type = GRPC_ARG_STRING;
+    arg->key = (char *)(uintptr_t)key; /* gRPC only reads them */
+    arg->value.string = (char *)(uintptr_t)value;
+}
+
 void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max)
 {
     rpc_args_add(args, GRPC_ARG_ENABLE_CHANNELZ, 0);

@@ -68,12 +68,18 @@ int rpc_channel_create(struct rpc_loop *loop, const struct rpc_channel_options *
     channel->receive_bytes_max = options->receive_bytes_max;
     atomic_init(&channel->calls, 0);
     char *target = NULL;
-    if (asprintf(&target, "%s%s", target_scheme(options->address), options->address) < 0) {
+    struct rpc_args args = {.count = 0};
+    add_args(&args, options);
+    if (options->target != NULL) {
+        rpc_args_add_text(&args, GRPC_ARG_DEFAULT_AUTHORITY, options->address);
+        target = strdup(options->target);
+    } else if (asprintf(&target, "%s%s", target_scheme(options->address), options->address) < 0) {
+        target = NULL;
+    }
+    if (target == NULL) {
         free(channel);
         return ERR_NOMEM;
     }
-    struct rpc_args args = {.count = 0};
-    add_args(&args, options);
     const grpc_channel_args grpc_args = {args.count, args.list};
     grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
     channel->grpc = grpc_channel_create(target, credentials, &grpc_args);

@@ -152,7 +152,10 @@ void rpc_call_unref(struct rpc_call *call);
 struct rpc_channel;
 
 struct rpc_channel_options {
-    const char *address;
+    const char *address; /* of the server: what requests name it by */
+    /* NULL, or what is dialled, by rpc_name_target(). Without it `address` is an IP address, or
+     * gRPC looks it up, within the time of a dial. */
+    const char *target;
     uint32_t backoff_min_ms; /* reconnect; 0: 50; gRPC 1.51 knows none below 100 (+-20 %) */
     uint32_t backoff_max_ms; /* 0: 1000 */
     uint32_t keepalive_ms;   /* pings, also without calls; 0: none */

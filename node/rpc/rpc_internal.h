@@ -70,7 +70,7 @@ void rpc_metadata_unref(grpc_metadata *metadata, size_t count);
  * refused by trailers alone: gRPC reports empty initial metadata for both. */
 #define RPC_HEADERS_MARK "raftogram-stream"
 
-/* Integer arguments for a server or a channel. */
+/* Arguments for a server or a channel. */
 #define RPC_ARGS_MAX 20
 
 struct rpc_args {
@@ -80,6 +80,8 @@ struct rpc_args {
 
 /* `key` must outlive `args`. */
 void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value);
+/* So must `value`. */
+void rpc_args_add_text(struct rpc_args *args, const char *key, const char *value);
 /* What servers and channels have in common. */
 void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max);
 /* Our own pings, with and without calls; 0: none. */
