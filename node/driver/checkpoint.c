@@ -34,10 +34,13 @@ static void set_diverged(struct node *node, bool is_diverged, raft_index index)
     }
     node->is_diverged = is_diverged;
     node->is_changed = true;
-    if (is_diverged) {
-        log_error("node", "this node's state differs from the leader's", LOG_U64("index", index));
-    } else {
-        log_info("node", "most nodes agree with this one's state", LOG_U64("index", index));
+    const char *text = is_diverged ? "this node's state differs from the leader's"
+                                   : "most nodes agree with this one's state";
+    uint64_t suppressed;
+    log_limit_reset(&node->state_news);
+    if (log_limit_passes(&node->state_news, node->now_ns, text, &suppressed)) {
+        LOG_AT(is_diverged ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "node", text,
+               LOG_U64("index", index), LOG_U64("suppressed", suppressed));
     }
     node_update_eligible(node);
 }

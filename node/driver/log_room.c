@@ -74,10 +74,13 @@ bool node_has_majority_room(struct node *node)
     bool is_full = raft_is_majority_full(node->raft);
     if (is_full != node->is_majority_full) {
         node->is_majority_full = is_full;
-        if (is_full) {
-            log_error("node", "no room on the disks of too many members: refusing writes");
-        } else {
-            log_info("node", "a majority's disks have room again");
+        const char *text = is_full ? "no room on the disks of too many members: refusing writes"
+                                   : "a majority's disks have room again";
+        uint64_t suppressed;
+        log_limit_reset(&node->room_news);
+        if (log_limit_passes(&node->room_news, node->now_ns, text, &suppressed)) {
+            LOG_AT(is_full ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "node", text,
+                   LOG_U64("suppressed", suppressed));
         }
     }
     return !is_full;

@@ -180,6 +180,8 @@ struct node {
     struct peer_stream_state streams[RAFT_MEMBERS_MAX];
     struct log_limit message_faults[RAFT_MEMBERS_MAX];
     struct log_limit snapshot_faults[RAFT_MEMBERS_MAX];
+    struct log_limit room_news;  /* of the others' disks */
+    struct log_limit state_news; /* of their checkpoints */
     uint64_t next_forward_id;
     uint64_t next_read_id;
     uint64_t next_order;

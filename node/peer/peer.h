@@ -2,9 +2,11 @@
  * peer.
  *
  * A stream of another cluster, membership, format or node id is refused with a log line on both
- * sides that says how it differs. A second stream from the same peer replaces the first. Reconnects
- * by itself: at once after a loss or when the peer dials us, else after 50 ms to 1 s with jitter;
- * a peer that is down costs the others nothing.
+ * sides that says how it differs; so is one that names no cluster, once this node's is known: a new
+ * node hears the id at its raft_addr. A second stream from the same process replaces the first; one
+ * from another process with the same node id is refused while the first gives signs of life.
+ * Reconnects by itself: at once after a loss or when the peer dials us, else after 50 ms to 1 s
+ * with jitter; a peer that is down costs the others nothing.
  *
  * The unary AppendEntries and RequestVote of the reference document are answered by QUERY events,
  * in protobuf and JSON (snake_case), and change nothing. */

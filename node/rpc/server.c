@@ -4,6 +4,7 @@
 #include "base/errors.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/log_limit.h"
 #include "rpc/rpc_internal.h"
 
 #include <arpa/inet.h>
@@ -36,6 +37,7 @@ struct rpc_server {
     uint32_t slots;
     uint32_t calls;
     bool is_closing;
+    struct log_limit faults;
     bool is_shut_down; /* gRPC's own work for the server is over */
 };
 
@@ -75,8 +77,12 @@ static void fill_slots(struct rpc_server *server)
         }
         if (rpc_call_request(server) != 0) {
             /* The next call that comes or ends tries again. */
-            log_error("rpc", "no memory to take more calls");
+            uint64_t now_ns = clock_monotonic_ns(clock_system());
+            uint64_t suppressed;
             pthread_mutex_lock(&server->lock);
+            if (log_limit_passes(&server->faults, now_ns, "", &suppressed)) {
+                log_error("rpc", "no memory to take more calls", LOG_U64("suppressed", suppressed));
+            }
             server->slots--;
             pthread_cond_broadcast(&server->changed);
             pthread_mutex_unlock(&server->lock);
