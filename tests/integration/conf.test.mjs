@@ -35,7 +35,9 @@ test('systemd takes the unit', has('systemd-analyze'), () => {
   const folder = mkdtempSync(join(tmpdir(), 'raftogram-unit-'));
   const path = join(folder, 'raftogram.service');
   writeFileSync(path, readFileSync(join(CONF, 'raftogram.service'), 'utf8').replace('/usr/local/bin/raftogram ', `${DAEMON} `));
-  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', path], { encoding: 'utf8' });
+  // It wants a folder to write to, which an ordinary user has elsewhere only where systemd runs.
+  const env = { ...process.env, XDG_RUNTIME_DIR: folder };
+  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', path], { env, encoding: 'utf8' });
   rmSync(folder, { recursive: true });
   const ours = (stdout + stderr).split('\n').filter((line) => line.includes('raftogram'));
   assert.deepEqual({ status, ours }, { status: 0, ours: [] });

@@ -131,10 +131,10 @@ describe('the documents', () => {
     const [messenger, keys] = blocks('clients', '## Go', 'go').map(localise);
     mkdirSync(join(folder, 'go'));
     writeFileSync(join(folder, 'go/main.go'), messenger);
-    const first = await run('bash', ['-ec', blocks('clients', '## Go', 'sh')[0].replace('RAFTOGRAM/', `${ROOT}/`)], { cwd: join(folder, 'go'), timeout: 300000 });
+    const first = await run('bash', ['-ec', blocks('clients', '## Go', 'sh')[0].replace('RAFTOGRAM/', `${ROOT}/`)], { cwd: join(folder, 'go'), timeout: 600000 });
     assert.match(first.stdout, /stored as \d+/, first.stderr);
     writeFileSync(join(folder, 'go/main.go'), keys);
-    const second = await run('go', ['run', '.'], { cwd: join(folder, 'go'), timeout: 300000 });
+    const second = await run('go', ['run', '.'], { cwd: join(folder, 'go'), timeout: 600000 });
     assert.match(second.stdout, /^\{true .*\n\{false myvalue true/, second.stderr);
   });
 
