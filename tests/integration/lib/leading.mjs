@@ -19,12 +19,19 @@ export class LeadingClient extends Client {
     this.stubs = [];
   }
 
-  async follow() { this.leader = await this.nodes.leader(); }
+  // Many calls may fail at once; one of them looks for all.
+  async follow(last) {
+    if (this.leader !== last) return;
+    this.moving ??= this.nodes.leader().finally(() => { this.moving = null; });
+    this.leader = await this.moving;
+  }
 
-  async call(name, method, request, options) {
+  async call(name, method, request, { deadline: callDeadline = DEADLINE_MS, ...others } = {}) {
     const deadline = Date.now() + DEADLINE_MS;
+    const options = { deadline: callDeadline, ...others };
     for (;;) {
-      const client = this.nodes.client(this.leader);
+      const { leader } = this;
+      const client = this.nodes.client(leader);
       try {
         const answer = await client.call(client[name], method, request, options);
         if (name !== 'kv' || answer.error !== 'not leader' || Date.now() > deadline) return answer;
@@ -33,7 +40,7 @@ export class LeadingClient extends Client {
         const mayRepeat = isRefused || (error.code === ABORTED && isRepeatable(request));
         if (!mayRepeat || Date.now() > deadline) throw error;
       }
-      await this.follow();
+      await this.follow(leader);
     }
   }
 
@@ -45,11 +52,11 @@ export class LeadingClient extends Client {
 export async function whileOneLeads(cluster, body) {
   for (let attempt = 1; ; attempt += 1) {
     const leader = await cluster.leader();
-    const { term } = await cluster.status(leader);
+    const { term } = await cluster.status(leader, { deadline: DEADLINE_MS });
     try {
       return await body(leader);
     } catch (error) {
-      const now = await cluster.status(await cluster.leader());
+      const now = await cluster.status(await cluster.leader(), { deadline: DEADLINE_MS });
       if (now.term === term || attempt === 5) throw error;
     }
   }
