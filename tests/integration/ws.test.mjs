@@ -486,6 +486,32 @@ describe('WebSocket', () => {
 });
 
 describe('WebSocket, through changes of the cluster', () => {
+  test('the client of a page that was opened as localhost goes on at another node when its own dies', async () => {
+    const cluster = await Cluster.start();
+    const { connect } = await import('../../web/raftogram.js');
+    try {
+      const leader = await cluster.leader();
+      const [own] = cluster.followersOf(leader);
+      const address = `localhost:${own.http.split(':')[1]}`;
+      class PageSocket extends WebSocket {
+        constructor(url) { super(url, [], { origin: `http://${address}` }); }
+      }
+      const client = connect(`http://${address}`, { WebSocket: PageSocket });
+      await client.call('CreateChannel', { channelId: 'page' }, { retry: true });
+      const texts = [];
+      client.subscribe('page', { afterSequence: '0', encoding: 'text' }, { onMessages: (messages) => texts.push(...messages.map((m) => m.text)) });
+      await client.send({ channelId: 'page', authorId: 'a', text: 'before' });
+      await until('the message', () => texts.includes('before'));
+      await cluster.kill(own.index);
+      await client.send({ channelId: 'page', authorId: 'a', text: 'after' });
+      await until('the message at another node', () => texts.includes('after'));
+      assert.notEqual(new URL(client.url).port, own.http.split(':')[1]);
+      client.close();
+    } finally {
+      await cluster.destroy();
+    }
+  });
+
   test('leader and quorum are told, subscriptions outlive a leader', async () => {
     const cluster = await Cluster.start();
     try {
