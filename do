@@ -13,7 +13,7 @@ TOOLS=build-tools
 
 DAEMON_PACKAGES=(
     build-essential cmake ninja-build pkg-config
-    liblmdb-dev libgrpc-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler
+    liblmdb-dev libgrpc-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler
     libprotobuf-dev libwebsockets-dev libjansson-dev libyaml-dev libcmocka-dev libxxhash-dev
     libsystemd-dev uthash-dev
 )

@@ -1,10 +1,17 @@
 /* The life of a call, the same for every method: its object, its encoding, its end. */
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/references.h"
 #include "grpc_internal.h"
 #include "json/json.h"
 
 #include <stdlib.h>
+
+/* Calls that are no probes are at most calls_max; of these one in so many is kept for connections
+ * with few calls. */
+#define CALLS_KEPT_PART 4
+#define FEW_CALLS 64
+#define PROBES_MAX 256
 
 /* ---- encoding ---- */
 
@@ -21,30 +28,30 @@ static void encode(const struct call *call, const ProtobufCMessage *message, str
     }
 }
 
-struct rpc_status grpc_frontend_make_status(int code, const char *message,
-                                            const struct buf *details)
+struct h2_status grpc_frontend_make_status(int code, const char *message,
+                                           const struct buf *details)
 {
-    struct rpc_status answer = {.code = code, .message = message};
+    struct h2_status answer = {.code = code, .message = message};
     if (!buf_failed(details) && details->size > 0) {
         answer.trailers[0] =
-            (struct rpc_metadata){.key = "grpc-status-details-bin", .value = buf_bytes(details)};
+            (struct h2_metadata){.key = "grpc-status-details-bin", .value = buf_bytes(details)};
         answer.trailer_count = 1;
     }
     return answer;
 }
 
-void grpc_frontend_refuse(struct rpc_call *rpc, const struct dispatch_status *status)
+void grpc_frontend_refuse(struct h2_call *stream, const struct dispatch_status *status)
 {
     struct buf details = {0};
     dispatch_status_encode(status, &details);
-    struct rpc_status answer = grpc_frontend_make_status(status->code, status->message, &details);
-    rpc_call_finish(rpc, NULL, &answer);
+    struct h2_status answer = grpc_frontend_make_status(status->code, status->message, &details);
+    h2_call_finish(stream, NULL, &answer);
     buf_finish(&details);
 }
 
 void call_fail(struct call *call, const struct dispatch_status *status)
 {
-    grpc_frontend_refuse(call->rpc, status);
+    grpc_frontend_refuse(call->stream, status);
 }
 
 void call_fail_for_memory(struct call *call)
@@ -56,14 +63,14 @@ void call_fail_for_memory(struct call *call)
 
 void call_answer(struct call *call, const ProtobufCMessage *response)
 {
-    const struct rpc_status ok = {.code = DISPATCH_OK};
+    const struct h2_status ok = {.code = DISPATCH_OK};
     struct buf body = {0};
     encode(call, response, &body);
     if (buf_failed(&body)) {
         call_fail_for_memory(call);
     } else {
         struct bytes message = buf_bytes(&body);
-        rpc_call_finish(call->rpc, &message, &ok);
+        h2_call_finish(call->stream, &message, &ok);
     }
     buf_finish(&body);
 }
@@ -72,9 +79,55 @@ int call_send(struct call *call, const ProtobufCMessage *message)
 {
     struct buf body = {0};
     encode(call, message, &body);
-    int rc = buf_failed(&body) ? ERR_NOMEM : rpc_call_send(call->rpc, buf_bytes(&body));
+    int rc = buf_failed(&body) ? ERR_NOMEM : h2_call_send(call->stream, buf_bytes(&body));
     buf_finish(&body);
     return rc;
+}
+
+/* ---- admission ---- */
+
+static bool is_probe(const struct call *call)
+{
+    return call->kind->is_probe || call->method->id == DISPATCH_STATUS;
+}
+
+/* So that no connection has all calls: the last part of them is for those with few. */
+static bool has_room(const struct call *call)
+{
+    const struct grpc_frontend *frontend = call->frontend;
+    if (call->is_probe) {
+        return frontend->probes < PROBES_MAX;
+    }
+    uint32_t last = frontend->calls_max / CALLS_KEPT_PART;
+    return frontend->calls + last < frontend->calls_max ||
+           (frontend->calls < frontend->calls_max &&
+            h2_call_neighbours(call->stream) <= FEW_CALLS);
+}
+
+/* A call counts when its request is there: those that never send one have a bound, and a time, of
+ * their own. False: it has been refused. */
+static bool admit(struct call *call)
+{
+    struct grpc_frontend *frontend = call->frontend;
+    call->is_probe = is_probe(call);
+    if (atomic_load(&frontend->is_closing) && !call->is_probe) {
+        struct dispatch_status status;
+        dispatch_status_set(&status, DISPATCH_UNAVAILABLE, "DRAINING",
+                            "this node is shutting down: call another");
+        call_fail(call, &status);
+        return false;
+    }
+    pthread_mutex_lock(&frontend->lock);
+    call->is_counted = has_room(call);
+    if (call->is_counted) {
+        *(call->is_probe ? &frontend->probes : &frontend->calls) += 1;
+        dispatch_note_grpc_calls(frontend->dispatch, frontend->calls + frontend->probes);
+    }
+    pthread_mutex_unlock(&frontend->lock);
+    if (!call->is_counted) {
+        h2_call_finish(call->stream, NULL, &frontend->busy);
+    }
+    return call->is_counted;
 }
 
 /* ---- references ---- */
@@ -86,110 +139,128 @@ void call_ref(struct call *call)
 
 void call_unref(struct call *call)
 {
-    if (atomic_fetch_sub_explicit(&call->references, 1, memory_order_acq_rel) != 1) {
+    if (!references_drop(&call->references)) {
         return;
     }
     struct grpc_frontend *frontend = call->frontend;
-    rpc_call_unref(call->rpc);
-    free(call);
+    h2_call_unref(call->stream);
     pthread_mutex_lock(&frontend->lock);
-    CHECK(frontend->calls > 0);
-    frontend->calls--;
-    dispatch_note_grpc_calls(frontend->dispatch, frontend->calls);
-    if (frontend->calls == 0) {
+    if (call->is_counted) {
+        *(call->is_probe ? &frontend->probes : &frontend->calls) -= 1;
+        dispatch_note_grpc_calls(frontend->dispatch, frontend->calls + frontend->probes);
+    }
+    CHECK(frontend->objects > 0);
+    frontend->objects--;
+    if (frontend->objects == 0) {
         pthread_cond_broadcast(&frontend->changed);
     }
     pthread_mutex_unlock(&frontend->lock);
+    free(call);
 }
 
 /* ---- events ---- */
 
-static void on_message(struct rpc_call *rpc, struct bytes message, void *context)
+static void fail_internally(struct call *call, const char *reason)
+{
+    struct dispatch_status status;
+    dispatch_status_set(&status, DISPATCH_INTERNAL, NULL, "%s", reason);
+    call_fail(call, &status);
+}
+
+static void on_message(struct h2_call *stream, struct bytes message, void *context)
 {
     struct call *call = context;
     struct dispatch_status status;
     ProtobufCMessage *request;
+    if (call->has_request && !call->kind->has_many_requests) {
+        fail_internally(call, "a second request on a call that takes one");
+        return;
+    }
+    if (!call->has_request && !admit(call)) {
+        return;
+    }
+    call->has_request = true;
     call->is_json = json_is_body(call->method->input, message);
     if (dispatch_decode(call->method, message, &request, &status) != 0) {
         call_fail(call, &status);
         return;
     }
-    call->kind->run(call, request);
+    if (call->kind->is_unary) {
+        call->request = request;
+    } else {
+        call->kind->run(call, request);
+    }
+    if (!call->kind->has_many_requests) {
+        h2_call_receive(stream); /* the half-close */
+    }
 }
 
-static void on_half_close(struct rpc_call *rpc, void *context)
+static void on_half_close(struct h2_call *stream, void *context)
 {
     struct call *call = context;
     if (call->kind->has_many_requests) {
-        const struct rpc_status ok = {.code = DISPATCH_OK};
-        rpc_call_finish(rpc, NULL, &ok);
-        return;
+        const struct h2_status ok = {.code = DISPATCH_OK};
+        h2_call_finish(stream, NULL, &ok);
+    } else if (!call->has_request) {
+        fail_internally(call, "half-closed without a request");
+    } else if (call->request != NULL) {
+        ProtobufCMessage *request = call->request;
+        call->request = NULL;
+        call->kind->run(call, request);
     }
-    struct dispatch_status status;
-    dispatch_status_set(&status, DISPATCH_INTERNAL, NULL, "half-closed without a request");
-    call_fail(call, &status);
 }
 
-static void on_sent(struct rpc_call *rpc, void *context)
+static void on_sent(struct h2_call *stream, void *context)
 {
     struct call *call = context;
     call->kind->sent(call);
 }
 
-static void on_closed(struct rpc_call *rpc, bool is_cancelled, void *context)
+static void on_turn(struct h2_call *stream, void *context)
 {
     struct call *call = context;
+    call->kind->turn(call);
+}
+
+static void on_closed(struct h2_call *stream, bool is_cancelled, void *context)
+{
+    struct call *call = context;
+    if (call->request != NULL) {
+        protobuf_c_message_free_unpacked(call->request, NULL);
+        call->request = NULL;
+    }
     if (call->kind->closed != NULL) {
         call->kind->closed(call);
     }
     call_unref(call);
 }
 
-/* NULL beyond calls_max, and without memory. */
-static struct call *create(struct grpc_frontend *frontend, size_t size)
+void call_start(struct grpc_frontend *frontend, struct h2_call *stream,
+                const struct call_kind *kind, const struct dispatch_method *method)
 {
-    pthread_mutex_lock(&frontend->lock);
-    bool is_welcome = frontend->calls < frontend->calls_max;
-    frontend->calls += is_welcome;
-    dispatch_note_grpc_calls(frontend->dispatch, frontend->calls);
-    pthread_mutex_unlock(&frontend->lock);
-    if (!is_welcome) {
-        return NULL;
-    }
-    struct call *call = calloc(1, size);
+    struct call *call = calloc(1, kind->size);
     if (call == NULL) {
-        pthread_mutex_lock(&frontend->lock);
-        frontend->calls--;
-        dispatch_note_grpc_calls(frontend->dispatch, frontend->calls);
-        pthread_mutex_unlock(&frontend->lock);
-    }
-    return call;
-}
-
-void call_start(struct grpc_frontend *frontend, struct rpc_call *rpc, const struct call_kind *kind,
-                const struct dispatch_method *method)
-{
-    struct call *call = create(frontend, kind->size);
-    if (call == NULL) {
-        struct dispatch_status status;
-        dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "%s",
-                            TOO_MANY_CALLS_MESSAGE);
-        grpc_frontend_refuse(rpc, &status);
+        h2_call_finish(stream, NULL, &frontend->busy);
         return;
     }
+    pthread_mutex_lock(&frontend->lock);
+    frontend->objects++;
+    pthread_mutex_unlock(&frontend->lock);
     call->kind = kind;
     call->frontend = frontend;
     call->method = method;
-    call->rpc = rpc;
+    call->stream = stream;
     atomic_init(&call->references, 1);
-    rpc_call_ref(rpc);
-    const struct rpc_call_events events = {
+    h2_call_ref(stream);
+    const struct h2_call_events events = {
         .on_message = on_message,
         .on_half_close = on_half_close,
         .on_sent = kind->sent != NULL ? on_sent : NULL,
+        .on_turn = kind->turn != NULL ? on_turn : NULL,
         .on_closed = on_closed,
         .context = call,
+        .ends_with_half_close = kind->is_unary,
     };
-    rpc_call_accept(rpc, &events);
-    rpc_call_receive(rpc);
+    h2_call_accept(stream, &events);
+    h2_call_receive(stream);
 }

@@ -7,38 +7,57 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* The largest payload in base64 takes 4 MiB. What is larger is answered like any other payload that
- * is too large; beyond this gRPC itself refuses it, and cannot say so in our words. */
-#define RECEIVE_BYTES_MAX (16u << 20)
+/* A request is its payload, at worst as base64 of JSON with each character escaped, or base64 with
+ * each character escaped: either is 8 bytes for one; and fields that are bounded, in the same
+ * way. */
+#define PAYLOAD_FACTOR 8u
+#define FIELDS_BYTES_MAX (32u << 10)
+/* Requests up to this are told why they are too large, beyond it clients are broken. */
+#define TOLD_BYTES_MAX (16u << 20)
 #define METADATA_BYTES_MAX (16u << 10)
 #define KEEPALIVE_MS 20000
 #define PING_INTERVAL_MIN_MS 5000 /* what clients set is 10 s and more */
-/* Calls that the server takes only to refuse them with our own status. */
-#define CALLS_OVER_MAX 64
+#define MESSAGE_WAIT_MS 10000
+#define STREAMS_MAX 1000u /* of a connection */
+/* So that a client hears RESOURCE_EXHAUSTED and is not left to queue where few calls are allowed. */
+#define STREAMS_OVER_CALLS 64u
 
 /* If the path is one of dispatch's methods. */
-static bool take_method(struct grpc_frontend *frontend, struct rpc_call *rpc)
+static bool take_method(struct grpc_frontend *frontend, struct h2_call *stream)
 {
-    const struct dispatch_method *method = dispatch_method_by_path(rpc_call_path(rpc));
+    const struct dispatch_method *method = dispatch_method_by_path(h2_call_path(stream));
     if (method == NULL) {
         return false;
     }
-    call_start(frontend, rpc, method->is_streaming ? &subscribe_kind : &unary_kind, method);
+    call_start(frontend, stream, method->is_streaming ? &subscribe_kind : &unary_kind, method);
     return true;
 }
 
-static void on_call(void *context, struct rpc_call *rpc)
+static void on_call(void *context, struct h2_call *stream)
 {
     struct grpc_frontend *frontend = context;
-    if (take_method(frontend, rpc) || health_take(frontend, rpc) ||
-        reflection_take(frontend, rpc)) {
+    if (take_method(frontend, stream) || health_take(frontend, stream) ||
+        reflection_take(frontend, stream)) {
         return;
     }
     struct dispatch_status status;
     dispatch_status_set(&status, DISPATCH_UNIMPLEMENTED, NULL, "unknown method %s",
-                        rpc_call_path(rpc));
-    grpc_frontend_refuse(rpc, &status);
+                        h2_call_path(stream));
+    grpc_frontend_refuse(stream, &status);
+}
+
+static void on_too_large(void *context, struct h2_call *stream, uint64_t size)
+{
+    const struct grpc_frontend *frontend = context;
+    struct dispatch_status status;
+    dispatch_status_set(
+        &status,
+        size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED,
+        "PAYLOAD_TOO_LARGE", "the request has %llu bytes; limits.max_payload_bytes allows %u",
+        (unsigned long long)size, frontend->request_bytes_max);
+    grpc_frontend_refuse(stream, &status);
 }
 
 static void free_frontend(struct grpc_frontend *frontend)
@@ -49,7 +68,7 @@ static void free_frontend(struct grpc_frontend *frontend)
     free(frontend);
 }
 
-/* A flood is refused by the server with the words that call.c uses, without an object a call. */
+/* Made once: a flood is refused cheaply, also without memory. */
 static void prepare_busy(struct grpc_frontend *frontend)
 {
     struct dispatch_status status;
@@ -60,28 +79,40 @@ static void prepare_busy(struct grpc_frontend *frontend)
         grpc_frontend_make_status(status.code, TOO_MANY_CALLS_MESSAGE, &frontend->busy_details);
 }
 
-static int listen_on(struct grpc_frontend *frontend, const char *address,
-                     struct listen_fault *fault)
+static uint32_t streams_max(uint32_t calls_max)
 {
-    const struct rpc_server_options options = {
-        .address = address,
-        .receive_bytes_max = RECEIVE_BYTES_MAX,
-        .metadata_bytes_max = METADATA_BYTES_MAX,
-        .calls_max = frontend->calls_max + CALLS_OVER_MAX,
-        .busy = &frontend->busy,
-        .keepalive_ms = KEEPALIVE_MS,
-        .ping_interval_min_ms = PING_INTERVAL_MIN_MS,
-        .fault = fault,
-    };
-    const struct rpc_server_handler handler = {.on_call = on_call, .context = frontend};
-    return rpc_server_create(frontend->loop, &options, &handler, &frontend->server);
+    return calls_max < STREAMS_MAX - STREAMS_OVER_CALLS ? calls_max + STREAMS_OVER_CALLS
+                                                        : STREAMS_MAX;
 }
 
-static void explain(int rc, const struct listen_fault *fault, const char *address, char *error,
+static int listen_on(struct grpc_frontend *frontend, const struct frontend_options *options,
+                     struct h2_error *error)
+{
+    const struct h2_server_options server = {
+        .address = options->grpc_bind_addr,
+        .receive_bytes_max = frontend->request_bytes_max,
+        .metadata_bytes_max = METADATA_BYTES_MAX,
+        .streams_max = streams_max(frontend->calls_max),
+        .connections_max = options->max_connections,
+        .waiting_max = frontend->calls_max,
+        .message_wait_ms = MESSAGE_WAIT_MS,
+        .keepalive_ms = KEEPALIVE_MS,
+        .ping_interval_min_ms = PING_INTERVAL_MIN_MS,
+        .memory = options->memory,
+        .no_memory = &frontend->busy,
+    };
+    const struct h2_server_handler handler = {
+        .on_call = on_call, .on_too_large = on_too_large, .context = frontend};
+    return h2_server_create(&server, &handler, error, &frontend->server);
+}
+
+static void explain(int rc, const char *address, const char *reason, char *error,
                     size_t error_size)
 {
-    if (rc == ERR_BUSY || rc == ERR_ACCESS || rc == ERR_INVALID) {
-        listen_explain(fault, address, "gRPC", "cluster.grpc_bind_addr", error, error_size);
+    if (rc == ERR_BUSY) {
+        snprintf(error, error_size,
+                 "%s: cannot listen for gRPC: %s; change cluster.grpc_bind_addr%s", address, reason,
+                 strstr(reason, "in use") != NULL ? " or stop the other process" : "");
     } else {
         snprintf(error, error_size, "%s: cannot serve gRPC: %s; free some memory and try again",
                  address, error_text(rc));
@@ -91,7 +122,7 @@ static void explain(int rc, const struct listen_fault *fault, const char *addres
 static int start(const struct frontend_options *options, void **out, char *error, size_t error_size)
 {
     int rc = ERR_NOMEM;
-    struct listen_fault fault = {.number = 0};
+    struct h2_error cause = {"there is no memory"};
     struct grpc_frontend *frontend = calloc(1, sizeof(*frontend));
     if (frontend == NULL) {
         goto fail;
@@ -99,32 +130,26 @@ static int start(const struct frontend_options *options, void **out, char *error
     frontend->dispatch = options->dispatch;
     frontend->has_reflection = options->has_reflection;
     frontend->calls_max = options->max_calls;
+    frontend->request_bytes_max = PAYLOAD_FACTOR * options->max_payload_bytes + FIELDS_BYTES_MAX;
     pthread_mutex_init(&frontend->lock, NULL);
     pthread_cond_init(&frontend->changed, NULL);
     rc = descriptor_set_init(&frontend->descriptors, descriptor_set_of_proto);
     CHECK(rc == 0);
     prepare_busy(frontend);
-    rc = options->rpc_loop != NULL ? rpc_loop_share(options->rpc_loop, &frontend->loop)
-                                   : rpc_loop_create("grpc", &frontend->loop);
+    health_init(frontend);
+    rc = listen_on(frontend, options, &cause);
     if (rc != 0) {
         goto free_frontend;
     }
     health_start(frontend);
-    rc = listen_on(frontend, options->grpc_bind_addr, &fault);
-    if (rc != 0) {
-        goto stop_health;
-    }
     log_info("grpc", "listening", LOG_STR("address", options->grpc_bind_addr),
-             LOG_I64("port", rpc_server_port(frontend->server)));
+             LOG_I64("port", h2_server_port(frontend->server)));
     *out = frontend;
     return 0;
-stop_health:
-    health_stop(frontend);
-    rpc_loop_destroy(frontend->loop);
 free_frontend:
     free_frontend(frontend);
 fail:
-    explain(rc, &fault, options->grpc_bind_addr, error, error_size);
+    explain(rc, options->grpc_bind_addr, cause.reason, error, error_size);
     return rc;
 }
 
@@ -132,7 +157,7 @@ static void close_frontend(void *instance)
 {
     struct grpc_frontend *frontend = instance;
     atomic_store(&frontend->is_closing, true);
-    rpc_server_close(frontend->server);
+    h2_server_close(frontend->server);
     health_refresh(frontend);
 }
 
@@ -140,16 +165,15 @@ static void stop(void *instance, uint32_t grace_ms)
 {
     struct grpc_frontend *frontend = instance;
     close_frontend(frontend);
-    rpc_server_stop(frontend->server, grace_ms);
+    h2_server_stop(frontend->server, grace_ms);
     /* What dispatch still works on for calls that are over comes back to their objects. */
     pthread_mutex_lock(&frontend->lock);
-    while (frontend->calls > 0) {
+    while (frontend->objects > 0) {
         pthread_cond_wait(&frontend->changed, &frontend->lock);
     }
     pthread_mutex_unlock(&frontend->lock);
     health_stop(frontend);
-    rpc_server_destroy(frontend->server);
-    rpc_loop_destroy(frontend->loop);
+    h2_server_destroy(frontend->server);
     free_frontend(frontend);
 }
 
@@ -157,7 +181,7 @@ static void stop(void *instance, uint32_t grace_ms)
 static void hang_up(void *instance)
 {
     struct grpc_frontend *frontend = instance;
-    rpc_server_hang_up(frontend->server);
+    h2_server_hang_up(frontend->server);
 }
 
 const struct frontend frontend_grpc = {

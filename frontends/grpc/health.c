@@ -80,7 +80,8 @@ static void run_check(struct call *call, ProtobufCMessage *request)
     call_answer(call, &response.base);
 }
 
-static const struct call_kind check_kind = {.size = sizeof(struct call), .run = run_check};
+static const struct call_kind check_kind = {
+    .size = sizeof(struct call), .run = run_check, .is_unary = true, .is_probe = true};
 
 /* ---- Watch ---- */
 
@@ -143,14 +144,15 @@ static const struct call_kind watch_kind = {
     .run = run_watch,
     .sent = watch_sent,
     .closed = watch_closed,
+    .is_probe = true,
 };
 
 /* ---- changes ---- */
 
-/* The loop's thread. */
-static void tell_all(void *context)
+/* The server's thread. */
+static void tell_all(struct h2_post *post)
 {
-    struct grpc_frontend *frontend = context;
+    struct grpc_frontend *frontend = LIST_ENTRY(post, struct grpc_frontend, health.post);
     /* First, so that what changes from now on is looked at once more. */
     atomic_store(&frontend->health.is_refreshing, false);
     LIST_FOR_EACH (link, &frontend->health.watches) {
@@ -163,10 +165,7 @@ void health_refresh(struct grpc_frontend *frontend)
     if (atomic_exchange(&frontend->health.is_refreshing, true)) {
         return;
     }
-    if (rpc_loop_post(frontend->loop, 0, tell_all, frontend) != 0) {
-        /* No memory: the next change tries again. */
-        atomic_store(&frontend->health.is_refreshing, false);
-    }
+    h2_server_post(frontend->server, &frontend->health.post);
 }
 
 static void on_change(struct dispatch_watcher *watcher)
@@ -174,9 +173,14 @@ static void on_change(struct dispatch_watcher *watcher)
     health_refresh(LIST_ENTRY(watcher, struct grpc_frontend, health.watcher));
 }
 
-void health_start(struct grpc_frontend *frontend)
+void health_init(struct grpc_frontend *frontend)
 {
     list_init(&frontend->health.watches);
+    frontend->health.post.run = tell_all;
+}
+
+void health_start(struct grpc_frontend *frontend)
+{
     frontend->health.watcher.changed = on_change;
     dispatch_watch(frontend->dispatch, &frontend->health.watcher);
 }
@@ -205,15 +209,15 @@ static const struct dispatch_method watch_method = {
     .is_streaming = true,
 };
 
-bool health_take(struct grpc_frontend *frontend, struct rpc_call *rpc)
+bool health_take(struct grpc_frontend *frontend, struct h2_call *stream)
 {
-    const char *path = rpc_call_path(rpc);
+    const char *path = h2_call_path(stream);
     if (strcmp(path, check_method.path) == 0) {
-        call_start(frontend, rpc, &check_kind, &check_method);
+        call_start(frontend, stream, &check_kind, &check_method);
         return true;
     }
     if (strcmp(path, watch_method.path) == 0) {
-        call_start(frontend, rpc, &watch_kind, &watch_method);
+        call_start(frontend, stream, &watch_kind, &watch_method);
         return true;
     }
     return false;

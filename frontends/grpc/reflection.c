@@ -137,7 +137,7 @@ static void run(struct call *call, ProtobufCMessage *message)
 
 static void sent(struct call *call)
 {
-    rpc_call_receive(call->rpc);
+    h2_call_receive(call->stream);
 }
 
 static const struct call_kind reflection_kind = {
@@ -156,15 +156,15 @@ static const struct dispatch_method reflection_method = {
     .is_streaming = true,
 };
 
-bool reflection_take(struct grpc_frontend *frontend, struct rpc_call *rpc)
+bool reflection_take(struct grpc_frontend *frontend, struct h2_call *stream)
 {
     static const char path_v1alpha[] =
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
-    const char *path = rpc_call_path(rpc);
+    const char *path = h2_call_path(stream);
     if (!frontend->has_reflection ||
         (strcmp(path, reflection_method.path) != 0 && strcmp(path, path_v1alpha) != 0)) {
         return false;
     }
-    call_start(frontend, rpc, &reflection_kind, &reflection_method);
+    call_start(frontend, stream, &reflection_kind, &reflection_method);
     return true;
 }

@@ -1,7 +1,7 @@
 /* Subscribe. One page is on its way at a time: the next is asked for when the last has left, so
  * that a slow client holds back its own cursor and nothing else.
  *
- * The subscription is asked for pages and closed on the loop's thread alone, and closed only when
+ * The subscription is asked for pages and closed on the server's thread alone, and closed only when
  * the call is over, however it ended: so it is never used after its end. Dispatch's own callbacks,
  * on a reader's thread, send and finish. */
 #include "base/errors.h"
@@ -13,17 +13,16 @@
 struct subscribe_call {
     struct call call; /* first */
     struct dispatch_subscription *subscription;
-    bool is_over; /* the loop's thread */
+    struct h2_post opened;
+    bool is_over; /* the server's thread */
 };
 
 /* ---- dispatch's side: a reader's thread ---- */
 
-static void ask_first(void *context)
+static void ask_first(struct h2_post *post)
 {
-    struct subscribe_call *subscribe = context;
-    if (!subscribe->is_over) {
-        dispatch_subscription_next(subscribe->subscription);
-    }
+    struct subscribe_call *subscribe = LIST_ENTRY(post, struct subscribe_call, opened);
+    h2_call_ask_turn(subscribe->call.stream);
     call_unref(&subscribe->call);
 }
 
@@ -36,12 +35,10 @@ static void on_opened(void *context, const struct dispatch_status *status, uint6
         call_fail(call, status);
         return;
     }
-    rpc_call_send_headers(call->rpc);
+    h2_call_send_headers(call->stream);
     call_ref(call);
-    if (rpc_loop_post(call->frontend->loop, 0, ask_first, subscribe) != 0) {
-        call_fail_for_memory(call);
-        call_unref(call);
-    }
+    subscribe->opened.run = ask_first;
+    h2_server_post(call->frontend->server, &subscribe->opened);
 }
 
 static void unref_page(void *page)
@@ -52,13 +49,9 @@ static void unref_page(void *page)
 static int send_page(struct call *call, struct message_page *page, struct bytes encoded)
 {
     if (encoded.size < SHARED_PAGE_BYTES_MIN) {
-        return rpc_call_send(call->rpc, encoded);
+        return h2_call_send(call->stream, encoded);
     }
-    grpc_slice slice = grpc_slice_new_with_user_data((void *)(uintptr_t)encoded.data, encoded.size,
-                                                     unref_page, dispatch_page_ref(page));
-    int rc = rpc_call_send_slice(call->rpc, slice);
-    grpc_slice_unref(slice);
-    return rc;
+    return h2_call_send_shared(call->stream, encoded, unref_page, dispatch_page_ref(page));
 }
 
 static enum dispatch_page_format page_format(const struct call *call)
@@ -75,6 +68,13 @@ static void on_page(void *context, struct message_page *page)
     (void)send_page(call, page, encoded);
 }
 
+/* There is no page yet: others may have the turn. */
+static void on_idle(void *context)
+{
+    struct subscribe_call *subscribe = context;
+    h2_call_end_turn(subscribe->call.stream);
+}
+
 static void on_ended(void *context, const struct dispatch_status *status)
 {
     struct subscribe_call *subscribe = context;
@@ -87,7 +87,7 @@ static void on_subscription_closed(void *context)
     call_unref(&subscribe->call);
 }
 
-/* ---- the client's side: the loop's thread ---- */
+/* ---- the client's side: the server's thread ---- */
 
 static void run(struct call *call, ProtobufCMessage *request)
 {
@@ -95,13 +95,14 @@ static void run(struct call *call, ProtobufCMessage *request)
     const struct dispatch_subscription_events events = {
         .opened = on_opened,
         .page = on_page,
+        .idle = on_idle,
         .ended = on_ended,
         .closed = on_subscription_closed,
         .context = subscribe,
         .format = page_format(call),
     };
     call_ref(call);
-    int rc = dispatch_subscribe(call->frontend->dispatch, request, rpc_call_deadline_ns(call->rpc),
+    int rc = dispatch_subscribe(call->frontend->dispatch, request, h2_call_deadline_ns(call->stream),
                                 &events, &subscribe->subscription);
     if (rc != 0) {
         call_fail_for_memory(call);
@@ -111,8 +112,15 @@ static void run(struct call *call, ProtobufCMessage *request)
 
 static void sent(struct call *call)
 {
+    h2_call_ask_turn(call->stream);
+}
+
+static void turn(struct call *call)
+{
     struct subscribe_call *subscribe = (struct subscribe_call *)call;
-    dispatch_subscription_next(subscribe->subscription);
+    if (!dispatch_subscription_next(subscribe->subscription)) {
+        h2_call_end_turn(call->stream);
+    }
 }
 
 static void closed(struct call *call)
@@ -128,5 +136,6 @@ const struct call_kind subscribe_kind = {
     .size = sizeof(struct subscribe_call),
     .run = run,
     .sent = sent,
+    .turn = turn,
     .closed = closed,
 };

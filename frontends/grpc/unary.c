@@ -21,14 +21,15 @@ static void done(struct dispatch_call *dispatch)
 static void run(struct call *call, ProtobufCMessage *request)
 {
     struct unary_call *unary = (struct unary_call *)call;
-    struct bytes forward = rpc_call_metadata(call->rpc, "raftogram-forward");
+    struct bytes forward = h2_call_metadata(call->stream, "raftogram-forward");
     unary->dispatch.method = call->method;
     unary->dispatch.request = request;
-    unary->dispatch.deadline_ns = rpc_call_deadline_ns(call->rpc);
+    unary->dispatch.deadline_ns = h2_call_deadline_ns(call->stream);
     unary->dispatch.may_forward = bytes_equal(forward, bytes_of_text("1"));
     unary->dispatch.done = done;
     call_ref(call);
     dispatch_submit(call->frontend->dispatch, &unary->dispatch);
 }
 
-const struct call_kind unary_kind = {.size = sizeof(struct unary_call), .run = run};
+const struct call_kind unary_kind = {
+    .size = sizeof(struct unary_call), .run = run, .is_unary = true};

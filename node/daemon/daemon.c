@@ -204,7 +204,6 @@ static int start_frontends(struct daemon *daemon, char *error, size_t error_size
     }
     struct frontend_options options = {
         .dispatch = daemon->dispatch,
-        .rpc_loop = daemon->rpc_loop,
         .grpc_bind_addr = config->cluster.grpc_bind_addr,
         .http_bind_addr = config->cluster.health_bind_addr,
         .web_root = config->http_web_root,

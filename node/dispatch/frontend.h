@@ -10,12 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct rpc_loop;
-
 /* From the configuration; valid as long as the frontend runs. */
 struct frontend_options {
     struct dispatch *dispatch;
-    struct rpc_loop *rpc_loop; /* to share with the peers; NULL: one of its own */
     const char *grpc_bind_addr;
     const char *http_bind_addr;
     const char *web_root; /* "": the embedded page */

@@ -23,11 +23,12 @@ MAY_INCLUDE = {
     "chat": {"base", "store"},
     "json": {"base", "proto"},
     "rpc": {"base"},
+    "h2": {"base"},
     "config": {"base"},
     "peer": {"base", "rpc", "json", "raft", "proto"},
     "driver": {"base", "raft", "storage", "store", "chat", "peer"},
     "dispatch": {"base", "json", "proto", "chat", "driver"},
-    "frontend_grpc": {"base", "json", "rpc", "proto", "dispatch"},
+    "frontend_grpc": {"base", "json", "h2", "proto", "dispatch"},
     "frontend_http": {"base", "json", "proto", "dispatch"},
     "ctl": {"base", "json", "rpc", "proto"},
 }
@@ -44,6 +45,7 @@ ONLY_HEADERS = {
 FOREIGN = {
     "lmdb.h": {"store"},
     "grpc/": {"rpc"},
+    "nghttp2/": {"h2"},
     "yaml.h": {"config"},
     "libwebsockets.h": {"frontend_http"},
     "systemd/": {PROGRAM},

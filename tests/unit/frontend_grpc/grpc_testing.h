@@ -22,6 +22,8 @@ static const struct frontend_options default_options = {
     .grpc_bind_addr = "127.0.0.1:0",
     .has_reflection = true,
     .max_calls = 100,
+    .max_connections = 100,
+    .max_payload_bytes = 64 << 10,
 };
 
 static inline void fixture_init_with(struct fixture *fixture,
@@ -33,7 +35,7 @@ static inline void fixture_init_with(struct fixture *fixture,
     fake_reset();
     assert_int_equal(frontend_grpc.start(options, &instance, error, sizeof(error)), 0);
     fixture->frontend = instance;
-    snprintf(address, sizeof(address), "127.0.0.1:%d", rpc_server_port(fixture->frontend->server));
+    snprintf(address, sizeof(address), "127.0.0.1:%d", h2_server_port(fixture->frontend->server));
     assert_int_equal(rpc_loop_create("test-client", &fixture->loop), 0);
     const struct rpc_channel_options channel = {.address = address, .receive_bytes_max = 1 << 24};
     assert_int_equal(rpc_channel_create(fixture->loop, &channel, &fixture->channel), 0);

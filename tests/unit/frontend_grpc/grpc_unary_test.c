@@ -185,19 +185,17 @@ static void test_half_close_without_a_request_is_an_error(void **state)
     fixture_finish(&fixture);
 }
 
-static void test_second_request_of_a_unary_call_is_ignored(void **state)
+static void test_second_request_of_a_unary_call_is_refused_and_none_is_run(void **state)
 {
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture);
     run_stream(&run, &fixture, SEND, "{}");
-    AWAIT(fake.call_count == 1);
     run_ask(&run, bytes_of_text("{}"));
-    fake_answer(fake.calls[0]);
     run_wait(&run);
-    assert_int_equal(run.code, GRPC_STATUS_OK);
-    assert_int_equal(run.answer_count, 1);
-    assert_int_equal(fake.call_count, 1);
+    assert_int_equal(run.code, GRPC_STATUS_INTERNAL);
+    assert_string_equal(run.text, "a second request on a call that takes one");
+    assert_int_equal(fake.call_count, 0);
     fixture_finish(&fixture);
 }
 
@@ -212,18 +210,17 @@ static void test_taken_address_is_explained(void **state)
     char expected[256];
     void *instance = NULL;
     fixture_init(&fixture);
-    snprintf(address, sizeof(address), "127.0.0.1:%d", rpc_server_port(fixture.frontend->server));
+    snprintf(address, sizeof(address), "127.0.0.1:%d", h2_server_port(fixture.frontend->server));
     options.grpc_bind_addr = address;
     struct dispatch_watcher *watcher = fake.watcher;
     assert_int_equal(frontend_grpc.start(&options, &instance, error, sizeof(error)), ERR_BUSY);
     snprintf(expected, sizeof(expected),
-             "%s: cannot listen for gRPC: the address is in use by another process; stop that "
-             "process, or change cluster.grpc_bind_addr",
+             "%s: cannot listen for gRPC: it is in use by another process; "
+             "change cluster.grpc_bind_addr or stop the other process",
              address);
     assert_string_equal(error, expected);
     assert_null(instance);
-    assert_null(fake.watcher);
-    fake.watcher = watcher;
+    assert_ptr_equal(fake.watcher, watcher);
     fixture_finish(&fixture);
 }
 
@@ -283,7 +280,7 @@ int main(void)
         cmocka_unit_test(test_answer_to_a_client_that_left_is_dropped),
         cmocka_unit_test(test_calls_beyond_the_maximum_are_overloaded),
         cmocka_unit_test(test_half_close_without_a_request_is_an_error),
-        cmocka_unit_test(test_second_request_of_a_unary_call_is_ignored),
+        cmocka_unit_test(test_second_request_of_a_unary_call_is_refused_and_none_is_run),
         cmocka_unit_test(test_taken_address_is_explained),
         cmocka_unit_test(test_stop_waits_for_what_dispatch_still_holds),
         cmocka_unit_test(test_closed_frontend_lets_calls_finish),
