@@ -149,6 +149,8 @@ static void append_raft(struct buf *out, const struct dispatch_node_status *node
                      "Applying one batch of committed entries to the state machine.");
     append_histogram(out, "raftogram_proposal_duration_seconds", &metrics->proposal,
                      "From a write's arrival at this node to its success.");
+    append_histogram(out, "raftogram_turn_delay_seconds", &metrics->turn_delay,
+                     "How late the node's thread began a turn that was due.");
 }
 
 /* What needs a person. */

@@ -164,6 +164,12 @@ static void get_peer_counts(void *context, struct dispatch_peer_counts *out)
                                          .connects = stats.connects};
 }
 
+static void get_turn_delays(void *context, struct latency_counts *out)
+{
+    const struct daemon *daemon = context;
+    rpc_loop_turn_delays(daemon->rpc_loop, out);
+}
+
 static uint64_t count_store_bytes(void *context)
 {
     const struct daemon *daemon = context;
@@ -187,6 +193,7 @@ static int create_dispatch(struct daemon *daemon)
         .reader_count = READER_THREADS,
         .election_timeout_ns = config->raft.election_timeout_ns,
         .get_peer_counts = get_peer_counts,
+        .get_turn_delays = get_turn_delays,
         .store_bytes = count_store_bytes,
         .context = daemon,
     };

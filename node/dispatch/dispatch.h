@@ -284,6 +284,7 @@ struct dispatch_metrics {
     struct latency_counts log_sync;
     struct latency_counts apply;
     struct latency_counts proposal;
+    struct latency_counts turn_delay; /* from when a turn of the node was due to its begin */
     uint64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES]; /* answered, by status */
 };
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out);
@@ -317,6 +318,7 @@ struct dispatch_options {
     uint32_t reader_count;
     uint64_t election_timeout_ns;
     void (*get_peer_counts)(void *context, struct dispatch_peer_counts *out);
+    void (*get_turn_delays)(void *context, struct latency_counts *out);
     uint64_t (*store_bytes)(void *context);
     void *context;
 };

@@ -255,6 +255,7 @@ void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *ou
     out->log_sync = latencies.log_sync;
     out->apply = latencies.apply;
     out->proposal = latencies.proposal;
+    options->get_turn_delays(options->context, &out->turn_delay);
     for (size_t method = 0; method < DISPATCH_METHOD_COUNT; method++) {
         for (size_t code = 0; code < DISPATCH_CODES; code++) {
             out->calls[method][code] =

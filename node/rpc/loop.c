@@ -50,6 +50,8 @@ struct rpc_loop {
     void *turn_context;
     uint64_t turn_ns; /* when the next is due: the loop's thread */
     atomic_bool is_turn_wanted;
+    atomic_uint_fast64_t wanted_ns; /* since when, once is_turn_wanted is set */
+    struct latency turn_delays;
 
     /* A sharing loop has only these; `owned_count` and `is_stopping` are under the host's lock. */
     struct rpc_loop *host;
@@ -215,10 +217,14 @@ static void run_posts(struct rpc_loop *loop)
 
 static void run_turn(struct rpc_loop *loop)
 {
-    if (!atomic_load(&loop->is_turn_wanted) &&
-        (loop->turn_ns == UINT64_MAX || clock_monotonic_ns(clock_system()) < loop->turn_ns)) {
+    uint64_t now_ns = clock_monotonic_ns(clock_system());
+    bool is_wanted = atomic_load(&loop->is_turn_wanted);
+    if (!is_wanted && now_ns < loop->turn_ns) {
         return;
     }
+    uint64_t due_ns = is_wanted ? atomic_load(&loop->wanted_ns) : loop->turn_ns;
+    due_ns = loop->turn_ns < due_ns ? loop->turn_ns : due_ns;
+    latency_record(&loop->turn_delays, now_ns > due_ns ? now_ns - due_ns : 0);
     pthread_mutex_lock(&loop->turn_lock);
     /* Before the turn: what is asked for while it runs is the next one's. */
     atomic_store(&loop->is_turn_wanted, false);
@@ -435,10 +441,21 @@ void rpc_loop_set_turn(struct rpc_loop *loop, uint64_t (*fn)(void *context), voi
 void rpc_loop_turn_soon(struct rpc_loop *loop)
 {
     CHECK(loop->host == NULL);
+    if (atomic_load(&loop->is_turn_wanted)) {
+        return;
+    }
+    /* Two threads may do so at once: either time will do. */
+    atomic_store(&loop->wanted_ns, clock_monotonic_ns(clock_system()));
     if (atomic_exchange(&loop->is_turn_wanted, true) || rpc_loop_is_current(loop)) {
         return;
     }
     pthread_mutex_lock(&loop->lock);
     wake(loop);
     pthread_mutex_unlock(&loop->lock);
+}
+
+void rpc_loop_turn_delays(const struct rpc_loop *loop, struct latency_counts *out)
+{
+    CHECK(loop->host == NULL);
+    latency_read(&loop->turn_delays, out);
 }

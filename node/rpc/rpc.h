@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/listen.h"
+#include "base/latency.h"
 
 #include <grpc/grpc.h>
 #include <stdbool.h>
@@ -45,6 +46,8 @@ int rpc_loop_post(struct rpc_loop *loop, uint64_t deadline_ns, void (*fn)(void *
 void rpc_loop_set_turn(struct rpc_loop *loop, uint64_t (*fn)(void *context), void *context);
 /* Any thread, also before rpc_loop_set_turn(). Many calls before a turn are one. */
 void rpc_loop_turn_soon(struct rpc_loop *loop);
+/* How late turns began: from when they were asked for, or due. Any thread. */
+void rpc_loop_turn_delays(const struct rpc_loop *loop, struct latency_counts *out);
 
 /* ---- server ---- */
 

@@ -74,7 +74,7 @@ describe('metrics', () => {
 
   test('histograms are cumulative and have counted every write', async () => {
     const families = await metrics(leader);
-    for (const name of ['log_sync', 'apply', 'proposal'].map((part) => `raftogram_${part}_duration_seconds`)) {
+    for (const name of [...['log_sync', 'apply', 'proposal'].map((part) => `raftogram_${part}_duration_seconds`), 'raftogram_turn_delay_seconds']) {
       const { samples } = families.get(name);
       const buckets = samples.filter((sample) => sample.labels.le !== undefined);
       const bounds = buckets.map((sample) => (sample.labels.le === '+Inf' ? Infinity : Number(sample.labels.le)));

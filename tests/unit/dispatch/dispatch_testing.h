@@ -69,6 +69,11 @@ static struct dispatch_address member_addresses[] = {
     {"node3", "h3:7000", "h3:9000", "h3:8080"},
 };
 
+static inline void no_turn_delays(void *context, struct latency_counts *out)
+{
+    *out = (struct latency_counts){.count = 14};
+}
+
 static inline void no_peer_counts(void *context, struct dispatch_peer_counts *out)
 {
     *out =
@@ -96,6 +101,7 @@ static inline void testing_open_with(struct testing *testing, uint64_t election_
         .reader_count = 2,
         .election_timeout_ns = election_timeout_ns,
         .get_peer_counts = no_peer_counts,
+        .get_turn_delays = no_turn_delays,
         .store_bytes = store_bytes,
     };
     assert_int_equal(dispatch_create(&options, &testing->dispatch), 0);
