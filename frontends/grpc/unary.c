@@ -4,7 +4,21 @@
 struct unary_call {
     struct call call; /* first */
     struct dispatch_call dispatch;
+    struct h2_post complete;
 };
+
+/* The server's thread. */
+static void complete(struct h2_post *post)
+{
+    dispatch_complete(&LIST_ENTRY(post, struct unary_call, complete)->dispatch);
+}
+
+/* The node's thread. */
+static void ready(struct dispatch_call *dispatch)
+{
+    struct unary_call *unary = LIST_ENTRY(dispatch, struct unary_call, dispatch);
+    h2_server_post(unary->call.frontend->server, &unary->complete);
+}
 
 /* Any thread; the client may be gone. */
 static void done(struct dispatch_call *dispatch)
@@ -27,6 +41,8 @@ static void run(struct call *call, ProtobufCMessage *request)
     unary->dispatch.deadline_ns = h2_call_deadline_ns(call->stream);
     unary->dispatch.may_forward = bytes_equal(forward, bytes_of_text("1"));
     unary->dispatch.done = done;
+    unary->dispatch.ready = ready;
+    unary->complete.run = complete;
     call_ref(call);
     dispatch_submit(call->frontend->dispatch, &unary->dispatch);
 }

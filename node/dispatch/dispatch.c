@@ -234,7 +234,18 @@ static void request_done(struct node_request *request)
         reader_post(reader_pick_idle(work->dispatch), &work->job);
         return;
     }
+    /* Views of the result are valid here only. */
+    bool has_views = request->result.channel_id.size + request->result.name.size > 0;
+    if (work->call->ready != NULL && !has_views) {
+        work->call->ready(work->call);
+        return;
+    }
     handler->applied(work);
+}
+
+void dispatch_complete(struct dispatch_call *call)
+{
+    dispatch_method_handlers[call->method->id].applied(call->work);
 }
 
 void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
@@ -253,6 +264,7 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
     }
     work->dispatch = dispatch;
     work->call = call;
+    call->work = work;
     work->request.deadline_ns = call->deadline_ns;
     work->request.may_forward = call->may_forward;
     work->request.done = request_done;

@@ -111,13 +111,19 @@ struct dispatch_call {
     bool may_forward;          /* a follower sends mutations on to the leader */
     /* Exactly once; may run before dispatch_submit() returns. The call is the caller's again. */
     void (*done)(struct dispatch_call *call);
+    /* May be NULL. The call's fate is known, and this is the node's thread, which nothing should
+     * hold up: have dispatch_complete() called on a thread of your own; done() comes inside it. */
+    void (*ready)(struct dispatch_call *call);
     /* Out, valid during done(). */
     struct dispatch_status status;
     const ProtobufCMessage *response; /* of method->output when status.code is 0, else NULL */
+    struct work *work;                /* dispatch's own */
 };
 
 /* Calls submitted from one thread one after the other are proposed in that order. */
 void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call);
+/* Once after each ready(). */
+void dispatch_complete(struct dispatch_call *call);
 
 /* ---- subscriptions ---- */
 

@@ -68,7 +68,7 @@ void h2_server_post(struct h2_server *server, struct h2_post *post)
     }
 }
 
-/* Those that were there when it began: what they post is for the next round. */
+/* Those that were there when it began: what they post is for the next time. */
 static void run_posts(struct h2_server *server)
 {
     struct list posts;
@@ -272,6 +272,7 @@ static void *run(void *context)
         tick(server, server->now_ns);
         come_to_an_end(server, server->now_ns);
         run_posts(server);
+        run_posts(server); /* what the first ones finished */
         flush_all(server);
         destroy_doomed(server);
         tell_stopped(server);
