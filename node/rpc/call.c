@@ -168,18 +168,13 @@ static void on_received(struct rpc_tag *tag, bool is_ok)
     grpc_byte_buffer *buffer = call->incoming;
     call->incoming = NULL;
     bool is_wanted = !is_ended(call);
-    /* For a message that is malformed or cut off gRPC 1.51 gives an empty one, or none, and says
-     * that the call has failed. So it does of one that was cancelled, to which nothing is sent. */
-    bool has_failed = grpc_call_failed_before_recv_message(call->grpc) != 0;
+    /* No message means the end of them, or that the call failed: then on_closed says so. */
+    bool is_half_close = buffer == NULL && !grpc_call_failed_before_recv_message(call->grpc);
     call->is_half_closed |= buffer == NULL;
     pthread_mutex_unlock(&call->lock);
-    if (is_wanted && has_failed) {
-        static const struct rpc_status malformed = {
-            .code = GRPC_STATUS_INTERNAL, .message = "the message is malformed or not whole"};
-        rpc_call_finish(call, NULL, &malformed);
-    } else if (is_wanted && buffer != NULL) {
+    if (is_wanted && buffer != NULL) {
         deliver(call, buffer);
-    } else if (is_wanted) {
+    } else if (is_wanted && is_half_close) {
         call->events.on_half_close(call, call->events.context);
     }
     if (buffer != NULL) {
