@@ -28,8 +28,7 @@ static void encode(const struct call *call, const ProtobufCMessage *message, str
     }
 }
 
-struct h2_status grpc_frontend_make_status(int code, const char *message,
-                                           const struct buf *details)
+struct h2_status grpc_frontend_make_status(int code, const char *message, const struct buf *details)
 {
     struct h2_status answer = {.code = code, .message = message};
     if (!buf_failed(details) && details->size > 0) {
@@ -100,8 +99,7 @@ static bool has_room(const struct call *call)
     }
     uint32_t last = frontend->calls_max / CALLS_KEPT_PART;
     return frontend->calls + last < frontend->calls_max ||
-           (frontend->calls < frontend->calls_max &&
-            h2_call_neighbours(call->stream) <= FEW_CALLS);
+           (frontend->calls < frontend->calls_max && h2_call_neighbours(call->stream) <= FEW_CALLS);
 }
 
 /* A call counts when its request is there: those that never send one have a bound, and a time, of

@@ -21,7 +21,8 @@
 #define PING_INTERVAL_MIN_MS 5000 /* what clients set is 10 s and more */
 #define MESSAGE_WAIT_MS 10000
 #define STREAMS_MAX 1000u /* of a connection */
-/* So that a client hears RESOURCE_EXHAUSTED and is not left to queue where few calls are allowed. */
+/* So that a client hears RESOURCE_EXHAUSTED and is not left to queue where few calls are allowed.
+ */
 #define STREAMS_OVER_CALLS 64u
 
 /* If the path is one of dispatch's methods. */
@@ -53,8 +54,7 @@ static void on_too_large(void *context, struct h2_call *stream, uint64_t size)
     const struct grpc_frontend *frontend = context;
     struct dispatch_status status;
     dispatch_status_set(
-        &status,
-        size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED,
+        &status, size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED,
         "PAYLOAD_TOO_LARGE", "the request has %llu bytes; limits.max_payload_bytes allows %u",
         (unsigned long long)size, frontend->request_bytes_max);
     grpc_frontend_refuse(stream, &status);
@@ -106,8 +106,7 @@ static int listen_on(struct grpc_frontend *frontend, const struct frontend_optio
     return h2_server_create(&server, &handler, error, &frontend->server);
 }
 
-static void explain(int rc, const char *address, const char *reason, char *error,
-                    size_t error_size)
+static void explain(int rc, const char *address, const char *reason, char *error, size_t error_size)
 {
     if (rc == ERR_BUSY) {
         snprintf(error, error_size,

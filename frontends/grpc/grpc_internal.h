@@ -17,7 +17,7 @@
 /* The health watches of all clients; the server's thread. */
 struct health {
     struct dispatch_watcher watcher;
-    struct h2_post post;       /* looks at the watches; queued while is_refreshing */
+    struct h2_post post; /* looks at the watches; queued while is_refreshing */
     atomic_bool is_refreshing;
     struct list watches;
 };

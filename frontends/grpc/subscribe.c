@@ -102,8 +102,9 @@ static void run(struct call *call, ProtobufCMessage *request)
         .format = page_format(call),
     };
     call_ref(call);
-    int rc = dispatch_subscribe(call->frontend->dispatch, request, h2_call_deadline_ns(call->stream),
-                                &events, &subscribe->subscription);
+    int rc =
+        dispatch_subscribe(call->frontend->dispatch, request, h2_call_deadline_ns(call->stream),
+                           &events, &subscribe->subscription);
     if (rc != 0) {
         call_fail_for_memory(call);
         call_unref(call);

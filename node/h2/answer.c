@@ -13,8 +13,8 @@
 /* In the headers of a stream that is in place: rpc.h tells its callers by it, since gRPC's client
  * reports empty headers also for a stream that was refused. */
 #define STREAM_MARK "raftogram-stream"
-/* Smaller messages are copied, which is cheaper than to keep the owner. */
-#define SMALL_ANSWER_BYTES 512u
+/* Smaller messages are paid for by CALL_BYTES. */
+#define SMALL_ANSWER_BYTES 2048u
 
 /* ---- saying ---- */
 
@@ -51,7 +51,7 @@ static int set_outgoing(struct h2_call *call, struct bytes message, void (*relea
     struct h2_outgoing *outgoing = &call->outgoing;
     CHECK(!outgoing->is_set);
     uint64_t held_bytes = message.size > SMALL_ANSWER_BYTES ? message.size : 0;
-    if (held_bytes > 0 && !h2_take(call->connection, held_bytes)) {
+    if (held_bytes > 0 && !h2_take(call->connection, held_bytes, held_bytes > LARGE_BYTES)) {
         release(owner);
         return ERR_FULL;
     }
@@ -169,8 +169,8 @@ void h2_call_finish(struct h2_call *call, const struct bytes *message,
     }
     pthread_mutex_lock(&call->lock);
     if (is_open(call)) {
-        if (copy != NULL && set_outgoing(call, (struct bytes){copy, message->size}, free_copy,
-                                         copy) != 0) {
+        if (copy != NULL &&
+            set_outgoing(call, (struct bytes){copy, message->size}, free_copy, copy) != 0) {
             status = no_memory(call);
         }
         copy = NULL;
@@ -329,8 +329,7 @@ static void submit(struct h2_call *call)
     nghttp2_session *session = call->connection->session;
     struct headers headers = {.count = 0};
     const nghttp2_data_provider provider = {.source.ptr = call, .read_callback = read_message};
-    bool is_status_alone =
-        call->is_finishing && !call->outgoing.is_set && !call->is_headers_wanted;
+    bool is_status_alone = call->is_finishing && !call->outgoing.is_set && !call->is_headers_wanted;
     add_first(&headers, "200");
     if (is_status_alone) {
         add_answer(&headers, &call->answer);

@@ -198,9 +198,9 @@ void h2_call_accept(struct h2_call *call, const struct h2_call_events *events)
 
 /* ---- messages ---- */
 
-static bool hold(struct h2_call *call, uint64_t bytes)
+static bool hold(struct h2_call *call, uint64_t bytes, bool is_large)
 {
-    if (!h2_take(call->connection, bytes)) {
+    if (!h2_take(call->connection, bytes, is_large)) {
         h2_call_end_for_memory(call);
         return false;
     }
@@ -233,7 +233,7 @@ static void give_packed(struct h2_call *call, struct bytes packed)
         h2_call_end(call, H2_RESOURCE_EXHAUSTED, "the message is too large when decompressed");
     } else if (rc != 0) {
         h2_call_end_for_memory(call);
-    } else if (hold(call, plain.size)) {
+    } else if (hold(call, plain.size, plain.size > LARGE_BYTES)) {
         give_message(call, plain.size > 0 ? buf_bytes(&plain) : (struct bytes){"", 0});
     }
     buf_finish(&plain);
@@ -289,7 +289,7 @@ static size_t gather(struct h2_call *call, const uint8_t *data, size_t size)
 {
     size_t count = wanted(call, size);
     start_waiting(call);
-    if (!hold(call, count)) {
+    if (!hold(call, count, true)) {
         return 0;
     }
     buf_append(&call->partial, data, count);
@@ -325,7 +325,7 @@ static size_t take_whole(struct h2_call *call, const uint8_t *data, size_t size)
     if (size - MESSAGE_PREFIX_BYTES < message_size) {
         return 0;
     }
-    if (message_size > SMALL_MESSAGE_BYTES && !hold(call, message_size)) {
+    if (message_size > SMALL_MESSAGE_BYTES && !hold(call, message_size, false)) {
         return 0;
     }
     give_framed(call, data, message_size);
@@ -361,7 +361,7 @@ void h2_call_feed(struct h2_call *call, const uint8_t *data, size_t size)
         call->is_feeding = false;
         consume(call, taken);
     }
-    if (taken < size && hold(call, size - taken)) {
+    if (taken < size && hold(call, size - taken, true)) {
         /* Bounded by the stream's window: it is not consumed. */
         buf_append(&call->backlog, data + taken, size - taken);
         if (buf_failed(&call->backlog)) {

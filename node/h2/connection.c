@@ -71,10 +71,8 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     }
     connection->ping_strikes = 0;
     connection->ping_ns = 0;
-    const struct h2_call *call =
-        nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-    if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 && call != NULL &&
-        !call->is_half_closed) {
+    const struct h2_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 && call != NULL && !call->is_half_closed) {
         /* RFC 9113 8.1: the answer is whole, and what the client still sends is for nothing. */
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                         NGHTTP2_NO_ERROR);
@@ -108,8 +106,8 @@ static int open_session(struct h2_connection *connection)
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options->metadata_bytes_max},
     };
     pthread_once(&once, prepare);
-    if (nghttp2_session_server_new2(&connection->session, callbacks, connection,
-                                    session_options) != 0) {
+    if (nghttp2_session_server_new2(&connection->session, callbacks, connection, session_options) !=
+        0) {
         return ERR_NOMEM;
     }
     if (nghttp2_submit_settings(connection->session, NGHTTP2_FLAG_NONE, settings,
@@ -384,8 +382,8 @@ static void poll_out(struct h2_connection *connection, bool is_wanted)
 static void give_turns(struct h2_connection *connection)
 {
     while (!connection->is_doomed && connection->out == NULL &&
-           connection->turns_taken < H2_TURNS_MAX &&
-           connection->unsent_bytes < UNSENT_BYTES_MAX && !list_is_empty(&connection->turns)) {
+           connection->turns_taken < H2_TURNS_MAX && connection->unsent_bytes < UNSENT_BYTES_MAX &&
+           !list_is_empty(&connection->turns)) {
         struct list *link = list_pop_front(&connection->turns);
         struct h2_call *call = LIST_ENTRY(link, struct h2_call, turn_link);
         call->has_turn = true;

@@ -64,9 +64,9 @@ struct h2_server_options {
     uint32_t metadata_bytes_max; /* of all request headers */
     uint32_t streams_max;        /* of a connection */
     uint32_t connections_max;    /* for one more, the one that is idle longest is closed */
-    uint32_t waiting_max;        /* calls that wait for their message; for one more, the oldest ends */
-    uint32_t message_wait_ms;    /* from a call's begin, or a message's, to the whole message */
-    uint32_t keepalive_ms;       /* our own pings */
+    uint32_t waiting_max;     /* calls that wait for their message; for one more, the oldest ends */
+    uint32_t message_wait_ms; /* from a call's begin, or a message's, to the whole message */
+    uint32_t keepalive_ms;    /* our own pings */
     uint32_t ping_interval_min_ms;     /* clients may ping this often, with or without calls */
     struct budget *memory;             /* NULL: without a limit */
     const struct h2_status *no_memory; /* how a call ends that finds none; outlives the server */
@@ -148,7 +148,8 @@ void h2_call_receive(struct h2_call *call);
 /* Sends the response headers now, if not sent yet: the client sees the stream as established. */
 void h2_call_send_headers(struct h2_call *call);
 /* Sends one message; at most one at a time: wait for on_sent (CHECKed). Copies `message`.
- * Errors: ERR_CLOSED when the call is over, ERR_FULL (memory; the call has been ended), ERR_NOMEM. */
+ * Errors: ERR_CLOSED when the call is over, ERR_FULL (memory; the call has been ended), ERR_NOMEM.
+ */
 int h2_call_send(struct h2_call *call, struct bytes message);
 /* The same without a copy: `release(owner)` is called once, on any thread, when the bytes are not
  * needed any more; also on error. */

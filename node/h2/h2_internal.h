@@ -10,12 +10,17 @@
 #include <stdatomic.h>
 
 /* What a call and its stream take besides their messages. */
-#define CALL_BYTES 1536u
+#define CALL_BYTES 2048u
 /* Of the memory for all, one connection has at most this part. */
 #define CONNECTION_SHARE 8u
+/* This part is not for what is large. */
+#define KEPT_SHARE 8u
+#define LARGE_BYTES (64u << 10)
+/* A connection with so few calls gets one more at every bound: it may be a probe. */
+#define FEW_CALLS 16u
 #define MESSAGE_PREFIX_BYTES 5u /* of a gRPC message: flag and length */
 
-#define OUT_BYTES 65536u /* of frames for the socket at a time */
+#define OUT_BYTES 65536u       /* of frames for the socket at a time */
 #define OUT_FRAME_BYTES 32768u /* of one more */
 /* Calls get their turns while less than this waits in all messages of their connection. */
 #define UNSENT_BYTES_MAX (4u << 20)
@@ -32,7 +37,7 @@ struct h2_server {
     struct mailbox mailbox; /* of h2_post.link */
     atomic_bool is_closing;
     atomic_bool is_hanging_up;
-    atomic_bool is_ending; /* the thread is to end */
+    atomic_bool is_ending;        /* the thread is to end */
     atomic_uint_fast64_t stop_ns; /* when what still runs is ended; UINT64_MAX: not yet */
     atomic_uint_fast64_t connection_count;
     atomic_uint_fast64_t call_count;
@@ -45,13 +50,14 @@ struct h2_server {
     struct list doomed;      /* to be closed: h2_connection.dirty_link */
     struct list waiting;     /* for a message, the oldest first: h2_call.waiting_link */
     uint32_t waiting_count;
-    uint8_t *scratch;      /* OUT_BYTES + OUT_FRAME_BYTES: what is being written */
-    struct list timed;     /* with a deadline: h2_call.timed_link */
-    uint64_t timed_ns;     /* the earliest of them, or before it */
-    uint64_t tick_ns;      /* when connections are looked over next */
-    uint64_t goodbye_ns;   /* when connections without calls are cut; 0: not yet */
-    bool is_goaway_sent;   /* to all connections */
-    bool is_stopped;       /* under stop_lock */
+    uint8_t *scratch;    /* OUT_BYTES + OUT_FRAME_BYTES: what is being written */
+    struct list timed;   /* with a deadline: h2_call.timed_link */
+    uint64_t timed_ns;   /* the earliest of them, or before it */
+    uint64_t tick_ns;    /* when connections are looked over next */
+    uint64_t peak_bytes; /* of the budget, since memory was given back */
+    uint64_t goodbye_ns; /* when connections without calls are cut; 0: not yet */
+    bool is_goaway_sent; /* to all connections */
+    bool is_stopped;     /* under stop_lock */
     pthread_mutex_t stop_lock;
     pthread_cond_t stopped;
 };
@@ -66,9 +72,9 @@ struct h2_connection {
     struct list calls; /* by h2_call.link */
     uint32_t call_count;
     atomic_uint_fast64_t held_bytes; /* taken from the budget for its calls */
-    struct list turns;   /* calls that wait for one: h2_call.turn_link */
+    struct list turns;               /* calls that wait for one: h2_call.turn_link */
     uint32_t turns_taken;
-    struct list sent; /* calls to be told: h2_call.sent_link */
+    struct list sent;      /* calls to be told: h2_call.sent_link */
     uint64_t unsent_bytes; /* of the messages that its calls were given to send */
     /* What the socket did not take at once; NULL: nothing. */
     uint8_t *out;
@@ -126,8 +132,8 @@ struct h2_call {
     bool is_half_closed;
     bool has_turn;
     uint64_t unsent_bytes; /* its part of the connection's */
-    bool is_submitted; /* response headers are nghttp2's */
-    bool is_answered;  /* and the status */
+    bool is_submitted;     /* response headers are nghttp2's */
+    bool is_answered;      /* and the status */
     bool is_feeding;
     /* Request headers, until the call begins. */
     bool is_post;
@@ -157,8 +163,11 @@ struct h2_call {
 /* ---- server.c ---- */
 
 uint64_t h2_now_ns(void);
-/* Takes bytes of the budget for the connection. False: too much for it, or for all. Any thread. */
-bool h2_take(struct h2_connection *connection, uint64_t bytes);
+/* Takes bytes of the budget for the connection. What is large leaves a part of it to the others.
+ * False: too much for it, or for all. Any thread. */
+bool h2_take(struct h2_connection *connection, uint64_t bytes, bool is_large);
+/* In any case. */
+void h2_take_over(struct h2_connection *connection, uint64_t bytes);
 void h2_give(struct h2_connection *connection, uint64_t bytes);
 
 /* ---- listener.c ---- */
@@ -224,7 +233,8 @@ bool h2_parse_timeout(struct bytes text, uint64_t *out_ns);
 /* application/grpc, alone or with +subtype or ;parameters. */
 bool h2_is_grpc_type(struct bytes type);
 enum h2_encoding h2_parse_encoding(struct bytes name);
-/* Appends what gzip or zlib format holds. Errors: ERR_CORRUPT, ERR_FULL (out->max_bytes), ERR_NOMEM. */
+/* Appends what gzip or zlib format holds. Errors: ERR_CORRUPT, ERR_FULL (out->max_bytes),
+ * ERR_NOMEM. */
 int h2_inflate(struct bytes packed, struct buf *out);
 
 #endif

@@ -140,8 +140,7 @@ static bool make_room(struct h2_server *server)
     if (list_is_empty(&server->idle)) {
         return false;
     }
-    struct h2_connection *longest =
-        LIST_ENTRY(server->idle.next, struct h2_connection, idle_link);
+    struct h2_connection *longest = LIST_ENTRY(server->idle.next, struct h2_connection, idle_link);
     (void)nghttp2_session_terminate_session(longest->session, NGHTTP2_NO_ERROR);
     h2_connection_flush(longest);
     h2_connection_doom(longest);

@@ -15,19 +15,27 @@ static struct h2_call *call_of(nghttp2_session *session, int32_t stream_id)
     return nghttp2_session_get_stream_user_data(session, stream_id);
 }
 
+static struct h2_call *take_call(struct h2_connection *connection, int32_t stream_id)
+{
+    if (connection->call_count < FEW_CALLS) {
+        h2_take_over(connection, CALL_BYTES);
+    } else if (!h2_take(connection, CALL_BYTES, false)) {
+        return NULL;
+    }
+    struct h2_call *call = h2_call_create(connection, stream_id);
+    if (call == NULL) {
+        h2_give(connection, CALL_BYTES);
+    }
+    return call;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     struct h2_connection *connection = context;
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
-    struct h2_call *call = NULL;
-    if (h2_take(connection, CALL_BYTES)) {
-        call = h2_call_create(connection, frame->hd.stream_id);
-        if (call == NULL) {
-            h2_give(connection, CALL_BYTES);
-        }
-    }
+    struct h2_call *call = take_call(connection, frame->hd.stream_id);
     if (call == NULL) {
         /* gRPC's clients say RESOURCE_EXHAUSTED for it. */
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,

@@ -8,6 +8,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,6 +17,7 @@
 
 #define EVENTS_MAX 64
 #define TICK_NS NS_PER_S
+#define TRIM_BYTES_MIN (8u << 20)
 /* Deadlines are looked over at most so often. */
 #define TIMED_STEP_NS (20 * NS_PER_MS)
 /* When no call is left, connections get this long to say goodbye before they are cut. */
@@ -33,18 +35,28 @@ bool h2_server_is_current(const struct h2_server *server)
     return current_server == server;
 }
 
-bool h2_take(struct h2_connection *connection, uint64_t bytes)
+bool h2_take(struct h2_connection *connection, uint64_t bytes, bool is_large)
 {
     struct budget *memory = connection->server->options.memory;
     if (memory == NULL) {
         return true;
     }
     uint64_t share = memory->limit_bytes / CONNECTION_SHARE;
-    if (atomic_load(&connection->held_bytes) + bytes > share || !budget_take(memory, bytes)) {
+    uint64_t kept = is_large ? memory->limit_bytes / KEPT_SHARE : 0;
+    if (atomic_load(&connection->held_bytes) + bytes > share ||
+        budget_used(memory) + bytes + kept > memory->limit_bytes || !budget_take(memory, bytes)) {
         return false;
     }
     atomic_fetch_add(&connection->held_bytes, bytes);
     return true;
+}
+
+void h2_take_over(struct h2_connection *connection, uint64_t bytes)
+{
+    if (connection->server->options.memory != NULL) {
+        budget_take_over(connection->server->options.memory, bytes);
+        atomic_fetch_add(&connection->held_bytes, bytes);
+    }
 }
 
 void h2_give(struct h2_connection *connection, uint64_t bytes)
@@ -118,12 +130,32 @@ static void end_timed(struct h2_server *server, uint64_t now_ns)
     }
 }
 
+/* malloc keeps what lies between blocks that live. After a flood that is a lot. */
+static void give_memory_back(struct h2_server *server)
+{
+    uint64_t used = server->options.memory != NULL ? budget_used(server->options.memory) : 0;
+    if (server->peak_bytes >= TRIM_BYTES_MIN && used < server->peak_bytes / 4) {
+        (void)malloc_trim(0);
+        server->peak_bytes = used;
+    }
+}
+
+static void note_peak(struct h2_server *server)
+{
+    uint64_t used = server->options.memory != NULL ? budget_used(server->options.memory) : 0;
+    if (used > server->peak_bytes) {
+        server->peak_bytes = used;
+    }
+}
+
 static void tick(struct h2_server *server, uint64_t now_ns)
 {
+    note_peak(server);
     if (now_ns < server->tick_ns) {
         return;
     }
     server->tick_ns = now_ns + TICK_NS;
+    give_memory_back(server);
     LIST_FOR_EACH (link, &server->connections) {
         h2_connection_tick(LIST_ENTRY(link, struct h2_connection, link), now_ns);
     }
@@ -140,8 +172,7 @@ static uint64_t next_ns(const struct h2_server *server)
     if (!list_is_empty(&server->waiting)) {
         const struct h2_call *call =
             LIST_ENTRY(server->waiting.next, const struct h2_call, waiting_link);
-        until_ns =
-            earlier(until_ns, call->begin_ns + server->options.message_wait_ms * NS_PER_MS);
+        until_ns = earlier(until_ns, call->begin_ns + server->options.message_wait_ms * NS_PER_MS);
     }
     if (atomic_load(&server->is_closing)) {
         until_ns = earlier(until_ns, atomic_load(&server->stop_ns));
