@@ -86,7 +86,7 @@ static uint32_t streams_max(uint32_t calls_max)
 }
 
 static int listen_on(struct grpc_frontend *frontend, const struct frontend_options *options,
-                     struct h2_error *error)
+                     struct listen_fault *fault)
 {
     const struct h2_server_options server = {
         .address = options->grpc_bind_addr,
@@ -103,15 +103,14 @@ static int listen_on(struct grpc_frontend *frontend, const struct frontend_optio
     };
     const struct h2_server_handler handler = {
         .on_call = on_call, .on_too_large = on_too_large, .context = frontend};
-    return h2_server_create(&server, &handler, error, &frontend->server);
+    return h2_server_create(&server, &handler, fault, &frontend->server);
 }
 
-static void explain(int rc, const char *address, const char *reason, char *error, size_t error_size)
+static void explain(int rc, const struct listen_fault *fault, const char *address, char *error,
+                    size_t error_size)
 {
-    if (rc == ERR_BUSY) {
-        snprintf(error, error_size,
-                 "%s: cannot listen for gRPC: %s; change cluster.grpc_bind_addr%s", address, reason,
-                 strstr(reason, "in use") != NULL ? " or stop the other process" : "");
+    if (rc == ERR_BUSY || rc == ERR_ACCESS || rc == ERR_INVALID) {
+        listen_explain(fault, address, "gRPC", "cluster.grpc_bind_addr", error, error_size);
     } else {
         snprintf(error, error_size, "%s: cannot serve gRPC: %s; free some memory and try again",
                  address, error_text(rc));
@@ -121,7 +120,7 @@ static void explain(int rc, const char *address, const char *reason, char *error
 static int start(const struct frontend_options *options, void **out, char *error, size_t error_size)
 {
     int rc = ERR_NOMEM;
-    struct h2_error cause = {"there is no memory"};
+    struct listen_fault fault = {.number = 0};
     struct grpc_frontend *frontend = calloc(1, sizeof(*frontend));
     if (frontend == NULL) {
         goto fail;
@@ -136,7 +135,7 @@ static int start(const struct frontend_options *options, void **out, char *error
     CHECK(rc == 0);
     prepare_busy(frontend);
     health_init(frontend);
-    rc = listen_on(frontend, options, &cause);
+    rc = listen_on(frontend, options, &fault);
     if (rc != 0) {
         goto free_frontend;
     }
@@ -148,7 +147,7 @@ static int start(const struct frontend_options *options, void **out, char *error
 free_frontend:
     free_frontend(frontend);
 fail:
-    explain(rc, options->grpc_bind_addr, cause.reason, error, error_size);
+    explain(rc, &fault, options->grpc_bind_addr, error, error_size);
     return rc;
 }
 

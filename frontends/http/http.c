@@ -491,8 +491,8 @@ static int start_thread(struct http_frontend *frontend)
 static int start(const struct frontend_options *options, void **out, char *error, size_t error_size)
 {
     struct listen_fault fault;
-    struct listener_fds fds;
-    int rc = listener_open(options->http_bind_addr, &fds, &fault);
+    struct listen_sockets sockets;
+    int rc = listen_sockets_open(options->http_bind_addr, LISTEN_BACKLOG, &sockets, &fault);
     if (rc != 0) {
         listen_explain(&fault, options->http_bind_addr, "HTTP", "cluster.health_bind_addr", error,
                        error_size);
@@ -500,17 +500,17 @@ static int start(const struct frontend_options *options, void **out, char *error
     }
     struct http_frontend *frontend = calloc(1, sizeof(*frontend));
     if (frontend == NULL) {
-        listener_close(&fds);
+        listen_sockets_close(&sockets);
         rc = ERR_NOMEM;
         goto fail;
     }
     init_frontend(frontend, options);
     rc = create_context(frontend);
     if (rc != 0) {
-        listener_close(&fds);
+        listen_sockets_close(&sockets);
         goto free_frontend;
     }
-    rc = listener_start(frontend, &fds);
+    rc = listener_start(frontend, &sockets);
     if (rc == 0) {
         rc = start_thread(frontend);
     }

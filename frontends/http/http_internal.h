@@ -168,17 +168,8 @@ void append_date(struct buf *out);
 
 extern const struct lws_protocols listener_protocol;
 
-struct listener_fds {
-    int list[LISTEN_ADDRESSES_MAX];
-    size_t count;
-};
-
-/* Listening sockets on all that host:port stands for. `fault` gets why not. Errors: ERR_BUSY,
- * ERR_ACCESS, ERR_INVALID. */
-int listener_open(const char *address, struct listener_fds *out, struct listen_fault *fault);
-void listener_close(const struct listener_fds *fds);
 /* Accepts from now on; takes the sockets in every case. Errors: ERR_NOMEM. */
-int listener_start(struct http_frontend *frontend, const struct listener_fds *fds);
+int listener_start(struct http_frontend *frontend, const struct listen_sockets *sockets);
 void listener_stop(struct http_frontend *frontend);
 
 /* ---- routes ---- */

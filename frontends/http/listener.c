@@ -14,44 +14,6 @@
 #include <unistd.h>
 
 #define ACCEPTS_MAX 64 /* in one turn */
-#define BACKLOG 1024
-
-void listener_close(const struct listener_fds *fds)
-{
-    for (size_t i = 0; i < fds->count; i++) {
-        close(fds->list[i]);
-    }
-}
-
-int listener_open(const char *address, struct listener_fds *out, struct listen_fault *fault)
-{
-    struct listen_addresses addresses;
-    struct listener_fds fds = {.count = 0};
-    int rc = listen_resolve(address, &addresses, fault);
-    if (rc != 0) {
-        return rc;
-    }
-    int skipped = 0;
-    for (size_t i = 0; i < addresses.count && fault->number == 0; i++) {
-        int number = listen_open(&addresses.list[i], BACKLOG, &fds.list[fds.count]);
-        if (number == 0) {
-            fds.count++;
-        } else if (listen_may_skip(&addresses, number)) {
-            skipped = number;
-        } else {
-            fault->number = number;
-        }
-    }
-    if (fds.count == 0 && fault->number == 0) {
-        fault->number = skipped;
-    }
-    if (fault->number != 0) {
-        listener_close(&fds);
-        return listen_error(fault);
-    }
-    *out = fds;
-    return 0;
-}
 
 static void add_session(struct http_frontend *frontend, int fd, const struct sockaddr_storage *from)
 {
@@ -121,15 +83,15 @@ static int on_listener(struct lws *wsi, enum lws_callback_reasons reason, void *
 
 const struct lws_protocols listener_protocol = {.name = "listener", .callback = on_listener};
 
-int listener_start(struct http_frontend *frontend, const struct listener_fds *fds)
+int listener_start(struct http_frontend *frontend, const struct listen_sockets *sockets)
 {
-    for (size_t i = 0; i < fds->count; i++) {
-        const lws_sock_file_fd_type descriptor = {.filefd = fds->list[i]};
+    for (size_t i = 0; i < sockets->count; i++) {
+        const lws_sock_file_fd_type descriptor = {.filefd = sockets->list[i]};
         struct lws *listener = lws_adopt_descriptor_vhost(frontend->vhost, LWS_ADOPT_RAW_FILE_DESC,
                                                           descriptor, listener_protocol.name, NULL);
         if (listener == NULL) {
-            for (; i < fds->count; i++) {
-                close(fds->list[i]);
+            for (; i < sockets->count; i++) {
+                close(sockets->list[i]);
             }
             return ERR_NOMEM;
         }

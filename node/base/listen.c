@@ -108,6 +108,45 @@ bool listen_may_skip(const struct listen_addresses *addresses, int number)
     return addresses->count > 1 && (number == EADDRNOTAVAIL || number == EAFNOSUPPORT);
 }
 
+void listen_sockets_close(struct listen_sockets *sockets)
+{
+    for (size_t i = 0; i < sockets->count; i++) {
+        close(sockets->list[i]);
+    }
+    sockets->count = 0;
+}
+
+int listen_sockets_open(const char *text, int backlog, struct listen_sockets *out,
+                        struct listen_fault *fault)
+{
+    struct listen_addresses addresses;
+    struct listen_sockets sockets = {.count = 0};
+    int rc = listen_resolve(text, &addresses, fault);
+    if (rc != 0) {
+        return rc;
+    }
+    int skipped = 0;
+    for (size_t i = 0; i < addresses.count && fault->number == 0; i++) {
+        int number = listen_open(&addresses.list[i], backlog, &sockets.list[sockets.count]);
+        if (number == 0) {
+            sockets.count++;
+        } else if (listen_may_skip(&addresses, number)) {
+            skipped = number;
+        } else {
+            fault->number = number;
+        }
+    }
+    if (sockets.count == 0 && fault->number == 0) {
+        fault->number = skipped;
+    }
+    if (fault->number != 0) {
+        listen_sockets_close(&sockets);
+        return listen_error(fault);
+    }
+    *out = sockets;
+    return 0;
+}
+
 /* ---- what is wrong ---- */
 
 int listen_error(const struct listen_fault *fault)

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #define LISTEN_ADDRESSES_MAX 8
+#define LISTEN_BACKLOG 1024
 #define LISTEN_REASON_BYTES_MAX 160
 
 struct listen_address {
@@ -30,6 +31,18 @@ struct listen_fault {
 /* `text` is host:port, 1.2.3.4:port or [v6]:port; port 0 lets the kernel choose. May wait for the
  * name service. Errors: ERR_INVALID (with `fault`). */
 int listen_resolve(const char *text, struct listen_addresses *out, struct listen_fault *fault);
+
+/* The sockets that listen on one configured address. Zeroed: none. */
+struct listen_sockets {
+    int list[LISTEN_ADDRESSES_MAX];
+    size_t count;
+};
+
+/* Opens sockets on all that `text` stands for. Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID (each with
+ * `fault`). A failed open owes no close. */
+int listen_sockets_open(const char *text, int backlog, struct listen_sockets *out,
+                        struct listen_fault *fault);
+void listen_sockets_close(struct listen_sockets *sockets);
 
 /* A socket that listens, not blocking. Returns 0 or an errno. */
 int listen_open(const struct listen_address *address, int backlog, int *fd);

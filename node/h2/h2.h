@@ -16,6 +16,7 @@
 #include "base/budget.h"
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/listen.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -72,15 +73,10 @@ struct h2_server_options {
     const struct h2_status *no_memory; /* how a call ends that finds none; outlives the server */
 };
 
-/* Why h2_server_create() failed: a static string, such as "it is in use by another process". */
-struct h2_error {
-    const char *reason;
-};
-
 /* Listens on exactly that address, and starts the thread. Calls may arrive before it returns.
  * Errors: ERR_BUSY (cannot listen; `error` says why), ERR_NOMEM, ERR_IO. */
 int h2_server_create(const struct h2_server_options *options,
-                     const struct h2_server_handler *handler, struct h2_error *error,
+                     const struct h2_server_handler *handler, struct listen_fault *fault,
                      struct h2_server **out);
 int h2_server_port(const struct h2_server *server);
 bool h2_server_is_current(const struct h2_server *server);

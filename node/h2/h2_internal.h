@@ -31,7 +31,7 @@ struct h2_server {
     struct h2_server_options options;
     struct h2_server_handler handler;
     int port;
-    int listener_fd; /* -1: closed */
+    struct listen_sockets listeners; /* none once closed */
     int epoll_fd;
     pthread_t thread;
     struct mailbox mailbox; /* of h2_post.link */
@@ -172,8 +172,9 @@ void h2_give(struct h2_connection *connection, uint64_t bytes);
 
 /* ---- listener.c ---- */
 
-/* Errors: ERR_BUSY, ERR_IO. */
-int h2_listen(const char *address, int *fd_out, int *port_out, struct h2_error *error);
+/* Errors: those of listen_sockets_open(). */
+int h2_listen(struct h2_server *server, struct listen_fault *fault);
+/* Takes the connections that wait at any of the listening sockets. */
 void h2_accept(struct h2_server *server);
 
 /* ---- connection.c ---- */

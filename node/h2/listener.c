@@ -7,74 +7,15 @@
 #include "base/errors.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
 #define ACCEPTS_MAX 64 /* in one round of the thread */
-#define HOST_BYTES_MAX 256
 /* However few descriptors the process may have. */
 #define CONNECTIONS_MIN 16u
-
-static const char *explain_errno(int number)
-{
-    switch (number) {
-    case EADDRINUSE:
-        return "it is in use by another process";
-    case EADDRNOTAVAIL:
-        return "it is not an address of this machine";
-    case EACCES:
-        return "binding it is not permitted";
-    default:
-        return strerror(number);
-    }
-}
-
-/* 0, or an errno. */
-static int bind_one(const struct addrinfo *info, int *out)
-{
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return errno;
-    }
-    /* Not SO_REUSEPORT, with which two processes would silently share the port. */
-    const int on = 1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, info->ai_addr, info->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
-        int number = errno;
-        close(fd);
-        return number;
-    }
-    *out = fd;
-    return 0;
-}
-
-static bool split(const char *address, char *host, const char **port)
-{
-    const char *colon = strrchr(address, ':');
-    if (colon == NULL || colon == address) {
-        return false;
-    }
-    const char *begin = address;
-    size_t size = (size_t)(colon - address);
-    if (begin[0] == '[' && begin[size - 1] == ']') {
-        begin++;
-        size -= 2;
-    }
-    if (size == 0 || size >= HOST_BYTES_MAX) {
-        return false;
-    }
-    memcpy(host, begin, size);
-    host[size] = '\0';
-    *port = colon + 1;
-    return true;
-}
 
 static int port_of(int fd)
 {
@@ -88,33 +29,14 @@ static int port_of(int fd)
                : ntohs(((const struct sockaddr_in *)(const void *)&local)->sin_port);
 }
 
-int h2_listen(const char *address, int *fd_out, int *port_out, struct h2_error *error)
+int h2_listen(struct h2_server *server, struct listen_fault *fault)
 {
-    char host[HOST_BYTES_MAX];
-    const char *port;
-    if (!split(address, host, &port)) {
-        error->reason = "it is not HOST:PORT";
-        return ERR_BUSY;
+    int rc =
+        listen_sockets_open(server->options.address, LISTEN_BACKLOG, &server->listeners, fault);
+    if (rc == 0) {
+        server->port = port_of(server->listeners.list[0]);
     }
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *found;
-    int rc = getaddrinfo(host, port, &hints, &found);
-    if (rc != 0) {
-        error->reason = gai_strerror(rc);
-        return ERR_BUSY;
-    }
-    int number = EADDRNOTAVAIL;
-    for (const struct addrinfo *info = found; info != NULL && number != 0; info = info->ai_next) {
-        number = bind_one(info, fd_out);
-    }
-    freeaddrinfo(found);
-    if (number != 0) {
-        error->reason = explain_errno(number);
-        return ERR_BUSY;
-    }
-    *port_out = port_of(*fd_out);
-    return 0;
+    return rc;
 }
 
 /* Half of the descriptors that clients may have: the other half is HTTP's. */
@@ -147,10 +69,10 @@ static bool make_room(struct h2_server *server)
     return true;
 }
 
-void h2_accept(struct h2_server *server)
+static void accept_from(struct h2_server *server, int listener)
 {
-    for (int i = 0; i < ACCEPTS_MAX && server->listener_fd >= 0; i++) {
-        int fd = accept_keeping(server->listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC,
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
+        int fd = accept_keeping(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC,
                                 ACCEPT_KEPT_BY_CLIENTS);
         if (fd < 0) {
             if (errno == EINTR) {
@@ -165,5 +87,12 @@ void h2_accept(struct h2_server *server)
         const int on = 1;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         (void)h2_connection_create(server, fd);
+    }
+}
+
+void h2_accept(struct h2_server *server)
+{
+    for (size_t i = 0; i < server->listeners.count; i++) {
+        accept_from(server, server->listeners.list[i]);
     }
 }

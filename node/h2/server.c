@@ -192,8 +192,7 @@ static void say_goaway(struct h2_server *server)
         return;
     }
     server->is_goaway_sent = true;
-    close(server->listener_fd);
-    server->listener_fd = -1;
+    listen_sockets_close(&server->listeners);
     LIST_FOR_EACH (link, &server->connections) {
         h2_connection_goaway(LIST_ENTRY(link, struct h2_connection, link));
     }
@@ -336,9 +335,7 @@ static void init_lists(struct h2_server *server)
 
 static void free_server(struct h2_server *server)
 {
-    if (server->listener_fd >= 0) {
-        close(server->listener_fd);
-    }
+    listen_sockets_close(&server->listeners);
     if (server->epoll_fd >= 0) {
         close(server->epoll_fd);
     }
@@ -348,18 +345,26 @@ static void free_server(struct h2_server *server)
     free(server);
 }
 
+static int watch_listeners(struct h2_server *server)
+{
+    int rc = 0;
+    for (size_t i = 0; i < server->listeners.count && rc == 0; i++) {
+        rc = watch(server, server->listeners.list[i], server);
+    }
+    return rc;
+}
+
 int h2_server_create(const struct h2_server_options *options,
-                     const struct h2_server_handler *handler, struct h2_error *error,
+                     const struct h2_server_handler *handler, struct listen_fault *fault,
                      struct h2_server **out)
 {
     struct h2_server *server = calloc(1, sizeof(*server));
-    *error = (struct h2_error){"there is no memory"};
+    *fault = (struct listen_fault){.number = 0};
     if (server == NULL) {
         return ERR_NOMEM;
     }
     server->options = *options;
     server->handler = *handler;
-    server->listener_fd = -1;
     init_lists(server);
     server->now_ns = h2_now_ns();
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -367,7 +372,7 @@ int h2_server_create(const struct h2_server_options *options,
     int rc = server->epoll_fd < 0 ? ERR_IO : 0;
     rc = server->scratch == NULL ? ERR_NOMEM : rc;
     if (rc == 0) {
-        rc = h2_listen(options->address, &server->listener_fd, &server->port, error);
+        rc = h2_listen(server, fault);
     }
     if (rc != 0) {
         goto free_server;
@@ -376,7 +381,7 @@ int h2_server_create(const struct h2_server_options *options,
     if (rc != 0) {
         goto free_server;
     }
-    if (watch(server, server->listener_fd, server) != 0 ||
+    if (watch_listeners(server) != 0 ||
         watch(server, mailbox_fd(&server->mailbox), &server->mailbox) != 0) {
         rc = ERR_IO;
         goto finish_mailbox;

@@ -215,8 +215,8 @@ static void test_taken_address_is_explained(void **state)
     struct dispatch_watcher *watcher = fake.watcher;
     assert_int_equal(frontend_grpc.start(&options, &instance, error, sizeof(error)), ERR_BUSY);
     snprintf(expected, sizeof(expected),
-             "%s: cannot listen for gRPC: it is in use by another process; "
-             "change cluster.grpc_bind_addr or stop the other process",
+             "%s: cannot listen for gRPC: the address is in use by another process; stop that "
+             "process, or change cluster.grpc_bind_addr",
              address);
     assert_string_equal(error, expected);
     assert_null(instance);
