@@ -396,6 +396,7 @@ void boot_close(struct boot *boot)
 {
     close_store(boot);
     if (boot->wal != NULL) {
+        (void)wal_mark(boot->wal);
         wal_close(boot->wal);
         boot->wal = NULL;
     }

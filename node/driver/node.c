@@ -901,6 +901,9 @@ static uint64_t next_turn_ns(const struct node *node)
         next = least(next, node->compact_at_ns);
     }
     next = least(next, node->snapshot_turn_ns);
+    if (!wal_is_marked(node->wal)) {
+        next = least(next, node->mark_ns);
+    }
     if (node->is_draining) {
         next = least(next, node->now_ns + NODE_RETRY_NS);
     }
@@ -945,5 +948,6 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_maintain_log(node);
     node_look_for_room(node);
     publish_status(node);
+    node_mark_log(node);
     return next_turn_ns(node);
 }

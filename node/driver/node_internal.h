@@ -49,6 +49,10 @@
 #define NODE_STALL_NS (5 * NS_PER_S) /* without room in the overlay: others should lead */
 #define NODE_LEAVE_RETRY_NS NS_PER_S /* before an unfit leader tries to hand over again */
 #define NODE_MAINTAIN_RETRY_NS NS_PER_S
+/* The log's end is marked when nothing was written for so long and for a few syncs: the mark is a
+ * sync of its own, for which nobody shall wait. */
+#define NODE_MARK_NS (20 * NS_PER_MS)
+#define NODE_MARK_SYNCS 4
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
 #define NODE_COMPACT_BYTES (64u << 20) /* growth of the log after which it is looked at early */
@@ -216,6 +220,7 @@ struct node {
     bool was_not_fresh;
     bool is_changed;
     uint64_t drain_retry_ns;
+    uint64_t mark_ns;          /* when to mark the log's end, if it is not marked */
     uint64_t maintain_ns;      /* not before: the log found no room for a segment */
     uint64_t missing_log_ns;   /* when to say again who is missing */
     uint64_t compact_at_ns;    /* when to look again whether the log can be cut, or */
@@ -263,6 +268,8 @@ int node_step(struct node *node, struct raft_event *event);
 void node_save(struct node *node);
 /* Makes room in the log ahead of need. */
 void node_maintain_log(struct node *node);
+/* Marks the end of the log (wal_mark()) when that is due. */
+void node_mark_log(struct node *node);
 void node_apply(struct node *node);
 /* The cluster's id is that of the config, for the log and for the peers. */
 void node_founded(struct node *node);

@@ -196,6 +196,17 @@ void node_maintain_log(struct node *node)
     }
 }
 
+void node_mark_log(struct node *node)
+{
+    if (node->fatal[0] != '\0' || node->now_ns < node->mark_ns) {
+        return;
+    }
+    int rc = wal_mark(node->wal);
+    if (rc != 0) {
+        node_set_fatal(node, "the log's end cannot be marked: %s", error_text(rc));
+    }
+}
+
 /* Raft section 5: nothing that depends on a save leaves before the save is durable. What does not
  * depend on it leaves first, so that the followers' disks work beside ours. */
 void node_save(struct node *node)
@@ -212,6 +223,7 @@ void node_save(struct node *node)
             struct wal_stats stats;
             wal_get_stats(node->wal, &stats);
             latency_record(&node->log_sync_latency, stats.last_commit_ns);
+            node->mark_ns = node->now_ns + NODE_MARK_NS + NODE_MARK_SYNCS * stats.last_commit_ns;
         }
     }
     if (node->fatal[0] != '\0') {

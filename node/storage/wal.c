@@ -60,8 +60,27 @@ void wal_close(struct wal *wal)
     free(wal);
 }
 
+/* A segment of the first version has no marks: what follows goes into a new one, if there is room.
+ */
+static int leave_old_format(struct wal *wal)
+{
+    if (wal->segment_count == 0 || wal->segments[wal->segment_count - 1].has_marks ||
+        wal->spare_bytes == 0) {
+        return 0;
+    }
+    struct wal_batch nothing = {0};
+    struct wal_place place;
+    int rc = wal_segment_roll(wal, &nothing, false, &place);
+    if (rc == 0) {
+        rc = wal_maintain(wal);
+        rc = rc == ERR_NO_SPACE ? 0 : rc;
+    }
+    return rc;
+}
+
 int wal_open(const struct wal_options *options, struct wal **out, struct wal_report *report)
 {
+    memset(report, 0, sizeof(*report)); /* also when it cannot be opened: the caller may show it */
     struct wal *wal = wal_create(options);
     if (wal == NULL) {
         return ERR_NOMEM;
@@ -80,12 +99,15 @@ int wal_open(const struct wal_options *options, struct wal **out, struct wal_rep
             /* A full disk does not keep a node from starting: wal_has_room() says so. */
             rc = rc == ERR_NO_SPACE ? 0 : rc;
         }
+        if (rc == 0) {
+            rc = leave_old_format(wal);
+        }
     }
+    *report = wal->report;
     if (rc != 0) {
         wal_close(wal);
         return rc;
     }
-    *report = wal->report;
     *out = wal;
     return 0;
 }
@@ -291,6 +313,23 @@ int wal_commit(struct wal *wal)
     return 0;
 }
 
+bool wal_is_marked(const struct wal *wal)
+{
+    return wal->is_damaged || wal->has_failed || wal->segment_count == 0 ||
+           !wal->segments[wal->segment_count - 1].has_marks ||
+           wal->marked + 1 >= wal->chain.next_sequence;
+}
+
+int wal_mark(struct wal *wal)
+{
+    if (wal_is_marked(wal)) {
+        return 0;
+    }
+    int rc = wal_segment_mark(wal);
+    wal->has_failed = rc != 0;
+    return rc;
+}
+
 bool wal_has_room(const struct wal *wal, uint64_t bytes)
 {
     uint64_t body = bytes + RECORD_FLOOR_BYTES + RECORD_HARD_STATE_BYTES_MAX;
@@ -301,7 +340,7 @@ bool wal_has_room(const struct wal *wal, uint64_t bytes)
             return true;
         }
     }
-    return SECTOR_BYTES + needed <= wal->spare_bytes;
+    return wal_frames_offset(true) + needed <= wal->spare_bytes;
 }
 
 int wal_maintain(struct wal *wal)

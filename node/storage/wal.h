@@ -4,7 +4,9 @@
  * Segments are files `log-<first frame sequence, 16 hex digits>` in `dir`. A segment is a row of
  * 512-byte sectors. Every sector of a written frame begins with a non-zero mark, every unwritten
  * one is all zeros; so at start-up a frame that the power cut tore (some sector never written) can
- * be told from one that was damaged afterwards (all written, wrong checksum). See wal_open().
+ * be told from one that was damaged afterwards (all written, wrong checksum). And a mark at the
+ * segment's head, written and synced with each frame, names the frame before it, so that an end
+ * that was lost later (zeros again) can be told from one that was never written. See wal_open().
  *
  * Threads: one owner (the node thread). */
 #ifndef RAFTOGRAM_STORAGE_WAL_H
@@ -60,15 +62,19 @@ struct wal_report {
     uint64_t damage_first; /* DAMAGED: lowest and highest index that may be lost; last is */
     uint64_t damage_last;  /*   UINT64_MAX: all from first on may be; both 0: nothing is lost */
     char description[512]; /* for the log: which file, where, what; "" when there is nothing */
+    char mended[64]; /* files that were missing or not whole and cost nothing: "begun, spare" */
 };
 
 struct wal;
 
-/* Opens or creates. A bad last frame is torn, and cut off, only if no valid frame follows it and
- * some sector of it still shows its never-written state. Everything else is damage: fully written
- * but a wrong checksum, a short segment, a missing successor, a missing file. A damaged log is
+/* Opens or creates. A bad last frame is torn, and cut off, only if no valid frame follows it, some
+ * sector of it still shows its never-written state, and no mark says that it was durable once.
+ * Everything else is damage: fully written but a wrong checksum, fewer frames than are marked, a
+ * short segment, a missing successor, a missing file. A log of an older format is taken over. A
+ * damaged log is
  * opened for reading only (wal_commit() CHECKs); the caller may wal_drop_damaged_prefix() or start
- * afresh. Errors: ERR_IO, ERR_ACCESS, ERR_NO_SPACE, ERR_NOMEM, ERR_VERSION (a newer format). */
+ * afresh. `report` is filled in on error, too. Errors: those of fs, ERR_VERSION (a newer format).
+ */
 int wal_open(const struct wal_options *options, struct wal **out, struct wal_report *report);
 void wal_close(struct wal *wal);
 
@@ -108,6 +114,12 @@ uint64_t wal_staged_bytes(const struct wal *wal);
  * (the caller logs and exits): the state of the disk is unknown.
  * Errors: ERR_IO, ERR_NO_SPACE (cannot happen while wal_has_room()), ERR_NOMEM. */
 int wal_commit(struct wal *wal);
+
+/* The last commit is not marked: only the next one, or wal_mark(), does that. Until then the loss
+ * of its frame alone would pass for an unfinished write. */
+bool wal_is_marked(const struct wal *wal);
+/* Marks it: one write and one sync. Call when idle, and before closing. Errors: as wal_commit(). */
+int wal_mark(struct wal *wal);
 
 /* True if the next frame of up to `bytes`, counted as wal_staged_bytes() does (payload and
  * WAL_ENTRY_OVERHEAD_BYTES for each entry), fits into the pre-zeroed space that is there already

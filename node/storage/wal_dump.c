@@ -146,10 +146,27 @@ static uint64_t print_no_frame(struct dump *dump, uint64_t offset)
     return end;
 }
 
-static int print_frames(struct dump *dump)
+static int print_marks(struct dump *dump)
 {
-    uint64_t offset = SECTOR_BYTES;
     int rc = 0;
+    for (uint64_t offset = SECTOR_BYTES; rc == 0 && offset < wal_frames_offset(true);
+         offset += SECTOR_BYTES) {
+        struct wal_mark mark;
+        if (offset + SECTOR_BYTES <= dump->size && wal_mark_decode(dump->data + offset, &mark)) {
+            buf_printf(&dump->line, "  %8" PRIu64 " mark: frame %" PRIu64 " is durable", offset,
+                       mark.sequence);
+        } else {
+            buf_printf(&dump->line, "  %8" PRIu64 " mark DAMAGED", offset);
+        }
+        rc = flush_line(dump);
+    }
+    return rc;
+}
+
+static int print_frames(struct dump *dump, bool has_marks)
+{
+    uint64_t offset = wal_frames_offset(has_marks);
+    int rc = has_marks ? print_marks(dump) : 0;
     while (rc == 0 && offset < dump->size) {
         struct frame_header header;
         if (wal_frame_header_decode(dump->data + offset, &header)) {
@@ -198,10 +215,12 @@ static int print_segment(struct dump *dump, uint64_t sequence)
         return rc;
     }
     struct segment_header header;
+    bool has_marks = true;
     buf_printf(&dump->line, "log-%016" PRIx64 ": %" PRIu64 " bytes", sequence, dump->size);
     if (dump->size < SECTOR_BYTES || !wal_segment_header_decode(dump->data, &header)) {
         buf_append_text(&dump->line, ", HEADER DAMAGED");
     } else {
+        has_marks = header.version > WAL_VERSION_WITHOUT_MARKS;
         buf_printf(&dump->line, ", format %u", header.version);
         if (header.sequence != sequence) {
             buf_printf(&dump->line, ", RENAMED from log-%016" PRIx64, header.sequence);
@@ -215,7 +234,7 @@ static int print_segment(struct dump *dump, uint64_t sequence)
         }
     }
     rc = flush_line(dump);
-    return rc != 0 ? rc : print_frames(dump);
+    return rc != 0 ? rc : print_frames(dump, has_marks);
 }
 
 /* The last line: what wal_open() would say. */

@@ -17,6 +17,8 @@ static_assert(HEADER_CHECKSUM_OFFSET + 8 == FRAME_HEADER_BYTES, "the checksum en
 
 static const uint8_t segment_magic[8] = {'R', 'G', 'W', 'A', 'L', '\r', '\n', 0x1a};
 #define SEGMENT_CHECKSUM_OFFSET (SECTOR_BYTES - 8)
+static const uint8_t mark_magic[8] = {'R', 'G', 'M', 'A', 'R', 'K', '\r', '\n'};
+#define MARK_CHECKSUM_OFFSET (SECTOR_BYTES - 8)
 
 bool wal_sector_is_zero(const uint8_t *sector)
 {
@@ -216,6 +218,35 @@ bool wal_segment_header_decode(const uint8_t *sector, struct segment_header *out
         .size = load_u64(sector + 24),
     };
     return true;
+}
+
+void wal_mark_encode(const struct wal_mark *mark, uint8_t *sector)
+{
+    memset(sector, 0, SECTOR_BYTES);
+    memcpy(sector, mark_magic, sizeof(mark_magic));
+    store_u64(sector + 8, mark->segment);
+    store_u64(sector + 16, mark->sequence);
+    store_u64(sector + MARK_CHECKSUM_OFFSET, checksum64(sector, MARK_CHECKSUM_OFFSET));
+}
+
+bool wal_mark_decode(const uint8_t *sector, struct wal_mark *out)
+{
+    if (memcmp(sector, mark_magic, sizeof(mark_magic)) != 0 ||
+        load_u64(sector + MARK_CHECKSUM_OFFSET) != checksum64(sector, MARK_CHECKSUM_OFFSET)) {
+        return false;
+    }
+    *out = (struct wal_mark){load_u64(sector + 8), load_u64(sector + 16)};
+    return out->sequence <= WAL_NUMBER_MAX;
+}
+
+uint64_t wal_mark_offset(uint64_t sequence)
+{
+    return (1 + sequence % MARK_SECTORS) * SECTOR_BYTES;
+}
+
+uint64_t wal_frames_offset(bool has_marks)
+{
+    return has_marks ? (1 + MARK_SECTORS) * SECTOR_BYTES : SECTOR_BYTES;
 }
 
 /* Every record: u8 kind, u8 entry type, u16 zero, u32 bytes that follow these eight. */

@@ -7,9 +7,11 @@
  *   wal.c          the public functions
  *   wal_dump.c     for a person's eyes
  *
- * The format, version 1. All integers are little-endian.
+ * The format, version 2. All integers are little-endian.
  *
- * Segment: sector 0 is the segment header; frames follow, each beginning at a sector; then zeros.
+ * Segment: sector 0 is the segment header, sectors 1 and 2 are marks; frames follow, each beginning
+ * at a sector; then zeros. Version 1 has no marks: its frames begin at sector 1. It is read, and
+ * left for a new segment at start-up.
  * Frame: its first sector has the frame header, then the body begins. Each further sector is a mark
  * byte, derived from the frame's sequence and never zero, and 511 bytes of body. Zeros pad the
  * last. Body: records (wal_record_next()).
@@ -27,6 +29,13 @@
  *      A crash before this leaves a log without LINK, and wal_open() adds it.
  *   5. only now is the commit acknowledged.
  *
+ * Zeros where the log ended look as if nothing had been written there. So a mark, far from the end,
+ * names a frame that is durable: with each frame, under the same sync, goes the mark of the frame
+ * before it, which a finished sync has covered; the last one is marked by wal_mark() soon after.
+ * When the power fails, mark and frame may be there or not in any combination: what a mark says is
+ * true in each. The mark of frame n is in sector 1 + n % 2, so that the one before it stays whole
+ * while it is written. Fewer frames than a mark names are damage, and never "torn".
+ *
  * Likewise for the other end: a FLOOR record, durable before any segment is removed, says which
  * segment is the first; so a missing first segment shows too. And the file `begun` says that there
  * ever was a segment. */
@@ -36,7 +45,9 @@
 #include "storage/wal.h"
 
 #define SECTOR_BYTES 512u
-#define WAL_FORMAT_VERSION 1u
+#define WAL_FORMAT_VERSION 2u
+#define WAL_VERSION_WITHOUT_MARKS 1u
+#define MARK_SECTORS 2u
 #define FRAME_HEADER_BYTES 80u
 #define BODY_BYTES_IN_FIRST_SECTOR (SECTOR_BYTES - FRAME_HEADER_BYTES)
 #define BODY_BYTES_PER_SECTOR (SECTOR_BYTES - 1)
@@ -84,6 +95,12 @@ struct segment_header {
     uint64_t size;
 };
 
+/* A frame of this segment, or the one before its first, that is durable. */
+struct wal_mark {
+    uint64_t segment; /* its first sequence */
+    uint64_t sequence;
+};
+
 /* Where the log begins. */
 struct wal_floor {
     uint64_t segment; /* first sequence of the first segment that counts */
@@ -124,6 +141,12 @@ void wal_frame_gather(const uint8_t *span, uint64_t offset, uint64_t length, uin
 
 void wal_segment_header_encode(const struct segment_header *header, uint8_t *sector);
 bool wal_segment_header_decode(const uint8_t *sector, struct segment_header *out);
+
+void wal_mark_encode(const struct wal_mark *mark, uint8_t *sector);
+bool wal_mark_decode(const uint8_t *sector, struct wal_mark *out);
+uint64_t wal_mark_offset(uint64_t sequence);
+/* Where the frames of a segment begin. */
+uint64_t wal_frames_offset(bool has_marks);
 
 void wal_record_append_entry(struct buf *out, const struct wal_entry *entry);
 void wal_record_append_hard_state(struct buf *out, const struct wal_hard_state *state);
@@ -180,6 +203,7 @@ struct wal_segment {
     uint64_t size;
     uint64_t end; /* where the next frame goes */
     bool is_linked;
+    bool has_marks;
 };
 
 /* What the next frame's header must say about those before it. */
@@ -207,6 +231,7 @@ struct wal {
     struct wal_floor floor;
     struct wal_chain chain;
     struct wal_index index;
+    uint64_t marked;         /* the newest frame that the last segment's marks name */
     uint64_t committed_last; /* the last index on disk; staged entries may have replaced it */
     uint64_t durable_last;
 
@@ -259,6 +284,8 @@ int wal_segment_link(struct wal *wal, struct wal_segment *segment, struct fs_fil
  * FLOOR, so that a full disk can still be compacted; one for the LINK. A batch of a floor alone may
  * use the first of them. */
 bool wal_segment_fits(const struct wal *wal, const struct wal_batch *batch);
+/* Writes and syncs the mark of the last frame. */
+int wal_segment_mark(struct wal *wal);
 /* Writes and syncs the batch, into the current segment or into a new one. */
 int wal_segment_append(struct wal *wal, const struct wal_batch *batch, struct wal_place *place);
 /* The same, always into a new one that begins with wal->floor, of which the segment is set here
@@ -272,6 +299,8 @@ void wal_segment_close_files(struct wal *wal);
 int wal_spare_make(struct wal *wal);
 /* Finds out whether a spare left by an earlier run is whole; removes it if not. */
 int wal_spare_adopt(struct wal *wal);
+/* Notes for the report that a file was missing or not whole, and is made again. */
+void wal_note_mended(struct wal *wal, const char *name);
 int wal_begun_make(struct wal *wal);
 
 /* ---- wal_recover.c ---- */

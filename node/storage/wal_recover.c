@@ -40,6 +40,8 @@ struct recovery {
 struct replay {
     uint64_t sequence; /* by its name */
     bool is_last;
+    bool has_marks;
+    uint64_t marked; /* the newest frame that was durable; 0: no mark says */
     uint64_t offset;
     uint64_t last_frame; /* the offset of the last that was whole */
     bool is_linked;
@@ -412,8 +414,10 @@ static int replay_at_header(struct recovery *recovery, struct replay *replay,
     }
     if (verdict == FRAME_UNWRITTEN && replay->is_last && replay->frames > 0 &&
         find_written(recovery, end) >= recovery->size) {
-        cut(recovery, replay);
         *is_end = true;
+        if (header->sequence > replay->marked) {
+            cut(recovery, replay);
+        } /* else check_marks() says what is missing */
         return 0;
     }
     note_damage(recovery, replay->sequence, replay->offset,
@@ -436,17 +440,72 @@ static void replay_at_bad_sector(struct recovery *recovery, struct replay *repla
     *is_end = true;
     if (replay->is_last && replay->frames > 0 &&
         wal_sector_is_zero(recovery->data + replay->offset)) {
-        cut(recovery, replay);
+        if (recovery->wal->chain.next_sequence > replay->marked) {
+            cut(recovery, replay);
+        }
         return;
     }
     note_damage(recovery, replay->sequence, replay->offset, "a frame header is damaged");
     recovery->is_tail_unknown |= replay->is_last;
 }
 
-static void check_segment_header(struct recovery *recovery, const struct replay *replay)
+/* Reads the marks. A damaged one has lost nothing: the other one, or the frames, say as much. */
+static void read_marks(struct recovery *recovery, struct replay *replay)
+{
+    for (uint64_t slot = 0; slot < MARK_SECTORS; slot++) {
+        uint64_t offset = wal_mark_offset(slot);
+        struct wal_mark mark;
+        if (offset + SECTOR_BYTES > recovery->size ||
+            !wal_mark_decode(recovery->data + offset, &mark) || mark.segment != replay->sequence ||
+            mark.sequence + 1 < mark.segment || wal_mark_offset(mark.sequence) != offset) {
+            note_damage(recovery, replay->sequence, offset, "the mark of the log's end is damaged");
+        } else if (mark.sequence > replay->marked) {
+            replay->marked = mark.sequence;
+        }
+    }
+}
+
+/* A segment whose header cannot be read shows by its marks that it has some. */
+static bool has_mark(const struct recovery *recovery)
+{
+    struct wal_mark mark;
+    bool has_any = false;
+    for (uint64_t slot = 0; slot < MARK_SECTORS; slot++) {
+        uint64_t offset = wal_mark_offset(slot);
+        has_any |= offset + SECTOR_BYTES <= recovery->size &&
+                   wal_mark_decode(recovery->data + offset, &mark);
+    }
+    return has_any;
+}
+
+/* After the replay. */
+static void check_marks(struct recovery *recovery, const struct replay *replay)
+{
+    uint64_t last = recovery->wal->chain.next_sequence - 1;
+    if (!replay->has_marks) {
+        return;
+    }
+    if (last < replay->marked) {
+        char what[128];
+        snprintf(what, sizeof(what),
+                 "the end is lost: frame %" PRIu64 " was durable, the last one here is %" PRIu64,
+                 replay->marked, last);
+        note_damage(recovery, replay->sequence, replay->offset, what);
+        recovery->is_tail_unknown |= replay->is_last;
+    } else if (replay->marked + 2 < last) {
+        /* The frame before the last was synced with the mark of the one before that. */
+        note_damage(recovery, replay->sequence, SECTOR_BYTES, "the marks of the log's end are old");
+    }
+}
+
+static void check_segment_header(struct recovery *recovery, struct replay *replay)
 {
     struct segment_header header;
-    if (recovery->size < SECTOR_BYTES || !wal_segment_header_decode(recovery->data, &header)) {
+    bool is_valid =
+        recovery->size >= SECTOR_BYTES && wal_segment_header_decode(recovery->data, &header);
+    replay->has_marks = is_valid ? header.version > WAL_VERSION_WITHOUT_MARKS : has_mark(recovery);
+    replay->offset = wal_frames_offset(replay->has_marks);
+    if (!is_valid) {
         note_damage(recovery, replay->sequence, 0, "the segment header is damaged");
     } else if (header.sequence != replay->sequence) {
         note_damage(recovery, replay->sequence, 0, "the file is another segment, renamed");
@@ -481,7 +540,6 @@ static int replay_segment(struct recovery *recovery, size_t i)
     struct replay replay = {
         .sequence = recovery->sequences[i],
         .is_last = i + 1 == recovery->count,
-        .offset = SECTOR_BYTES,
     };
     int rc = load_segment(recovery, replay.sequence);
     if (rc == 0) {
@@ -491,12 +549,17 @@ static int replay_segment(struct recovery *recovery, size_t i)
         return rc;
     }
     check_segment_header(recovery, &replay);
+    if (replay.has_marks) {
+        read_marks(recovery, &replay);
+    }
     rc = replay_frames(recovery, &replay);
     if (rc != 0) {
         return rc;
     }
+    check_marks(recovery, &replay);
     if (replay.frames == 0) {
-        note_damage(recovery, replay.sequence, SECTOR_BYTES, "the segment has no first frame");
+        note_damage(recovery, replay.sequence, wal_frames_offset(replay.has_marks),
+                    "the segment has no first frame");
         recovery->is_tail_unknown |= replay.is_last;
     }
     if (replay.is_last && replay.is_linked) {
@@ -517,7 +580,9 @@ static int replay_segment(struct recovery *recovery, size_t i)
         .size = recovery->size,
         .end = replay.offset,
         .is_linked = replay.is_linked,
+        .has_marks = replay.has_marks,
     };
+    wal->marked = replay.marked;
     recovery->torn->last_frame = replay.last_frame;
     return wal_segment_add(wal, &segment);
 }
@@ -736,6 +801,9 @@ int wal_recover_finish(struct wal *wal, const struct wal_torn *torn)
         if (rc == 0 && torn->is_torn) {
             rc = zero_torn(wal, torn);
         }
+        if (rc == 0 && wal->segments[wal->segment_count - 1].has_marks) {
+            rc = write_again(wal, wal->current_file, SECTOR_BYTES, wal_frames_offset(true));
+        }
         /* A process that was killed, or that ended because a sync failed, leaves frames in the page
          * cache that are not on the disk; they count from now on, so they are made durable first.
          * That is the last frame at most, and zeros behind it. */
@@ -756,6 +824,7 @@ int wal_recover_finish(struct wal *wal, const struct wal_torn *torn)
             rc = wal_segment_remove_below(wal, wal->floor.segment);
         }
         if (rc == 0 && !wal->has_begun) {
+            wal_note_mended(wal, "begun");
             rc = wal_begun_make(wal);
         }
     }

@@ -208,8 +208,14 @@ int wal_spare_adopt(struct wal *wal)
     }
     struct fs_file *file;
     rc = ops->open(wal->fs, path, FS_OPEN_READ_WRITE, &file);
+    if (rc == ERR_NOT_FOUND) {
+        if (wal->segment_count > 0) {
+            wal_note_mended(wal, "spare");
+        }
+        return 0;
+    }
     if (rc != 0) {
-        return rc == ERR_NOT_FOUND ? 0 : rc;
+        return rc;
     }
     uint64_t size = 0;
     bool is_whole = false;
@@ -229,7 +235,15 @@ int wal_spare_adopt(struct wal *wal)
         wal->spare_bytes = size;
         return 0;
     }
+    wal_note_mended(wal, "spare");
     return ops->remove(wal->fs, path);
+}
+
+void wal_note_mended(struct wal *wal, const char *name)
+{
+    char *mended = wal->report.mended;
+    size_t size = strlen(mended);
+    snprintf(mended + size, sizeof(wal->report.mended) - size, "%s%s", size > 0 ? ", " : "", name);
 }
 
 int wal_begun_make(struct wal *wal)
@@ -334,17 +348,44 @@ int wal_segment_remove_below(struct wal *wal, uint64_t sequence)
 
 /* ---- writing ---- */
 
-static int write_and_sync(struct wal *wal, struct fs_file *file, uint64_t offset)
+static int write_frame(struct wal *wal, struct fs_file *file, uint64_t offset)
 {
     if (buf_failed(&wal->frame)) {
         return ERR_NOMEM;
     }
-    int rc = wal->fs->ops->write_at(wal->fs, file, offset, wal->frame.data, wal->frame.size);
-    if (rc != 0) {
-        return rc;
-    }
     wal->stats.bytes_written += wal->frame.size;
-    return wal->fs->ops->sync(wal->fs, file);
+    return wal->fs->ops->write_at(wal->fs, file, offset, wal->frame.data, wal->frame.size);
+}
+
+static int write_and_sync(struct wal *wal, struct fs_file *file, uint64_t offset)
+{
+    int rc = write_frame(wal, file, offset);
+    return rc == 0 ? wal->fs->ops->sync(wal->fs, file) : rc;
+}
+
+/* `sequence` is durable already. Not synced here. */
+static int write_mark(struct wal *wal, uint64_t sequence)
+{
+    const struct wal_segment *current = &wal->segments[wal->segment_count - 1];
+    if (!current->has_marks || wal->marked >= sequence) {
+        return 0;
+    }
+    uint8_t sector[SECTOR_BYTES];
+    struct wal_mark mark = {current->sequence, sequence};
+    wal_mark_encode(&mark, sector);
+    wal->stats.bytes_written += SECTOR_BYTES;
+    int rc = wal->fs->ops->write_at(wal->fs, wal->current_file, wal_mark_offset(sequence), sector,
+                                    sizeof(sector));
+    if (rc == 0) {
+        wal->marked = sequence;
+    }
+    return rc;
+}
+
+int wal_segment_mark(struct wal *wal)
+{
+    int rc = write_mark(wal, wal->chain.next_sequence - 1);
+    return rc == 0 ? wal->fs->ops->sync(wal->fs, wal->current_file) : rc;
 }
 
 int wal_segment_link(struct wal *wal, struct wal_segment *segment, struct fs_file *file,
@@ -425,7 +466,13 @@ int wal_segment_append(struct wal *wal, const struct wal_batch *batch, struct wa
     struct frame_header header = next_header(wal, batch);
     buf_reset(&wal->frame);
     wal_frame_encode(&header, buf_bytes(&wal->body), &wal->frame);
-    int rc = write_and_sync(wal, wal->current_file, current->end);
+    int rc = write_frame(wal, wal->current_file, current->end);
+    if (rc == 0) {
+        rc = write_mark(wal, header.sequence - 1);
+    }
+    if (rc == 0) {
+        rc = wal->fs->ops->sync(wal->fs, wal->current_file);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -463,7 +510,22 @@ static int take_file(struct wal *wal, uint64_t needed, uint64_t *size, char *pat
     return wal_path(wal, name, path);
 }
 
-/* Writes header and START frame into the file at `path`, then gives it its name. */
+/* The START is durable before the file gets the name by which it counts: it may be marked at once.
+ */
+static void append_segment_head(struct wal *wal, const struct segment_header *segment)
+{
+    uint8_t *head = buf_extend(&wal->frame, wal_frames_offset(true));
+    if (head == NULL) {
+        return;
+    }
+    wal_segment_header_encode(segment, head);
+    for (uint64_t sequence = segment->sequence - 1; sequence <= segment->sequence; sequence++) {
+        struct wal_mark mark = {segment->sequence, sequence};
+        wal_mark_encode(&mark, head + wal_mark_offset(sequence));
+    }
+}
+
+/* Writes header, marks and START frame into the file at `path`, then gives it its name. */
 static int found_segment(struct wal *wal, struct frame_header *header, uint64_t size,
                          const char *path, struct fs_file **out)
 {
@@ -474,12 +536,8 @@ static int found_segment(struct wal *wal, struct frame_header *header, uint64_t 
         return rc;
     }
     buf_reset(&wal->frame);
-    uint8_t *sector = buf_extend(&wal->frame, SECTOR_BYTES);
-    if (sector == NULL) {
-        return ERR_NOMEM;
-    }
     struct segment_header segment = {WAL_FORMAT_VERSION, header->sequence, size};
-    wal_segment_header_encode(&segment, sector);
+    append_segment_head(wal, &segment);
     wal_frame_encode(header, buf_bytes(&wal->body), &wal->frame);
 
     struct fs_file *file;
@@ -515,6 +573,7 @@ static int enter_segment(struct wal *wal, const struct wal_segment *segment, str
         wal->fs->ops->close(wal->fs, wal->current_file);
     }
     wal->current_file = file;
+    wal->marked = segment->sequence;
     if (rc == 0 && !wal->has_begun) {
         rc = wal_begun_make(wal);
     }
@@ -531,8 +590,8 @@ int wal_segment_roll(struct wal *wal, const struct wal_batch *batch, bool is_afr
     if (is_afresh || wal->segment_count == 0) {
         wal->floor.segment = wal->chain.next_sequence;
     }
-    uint64_t needed = SECTOR_BYTES + wal_frame_bytes(body_bytes_max(&start)) + FLOOR_RESERVE_BYTES +
-                      LINK_RESERVE_BYTES;
+    uint64_t needed = wal_frames_offset(true) + wal_frame_bytes(body_bytes_max(&start)) +
+                      FLOOR_RESERVE_BYTES + LINK_RESERVE_BYTES;
     if (needed > WAL_SEGMENT_BYTES_MAX) {
         return ERR_NOMEM;
     }
@@ -557,10 +616,11 @@ int wal_segment_roll(struct wal *wal, const struct wal_batch *batch, bool is_afr
         .sequence = header.sequence,
         .size = size,
         .end = wal->frame.size,
+        .has_marks = true,
     };
     *place = (struct wal_place){
         .segment = segment.sequence,
-        .sector = 1,
+        .sector = (uint32_t)(wal_frames_offset(true) / SECTOR_BYTES),
         .entries_offset = entries_offset,
     };
     wal_chain_follow(&wal->chain, &header);

@@ -806,6 +806,19 @@ int fs_memory_flip_bit(struct fs_memory *memory, const char *path, uint64_t byte
     return 0;
 }
 
+int fs_memory_zero(struct fs_memory *memory, const char *path, uint64_t from, uint64_t to)
+{
+    struct name *name = find(&memory->current, path);
+    if (name == NULL) {
+        return ERR_NOT_FOUND;
+    }
+    if (from > to || to > name->inode->size) {
+        return ERR_INVALID;
+    }
+    memset(name->inode->data + from, 0, to - from);
+    return 0;
+}
+
 int fs_memory_truncate(struct fs_memory *memory, const char *path, uint64_t size)
 {
     struct name *name = find(&memory->current, path);

@@ -40,6 +40,7 @@ void fs_memory_lose_writes(struct fs *fs, struct fs_file *file);
 
 /* Damage, durable at once. Errors: ERR_NOT_FOUND, ERR_INVALID (beyond the end). */
 int fs_memory_flip_bit(struct fs_memory *memory, const char *path, uint64_t byte, unsigned bit);
+int fs_memory_zero(struct fs_memory *memory, const char *path, uint64_t from, uint64_t to);
 int fs_memory_truncate(struct fs_memory *memory, const char *path, uint64_t size);
 int fs_memory_delete(struct fs_memory *memory, const char *path);
 /* The contents, for tests that look closely: a view until the next write. */

@@ -238,6 +238,41 @@ static uint64_t find_byte(struct sim *sim, const uint8_t *data, uint64_t size)
     return at;
 }
 
+#define SECTOR_BYTES 512u
+#define FRAME_MARK 0x46u
+#define FRAMES_MAX 2048u
+
+/* The end of the log becomes what it was before anything was written there. Three frames at least:
+ * the last may have been under way, and the mark of the one before it with it. */
+static bool lose_end(struct sim_disk *disk, const char *path, const uint8_t *data, uint64_t size)
+{
+    static uint32_t frames[FRAMES_MAX];
+    size_t count = 0;
+    uint64_t end = 0;
+    if (strstr(path, "/log/log-") == NULL) {
+        return false;
+    }
+    for (uint64_t at = 0; at + SECTOR_BYTES <= size; at += SECTOR_BYTES) {
+        if (data[at] == FRAME_MARK && count < FRAMES_MAX) {
+            frames[count++] = (uint32_t)at;
+        }
+        end = data[at] != 0 ? at + SECTOR_BYTES : end;
+    }
+    if (count < 3) {
+        return false;
+    }
+    struct sim *sim = disk->node->sim;
+    size_t first = sim_below(sim, count - 2);
+    uint64_t from = frames[first];
+    if (first + 3 < count && sim_one_in(sim, 2)) {
+        from += SECTOR_BYTES; /* in the middle of the frame, or behind it */
+    }
+    sim_trace(sim, "%s damage: %s is zeros from %llu on", disk->node->name, path,
+              (unsigned long long)from);
+    (void)fs_memory_zero(disk->memory, path, from, end);
+    return true;
+}
+
 static void damage_file(struct sim_disk *disk, const char *path)
 {
     struct sim *sim = disk->node->sim;
@@ -255,7 +290,7 @@ static void damage_file(struct sim_disk *disk, const char *path)
         sim_trace(sim, "%s damage: %s is cut to %llu", disk->node->name, path,
                   (unsigned long long)left);
         (void)fs_memory_truncate(disk->memory, path, left);
-    } else {
+    } else if (dice > 3 || !lose_end(disk, path, data, size)) {
         uint64_t at = find_byte(sim, data, size);
         sim_trace(sim, "%s damage: a bit of %s at %llu", disk->node->name, path,
                   (unsigned long long)at);

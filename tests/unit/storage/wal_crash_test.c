@@ -129,8 +129,11 @@ static int random_operation(struct bench *bench)
     if (dice < 85) {
         return bench_compact(bench, below(bench, model_last(&bench->acked) + 1));
     }
-    if (dice < 97) {
+    if (dice < 92) {
         return wal_maintain(bench->wal);
+    }
+    if (dice < 97) {
+        return wal_mark(bench->wal);
     }
     return random_reset(bench);
 }

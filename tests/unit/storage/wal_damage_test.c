@@ -14,6 +14,8 @@
 
 #define DIR "data/log"
 #define SEGMENTS_MAX 64
+#define FRAMES_OFFSET (3 * 512) /* where a segment's first frame is: behind header and two marks \
+                                 */
 
 struct disk {
     struct fs_memory *memory;
@@ -279,9 +281,9 @@ static void test_a_hole_in_a_segments_first_frame_is_damage(void **state)
         assert_int_equal(bench_commit(bench), 0);
         struct disk *probe = disk_create(bench);
         size_t last = probe->count - 1;
-        bool is_first_frame = !sector_is_written(probe, last, 5 * 512);
+        bool is_first_frame = !sector_is_written(probe, last, FRAMES_OFFSET + 4 * 512);
         disk_destroy(probe);
-        for (uint64_t at = 0; at < 4 * 512 && is_first_frame; at += 512) {
+        for (uint64_t at = 0; at < FRAMES_OFFSET + 3 * 512 && is_first_frame; at += 512) {
             struct disk *disk = disk_create(bench);
             put_sector(disk, last, at, zeros);
             disk_open(disk);
@@ -290,6 +292,160 @@ static void test_a_hole_in_a_segments_first_frame_is_damage(void **state)
         }
     }
     bench_destroy(bench);
+}
+
+/* The offset behind the last sector that is written. */
+static uint64_t written_end(struct disk *disk, size_t i)
+{
+    uint64_t end = file_size(disk, i);
+    while (end > 0 && !sector_is_written(disk, i, end - 512)) {
+        end -= 512;
+    }
+    return end;
+}
+
+static void zero_from(struct disk *disk, size_t i, uint64_t from, uint64_t to)
+{
+    for (uint64_t at = from; at < to; at += 512) {
+        put_sector(disk, i, at, zeros);
+    }
+}
+
+static bool is_frame_header(struct disk *disk, size_t i, uint64_t at)
+{
+    const uint8_t *data;
+    uint64_t size;
+    assert_int_equal(fs_memory_peek(disk->memory, disk->paths[i], &data, &size), 0);
+    return data[at] == 0x46;
+}
+
+/* Zeros where the log ended look as if nothing had been written there. */
+static void test_a_lost_end_is_damage_and_not_an_unfinished_write(void **state)
+{
+    unsigned lost = 0;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct bench *bench = sample(seed, seed % 2 == 0);
+        bool is_marked = seed % 4 >= 2;
+        if (is_marked) {
+            assert_int_equal(wal_mark(bench->wal), 0);
+            assert_true(wal_is_marked(bench->wal));
+        }
+        struct disk *probe = disk_create(bench);
+        size_t last = probe->count - 1;
+        uint64_t end = written_end(probe, last);
+        uint64_t last_frame = end - 512;
+        while (!is_frame_header(probe, last, last_frame)) {
+            last_frame -= 512;
+        }
+        for (uint64_t at = FRAMES_OFFSET + 512; at < end; at += 512) {
+            struct disk *disk = disk_create(bench);
+            zero_from(disk, last, at, end);
+            disk_open(disk);
+            /* The last frame alone is protected once it is marked. */
+            bool must_be_damaged = is_marked || at < last_frame;
+            lost += must_be_damaged;
+            if (must_be_damaged) {
+                check(disk, &bench->acked, true, "end lost from", at);
+                assert_false(disk->report.has_hard_state);
+                assert_true(disk->report.damage_last == UINT64_MAX);
+            } else {
+                assert_int_not_equal(disk->report.condition, WAL_DAMAGED);
+            }
+            disk_destroy(disk);
+        }
+        disk_destroy(probe);
+        bench_destroy(bench);
+    }
+    assert_true(lost > 20);
+}
+
+/* Both marks at once, and a mark of long ago: nothing is lost, and a later loss would show again.
+ */
+static void test_lost_marks_cost_nothing(void **state)
+{
+    for (unsigned kind = 0; kind < 4; kind++) {
+        struct bench *bench = bench_create(3, 64 * 1024);
+        assert_int_equal(bench_open(bench), 0);
+        assert_int_equal(bench_stage_hard_state(bench), 0);
+        uint8_t old[2][512];
+        for (unsigned i = 0; i < 20; i++) {
+            assert_int_equal(bench_stage_entry(bench, false), 0);
+            assert_int_equal(bench_commit(bench), 0);
+            const uint8_t *data;
+            uint64_t size;
+            fs_memory_peek(bench->memory, DIR "/log-0000000000000001", &data, &size);
+            if (i == 10) {
+                memcpy(old, data + 512, sizeof(old));
+            }
+        }
+        struct disk *disk = disk_create(bench);
+        for (unsigned slot = 0; slot < 2; slot++) {
+            if (kind == 3) {
+                put_sector(disk, 0, 512 + slot * 512, old[slot]);
+            } else if (kind == 2 || kind == slot) {
+                put_sector(disk, 0, 512 + slot * 512, zeros);
+            }
+        }
+        disk_open(disk);
+        check(disk, &bench->acked, true, "mark", kind);
+        assert_int_equal(disk->report.damage_last, 0);
+        assert_true(disk->report.has_hard_state);
+        check_drop(disk, &bench->acked);
+        disk_destroy(disk);
+        bench_destroy(bench);
+    }
+}
+
+/* As the first version wrote it: without marks. */
+static void make_older(struct disk *disk, size_t i)
+{
+    const uint8_t *data;
+    uint64_t size;
+    assert_int_equal(fs_memory_peek(disk->memory, disk->paths[i], &data, &size), 0);
+    uint8_t *copy = calloc(1, size);
+    memcpy(copy, data, 512);
+    store_u32(copy + 8, 1);
+    store_u64(copy + 504, checksum64(copy, 504));
+    memcpy(copy + 512, data + FRAMES_OFFSET, size - FRAMES_OFFSET);
+    for (uint64_t at = 0; at < size; at += 512) {
+        put_sector(disk, i, at, copy + at);
+    }
+    free(copy);
+}
+
+static void test_a_log_of_the_older_format_is_taken_over(void **state)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct bench *bench = sample(seed, seed % 2 == 0);
+        struct disk *disk = disk_create(bench);
+        for (size_t i = 0; i < disk->count; i++) {
+            make_older(disk, i);
+        }
+        disk_open(disk);
+        assert_int_equal(disk->report.condition, WAL_CLEAN);
+        assert_null(model_difference(disk->wal, &bench->acked));
+        /* What comes now is marked. */
+        struct model_entry entry = {.term = UINT64_C(1) << 40, .seed = 3, .size = 700};
+        for (unsigned k = 0; k < 2; k++) {
+            uint64_t index = wal_last_index(disk->wal) + 1;
+            assert_int_equal(model_stage(disk->wal, index, &entry), 0);
+            model_put(&bench->acked, index, &entry);
+            assert_int_equal(wal_commit(disk->wal), 0);
+        }
+        disk_open(disk);
+        assert_int_equal(disk->report.condition, WAL_CLEAN);
+        assert_null(model_difference(disk->wal, &bench->acked));
+        disk->count = 0;
+        struct fs *fs = disk->options.fs;
+        assert_int_equal(fs->ops->list_dir(fs, DIR, add_path, disk), 0);
+        qsort(disk->paths, disk->count, sizeof(disk->paths[0]), compare_paths);
+        size_t last = disk->count - 1;
+        zero_from(disk, last, written_end(disk, last) - 4 * 512, written_end(disk, last));
+        disk_open(disk);
+        assert_int_equal(disk->report.condition, WAL_DAMAGED);
+        disk_destroy(disk);
+        bench_destroy(bench);
+    }
 }
 
 static void test_every_bit_of_the_last_frame_is_guarded(void **state)
@@ -302,7 +458,8 @@ static void test_every_bit_of_the_last_frame_is_guarded(void **state)
     assert_int_equal(model_stage(bench->wal, 1, &entry), 0);
     model_put(&bench->attempted, 1, &entry);
     assert_int_equal(bench_commit(bench), 0);
-    for (uint64_t byte = 1024; byte < 1024 + 3 * 512; byte++) {
+    const uint64_t begin = FRAMES_OFFSET + 512;
+    for (uint64_t byte = begin; byte < begin + 3 * 512; byte++) {
         for (unsigned bit = 0; bit < 8; bit++) {
             struct disk *disk = disk_create(bench);
             assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[0], byte, bit), 0);
@@ -416,14 +573,17 @@ static void test_the_damage_of_one_middle_frame_names_its_entries_only(void **st
             assert_int_equal(bench_commit(bench), 0);
         }
     }
-    /* Frames of three entries have three sectors: the first begins at sector 2. Entries 4 to 6: */
-    static const uint64_t bytes[] = {5 * 512 + 3, 5 * 512 + 200, 6 * 512, 7 * 512 + 9};
+    /* Frames of three entries have three sectors: the first begins behind the START. Entries 4 to
+     * 6:
+     */
+    const uint64_t begin = FRAMES_OFFSET + 4 * 512;
+    const uint64_t bytes[] = {begin + 3, begin + 200, begin + 512, begin + 2 * 512 + 9};
     for (size_t i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++) {
         struct disk *disk = disk_create(bench);
         assert_int_equal(fs_memory_flip_bit(disk->memory, disk->paths[0], bytes[i], 2), 0);
         disk_open(disk);
         check(disk, &bench->acked, true, "byte", bytes[i]);
-        bool is_mark = bytes[i] == 6 * 512;
+        bool is_mark = bytes[i] == begin + 512;
         assert_int_equal(disk->report.damage_first, is_mark ? 0 : 4);
         assert_int_equal(disk->report.damage_last, is_mark ? 0 : 6);
         assert_true(disk->report.has_hard_state);
@@ -546,8 +706,8 @@ static void test_damage_found_by_a_later_read_is_an_error(void **state)
     assert_int_equal(wal_commit(bench->wal), 0);
     struct wal_entry out;
     assert_int_equal(wal_read(bench->wal, 1, &out), 0);
-    assert_int_equal(fs_memory_flip_bit(bench->memory, DIR "/log-0000000000000001", 3 * 512 - 9, 1),
-                     0);
+    const uint64_t byte = FRAMES_OFFSET + 2 * 512 - 9;
+    assert_int_equal(fs_memory_flip_bit(bench->memory, DIR "/log-0000000000000001", byte, 1), 0);
     assert_int_equal(wal_read(bench->wal, 1, &out), ERR_CORRUPT);
     bench_destroy(bench);
 }
@@ -562,7 +722,7 @@ static void test_a_newer_format_is_refused_and_not_called_damage(void **state)
     uint8_t sector[512];
     assert_int_equal(fs->ops->open(fs, path, FS_OPEN_READ_WRITE, &file), 0);
     assert_int_equal(fs->ops->read_at(fs, file, 0, sector, 512), 0);
-    store_u32(sector + 8, 2);
+    store_u32(sector + 8, 3);
     store_u64(sector + 504, checksum64(sector, 504));
     assert_int_equal(fs->ops->write_at(fs, file, 0, sector, 512), 0);
     fs->ops->close(fs, file);
@@ -620,6 +780,9 @@ int main(void)
         cmocka_unit_test(test_a_flipped_bit_in_any_written_sector_is_damage),
         cmocka_unit_test(test_a_hole_before_the_last_frame_is_damage),
         cmocka_unit_test(test_a_hole_in_a_segments_first_frame_is_damage),
+        cmocka_unit_test(test_a_lost_end_is_damage_and_not_an_unfinished_write),
+        cmocka_unit_test(test_lost_marks_cost_nothing),
+        cmocka_unit_test(test_a_log_of_the_older_format_is_taken_over),
         cmocka_unit_test(test_every_bit_of_the_last_frame_is_guarded),
         cmocka_unit_test(test_a_missing_segment_is_damage),
         cmocka_unit_test(test_the_loss_of_every_segment_is_damage_and_not_a_new_log),

@@ -342,6 +342,7 @@ static void test_dump_has_a_line_for_each_frame_and_entry(void **state)
         stage(place, i, 3, 1000);
         assert_int_equal(wal_commit(place->wal), 0);
     }
+    assert_int_equal(wal_mark(place->wal), 0);
     char path[96];
     snprintf(path, sizeof(path), "%s/dump", place->dir);
     int fd = open(path, O_RDWR | O_CREAT, 0600);
@@ -352,12 +353,13 @@ static void test_dump_has_a_line_for_each_frame_and_entry(void **state)
     assert_non_null(strstr(text, "entry 70 term 3 type 0, 1000 bytes: <1000>\n"));
     assert_non_null(strstr(text, "voted for \"node-b\""));
     assert_non_null(strstr(text, "link to log-"));
+    assert_non_null(strstr(text, " mark: frame 70 is durable\n"));
     assert_non_null(strstr(text, "\nclean: entries 1..70\n"));
 
     char segment[96];
     snprintf(segment, sizeof(segment), "%s/log-0000000000000001", place->dir);
     int damaged = open(segment, O_RDWR);
-    assert_int_equal(pwrite(damaged, "x", 1, 4200), 1);
+    assert_int_equal(pwrite(damaged, "x", 1, 5224), 1);
     close(damaged);
     fd = open(path, O_RDWR | O_TRUNC);
     assert_int_equal(wal_dump(place->options.fs, place->dir, NULL, fd), 0);
