@@ -233,6 +233,7 @@ int node_create(const struct node_options *options, struct node **out, char *err
     node->expire_at_ns = UINT64_MAX;
     /* A leader may still answer what an earlier process of this node forwarded: no id of ours may
      * be one of those. */
+    random_seed(&node->random, options->seed);
     node->next_forward_id = options->seed;
     node->next_read_id = options->seed >> 1; /* likewise; the core wants them to increase */
     node->is_eligible = true;
@@ -738,6 +739,38 @@ void node_set_damaged(struct node *node)
     node_update_eligible(node);
 }
 
+/* Its files are whole, but of an earlier time. It goes on with them under a new incarnation: so it
+ * neither votes nor counts until the leader has given it what is missing and has admitted it. */
+static void forget_incarnation(struct node *node)
+{
+    node->has_forgotten = false;
+    struct wal_hard_state state = *wal_hard_state(node->wal);
+    uint64_t before = state.incarnation;
+    while (state.incarnation == before || state.incarnation == 0) {
+        state.incarnation = random_next(&node->random);
+    }
+    state.is_recovering = true;
+    log_error(
+        "node",
+        "this node lacks entries that it had acknowledged (an old copy of its data_dir, or a "
+        "disk that lost writes): recovering from the other nodes",
+        LOG_STR("leader", node->leader == RAFT_NO_MEMBER ? NULL : node->node_ids[node->leader]),
+        LOG_U64("last_index", wal_last_index(node->wal)));
+    int rc = wal_stage_hard_state(node->wal, &state);
+    if (rc != 0) {
+        node_set_fatal(node, "cannot stage the hard state: %s", error_text(rc));
+        return;
+    }
+    struct raft_event event = {.kind = RAFT_EVENT_REBORN,
+                               .reborn = {.incarnation = state.incarnation}};
+    (void)node_step(node, &event);
+    node_save(node); /* before anybody hears of it */
+    if (node->fatal[0] == '\0') {
+        node->transport->ops->set_incarnation(node->transport, state.incarnation);
+    }
+    node->is_changed = true;
+}
+
 /* A cluster is founded once all members have been seen with empty directories. */
 static void say_who_is_missing(struct node *node)
 {
@@ -933,6 +966,10 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     (void)node_step(node, &replicate);
     node->snapshot_turn_ns = node_snapshots_turn(node);
     node_save(node);
+    if (node->has_forgotten && node->fatal[0] == '\0' &&
+        wal_has_room(node->wal, NODE_HARD_STATE_BYTES)) {
+        forget_incarnation(node);
+    }
     if (node->fatal[0] != '\0') {
         return now_ns;
     }

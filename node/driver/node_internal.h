@@ -4,6 +4,7 @@
 #define RAFTOGRAM_NODE_INTERNAL_H
 
 #include "base/log_limit.h"
+#include "base/random.h"
 #include "driver/node.h"
 #include "driver/snapshot_jobs.h"
 
@@ -218,6 +219,8 @@ struct node {
     uint64_t room_wanted;  /* what did not fit: the log is full until this does */
     bool is_majority_full; /* as it was when something was to be proposed last */
     bool was_not_fresh;
+    bool has_forgotten; /* its leader says that it lacks what it had acknowledged */
+    struct random random;
     bool is_changed;
     uint64_t drain_retry_ns;
     uint64_t mark_ns;          /* when to mark the log's end, if it is not marked */

@@ -170,6 +170,15 @@ int node_step(struct node *node, struct raft_event *event)
     if (effects->is_transfer_over) {
         node->is_transfer_over = true;
     }
+    node->has_forgotten |= effects->has_forgotten;
+    for (raft_member member = 0; member < node->options.member_count; member++) {
+        if ((effects->forgetful >> member & 1u) != 0) {
+            log_error("node",
+                      "a member lacks entries that it had acknowledged: it does not count until it "
+                      "has them again",
+                      LOG_STR("member", node->node_ids[member]));
+        }
+    }
     node->snapshot_wanted = effects->snapshot_wanted;
     node->raft_deadline_ns = effects->next_deadline_ns;
     return 0;

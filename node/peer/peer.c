@@ -130,6 +130,20 @@ static void transport_set_not_fresh(struct transport *transport)
     pthread_mutex_unlock(&peer->lock);
 }
 
+/* On the loop's thread, as all that sends: no batch goes out between the two. */
+static void transport_set_incarnation(struct transport *transport, uint64_t incarnation)
+{
+    struct peer *peer = peer_of(transport);
+    for (int i = 0; i < peer->member_count; i++) {
+        if (peer->links[i] != NULL) {
+            link_redial(peer->links[i]);
+        }
+    }
+    pthread_mutex_lock(&peer->lock);
+    peer->incarnation = incarnation;
+    pthread_mutex_unlock(&peer->lock);
+}
+
 static int transport_snapshot_open(struct transport *transport, raft_member to, uint64_t epoch,
                                    raft_term term, struct bytes manifest)
 {
@@ -158,6 +172,7 @@ static const struct transport_ops transport_ops = {
     .flush = transport_flush,
     .set_cluster_id = transport_set_cluster_id,
     .set_not_fresh = transport_set_not_fresh,
+    .set_incarnation = transport_set_incarnation,
     .snapshot_open = transport_snapshot_open,
     .snapshot_chunk = transport_snapshot_chunk,
     .snapshot_close = transport_snapshot_close,
@@ -170,7 +185,6 @@ struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t st
         .format_version = PEER_FORMAT_VERSION,
         .from_node_id = peer_node_id(peer, peer->self),
         .to_node_id = peer_node_id(peer, to),
-        .incarnation = peer->incarnation,
         .membership_hash = peer->membership_hash,
         .stream_id = stream_id,
         .process = peer->process,
@@ -182,6 +196,7 @@ struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t st
                                     : peer->incoming_sides[to].said_cluster_id;
     memcpy(header.cluster_id, cluster_id, sizeof(header.cluster_id));
     header.is_fresh = peer->is_fresh;
+    header.incarnation = peer->incarnation;
     pthread_mutex_unlock(&peer->lock);
     return header;
 }

@@ -517,6 +517,15 @@ void link_tell_cluster_id(struct peer_link *link)
     }
 }
 
+void link_redial(struct peer_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    if (link->call != NULL) {
+        rpc_client_cancel(link->call);
+    }
+    pthread_mutex_unlock(&link->lock);
+}
+
 static void close_channel(void *context)
 {
     struct peer_link *link = context;

@@ -142,6 +142,8 @@ void link_hurry(struct peer_link *link);
 void link_tell_cluster_id(struct peer_link *link);
 /* rpc_name_target() of the peer. On the loop's thread. */
 bool link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason);
+/* Ends the stream, so that another one begins with what the header says then. */
+void link_redial(struct peer_link *link);
 /* As transport_ops says. */
 int link_send(struct peer_link *link, const struct peer_message *message);
 void link_flush(struct peer_link *link);

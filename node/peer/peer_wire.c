@@ -199,6 +199,7 @@ static void draft_append_request(struct draft *draft, const struct raft_message 
     add_number(draft, 6, raft->append_request.commit);
     add_number(draft, 10, raft->append_request.read_round);
     add_number(draft, 11, raft->append_request.no_answer);
+    add_number(draft, 12, raft->append_request.forgotten);
     draft->append = raft;
 }
 
@@ -605,6 +606,9 @@ static int read_append_request(struct bytes wire, bool is_strict, struct raft_me
             break;
         case VARINT(11):
             out->append_request.no_answer = field.value != 0;
+            break;
+        case VARINT(12):
+            out->append_request.forgotten = field.value;
             break;
         default:
             break;

@@ -130,6 +130,8 @@ struct transport_ops {
     /* From now on this is our cluster (16 bytes), and the data_dir is not fresh any more. */
     void (*set_cluster_id)(struct transport *transport, const uint8_t *cluster_id);
     void (*set_not_fresh)(struct transport *transport);
+    /* The data_dir has another incarnation: the streams that we dialled end, and begin anew. */
+    void (*set_incarnation)(struct transport *transport, uint64_t incarnation);
 
     /* Snapshots go on streams of their own, one at a time to each peer, one chunk at a time. All of
      * these are called on the node's thread and never wait; what they copy they copy at once. */

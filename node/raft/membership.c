@@ -76,7 +76,8 @@ static uint64_t said_incarnation(const struct raft *raft, raft_member member)
 bool raft_member_counts(const struct raft *raft, raft_member member)
 {
     uint64_t said = said_incarnation(raft, member);
-    return said != 0 && said == admitted(raft, member) && said == newest_admitted(raft, member);
+    return said != 0 && said == admitted(raft, member) && said == newest_admitted(raft, member) &&
+           !raft->members[member].has_forgotten;
 }
 
 /* A voter may trust an ADMIT that is not committed: its vote is counted by the candidate, which
@@ -120,6 +121,7 @@ void raft_membership_on_hello(struct raft *raft, raft_member peer, uint64_t epoc
         /* What the old incarnation answered says nothing of the new one. */
         raft->granted &= ~(1u << peer);
         raft->refused &= ~(1u << peer);
+        member->has_forgotten = false;
         raft_replication_forget(raft, peer);
     }
     if (is_leader(raft)) {
@@ -191,6 +193,17 @@ void raft_membership_commit(struct raft *raft)
         done++;
     }
     forget_first(raft, done);
+}
+
+void raft_membership_reborn(struct raft *raft, uint64_t incarnation)
+{
+    CHECK(incarnation != 0);
+    CHECK(incarnation != raft->incarnation);
+    raft->incarnation = incarnation;
+    raft->is_fresh = false;
+    if (raft->role != RAFT_FOLLOWER) {
+        raft_election_become_follower(raft, raft->term, RAFT_NO_MEMBER);
+    }
 }
 
 void raft_membership_found(struct raft *raft)

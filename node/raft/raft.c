@@ -471,6 +471,9 @@ static int dispatch(struct raft *raft, const struct raft_event *event)
         raft->is_last_resort = event->eligible.is_last_resort;
         raft->is_full = event->eligible.is_full;
         return 0;
+    case RAFT_EVENT_REBORN:
+        raft_membership_reborn(raft, event->reborn.incarnation);
+        return 0;
     case RAFT_EVENT_SNAPSHOT_SENT:
         CHECK(is_peer(raft, event->snapshot.peer));
         raft_snapshot_on_sent(raft, event->snapshot.peer, event->snapshot.success);

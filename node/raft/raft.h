@@ -85,8 +85,10 @@ struct raft_change {
 /* Who is admitted. A member is whole if its data_dir's incarnation is the admitted one: then its
  * votes and acknowledgements count. Otherwise it is recovering: it stores what it is sent, but it
  * neither votes nor campaigns, and its acknowledgements count for nothing; a quorum is still a
- * majority of all members. A wiped or damaged node thus cannot un-acknowledge what it had.
- * An ADMIT counts once it is known to be committed, GENESIS at once (membership.c says why). */
+ * majority of all members. A wiped or damaged node thus cannot un-acknowledge what it had. Nor can
+ * one that was given an old copy of its data, once its leader sees that entries are missing which
+ * it had acknowledged: it does not count any more, and takes a new incarnation. An ADMIT counts
+ * once it is known to be committed, GENESIS at once (membership.c says why). */
 struct raft_config {
     bool is_founded;
     uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES];
@@ -138,6 +140,8 @@ struct raft_message {
             raft_index commit;
             uint64_t read_round; /* 0: none */
             bool no_answer; /* tells a commit index only: answered just when it does not match */
+            /* The receiver's incarnation, if it has forgotten entries that it had acknowledged. */
+            uint64_t forgotten;
             uint32_t count; /* entries prev_index + 1 .. prev_index + count */
             /* In: the entries. Out: NULL, the driver reads them from the log when it sends. */
             const struct raft_entry *entries;
@@ -187,13 +191,15 @@ enum raft_event_kind {
     /* A stream from the peer began: who it is now. No message of an older stream of this peer may
      * be stepped after it: an acknowledgement of the old incarnation would count for the new. */
     RAFT_EVENT_PEER_HELLO,
-    RAFT_EVENT_STREAM_LOST,   /* the stream that the peer dialled to us ended */
-    RAFT_EVENT_DIAL_REFUSED,  /* our dial to the peer was refused: nobody listens there */
-    RAFT_EVENT_DIAL_LOST,     /* the stream that we dialled ended: what was on it may be lost */
-    RAFT_EVENT_DIAL_UP,       /* the stream that we dialled stands */
-    RAFT_EVENT_TRANSFER,      /* give leadership away */
-    RAFT_EVENT_ELIGIBLE,      /* whether this node may campaign (disk full, store damaged: no), and
-                               * whether it has room for more entries */
+    RAFT_EVENT_STREAM_LOST,  /* the stream that the peer dialled to us ended */
+    RAFT_EVENT_DIAL_REFUSED, /* our dial to the peer was refused: nobody listens there */
+    RAFT_EVENT_DIAL_LOST,    /* the stream that we dialled ended: what was on it may be lost */
+    RAFT_EVENT_DIAL_UP,      /* the stream that we dialled stands */
+    RAFT_EVENT_TRANSFER,     /* give leadership away */
+    RAFT_EVENT_ELIGIBLE,     /* whether this node may campaign (disk full, store damaged: no), and
+                              * whether it has room for more entries */
+    /* This node has a new incarnation, durably: after raft_effects.has_forgotten. */
+    RAFT_EVENT_REBORN,
     RAFT_EVENT_SNAPSHOT_SENT, /* leader: the peer installed a snapshot, or the transfer failed */
     RAFT_EVENT_SNAPSHOT_INSTALLING, /* follower: began (no campaign until it ends) or was given up
                                      */
@@ -227,6 +233,9 @@ struct raft_event {
         struct {
             raft_member target; /* RAFT_NO_MEMBER: the best follower */
         } transfer;
+        struct {
+            uint64_t incarnation;
+        } reborn;
         struct {
             bool is_eligible;
             /* It may campaign all the same when nobody has led for three election timeouts: better
@@ -285,6 +294,12 @@ struct raft_effects {
 
     /* Members that need a snapshot: start a transfer unless one is running. A bit per member. */
     uint32_t snapshot_wanted;
+
+    /* Members that lack entries which they had acknowledged to this leader, found in this step: an
+     * old copy of the data_dir, or a disk that lost its end. They do not count any more. */
+    uint32_t forgetful;
+    /* This node is one, says its leader: it must take a new incarnation (RAFT_EVENT_REBORN). */
+    bool has_forgotten;
 
     bool is_role_changed;  /* role, leader or term changed: publish raft_get_status() */
     bool is_transfer_over; /* a TRANSFER ended: it succeeded if another leads now */

@@ -31,11 +31,13 @@ struct member {
     bool is_connected;
     bool is_dial_down; /* our stream to it ended and has not come up since */
     bool is_dial_refused;
+    bool has_forgotten; /* this incarnation lacks what it had acknowledged: it does not count */
     uint64_t heard_ns;
 
     /* Leader only, of this term. */
     enum progress_state progress;
     raft_index match_index;
+    uint64_t match_round; /* the newest read round when match_index was heard of */
     raft_index next_index;
     struct inflight inflight[RAFT_INFLIGHT_MAX]; /* a ring */
     uint32_t inflight_first;
@@ -258,6 +260,7 @@ void raft_membership_truncate(struct raft *raft,
 void raft_membership_commit(struct raft *raft);  /* folds those up to commit_index */
 /* The config as of `index`, from a snapshot. */
 void raft_membership_install(struct raft *raft, raft_index index, const struct raft_config *config);
+void raft_membership_reborn(struct raft *raft, uint64_t incarnation);
 void raft_membership_found(struct raft *raft); /* appends GENESIS */
 void raft_membership_admit(struct raft *raft); /* appends an ADMIT if one is due */
 

@@ -108,8 +108,10 @@ static struct raft_message *emit_append(struct raft *raft, raft_member peer, raf
     message->append_request.commit = raft->commit_index;
     message->append_request.read_round = raft->round_newest;
     message->append_request.count = count;
-    raft->members[peer].must_send = false;
-    raft->members[peer].sent_commit = raft->commit_index;
+    struct member *member = &raft->members[peer];
+    message->append_request.forgotten = member->has_forgotten ? member->incarnation : 0;
+    member->must_send = false;
+    member->sent_commit = raft->commit_index;
     return message;
 }
 
@@ -357,6 +359,9 @@ int raft_replication_on_append_request(struct raft *raft, const struct raft_mess
         raft_election_become_follower(raft, message->term, message->peer);
     }
     raft_election_on_leader_contact(raft, message->peer);
+    if (message->append_request.forgotten == raft->incarnation) {
+        raft->effects.has_forgotten = true;
+    }
 
     bool matches = is_matching(raft, prev_index, prev_term);
     if (matches && message->append_request.no_answer) {
@@ -414,11 +419,36 @@ void raft_replication_commit(struct raft *raft)
     }
 }
 
+/* It refuses what it has acknowledged as durable. That may be an answer of earlier on, which came
+ * late: only a message of a read round that was opened since proves that the entries are gone. Then
+ * neither its votes nor what it acknowledges may count: it would vote away, or let be overwritten,
+ * what its earlier word has committed. */
+static void suspect(struct raft *raft, raft_member peer, const struct raft_message *message)
+{
+    struct member *member = &raft->members[peer];
+    if (member->has_forgotten) {
+        return;
+    }
+    if (message->append_response.read_round > member->match_round) {
+        member->has_forgotten = true;
+        raft->effects.forgetful |= 1u << peer;
+        raft_replication_forget(raft, peer);
+        member->contact_ns = raft->now_ns;
+        return;
+    }
+    if (raft->round_newest == member->match_round) {
+        raft->round_newest++;
+    }
+    member->is_probe_sent = false;
+    member->must_send = true;
+}
+
 static void on_success(struct raft *raft, struct member *member, raft_index last_index)
 {
     bool is_advanced = last_index > member->match_index;
     if (is_advanced) {
         member->match_index = last_index;
+        member->match_round = raft->round_newest;
     }
     if (member->next_index <= member->match_index) {
         member->next_index = member->match_index + 1;
@@ -454,6 +484,10 @@ static void on_rejection(struct raft *raft, raft_member peer, const struct raft_
 {
     struct member *member = &raft->members[peer];
     raft_index rejected = message->append_response.rejected_index;
+    if (rejected != 0 && rejected <= member->match_index && member->progress != PROGRESS_SNAPSHOT) {
+        suspect(raft, peer, message);
+        return;
+    }
     bool is_stale = rejected <= member->match_index || member->progress == PROGRESS_SNAPSHOT ||
                     (member->progress == PROGRESS_PROBE && rejected != member->next_index - 1);
     if (is_stale) {

@@ -782,6 +782,22 @@ static void transport_set_not_fresh(struct transport *transport)
     of(transport)->is_fresh = false;
 }
 
+static void transport_set_incarnation(struct transport *transport, uint64_t incarnation)
+{
+    struct sim_node *node = of(transport);
+    if (!node->is_damaged) {
+        sim_violation(node->sim, "%s is told that it forgot what it still has", node->name);
+    }
+    node->incarnation = incarnation;
+    for (int to = 0; to < node->sim->levels.node_count; to++) {
+        struct sim_pipe *pipe = node->links[to].dialled;
+        if (pipe != NULL) {
+            break_end(pipe, 0, latency(node->sim), false);
+            break_end(pipe, 1, latency(node->sim), false);
+        }
+    }
+}
+
 static int snapshot_open(struct transport *transport, raft_member to, uint64_t epoch,
                          raft_term term, struct bytes manifest)
 {
@@ -841,6 +857,7 @@ static const struct transport_ops transport_ops = {
     .flush = transport_flush,
     .set_cluster_id = transport_set_cluster_id,
     .set_not_fresh = transport_set_not_fresh,
+    .set_incarnation = transport_set_incarnation,
     .snapshot_open = snapshot_open,
     .snapshot_chunk = snapshot_chunk,
     .snapshot_close = snapshot_close,

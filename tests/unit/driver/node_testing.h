@@ -192,6 +192,8 @@ static void net_set_not_fresh(struct transport *transport)
     net_of(transport)->is_fresh = false;
 }
 
+static void net_set_incarnation(struct transport *transport, uint64_t incarnation);
+
 static int net_snapshot_open(struct transport *transport, raft_member to, uint64_t epoch,
                              raft_term term, struct bytes manifest)
 {
@@ -217,6 +219,7 @@ static const struct transport_ops net_ops = {
     .flush = net_flush,
     .set_cluster_id = net_set_cluster_id,
     .set_not_fresh = net_set_not_fresh,
+    .set_incarnation = net_set_incarnation,
     .snapshot_open = net_snapshot_open,
     .snapshot_chunk = net_snapshot_chunk,
     .snapshot_close = net_snapshot_close,
@@ -264,6 +267,18 @@ static inline void net_cut(struct net *net, int from, int to)
     node_post_event(net->nodes[from].node, &lost->event);
 }
 
+static void net_set_incarnation(struct transport *transport, uint64_t incarnation)
+{
+    struct net_node *node = net_of(transport);
+    assert_int_equal(wal_hard_state(node->wal)->incarnation, incarnation);
+    for (int to = 0; to < NET_MEMBERS; to++) {
+        if (node->links[to].is_up) {
+            net_cut(node->net, node->self, to);
+            net_connect(node->net, node->self, to);
+        }
+    }
+}
+
 /* A newer stream takes the place of the one that stands; what is on that is lost. The end of the
  * older one is the test's to post. */
 static inline void net_replace(struct net *net, int from, int to)
@@ -304,25 +319,22 @@ static inline void net_rejoin(struct net *net, int member)
 
 /* ---- nodes ---- */
 
-static void net_open_node(struct net *net, int self)
+/* With what is in its memory; the state machine begins anew. */
+static void net_start_node(struct net *net, int self)
 {
     struct net_node *node = &net->nodes[self];
-    node->transport.ops = &net_ops;
-    node->net = net;
-    node->self = self;
-    node->is_fresh = true;
-    node->memory = fs_memory_create();
     struct wal_options options = {.fs = fs_memory_fs(node->memory), .dir = "/log"};
     struct wal_report report;
     assert_int_equal(wal_open(&options, &node->wal, &report), 0);
-    const struct wal_hard_state state = {.incarnation = 1000u + (unsigned)self};
-    assert_int_equal(wal_stage_hard_state(node->wal, &state), 0);
-    assert_int_equal(wal_commit(node->wal), 0);
+    if (report.condition == WAL_NEW) {
+        const struct wal_hard_state state = {.incarnation = 1000u + (unsigned)self};
+        assert_int_equal(wal_stage_hard_state(node->wal, &state), 0);
+        assert_int_equal(wal_commit(node->wal), 0);
+    }
     assert_int_equal(store_memory_create(&node->store), 0);
     assert_int_equal(chat_create(node->store, &node->chat), 0);
     struct node_member members[NET_MEMBERS];
     for (int i = 0; i < NET_MEMBERS; i++) {
-        list_init(&node->links[i].events);
         members[i].node_id = net_names[i];
     }
     struct node_options node_options = {
@@ -341,6 +353,31 @@ static void net_open_node(struct net *net, int self)
     char error[256];
     assert_int_equal(node_create(&node_options, &node->node, error, sizeof(error)), 0);
     node_attach(node->node, &node->transport);
+}
+
+static void net_open_node(struct net *net, int self)
+{
+    struct net_node *node = &net->nodes[self];
+    node->transport.ops = &net_ops;
+    node->net = net;
+    node->self = self;
+    node->is_fresh = true;
+    node->memory = fs_memory_create();
+    for (int i = 0; i < NET_MEMBERS; i++) {
+        list_init(&node->links[i].events);
+    }
+    net_start_node(net, self);
+}
+
+static void net_stop_node(struct net *net, int self)
+{
+    struct net_node *node = &net->nodes[self];
+    net_isolate(net, self);
+    node_fail_all(node->node);
+    node_destroy(node->node);
+    chat_destroy(node->chat);
+    node->store->ops->close(node->store);
+    wal_close(node->wal);
 }
 
 static struct net *net_create(void)
@@ -366,11 +403,7 @@ static void net_destroy(struct net *net)
     }
     for (int i = 0; i < NET_MEMBERS; i++) {
         struct net_node *node = &net->nodes[i];
-        node_fail_all(node->node);
-        node_destroy(node->node);
-        chat_destroy(node->chat);
-        node->store->ops->close(node->store);
-        wal_close(node->wal);
+        net_stop_node(net, i);
         fs_memory_destroy(node->memory);
         for (int to = 0; to < NET_MEMBERS; to++) {
             buf_finish(&node->links[to].batch);

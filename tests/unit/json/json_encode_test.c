@@ -197,7 +197,8 @@ static void test_consensus_messages_look_as_the_contract_says(void **state)
     assert_snake(&append, "{\"term\":\"0\",\"leader_id\":\"\",\"prev_log_index\":\"0\","
                           "\"prev_log_term\":\"0\",\"entries\":[{\"index\":\"0\",\"term\":\"0\","
                           "\"data\":\"\",\"entry_type\":\"CONFIG_CHANGE\"}],"
-                          "\"leader_commit\":\"0\",\"read_round\":\"0\",\"no_answer\":false}");
+                          "\"leader_commit\":\"0\",\"read_round\":\"0\",\"no_answer\":false,"
+                          "\"forgotten_incarnation\":\"0\"}");
     entry.entry_type = 41;
     assert_snake(&entry, "{\"index\":\"0\",\"term\":\"0\",\"data\":\"\",\"entry_type\":41}");
 

@@ -84,7 +84,8 @@ static inline bool is_same_append(const struct raft_message *a, const struct raf
            a->append_request.prev_term == b->append_request.prev_term &&
            a->append_request.commit == b->append_request.commit &&
            a->append_request.read_round == b->append_request.read_round &&
-           a->append_request.no_answer == b->append_request.no_answer;
+           a->append_request.no_answer == b->append_request.no_answer &&
+           a->append_request.forgotten == b->append_request.forgotten;
 }
 
 static inline bool is_same_raft(const struct raft_message *a, const struct raft_message *b)

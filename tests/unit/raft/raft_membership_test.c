@@ -555,6 +555,132 @@ static void test_failed_snapshot_is_wanted_again_at_the_next_heartbeat(void **st
     free_solo(solo);
 }
 
+/* ---- forgetting ---- */
+
+static struct raft_message refused(raft_member peer, raft_term term, raft_index rejected,
+                                   raft_index last, uint64_t round)
+{
+    struct raft_message message = {.kind = RAFT_APPEND_RESPONSE, .peer = peer, .term = term};
+    message.append_response.rejected_index = rejected;
+    message.append_response.last_index = last;
+    message.append_response.hint_term = 1;
+    message.append_response.read_round = round;
+    return message;
+}
+
+/* What the leader sends to the member now. */
+static struct raft_message sent_to(struct solo *solo, raft_member peer)
+{
+    solo_kind(solo, RAFT_EVENT_REPLICATE);
+    const struct raft_outgoing *out;
+    for (int n = 0; (out = solo_sent(solo, RAFT_APPEND_REQUEST, n)) != NULL; n++) {
+        if (out->message.peer == peer) {
+            return out->message;
+        }
+    }
+    fail_msg("nothing is sent to %d", peer);
+    return (struct raft_message){0};
+}
+
+/* Leads in term 2 with four entries, of which member 1 has acknowledged all, and it comes back with
+ * two of them. */
+static struct solo *make_forgotten(void)
+{
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 1, 0}, 1);
+    solo_lead(solo);
+    (void)sent_to(solo, 1);
+    solo_message(solo, acked(1, 2, 4, 0));
+    assert_int_equal(solo->effects->commit_index, 4);
+    solo_hello(solo, 1, 2, 102);
+    return solo;
+}
+
+static void test_a_member_that_forgot_what_it_acknowledged_does_not_count(void **state)
+{
+    (void)state;
+    struct solo *solo = make_forgotten();
+    struct raft_message probe = sent_to(solo, 1);
+    assert_int_equal(probe.append_request.prev_index, 4);
+    solo_message(solo, refused(1, 2, 4, 2, probe.append_request.read_round));
+    assert_int_equal(solo->effects->forgetful, 0); /* that may be an old answer */
+    probe = sent_to(solo, 1);
+    assert_int_equal(probe.append_request.prev_index, 4);
+    solo_message(solo, refused(1, 2, 4, 2, probe.append_request.read_round));
+    assert_int_equal(solo->effects->forgetful, 1u << 1);
+    assert_false(solo_status(solo).members[1].is_whole);
+    assert_int_equal(sent_to(solo, 1).append_request.forgotten, 102);
+
+    solo_propose(solo, 1);
+    solo_persisted(solo);
+    solo_message(solo, acked(1, 2, 5, probe.append_request.read_round));
+    assert_int_equal(solo->effects->commit_index, 4);
+    solo_message(solo, acked(2, 2, 5, 0));
+    assert_int_equal(solo->effects->commit_index, 5);
+
+    /* As another incarnation it is admitted when it has everything, twice, and counts again. */
+    solo_hello(solo, 1, 3, 777);
+    assert_int_equal(sent_to(solo, 1).append_request.forgotten, 0);
+    for (int i = 0; i < 4; i++) {
+        solo_kind(solo, RAFT_EVENT_REPLICATE);
+        solo_message(solo, acked(1, 2, solo->last, 0));
+        solo_persisted(solo);
+        solo_message(solo, acked(2, 2, solo->last, 0));
+    }
+    assert_int_equal(solo_status(solo).config.incarnations[1], 777);
+    assert_true(solo_status(solo).members[1].is_whole);
+    free_solo(solo);
+}
+
+static void test_a_late_refusal_is_not_taken_for_forgetting(void **state)
+{
+    (void)state;
+    struct solo *solo = make_forgotten();
+    for (int i = 0; i < 10; i++) {
+        solo_message(solo, refused(1, 2, 4, 2, 0));
+        assert_int_equal(solo->effects->forgetful, 0);
+    }
+    struct raft_message probe = sent_to(solo, 1);
+    solo_message(solo, acked(1, 2, 4, probe.append_request.read_round));
+    solo_message(solo, refused(1, 2, 4, 2, 0));
+    assert_int_equal(solo->effects->forgetful, 0);
+    assert_true(solo_status(solo).members[1].is_whole);
+    /* It has acknowledged more since: what was asked before proves nothing of that either. */
+    solo_propose(solo, 1);
+    solo_persisted(solo);
+    uint64_t round = sent_to(solo, 1).append_request.read_round;
+    solo_message(solo, acked(1, 2, 5, round));
+    solo_message(solo, refused(1, 2, 5, 4, round));
+    assert_int_equal(solo->effects->forgetful, 0);
+    free_solo(solo);
+}
+
+static void test_who_is_told_that_it_forgot_neither_votes_nor_campaigns(void **state)
+{
+    (void)state;
+    struct solo *solo = make_solo(3, (raft_term[]){1, 1, 0}, 2);
+    solo_hellos(solo);
+    struct raft_message append = append_of(1, 2, 4, 2, 4);
+    append.append_request.forgotten = 999; /* an earlier incarnation of its */
+    solo_message(solo, append);
+    assert_false(solo->effects->has_forgotten);
+    append.append_request.forgotten = 101;
+    solo_message(solo, append);
+    assert_true(solo->effects->has_forgotten);
+    assert_false(solo_sent(solo, RAFT_APPEND_RESPONSE, 0)->message.append_response.success);
+    solo_step(solo, (struct raft_event){.kind = RAFT_EVENT_REBORN, .reborn = {.incarnation = 777}});
+    assert_false(solo_status(solo).is_whole);
+    solo->now_ns += 10 * ELECTION_NS;
+    solo_kind(solo, RAFT_EVENT_TICK);
+    assert_int_equal(solo_status(solo).role, RAFT_FOLLOWER);
+    struct raft_message ask = {.kind = RAFT_VOTE_REQUEST, .peer = 2, .term = 3};
+    ask.vote_request.for_term = 3;
+    ask.vote_request.last_index = 9;
+    ask.vote_request.last_term = 2;
+    solo_message(solo, ask);
+    assert_false(solo_sent(solo, RAFT_VOTE_RESPONSE, 0)->message.vote_response.granted);
+    free_solo(solo);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -585,6 +711,9 @@ int main(void)
         cmocka_unit_test(test_snapshot_keeps_what_follows_it_in_the_log),
         cmocka_unit_test(test_no_campaign_while_a_snapshot_is_being_installed),
         cmocka_unit_test(test_failed_snapshot_is_wanted_again_at_the_next_heartbeat),
+        cmocka_unit_test(test_a_member_that_forgot_what_it_acknowledged_does_not_count),
+        cmocka_unit_test(test_a_late_refusal_is_not_taken_for_forgetting),
+        cmocka_unit_test(test_who_is_told_that_it_forgot_neither_votes_nor_campaigns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
