@@ -35,6 +35,10 @@ const char *error_text(int code)
         return "permission denied";
     case ERR_FOREIGN:
         return "belongs to another node or cluster";
+    case ERR_READ_ONLY:
+        return "read-only file system";
+    case ERR_FILES:
+        return "too many open files";
     default:
         return "unknown error";
     }

@@ -298,10 +298,26 @@ static int settle_incarnation(struct boot *boot, uint64_t fresh)
     return rc;
 }
 
+/* An empty one is made; what it held comes from the log, or, if that was cut, from the others. */
+static void say_if_store_is_missing(struct boot *boot)
+{
+    struct fs *fs = boot->dir.fs;
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/" SNAPSHOT_DATA_NAME, boot->dir.store_path);
+    struct fs_file *file;
+    int rc = fs->ops->open(fs, path, FS_OPEN_READ, &file);
+    if (rc == 0) {
+        fs->ops->close(fs, file);
+    } else if (rc == ERR_NOT_FOUND && wal_last_index(boot->wal) > 0) {
+        log_warn("boot", "the store is missing: it is made again", LOG_STR("path", path),
+                 LOG_U64("log_begins_at", wal_first_index(boot->wal)));
+    }
+}
+
 static int open_all(const struct boot_options *options, struct boot *boot, char *error,
                     size_t error_size)
 {
-    struct wal_report report;
+    struct wal_report report = {0};
     int rc = tidy(boot, error, error_size);
     if (rc == 0) {
         rc = open_log(boot, options, &report, error, error_size);
@@ -309,11 +325,16 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
     if (rc != 0) {
         return rc;
     }
+    if (report.mended[0] != '\0') {
+        log_warn("boot", "files of the log were missing or not whole: they are made again",
+                 LOG_STR("files", report.mended), LOG_STR("dir", boot->dir.log_path));
+    }
     if (report.condition == WAL_TORN) {
         log_info("boot", "an unfinished last write was cut off: nothing of it was acknowledged",
                  LOG_STR("where", report.description));
     }
     bool is_mended = false;
+    say_if_store_is_missing(boot);
     rc = open_store(boot, options, error, error_size);
     if (rc == 0) {
         rc = open_chat(boot, error, error_size);
@@ -359,6 +380,12 @@ static void add_remedy(const struct boot_options *options, int rc, char *error, 
     case ERR_ACCESS:
         remedy = "make it readable and writable for this user";
         break;
+    case ERR_READ_ONLY:
+        remedy = "mount its file system writable, or change cluster.data_dir";
+        break;
+    case ERR_FILES:
+        remedy = "raise the limit of open files (LimitNOFILE, ulimit -n)";
+        break;
     case ERR_NOMEM:
         remedy = "free some memory, or lower limits.store_size";
         break;
@@ -380,6 +407,10 @@ int boot_open(const struct boot_options *options, struct boot *boot, char *error
     if (rc != 0) {
         add_remedy(options, rc, error, error_size);
         return rc;
+    }
+    if (boot->dir.identity_mended[0] != '\0') {
+        log_warn("boot", "the data_dir's identity is written again",
+                 LOG_STR("reason", boot->dir.identity_mended), LOG_STR("dir", boot->dir.path));
     }
     if (options->open_store == NULL) {
         store_lmdb_install_fault_handler();

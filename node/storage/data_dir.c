@@ -1,15 +1,18 @@
 #include "storage/data_dir.h"
 
 #include "base/buf.h"
+#include "base/checksum.h"
 #include "base/errors.h"
 #include "storage/snapshot.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define IDENTITY_BYTES_MAX 1024
 
-static int read_identity(struct data_dir *dir, const char *path, char *text, size_t text_size)
+static int read_identity(struct data_dir *dir, const char *path, char *text, size_t text_size,
+                         size_t *out_size)
 {
     struct fs *fs = dir->fs;
     struct fs_file *file;
@@ -24,9 +27,10 @@ static int read_identity(struct data_dir *dir, const char *path, char *text, siz
     }
     if (rc == 0) {
         rc = fs->ops->read_at(fs, file, 0, text, size);
-        text[size] = '\0';
     }
     fs->ops->close(fs, file);
+    *out_size = rc == 0 ? size : 0;
+    text[*out_size] = '\0';
     return rc;
 }
 
@@ -53,57 +57,189 @@ static int write_identity(struct data_dir *dir, const char *path, const char *te
     return rc == 0 ? fs->ops->sync_dir(fs, dir->path) : rc;
 }
 
-static int check_identity(struct data_dir *dir, const char *node_id, char *error, size_t error_size)
+static const char *remedy_of(int rc)
 {
-    char path[PATH_MAX];
-    char wanted[IDENTITY_BYTES_MAX];
-    char found[IDENTITY_BYTES_MAX];
-    snprintf(path, sizeof(path), "%s/identity", dir->path);
-    snprintf(wanted, sizeof(wanted), "raftogram data_dir %d\nnode_id: %s\n",
+    switch (rc) {
+    case ERR_NO_SPACE:
+        return "make room on its disk";
+    case ERR_READ_ONLY:
+        return "mount its file system writable, or change cluster.data_dir";
+    case ERR_FILES:
+        return "raise the limit of open files (LimitNOFILE, ulimit -n)";
+    case ERR_NOMEM:
+        return "free some memory";
+    case ERR_IO:
+        return "look after its disk";
+    default:
+        return "make it writable for this user";
+    }
+}
+
+static int found_name(void *context, const char *name)
+{
+    bool *has_any = context;
+    *has_any = true;
+    return 1;
+}
+
+/* A node has worked here. */
+static bool is_in_use(struct data_dir *dir)
+{
+    bool has_any = false;
+    (void)dir->fs->ops->list_dir(dir->fs, dir->log_path, found_name, &has_any);
+    return has_any;
+}
+
+#define CHECKSUM_LABEL "checksum: "
+
+struct identity {
+    char text[IDENTITY_BYTES_MAX]; /* what the checksum is of */
+    char line[64];                 /* of the checksum */
+    char whole[IDENTITY_BYTES_MAX + 64];
+};
+
+static void make_identity(const char *node_id, struct identity *out)
+{
+    snprintf(out->text, sizeof(out->text), "raftogram data_dir %d\nnode_id: %s\n",
              DATA_DIR_FORMAT_VERSION, node_id);
-    int rc = read_identity(dir, path, found, sizeof(found));
-    if (rc == ERR_NOT_FOUND) {
-        rc = write_identity(dir, path, wanted);
-        if (rc != 0) {
-            snprintf(error, error_size, "%s: cannot be written: %s; make it writable for this user",
-                     path, error_text(rc));
+    snprintf(out->line, sizeof(out->line), CHECKSUM_LABEL "%016" PRIx64 "\n",
+             checksum64(out->text, strlen(out->text)));
+    snprintf(out->whole, sizeof(out->whole), "%s%s", out->text, out->line);
+}
+
+/* What was read, as far as it makes sense. */
+struct found {
+    char text[IDENTITY_BYTES_MAX + 64];
+    size_t size;
+    int version; /* 0: not readable */
+    char owner[IDENTITY_BYTES_MAX];
+    bool has_valid_checksum;
+};
+
+static void parse_identity(struct found *found)
+{
+    found->version = 0;
+    found->owner[0] = '\0';
+    found->has_valid_checksum = false;
+    int length = 0;
+    if (sscanf(found->text, "raftogram data_dir %d%n", &found->version, &length) != 1 ||
+        found->text[length] != '\n') {
+        found->version = 0;
+        return;
+    }
+    const char *owner = found->text + length + 1;
+    const char *end = strchr(owner, '\n');
+    if (strncmp(owner, "node_id: ", 9) != 0 || end == NULL) {
+        return;
+    }
+    snprintf(found->owner, sizeof(found->owner), "%.*s", (int)(end - owner - 9), owner + 9);
+    char line[64];
+    size_t text_size = (size_t)(end + 1 - found->text);
+    snprintf(line, sizeof(line), CHECKSUM_LABEL "%016" PRIx64 "\n",
+             checksum64(found->text, text_size));
+    found->has_valid_checksum = strcmp(end + 1, line) == 0;
+}
+
+/* Text or checksum are as they must be, and the rest is damaged. */
+static bool is_ours_damaged(const struct found *found, const struct identity *wanted)
+{
+    return strncmp(found->text, wanted->text, strlen(wanted->text)) == 0 ||
+           memmem(found->text, found->size, wanted->line + strlen(CHECKSUM_LABEL), 16) != NULL;
+}
+
+static bool is_blank(const struct found *found)
+{
+    for (size_t i = 0; i < found->size; i++) {
+        if (found->text[i] != '\0') {
+            return false;
         }
-        return rc;
     }
-    if (rc != 0) {
-        snprintf(error, error_size, "%s: cannot be read: %s", path, error_text(rc));
-        return rc;
+    return true;
+}
+
+/* Why the directory cannot be this node's; 0 when the identity is just damaged. */
+static int judge_foreign(struct data_dir *dir, const char *path, const struct found *found,
+                         const char *node_id, char *error, size_t error_size)
+{
+    if (found->version > DATA_DIR_FORMAT_VERSION) {
+        snprintf(error, error_size,
+                 "%s: written by a newer raftogram (format %d, this one knows %d); upgrade this "
+                 "node",
+                 path, found->version, DATA_DIR_FORMAT_VERSION);
+        return ERR_VERSION;
     }
-    if (strcmp(found, wanted) == 0) {
-        return 0;
+    if (found->owner[0] != '\0' && strcmp(found->owner, node_id) != 0) {
+        snprintf(error, error_size,
+                 "%s: belongs to node \"%s\", not to \"%s\"; give this node its own data_dir",
+                 dir->path, found->owner, node_id);
+        return ERR_FOREIGN;
     }
-    int version = 0;
-    if (sscanf(found, "raftogram data_dir %d", &version) != 1) {
+    if (found->owner[0] == '\0' && !is_in_use(dir)) {
         snprintf(error, error_size,
                  "%s: not written by raftogram; give this node another data_dir, or restore the "
                  "file",
                  path);
         return ERR_CORRUPT;
     }
-    if (version > DATA_DIR_FORMAT_VERSION) {
-        snprintf(error, error_size,
-                 "%s: written by a newer raftogram (format %d, this one knows %d); upgrade this "
-                 "node",
-                 path, version, DATA_DIR_FORMAT_VERSION);
-        return ERR_VERSION;
+    return 0;
+}
+
+/* A directory in use needs no room for what it can do without until the next start. */
+static int write_anew(struct data_dir *dir, const char *path, const struct identity *wanted,
+                      bool is_needed, char *error, size_t error_size)
+{
+    int rc = write_identity(dir, path, wanted->whole);
+    if (rc == ERR_NO_SPACE && !is_needed) {
+        return 0;
     }
-    const char *owner = strstr(found, "node_id: ");
-    int length = owner == NULL ? 0 : (int)strcspn(owner + 9, "\n");
-    snprintf(error, error_size,
-             "%s: belongs to node \"%.*s\", not to \"%s\"; give this node its own data_dir",
-             dir->path, length, owner == NULL ? "" : owner + 9, node_id);
-    return ERR_FOREIGN;
+    if (rc != 0) {
+        snprintf(error, error_size, "%s: cannot be written: %s; %s", path, error_text(rc),
+                 remedy_of(rc));
+    }
+    return rc;
+}
+
+static int check_identity(struct data_dir *dir, const char *node_id, char *error, size_t error_size)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/identity", dir->path);
+    struct identity wanted;
+    make_identity(node_id, &wanted);
+    struct found found = {.size = 0};
+    int rc = read_identity(dir, path, found.text, sizeof(found.text), &found.size);
+    if (rc == ERR_NOT_FOUND) {
+        bool was_in_use = is_in_use(dir);
+        dir->identity_mended = was_in_use ? "it was missing" : "";
+        return write_anew(dir, path, &wanted, !was_in_use, error, error_size);
+    }
+    if (rc != 0 && rc != ERR_CORRUPT) {
+        snprintf(error, error_size, "%s: cannot be read: %s; %s", path, error_text(rc),
+                 remedy_of(rc));
+        return rc;
+    }
+    if (strcmp(found.text, wanted.whole) == 0) {
+        return 0;
+    }
+    parse_identity(&found);
+    bool is_older = found.version > 0 && found.version < DATA_DIR_FORMAT_VERSION &&
+                    strcmp(found.owner, node_id) == 0;
+    if (is_older) {
+        return write_anew(dir, path, &wanted, false, error, error_size);
+    }
+    if (!is_blank(&found) && !is_ours_damaged(&found, &wanted)) {
+        rc = judge_foreign(dir, path, &found, node_id, error, error_size);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    dir->identity_mended = "it was damaged";
+    return write_anew(dir, path, &wanted, false, error, error_size);
 }
 
 int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const char *node_id,
                   char *error, size_t error_size)
 {
-    *dir = (struct data_dir){.fs = fs};
+    *dir = (struct data_dir){.fs = fs, .identity_mended = ""};
     if (strlen(path) >= sizeof(dir->path)) {
         snprintf(error, error_size, "data_dir is too long");
         return ERR_INVALID;
@@ -115,10 +251,10 @@ int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const c
     snprintf(dir->incoming_path, sizeof(dir->incoming_path), "%s/incoming", dir->path);
     int rc = fs->ops->make_dir(fs, path);
     if (rc != 0) {
-        snprintf(error, error_size,
-                 "%s: cannot be made: %s; make its parent writable for this user, or change "
-                 "cluster.data_dir",
-                 path, error_text(rc));
+        snprintf(error, error_size, "%s: cannot be made: %s; %s", path, error_text(rc),
+                 rc == ERR_ACCESS
+                     ? "make its parent writable for this user, or change cluster.data_dir"
+                     : remedy_of(rc));
         return rc;
     }
     char lock_path[PATH_MAX];
@@ -132,8 +268,8 @@ int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const c
         return rc;
     }
     if (rc != 0) {
-        snprintf(error, error_size, "%s: cannot be locked: %s; make it writable for this user",
-                 path, error_text(rc));
+        snprintf(error, error_size, "%s: cannot be locked: %s; %s", path, error_text(rc),
+                 remedy_of(rc));
         return rc;
     }
     rc = check_identity(dir, node_id, error, error_size);

@@ -20,7 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DATA_DIR_FORMAT_VERSION 1
+/* 2: the identity has a checksum. */
+#define DATA_DIR_FORMAT_VERSION 2
 
 struct data_dir {
     struct fs *fs;
@@ -30,11 +31,15 @@ struct data_dir {
     char store_path[PATH_MAX];
     char snapshots_path[PATH_MAX];
     char incoming_path[PATH_MAX];
+    /* What data_dir_open() found wrong with the identity of a directory in use, and mended: a word
+     * or two; "" when nothing was. */
+    const char *identity_mended;
 };
 
 /* Makes it with its parents (mode 0700) when absent, locks it, and checks or writes the identity.
- * On error `error` gets one line: path, reason, remedy. Errors: ERR_LOCKED, ERR_ACCESS, ERR_FOREIGN
- * (another node's), ERR_VERSION, ERR_CORRUPT, ERR_NO_SPACE, ERR_INVALID (path too long), ERR_IO. A
+ * An identity that is damaged, but not another node's as far as it can be read, is written again.
+ * On error `error` gets one line: path, reason, remedy. Errors: ERR_LOCKED, ERR_FOREIGN (another
+ * node's), ERR_VERSION, ERR_CORRUPT (not a data_dir), ERR_INVALID (path too long), those of fs. A
  * failed open owes no close. */
 int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const char *node_id,
                   char *error, size_t error_size);

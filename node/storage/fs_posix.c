@@ -32,8 +32,12 @@ static int error_of_errno(int error)
         return ERR_NO_SPACE;
     case EACCES:
     case EPERM:
-    case EROFS:
         return ERR_ACCESS;
+    case EROFS:
+        return ERR_READ_ONLY;
+    case EMFILE:
+    case ENFILE:
+        return ERR_FILES;
     case ENOMEM:
         return ERR_NOMEM;
     default:

@@ -92,7 +92,10 @@ static int fail(char *error, size_t error_size, int code, const char *reason)
 
 static int fail_errno(char *error, size_t error_size)
 {
-    int code = errno == EACCES || errno == EPERM ? ERR_ACCESS : ERR_IO;
+    int code = errno == EACCES || errno == EPERM    ? ERR_ACCESS
+               : errno == EROFS                     ? ERR_READ_ONLY
+               : errno == EMFILE || errno == ENFILE ? ERR_FILES
+                                                    : ERR_IO;
     return fail(error, error_size, code, strerror(errno));
 }
 

@@ -38,8 +38,12 @@ int store_error_of(int rc)
         return ERR_NOMEM;
     case EACCES:
     case EPERM:
-    case EROFS:
         return ERR_ACCESS;
+    case EROFS:
+        return ERR_READ_ONLY;
+    case EMFILE:
+    case ENFILE:
+        return ERR_FILES;
     case MDB_READERS_FULL:
         return ERR_FULL;
     case MDB_VERSION_MISMATCH:
