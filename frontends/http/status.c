@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define STUCK_MS 10000 /* the node's thread turns many times a second while it is well */
@@ -102,7 +103,14 @@ void serve_livez(struct http_frontend *frontend, const struct request *request,
     answer_checks(request, answer, checks, sizeof(checks) / sizeof(checks[0]));
 }
 
-static const char *why_behind(const struct dispatch_node_status *node)
+static const char *why_still(const struct dispatch_node_status *node)
+{
+    return node->is_log_without_room     ? "its disk has no room for the log"
+           : node->is_store_without_room ? "its store is full"
+                                         : "it does not get on";
+}
+
+static const char *why_behind(const struct dispatch_node_status *node, char *text, size_t size)
 {
     if (node->is_stale) {
         return "the node's thread hangs";
@@ -114,7 +122,12 @@ static const char *why_behind(const struct dispatch_node_status *node)
         return "what it has applied differs from the other nodes'";
     }
     if (node->is_recovering) {
-        return "its data_dir is new: the leader has not admitted it yet";
+        return "its data_dir is new, or lacks what it once had: the leader has not admitted it yet";
+    }
+    if (node->is_standing_still) {
+        snprintf(text, size, "%s: it stands at entry %llu, %llu are committed", why_still(node),
+                 (unsigned long long)node->applied_index, (unsigned long long)node->known_commit);
+        return text;
     }
     return "entries of the leader are still missing";
 }
@@ -124,10 +137,11 @@ void serve_readyz(struct http_frontend *frontend, const struct request *request,
 {
     struct dispatch_node_status node;
     dispatch_get_node_status(frontend->dispatch, &node);
+    char why[128];
     const struct check checks[] = {
         {"leader", node.has_leader, "no leader is known"},
         {"quorum", node.has_quorum, "a majority of the nodes is out of reach"},
-        {"caught_up", node.is_caught_up, why_behind(&node)},
+        {"caught_up", node.is_caught_up, why_behind(&node, why, sizeof(why))},
         {"turning", !node.is_stale, "the node's thread hangs: its disk may not answer"},
         {"not_draining", !node.is_draining && frontend->phase == HTTP_SERVING,
          "the node is shutting down"},

@@ -121,6 +121,10 @@ void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_req
         dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
                             "no leader is known that a quorum confirms: try again");
         break;
+    case NODE_STANDS_STILL:
+        dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
+                            "this node does not get what is committed: use another");
+        break;
     case NODE_COMMIT_UNKNOWN:
         dispatch_status_set(status, DISPATCH_ABORTED, "COMMIT_UNKNOWN",
                             "leadership was lost after the proposal: the outcome is unknown");

@@ -215,9 +215,13 @@ struct dispatch_node_status {
     bool has_quorum;
     bool is_ready; /* a leader is known, caught up, not draining */
     bool is_caught_up;
-    bool is_recovering; /* why not: its data_dir is not admitted yet: it does not count, */
-    bool is_diverged;   /*   it has applied something else than the others, */
-    bool is_damaged;    /*   or its store is damaged; else entries are missing */
+    bool is_recovering;       /* why not: its data_dir is not admitted yet: it does not count, */
+    bool is_diverged;         /*   it has applied something else than the others, */
+    bool is_damaged;          /*   its store is damaged, */
+    bool is_standing_still;   /* or it applies nothing of what is committed, for want of room */
+    bool is_log_without_room; /*   (this, or the next), or of entries; else entries are missing */
+    bool is_store_without_room;
+    uint64_t known_commit; /* what is committed, as far as this node has heard */
     bool is_draining;
     bool is_stale; /* no turn for two and a half election timeouts: nothing above is vouched for */
     uint64_t term;

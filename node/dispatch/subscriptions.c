@@ -285,6 +285,13 @@ void subscription_sweep(struct reader *reader, uint64_t now_ns)
                now_ns > leaderless_since_ns + SUBSCRIPTION_LEADERLESS_NS) {
         dispatch_status_set(&status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
                             "this node has had no leader for 10 s");
+    } else if (node.still_since_ns != 0 &&
+               now_ns > node.still_since_ns + SUBSCRIPTION_LEADERLESS_NS) {
+        dispatch_status_set(&status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
+                            "this node has stood at entry %llu for 10 s while %llu are committed: "
+                            "subscribe on another",
+                            (unsigned long long)node.applied_index,
+                            (unsigned long long)node.known_commit);
     } else {
         return;
     }

@@ -57,6 +57,21 @@ static raft_member member_by_id(const struct node *node, const char *id)
     return RAFT_NO_MEMBER;
 }
 
+/* Two nodes on copies of one data_dir would vote twice. */
+static int check_owner(const struct node *node, char *error, size_t error_size)
+{
+    uint64_t incarnation = wal_hard_state(node->wal)->incarnation;
+    for (raft_member member = 0; member < node->options.member_count; member++) {
+        if (member != node->self && node->config.incarnations[member] == incarnation) {
+            snprintf(error, error_size,
+                     "the data belongs to node \"%s\": give this node its own data_dir",
+                     node->node_ids[member]);
+            return ERR_FOREIGN;
+        }
+    }
+    return 0;
+}
+
 static int load_config(struct node *node, char *error, size_t error_size)
 {
     struct store_meta meta;
@@ -73,7 +88,7 @@ static int load_config(struct node *node, char *error, size_t error_size)
     } else if (rc != 0) {
         snprintf(error, error_size, "the stored membership cannot be read: %s", error_text(rc));
     }
-    return rc;
+    return rc == 0 ? check_owner(node, error, error_size) : rc;
 }
 
 int node_check_fit(const struct wal *wal, const struct chat *chat, char *error, size_t error_size)
@@ -490,6 +505,7 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
         node->heard_leader = from;
         node->heard_term = message->term;
         node->heard_commit = message->append_request.commit;
+        node->heard_ns = node->now_ns;
     }
 }
 
@@ -628,9 +644,54 @@ static void follow_leader(struct node *node)
     }
 }
 
+/* As far as this node knows. */
+static raft_index known_commit(const struct node *node)
+{
+    bool is_more = node->leader != node->self && node->heard_commit > node->commit_index;
+    return is_more ? node->heard_commit : node->commit_index;
+}
+
+static const char *why_still(const struct node *node)
+{
+    if (node->is_log_full) {
+        return "its disk has no room for the log";
+    }
+    if (chat_is_overfull(node->chat)) {
+        return atomic_load(&node->is_store_full) ? "the store is full" : "the store takes nothing";
+    }
+    return node->receiving.is_active ? "a snapshot is on its way"
+                                     : "it does not get the entries that are missing";
+}
+
+/* A node that lags behind and does not get on cannot vouch for anything: it says so, and lets its
+ * callers go to others. */
+static void look_for_progress(struct node *node)
+{
+    bool is_level = node->applied_index >= known_commit(node);
+    if (is_level || node->still_since_ns == 0 || node->applied_index != node->still_index) {
+        node->still_index = node->applied_index;
+        node->still_since_ns = is_level ? 0 : node->now_ns;
+    }
+    uint64_t limit_ns = NODE_STILL_TIMEOUTS * node->options.election_timeout_ns;
+    bool is_still = !is_level && node->now_ns >= node->still_since_ns + limit_ns;
+    if (is_still == node->is_standing_still) {
+        return;
+    }
+    node->is_standing_still = is_still;
+    node->is_changed = true;
+    if (is_still) {
+        log_warn("node", "this node stands still while others go on",
+                 LOG_STR("reason", why_still(node)), LOG_U64("applied_index", node->applied_index),
+                 LOG_U64("commit_index", known_commit(node)));
+    } else {
+        log_info("node", "this node gets on again", LOG_U64("applied_index", node->applied_index));
+    }
+}
+
 static bool is_caught_up(const struct node *node, const struct raft_status *status)
 {
-    if (!status->is_whole || node->is_diverged || node->is_store_damaged) {
+    if (!status->is_whole || node->is_diverged || node->is_store_damaged ||
+        node->is_standing_still) {
         return false;
     }
     if (status->role == RAFT_LEADER) {
@@ -640,6 +701,8 @@ static bool is_caught_up(const struct node *node, const struct raft_status *stat
     /* The leader's first word, by which it became known, counts. */
     return node->heard_leader != RAFT_NO_MEMBER && node->heard_leader == status->leader &&
            node->heard_term == status->term &&
+           node->now_ns <=
+               node->heard_ns + NODE_STILL_TIMEOUTS * node->options.election_timeout_ns &&
            node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= node->heard_commit;
 }
 
@@ -652,6 +715,9 @@ static void publish_status(struct node *node)
         .durable_applied_index = chat_durable_applied(node->chat),
         .snapshot_index = wal_first_index(node->wal) - 1,
         .leaderless_since_ns = node->leaderless_since_ns,
+        .still_since_ns = node->still_since_ns,
+        .known_commit = known_commit(node),
+        .is_standing_still = node->is_standing_still,
         .is_draining = node->is_draining,
         .is_store_damaged = node->is_store_damaged,
         .is_diverged = node->is_diverged,
@@ -934,6 +1000,10 @@ static uint64_t next_turn_ns(const struct node *node)
         next = least(next, node->compact_at_ns);
     }
     next = least(next, node->snapshot_turn_ns);
+    if (node->still_since_ns != 0 && !node->is_standing_still) {
+        uint64_t limit_ns = NODE_STILL_TIMEOUTS * node->options.election_timeout_ns;
+        next = least(next, node->still_since_ns + limit_ns);
+    }
     if (!wal_is_marked(node->wal)) {
         next = least(next, node->mark_ns);
     }
@@ -975,6 +1045,8 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     }
     follow_leader(node);
     node_apply(node);
+    look_for_progress(node);
+    node_release_reads(node);
     publish_status(node); /* before done(), so that whoever asks then sees it */
     node_settle_transfers(node);
     node_expire(node);

@@ -44,7 +44,8 @@ enum node_outcome {
     NODE_DEADLINE = 6,       /* the caller's deadline passed */
     NODE_DRAINING = 7,       /* shutting down and nobody to forward to; nothing was proposed */
     /* 8 was CORRUPT, which nothing ever answered. */
-    NODE_BAD_TARGET = 9, /* TRANSFER: no such member, or not fit to lead */
+    NODE_BAD_TARGET = 9,    /* TRANSFER: no such member, or not fit to lead */
+    NODE_STANDS_STILL = 10, /* READ: this node does not get what is committed; another may */
 };
 
 /* The caller's memory, untouched by the caller from node_submit() until done(). */
@@ -198,6 +199,11 @@ struct node_status {
     raft_index durable_applied_index;
     raft_index snapshot_index;    /* the log before it is gone; 0: nothing is */
     uint64_t leaderless_since_ns; /* no leader known since then; 0 while one is */
+    /* applied_index has not moved since then although more is known to be committed, up to
+     * known_commit; 0 while all of it is applied. */
+    uint64_t still_since_ns;
+    raft_index known_commit;
+    bool is_standing_still; /* for so long that it is not ready and takes no reads */
     bool is_ready; /* a leader is known, this node has caught up with it, and it is not draining */
     bool is_caught_up;
     bool is_draining;

@@ -65,6 +65,9 @@
 #define NODE_SNAPSHOT_KEPT_NS (300 * NS_PER_S)     /* a snapshot that nobody uses */
 #define NODE_WATCHED_BUCKETS 1024u
 #define NODE_READ_WAIT_TIMEOUTS 4 /* election timeouts that a read waits for a leader */
+/* Election timeouts after which a node that applies nothing of what is committed, or has not heard
+ * how much that is, is not caught up. */
+#define NODE_STILL_TIMEOUTS 3
 
 /* Requests whose read index was asked for together. */
 struct read_group {
@@ -155,7 +158,11 @@ struct node {
     raft_index applied_index;
     raft_member heard_leader; /* whose AppendEntries came last, in which term, */
     raft_term heard_term;
-    raft_index heard_commit; /* and what was committed by it */
+    raft_index heard_commit; /* what was committed by it, */
+    uint64_t heard_ns;       /* and when */
+    raft_index still_index;  /* what was applied at still_since_ns */
+    uint64_t still_since_ns; /* 0: all that is known to be committed is applied */
+    bool is_standing_still;
     raft_member leader;
     raft_term leader_term;
     uint64_t durable_seq;
@@ -357,7 +364,7 @@ void node_release_answers(struct node *node);
 /* Asks for one read index for all of `reads_new`. */
 void node_ask_read_index(struct node *node);
 void node_read_ready(struct node *node, const struct raft_ready_read *ready);
-/* Moves reads whose index is applied to `finished`. */
+/* Moves reads whose index is applied to `finished`, or all when nothing is applied any more. */
 void node_release_reads(struct node *node);
 
 /* node_room.c */

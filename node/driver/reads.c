@@ -73,6 +73,8 @@ void node_release_reads(struct node *node)
         link = link->next;
         if (group->index <= node->applied_index) {
             node_finish_requests(node, &group->requests, NODE_OK);
+        } else if (node->is_standing_still) {
+            node_finish_requests(node, &group->requests, NODE_STANDS_STILL);
         }
         if (list_is_empty(&group->requests)) {
             list_remove(&group->link);

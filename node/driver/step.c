@@ -375,6 +375,5 @@ void node_apply(struct node *node)
         /* Only now can readers see what is acknowledged. */
         node_complete(node);
     }
-    node_release_reads(node);
     node_release_answers(node);
 }
