@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Cluster, until } from './lib/cluster.mjs';
-import { refusal } from './lib/messenger.mjs';
+import { errorDetails, grpc, refusal } from './lib/messenger.mjs';
 import { canMount, mountDisk, needs, resizeDisk, unmountDisk } from './lib/needs.mjs';
 
 const mount = (folder, mib) => mountDisk(folder, mib << 20).status === 0;
@@ -54,7 +54,9 @@ describe('a node whose disk is full', needs(canMount(), 'may not mount'), () => 
     return (await leading()) === target;
   }, { timeout: 60000 });
 
+  let subscription;
   test('says so, and the others go on', async () => {
+    subscription = cluster.client(full).subscribe({ channelId: 'c' });
     await until('its log to be full', async () => {
       const client = cluster.client(await leading());
       await Promise.allSettled(Array.from({ length: 10 }, () =>
@@ -65,6 +67,27 @@ describe('a node whose disk is full', needs(canMount(), 'may not mount'), () => 
       const leader = await leading();
       return leader && leader !== full && cluster.client(leader).send({ channelId: 'c', payload: Buffer.from('on') });
     });
+  });
+
+  test('is not ready while it stands still, and lets its clients go elsewhere', async () => {
+    const other = cluster.nodes[0];
+    await until('it to say so', async () => {
+      stuff(full); // what is left of its last segment is taken up by what it is sent
+      const client = cluster.client(await leading());
+      await Promise.allSettled(Array.from({ length: 5 }, () =>
+        client.send({ channelId: 'c', payload: Buffer.alloc(60000) }, { deadline: 5000 })));
+      const answer = await fetch(`http://${full.http}/readyz?verbose`);
+      return answer.status === 503 && /caught_up failed: its disk has no room for the log: it stands at entry \d+, \d+ are committed/.test(await answer.text());
+    }, { timeout: 60000 });
+    const begin = Date.now();
+    const { code, reason } = await refusal(cluster.client(full).history({ channelId: 'c' }, { deadline: 10000 }));
+    assert.deepEqual({ code, reason }, { code: 'UNAVAILABLE', reason: 'NO_QUORUM' });
+    assert.ok(Date.now() - begin < 5000);
+    await until('its subscription to end', () => subscription.isEnded);
+    assert.equal(subscription.error.code, grpc.status.UNAVAILABLE);
+    assert.equal(errorDetails(subscription.error).info.reason, 'NO_QUORUM');
+    assert.match(subscription.error.details, /has stood at entry \d+ for 10 s/);
+    assert.ok((await cluster.client(other).history({ channelId: 'c' })).messages.length > 0);
   });
 
   test('outlives elections, each of which wants a word in its log', async () => {
