@@ -276,6 +276,20 @@ static void on_call(void *context, struct rpc_call *call)
     }
 }
 
+static void look_after_streams(struct peer *peer, uint64_t now_ns)
+{
+    bool is_late = now_ns - peer->swept_ns > 2 * SWEEP_INTERVAL_NS;
+    peer->swept_ns = now_ns;
+    for (int i = 0; i < peer->member_count; i++) {
+        if (peer->links[i] != NULL) {
+            link_give_sign(peer->links[i], now_ns);
+        }
+        if (peer->incoming_sides[i].stream != NULL) {
+            stream_look_after(peer->incoming_sides[i].stream, now_ns, is_late);
+        }
+    }
+}
+
 /* A call that does not say what it wants would hold its place for ever. */
 static void sweep(void *context)
 {
@@ -293,6 +307,7 @@ static void sweep(void *context)
         }
     }
     pthread_mutex_unlock(&peer->lock);
+    look_after_streams(peer, now_ns);
     int rc = rpc_loop_post(peer->loop, now_ns + SWEEP_INTERVAL_NS, sweep, peer);
     CHECK(rc == 0 || rc == ERR_CLOSED);
 }

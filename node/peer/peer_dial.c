@@ -47,6 +47,7 @@ struct peer_link {
     pthread_cond_t closed;
     struct rpc_client_call *call; /* NULL between dials */
     uint64_t stream_id;
+    uint64_t sent_ns; /* the last batch */
     bool is_up;
     bool is_sending;
     bool is_sign_due;   /* a batch is wanted, also when there is nothing to say */
@@ -88,8 +89,10 @@ static void send_batch(struct peer_link *link)
 {
     const struct peer_header header = peer_header_to(link->peer, link->member, link->stream_id);
     peer_header_write(&header, link->pending.data);
+    peer_batch_seal(link->pending.data, link->pending.size, link->header_size);
     int rc = rpc_stream_send(link->call, buf_bytes(&link->pending), false);
     link->is_sending = rc == 0;
+    link->sent_ns = clock_monotonic_ns(clock_system());
     if (rc != 0) {
         return; /* the call is over: on_closed() follows, and tells what never left */
     }
@@ -515,6 +518,15 @@ void link_tell_cluster_id(struct peer_link *link)
     if (!is_dialling && now_ns - link->dialled_ns >= REDIAL_INTERVAL_MS_MIN * NS_PER_MS) {
         link_hurry(link);
     }
+}
+
+void link_give_sign(struct peer_link *link, uint64_t now_ns)
+{
+    pthread_mutex_lock(&link->lock);
+    if (link->is_up && !link->is_sending && now_ns - link->sent_ns >= STREAM_SIGN_NS) {
+        send_batch(link);
+    }
+    pthread_mutex_unlock(&link->lock);
 }
 
 void link_redial(struct peer_link *link)

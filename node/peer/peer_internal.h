@@ -21,6 +21,10 @@
 #define REQUEST_VOTE_PATH "/phalanx.Consensus/RequestVote"
 
 #define REASON_BYTES_MAX 512
+/* A sender gives a sign after so long; a receiver of none takes the stream for lost. The largest
+ * batch passes a slow link within that time. */
+#define STREAM_SIGN_NS NS_PER_S
+#define STREAM_SILENCE_NS (10 * NS_PER_S)
 
 struct peer_link;
 struct peer_stream;
@@ -80,6 +84,7 @@ struct peer {
     struct incoming_side incoming_sides[RAFT_MEMBERS_MAX];
     struct log_limit stranger_refusals;
     struct log_limit rivals;
+    uint64_t swept_ns; /* when streams were looked after; the loop's thread */
     struct peer_counters counters;
     atomic_bool is_stopping;
     bool is_stopped;
@@ -142,6 +147,9 @@ void link_hurry(struct peer_link *link);
 void link_tell_cluster_id(struct peer_link *link);
 /* rpc_name_target() of the peer. On the loop's thread. */
 bool link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason);
+/* Sends a batch if none has gone for STREAM_SIGN_NS: the peer hears that the stream passes them. On
+ * the loop's thread. */
+void link_give_sign(struct peer_link *link, uint64_t now_ns);
 /* Ends the stream, so that another one begins with what the header says then. */
 void link_redial(struct peer_link *link);
 /* As transport_ops says. */
@@ -160,6 +168,11 @@ void peer_check_header(struct peer *peer, const struct peer_header *header, raft
 /* Whether a snapshot's sender is the process that the stream of `from` is of, if there is one. */
 bool stream_is_of_sender(struct peer *peer, raft_member from, const struct peer_header *header);
 void stream_accept(struct peer *peer, struct rpc_call *call);
+/* Ends a stream on which no whole batch has come for STREAM_SILENCE_NS although its sender gives
+ * signs. A length that was changed on the way makes gRPC wait for bytes of a message that never
+ * was: it takes all that follows for a part of it, and answers pings. `is_late`: this node was
+ * stopped. */
+void stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late);
 void query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind);
 
 /* ---- snapshots: peer_snapshot_send.c, peer_snapshot_receive.c ---- */

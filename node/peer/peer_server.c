@@ -33,6 +33,8 @@ struct peer_stream {
     bool is_probing;      /* a probe is on its way to it */
     uint64_t probed_ns;   /* when a sign of life was asked for; 0: none is owed */
     struct buf challenge; /* its hello, while another process has its place */
+    bool is_sealed;       /* its batches have checksums: all of them must */
+    uint64_t heard_ns;    /* the last whole batch */
 
     /* Under incoming.lock. */
     size_t unreleased;
@@ -332,6 +334,23 @@ static void post_messages(struct peer_stream *stream, struct bytes wire,
     peer->receiver.post(peer->receiver.context, &created->event);
 }
 
+void stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late)
+{
+    pthread_mutex_lock(&stream->incoming.lock);
+    bool is_paused = stream->is_paused;
+    pthread_mutex_unlock(&stream->incoming.lock);
+    if (is_late || is_paused) {
+        stream->heard_ns = now_ns; /* what has come was not looked at yet */
+    }
+    if (stream->is_over || !stream->is_sealed || now_ns < stream->heard_ns + STREAM_SILENCE_NS) {
+        return;
+    }
+    struct refusal refusal = {.code = 0};
+    refuse(&refusal, GRPC_STATUS_UNAVAILABLE, "no whole batch has come for %d s",
+           (int)(STREAM_SILENCE_NS / NS_PER_S));
+    end_refused(stream, stream->from, &refusal);
+}
+
 static void receive_more(struct peer_stream *stream)
 {
     pthread_mutex_lock(&stream->incoming.lock);
@@ -519,6 +538,13 @@ static void take_batch(struct peer_stream *stream, struct bytes wire, raft_membe
                rc == ERR_FULL ? "too many messages or entries" : "not a PeerBatch");
         return;
     }
+    stream->heard_ns = clock_monotonic_ns(clock_system());
+    if (!peer_batch_is_sound(wire, &batch) || (stream->is_sealed && batch.checksum == 0)) {
+        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT,
+               "malformed batch: its checksum is wrong, it was changed on the way");
+        return;
+    }
+    stream->is_sealed = batch.checksum != 0;
     if (stream->from == RAFT_NO_MEMBER) {
         take_hello(stream, wire, &batch.header, from, refusal);
     } else {

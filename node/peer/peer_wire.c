@@ -1,6 +1,7 @@
 #include "peer/peer_wire.h"
 
 #include "base/check.h"
+#include "base/checksum.h"
 #include "base/errors.h"
 
 #include <string.h>
@@ -16,6 +17,7 @@ enum wire_type { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32
 #define BYTES(number) TAG(number, WIRE_BYTES)
 
 #define VARINT_BYTES_MAX 10
+#define CHECKSUM_TAG FIXED64(12)
 
 static size_t varint_size(uint64_t value)
 {
@@ -130,8 +132,8 @@ size_t peer_header_size(const struct peer_header *header)
 {
     return 2 + 1 + varint_size(header->from_node_id.size) + header->from_node_id.size + 1 +
            varint_size(header->to_node_id.size) + header->to_node_id.size + 2 +
-           RAFT_CLUSTER_ID_BYTES + 9 + 9 + 2 + 9 + 9 + 1 + varint_size(header->listen_addr.size) +
-           header->listen_addr.size;
+           RAFT_CLUSTER_ID_BYTES + 9 + 9 + 2 + 9 + 9 + 9 + 1 +
+           varint_size(header->listen_addr.size) + header->listen_addr.size;
 }
 
 void peer_header_write(const struct peer_header *header, uint8_t *out)
@@ -154,7 +156,32 @@ void peer_header_write(const struct peer_header *header, uint8_t *out)
     out = put_fixed64(out, FIXED64(10), header->process);
     *out++ = BYTES(11);
     out = put_bytes(out, header->listen_addr);
+    out = put_fixed64(out, CHECKSUM_TAG, 0); /* the last: peer_batch_seal() */
     CHECK((size_t)(out - begin) == peer_header_size(header));
+}
+
+/* ---- the checksum ---- */
+
+static uint64_t checksum_of(const uint8_t *wire, size_t size, size_t offset)
+{
+    static const uint8_t zeros[8];
+    uint64_t sum = checksum64(wire, offset);
+    sum = checksum64_seed(sum, zeros, sizeof(zeros));
+    sum = checksum64_seed(sum, wire + offset + sizeof(zeros), size - offset - sizeof(zeros));
+    return sum == 0 ? 1 : sum;
+}
+
+void peer_batch_seal(uint8_t *wire, size_t size, size_t header_size)
+{
+    size_t offset = header_size - sizeof(uint64_t);
+    CHECK(wire[offset - 1] == CHECKSUM_TAG);
+    store_u64(wire + offset, checksum_of(wire, size, offset));
+}
+
+bool peer_batch_is_sound(struct bytes wire, const struct peer_batch *batch)
+{
+    return batch->checksum == 0 ||
+           batch->checksum == checksum_of(wire.data, wire.size, batch->checksum_offset);
 }
 
 /* ---- writing: messages ---- */
@@ -504,6 +531,10 @@ int peer_batch_scan(struct bytes wire, struct peer_batch *out)
     int rc;
     while ((rc = read_field(&reader, &field)) > 0) {
         rc = scan_field(&field, &batch);
+        if (field.tag == CHECKSUM_TAG) {
+            batch.checksum = field.value;
+            batch.checksum_offset = (size_t)(reader.at - (const uint8_t *)wire.data) - 8;
+        }
         if (rc < 0) {
             return rc;
         }

@@ -40,9 +40,17 @@ void peer_header_write(const struct peer_header *header, uint8_t *out);
  * Errors: ERR_FULL (over the buffer's max_bytes, or no memory; the buffer is as it was). */
 int peer_message_append(const struct peer_message *message, struct bytes self_id, struct buf *out);
 
+/* Fills in the checksum of the whole batch, `size` bytes, of which the first peer_header_size() are
+ * the header. TCP's own sum lets one changed packet in many through, and what lies between two
+ * nodes may change bytes and make the sum right again: a vote or an entry that was changed on the
+ * way would be taken for true. */
+void peer_batch_seal(uint8_t *wire, size_t size, size_t header_size);
+
 /* What is in a batch, without a look into its messages' fields. */
 struct peer_batch {
     struct peer_header header;
+    uint64_t checksum; /* 0: none; an older version, or not sealed */
+    size_t checksum_offset;
     size_t message_count;
     size_t entry_count; /* over all append requests */
 };
@@ -50,6 +58,8 @@ struct peer_batch {
 /* Errors: ERR_INVALID (malformed), ERR_FULL (over PEER_BATCH_MESSAGES_MAX, PEER_BATCH_ENTRIES_MAX
  * or RAFT_APPEND_ENTRIES_MAX). */
 int peer_batch_scan(struct bytes wire, struct peer_batch *out);
+/* What was scanned is what was sealed. */
+bool peer_batch_is_sound(struct bytes wire, const struct peer_batch *batch);
 
 /* Who sent it: messages that name another are malformed. */
 struct peer_sender {
