@@ -97,6 +97,48 @@ static int find_value(struct chat *chat, struct bytes key)
     return rc;
 }
 
+/* ---- what is written ---- */
+
+static void hash_bytes(struct store_meta *working, const void *data, size_t size)
+{
+    working->content_hash = checksum64_seed(working->content_hash, data, size);
+}
+
+static void hash_numbers(struct store_meta *working, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    uint8_t numbers[32];
+    store_u64(numbers, a);
+    store_u64(numbers + 8, b);
+    store_u64(numbers + 16, c);
+    store_u64(numbers + 24, d);
+    hash_bytes(working, numbers, sizeof numbers);
+}
+
+/* As the overlay has it, from where the store will: not as the command had it. */
+static void hash_message(struct store_meta *working, uint64_t channel_number,
+                         const struct message *message)
+{
+    hash_numbers(working, channel_number, message->sequence, (uint64_t)message->timestamp_ms,
+                 (uint64_t)message->author_size << 32 | message->client_id_size);
+    hash_bytes(working, message->data,
+               (size_t)message->author_size + message->client_id_size + message->payload_size);
+}
+
+static void hash_channel(struct store_meta *working, const struct overlay_channel *channel)
+{
+    struct bytes id = channel_id(channel);
+    struct bytes name = channel_name(channel);
+    hash_numbers(working, channel->number, id.size, name.size, 0);
+    hash_bytes(working, id.data, id.size);
+    hash_bytes(working, name.data, name.size);
+}
+
+static void hash_value(struct store_meta *working, const struct overlay_value *value)
+{
+    hash_numbers(working, value->key_size, value->value_size, value->is_deleted, 0);
+    hash_bytes(working, value->data, (size_t)value->key_size + value->value_size);
+}
+
 /* ---- commands; each is done wholly or, on error, not at all ---- */
 
 static int reserve_touched(struct applier *applier)
@@ -186,6 +228,7 @@ static int apply_create_channel(struct chat *chat, uint64_t index, const struct 
         return rc;
     }
     touch(applier, channel);
+    hash_channel(&applier->working, channel);
     applier->working.channel_count++;
     answer_channel(applier, channel, true, out);
     return 0;
@@ -214,6 +257,7 @@ static int append_message(struct chat *chat, struct overlay_channel *channel,
         return rc;
     }
     touch(&chat->applier, channel);
+    hash_message(&chat->applier.working, channel->number, message);
     chat->applier.working.message_count++;
     chat_count(&chat->messages_applied);
     return 0;
@@ -260,6 +304,10 @@ static int apply_value(struct chat *chat, const struct command *command)
         return 0;
     }
     int rc = overlay_set_value(&chat->overlay, command->key, command->value, is_deletion);
+    if (rc == 0) {
+        hash_value(&chat->applier.working,
+                   overlay_find_working_value(&chat->overlay, command->key));
+    }
     if (rc == 0 && is_deletion) {
         chat->applier.working.value_count--;
     } else if (rc == 0 && found != 0) {
@@ -294,6 +342,7 @@ static void record_entry(struct chat *chat, uint64_t index, uint64_t term, size_
     buf_append_u64(hashed, index);
     CHECK(!buf_failed(hashed));
     working->result_hash = checksum64_seed(working->result_hash, hashed->data, hashed->size);
+    hash_bytes(working, hashed->data, hashed->size);
     working->applied_index = index;
     working->applied_term = term;
     struct generation *active = chat->overlay.active;
@@ -301,6 +350,14 @@ static void record_entry(struct chat *chat, uint64_t index, uint64_t term, size_
     active->data_bytes += data_bytes;
     active->memory_bytes += ENTRY_MEMORY;
     atomic_fetch_add_explicit(&chat->overlay.memory_bytes, ENTRY_MEMORY, memory_order_relaxed);
+}
+
+static void begin_contents(struct store_meta *working, uint64_t index)
+{
+    if ((index - 1) % CHAT_HASH_ENTRIES == 0) {
+        working->content_hash = 0;
+        working->content_from = index - 1;
+    }
 }
 
 static void check_next(const struct chat *chat, uint64_t index, uint64_t term)
@@ -340,6 +397,10 @@ int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes da
     }
     struct buf *hashed = &chat->applier.scratch;
     buf_reset(hashed);
+    struct store_meta *working = &chat->applier.working;
+    const uint64_t hash_before = working->content_hash;
+    const uint64_t from_before = working->content_from;
+    begin_contents(working, index);
     pthread_mutex_lock(&chat->lock);
     int rc = has_command ? apply_command(chat, index, &command, &result) : 0;
     if (rc == 0) {
@@ -349,6 +410,9 @@ int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes da
     pthread_mutex_unlock(&chat->lock);
     if (rc == 0) {
         *out = result;
+    } else {
+        working->content_hash = hash_before;
+        working->content_from = from_before;
     }
     return chat_note_damage(chat, rc);
 }
@@ -361,6 +425,7 @@ int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct b
         return ERR_CORRUPT;
     }
     struct store_meta *working = &chat->applier.working;
+    begin_contents(working, index);
     memset(working->config, 0, sizeof working->config);
     if (config.size > 0) {
         memcpy(working->config, config.data, config.size);

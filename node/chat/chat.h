@@ -26,6 +26,12 @@
 #define CHAT_TAIL_MESSAGES 256         /* newest messages of a channel kept for live readers, */
 #define CHAT_TAIL_BYTES_MAX (8u << 20) /*   and their bytes over all channels */
 
+/* The hash of what is written begins anew so often (store_meta.content_hash), so that nodes which
+ * began to hash at different entries soon agree again. */
+#ifndef CHAT_HASH_ENTRIES
+#define CHAT_HASH_ENTRIES 1024u
+#endif
+
 struct chat;
 
 /* Takes the store's contents as the starting point. The store stays the caller's and must outlive

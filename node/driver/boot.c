@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "driver/node.h"
 #include "storage/snapshot.h"
+#include "store/file.h"
 #include "store/lmdb.h"
 
 #include <stdio.h>
@@ -166,14 +167,33 @@ static int mend_log(struct boot *boot, const struct boot_options *options,
     return replace_log(boot, options, report->has_hard_state, error, error_size);
 }
 
+static bool has_store_file(struct boot *boot, const char *name)
+{
+    struct fs *fs = boot->dir.fs;
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof(path), "%s/%s", boot->dir.store_path, name);
+    struct fs_file *file;
+    int rc = fs->ops->open(fs, path, FS_OPEN_READ, &file);
+    if (rc == 0) {
+        fs->ops->close(fs, file);
+    }
+    return rc != ERR_NOT_FOUND;
+}
+
+static bool is_outvoted(struct boot *boot)
+{
+    return has_store_file(boot, STORE_OUTVOTED_FILE);
+}
+
 /* The store cannot be used; `error` says why. */
 static int mend_store(struct boot *boot, const struct boot_options *options,
                       const struct wal_report *report, char *error, size_t error_size)
 {
     log_error("boot", "the store is damaged", LOG_STR("reason", error));
     /* An empty log beside a store that holds something is one that was lost. */
+    /* What most nodes have outvoted may be wrong in the log already. */
     bool is_log_whole = report->condition != WAL_DAMAGED && report->condition != WAL_NEW &&
-                        wal_first_index(boot->wal) == 1;
+                        wal_first_index(boot->wal) == 1 && !is_outvoted(boot);
     if (options->is_alone && !is_log_whole) {
         char what[256];
         snprintf(what, sizeof(what), "the store is damaged: %.200s", error);
@@ -301,15 +321,9 @@ static int settle_incarnation(struct boot *boot, uint64_t fresh)
 /* An empty one is made; what it held comes from the log, or, if that was cut, from the others. */
 static void say_if_store_is_missing(struct boot *boot)
 {
-    struct fs *fs = boot->dir.fs;
-    char path[PATH_MAX + 16];
-    snprintf(path, sizeof(path), "%s/" SNAPSHOT_DATA_NAME, boot->dir.store_path);
-    struct fs_file *file;
-    int rc = fs->ops->open(fs, path, FS_OPEN_READ, &file);
-    if (rc == 0) {
-        fs->ops->close(fs, file);
-    } else if (rc == ERR_NOT_FOUND && wal_last_index(boot->wal) > 0) {
-        log_warn("boot", "the store is missing: it is made again", LOG_STR("path", path),
+    if (!has_store_file(boot, SNAPSHOT_DATA_NAME) && wal_last_index(boot->wal) > 0) {
+        log_warn("boot", "the store is missing: it is made again",
+                 LOG_STR("dir", boot->dir.store_path),
                  LOG_U64("log_begins_at", wal_first_index(boot->wal)));
     }
 }

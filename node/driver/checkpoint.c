@@ -1,7 +1,8 @@
 /* Do all nodes apply the same? Every so many entries each tells the others the hash of all results
- * so far. A node that differs from the leader is not to lead or to be read from; one that differs
- * from most, who agree, is wrong for certain, be it the leader itself: it starts over from the
- * others' state. Where no majority agrees, nobody knows who is right, and nothing is thrown away.
+ * so far, and of what the last entries have written. A node that differs from the leader is not to
+ * lead or to be read from; one that differs from most, who agree, is wrong for certain, be it the
+ * leader itself: it starts over from the others' state. Where no majority agrees, nobody knows who
+ * is right, and nothing is thrown away.
  */
 #include "base/log.h"
 #include "driver/node_internal.h"
@@ -11,13 +12,18 @@ static struct checkpoint *at(struct node *node, raft_member member, raft_index i
     return &node->checkpoints[member][(index / NODE_CHECKPOINT_ENTRIES) % NODE_CHECKPOINTS_MAX];
 }
 
-/* How many have said so of this index. */
-static int count_votes(struct node *node, raft_index index, uint64_t hash)
+static bool is_same(const struct checkpoint *a, const struct checkpoint *b)
+{
+    return a->index == b->index && a->hash == b->hash &&
+           (a->contents == b->contents || a->contents == 0 || b->contents == 0);
+}
+
+/* How many have said so. */
+static int count_votes(struct node *node, const struct checkpoint *wanted)
 {
     int votes = 0;
     for (raft_member member = 0; member < node->options.member_count; member++) {
-        const struct checkpoint *said = at(node, member, index);
-        votes += said->index == index && said->hash == hash;
+        votes += is_same(at(node, member, wanted->index), wanted);
     }
     return votes;
 }
@@ -61,16 +67,16 @@ static void judge(struct node *node, raft_index index)
     if (own->index != index) {
         return;
     }
-    if (is_majority(node, count_votes(node, index, own->hash))) {
+    if (is_majority(node, count_votes(node, own))) {
         set_diverged(node, false, index);
         return;
     }
     for (raft_member member = 0; member < node->options.member_count; member++) {
         const struct checkpoint *said = at(node, member, index);
-        if (said->index != index || said->hash == own->hash) {
+        if (said->index != index || is_same(said, own)) {
             continue;
         }
-        if (is_majority(node, count_votes(node, index, said->hash))) {
+        if (is_majority(node, count_votes(node, said))) {
             set_outvoted(node, index);
         }
         if (member == node->leader) {
@@ -83,14 +89,19 @@ void node_take_checkpoint(struct node *node)
 {
     struct store_meta meta;
     chat_get_meta(node->chat, &meta);
+    bool is_known = meta.content_from + NODE_CHECKPOINT_ENTRIES == node->applied_index;
+    uint64_t contents = meta.content_hash == 0 ? 1 : meta.content_hash;
     *at(node, node->self, node->applied_index) =
-        (struct checkpoint){.index = node->applied_index, .hash = meta.result_hash};
+        (struct checkpoint){.index = node->applied_index,
+                            .hash = meta.result_hash,
+                            .contents = is_known ? contents : 0};
 }
 
 static void send_checkpoint(struct node *node, const struct checkpoint *own)
 {
-    struct peer_message message = {.kind = PEER_MESSAGE_APPLY_HASH,
-                                   .apply_hash = {.index = own->index, .hash = own->hash}};
+    struct peer_message message = {
+        .kind = PEER_MESSAGE_APPLY_HASH,
+        .apply_hash = {.index = own->index, .hash = own->hash, .contents = own->contents}};
     for (raft_member member = 0; member < node->options.member_count; member++) {
         if (member != node->self) {
             (void)node->transport->ops->send(node->transport, member, &message);
@@ -115,11 +126,11 @@ void node_send_checkpoints(struct node *node)
     node->checkpoint_sent = index;
 }
 
-void node_compare_checkpoint(struct node *node, raft_member from, raft_index index, uint64_t hash)
+void node_compare_checkpoint(struct node *node, raft_member from, const struct checkpoint *said)
 {
-    struct checkpoint *said = at(node, from, index);
-    if (index % NODE_CHECKPOINT_ENTRIES == 0 && index > said->index) {
-        *said = (struct checkpoint){.index = index, .hash = hash};
-        judge(node, index);
+    struct checkpoint *kept = at(node, from, said->index);
+    if (said->index % NODE_CHECKPOINT_ENTRIES == 0 && said->index > kept->index) {
+        *kept = *said;
+        judge(node, said->index);
     }
 }

@@ -524,8 +524,10 @@ static void handle_messages(struct node *node, struct peer_event *event)
             node_forward_response(node, message);
             break;
         case PEER_MESSAGE_APPLY_HASH:
-            node_compare_checkpoint(node, event->peer, message->apply_hash.index,
-                                    message->apply_hash.hash);
+            node_compare_checkpoint(node, event->peer,
+                                    &(struct checkpoint){message->apply_hash.index,
+                                                         message->apply_hash.hash,
+                                                         message->apply_hash.contents});
             break;
         }
     }

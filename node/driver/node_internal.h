@@ -37,7 +37,7 @@
 #define NODE_COMPLETE_CHECK 64u
 #define NODE_CAUGHT_UP_LAG_MAX 8192u /* entries behind the leader's commit that are level */
 #ifndef NODE_CHECKPOINT_ENTRIES
-#define NODE_CHECKPOINT_ENTRIES 1024u /* how often apply hashes are compared */
+#define NODE_CHECKPOINT_ENTRIES CHAT_HASH_ENTRIES /* how often apply hashes are compared */
 #endif
 #define NODE_CHECKPOINTS_MAX 64u
 #define NODE_RETRY_NS (10 * NS_PER_MS) /* before a refused read or forward is tried again */
@@ -83,9 +83,12 @@ struct peer_stream_state {
     uint64_t epoch;
 };
 
+/* Results are hashed from the first entry on, contents since the checkpoint before. A node of an
+ * older version, or one that began in between, does not know the contents: they agree with any. */
 struct checkpoint {
     raft_index index;
     uint64_t hash;
+    uint64_t contents; /* 0: not known */
 };
 
 /* The snapshot that this node serves. */
@@ -385,7 +388,7 @@ void node_look_for_room(struct node *node);
 void node_take_checkpoint(struct node *node);
 /* At the end of a turn: tells the others of those that were taken since the last call. */
 void node_send_checkpoints(struct node *node);
-void node_compare_checkpoint(struct node *node, raft_member from, raft_index index, uint64_t hash);
+void node_compare_checkpoint(struct node *node, raft_member from, const struct checkpoint *said);
 
 /* node_compact.c */
 

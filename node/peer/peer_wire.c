@@ -324,6 +324,7 @@ static void draft_message(struct draft *draft, const struct peer_message *messag
         draft->kind = 10;
         add_number(draft, 1, message->apply_hash.index);
         add_number(draft, 2, message->apply_hash.hash);
+        add_number(draft, 3, message->apply_hash.contents);
         break;
     }
     CHECK(draft->kind != 0);
@@ -795,6 +796,7 @@ static int read_other(const struct field *kind, struct peer_message *out, const 
         out->kind = PEER_MESSAGE_APPLY_HASH;
         out->apply_hash.index = numbers[1];
         out->apply_hash.hash = numbers[2];
+        out->apply_hash.contents = numbers[3];
         return 0;
     }
 }

@@ -48,7 +48,8 @@ struct peer_message {
         } forward_response;
         struct {
             uint64_t index;
-            uint64_t hash;
+            uint64_t hash;     /* of all results up to the index */
+            uint64_t contents; /* of what was written since the last one; 0: not known */
         } apply_hash;
     };
 };

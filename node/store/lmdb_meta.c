@@ -1,4 +1,5 @@
-/* The two rows of the meta database: the format, written once, and the state, by each commit. */
+/* The rows of the meta database: the format, written once; the state and the hash of what was
+ * written lately, by each commit. */
 #include "store/lmdb_internal.h"
 
 #include "base/check.h"
@@ -86,6 +87,38 @@ static void state_numbers(struct store_state *state, uint64_t *numbers[STATE_NUM
     CHECK(n == STATE_NUMBERS);
 }
 
+/* A row of its own, which older versions leave as it is: then its index shows that it is old. */
+enum { CONTENTS_BODY_BYTES = 24 };
+
+static int contents_read(const struct lmdb_store *store, MDB_txn *txn, struct store_meta *meta)
+{
+    struct bytes body;
+    meta->content_from = meta->applied_index;
+    int rc = meta_row_read(store, txn, "contents", &body);
+    if (rc == ERR_NOT_FOUND) {
+        return 0;
+    }
+    if (rc == 0 && body.size != CONTENTS_BODY_BYTES) {
+        rc = ERR_CORRUPT;
+    }
+    const uint8_t *numbers = body.data;
+    if (rc == 0 && load_u64(numbers) == meta->applied_index) {
+        meta->content_hash = load_u64(numbers + 8);
+        meta->content_from = load_u64(numbers + 16);
+    }
+    return rc;
+}
+
+static int contents_write(struct lmdb_store *store, MDB_txn *txn, const struct store_meta *meta)
+{
+    uint8_t value[ROW_CHECKSUM_BYTES + CONTENTS_BODY_BYTES];
+    uint8_t *numbers = value + ROW_CHECKSUM_BYTES;
+    store_u64(numbers, meta->applied_index);
+    store_u64(numbers + 8, meta->content_hash);
+    store_u64(numbers + 16, meta->content_from);
+    return meta_row_write(store, txn, "contents", value, sizeof value);
+}
+
 int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_state *out)
 {
     struct bytes body;
@@ -106,7 +139,7 @@ int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_
     memcpy(out->meta.cluster_id, next, STORE_CLUSTER_ID_BYTES);
     out->meta.config_size = (uint32_t)(body.size - STATE_FIXED_BYTES);
     memcpy(out->meta.config, next + STORE_CLUSTER_ID_BYTES, out->meta.config_size);
-    return 0;
+    return contents_read(store, txn, &out->meta);
 }
 
 int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store_state *state)
@@ -121,6 +154,7 @@ int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store
     }
     memcpy(next, copy.meta.cluster_id, STORE_CLUSTER_ID_BYTES);
     memcpy(next + STORE_CLUSTER_ID_BYTES, copy.meta.config, copy.meta.config_size);
-    return meta_row_write(store, txn, "state", value,
-                          ROW_CHECKSUM_BYTES + STATE_FIXED_BYTES + copy.meta.config_size);
+    int rc = meta_row_write(store, txn, "state", value,
+                            ROW_CHECKSUM_BYTES + STATE_FIXED_BYTES + copy.meta.config_size);
+    return rc == 0 ? contents_write(store, txn, &copy.meta) : rc;
 }

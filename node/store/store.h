@@ -27,6 +27,10 @@ struct store_meta {
     uint64_t applied_index;
     uint64_t applied_term;
     uint64_t result_hash; /* rolling hash over all applied results: the same on every node */
+    /* Rolling hash over all that was written by the entries behind content_from: the same on every
+     * node that began there. */
+    uint64_t content_hash;
+    uint64_t content_from;
     uint8_t cluster_id[STORE_CLUSTER_ID_BYTES];
     uint64_t channel_count;
     uint64_t message_count;

@@ -6,8 +6,8 @@
 #include "base/checksum.h"
 #include "base/errors.h"
 #include "chat/command.h"
-#include "lib/store_digest.h"
 #include "driver/node_internal.h"
+#include "lib/store_digest.h"
 #include "node_sim.h"
 
 #include <stdio.h>
@@ -29,6 +29,7 @@ struct place {
     raft_term term;        /* of the committed one */
     raft_term commit_term; /* a leader of a later one has it */
     uint64_t result_hash;  /* of all results up to here; 0: nobody has stood here yet */
+    uint64_t content_hash; /* of what was written lately; 0: not known */
 };
 
 struct effect {
@@ -513,6 +514,12 @@ static void check_applied(struct sim_node *node, const struct node_status *statu
                       (unsigned long long)applied);
     }
     place->result_hash = meta.result_hash;
+    bool is_full = meta.content_from % CHAT_HASH_ENTRIES == 0 && meta.content_from < applied;
+    if (is_full && place->content_hash != 0 && place->content_hash != meta.content_hash) {
+        sim_violation(sim, "state machine safety: %s has written something else up to %llu",
+                      node->name, (unsigned long long)applied);
+    }
+    place->content_hash = is_full ? meta.content_hash : place->content_hash;
     if (status->is_diverged) {
         sim_violation(sim, "%s says that it has applied something else", node->name);
     }

@@ -666,6 +666,31 @@ static void test_applied_messages_wake_after_they_can_be_read(void **state)
     fixture_close(&f);
 }
 
+/* The results are the same in both. */
+static void test_the_hash_of_contents_tells_any_two_writings_apart(void **state)
+{
+    const struct command pairs[][2] = {
+        {send_command("a", "id", "one"), send_command("a", "id", "two")},
+        {send_command("a", "i1", "one"), send_command("a", "i2", "one")},
+        {set_command("k", "one"), set_command("k", "two")},
+        {set_command("k1", "one"), set_command("k2", "one")},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        struct store_meta metas[3];
+        for (int run = 0; run < 3; run++) {
+            struct fixture f;
+            fixture_open(&f);
+            apply(&f, create_command("a", "name"));
+            apply(&f, pairs[i][run == 2 ? 0 : run]);
+            chat_get_meta(f.chat, &metas[run]);
+            fixture_close(&f);
+        }
+        assert_true(metas[0].result_hash == metas[1].result_hash);
+        assert_true(metas[0].content_hash != metas[1].content_hash);
+        assert_true(metas[0].content_hash == metas[2].content_hash);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -694,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_walk_merges_both_generations_and_the_store),
         cmocka_unit_test(test_a_walk_with_a_prefix_stays_inside_it),
         cmocka_unit_test(test_applied_messages_wake_after_they_can_be_read),
+        cmocka_unit_test(test_the_hash_of_contents_tells_any_two_writings_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,6 +89,26 @@ static void test_of_two_that_differ_nobody_is_outvoted_until_the_third_is_back(v
     net_destroy(net);
 }
 
+static void test_a_node_that_wrote_something_else_with_the_same_results_is_outvoted(void **state)
+{
+    struct net *net = net_create();
+    net->odd_one = (net_await_leader(net) + 1) % NET_MEMBERS;
+    net->is_odd_in_contents = true;
+    pass_checkpoint(net);
+    expect_only_outvoted(net, net->odd_one);
+    net_destroy(net);
+}
+
+/* In a rolling upgrade nodes of the older version say nothing of contents. */
+static void test_a_node_that_does_not_know_the_contents_agrees(void **state)
+{
+    struct net *net = net_create();
+    net->older_one = net_await_leader(net);
+    pass_checkpoint(net);
+    expect_only_outvoted(net, -1);
+    net_destroy(net);
+}
+
 int main(void)
 {
     log_init(false, LOG_LEVEL_ERROR);
@@ -97,6 +117,8 @@ int main(void)
         cmocka_unit_test(test_nodes_that_agree_stay_as_they_are),
         cmocka_unit_test(test_a_follower_that_differs_is_outvoted),
         cmocka_unit_test(test_a_leader_that_differs_is_outvoted_and_leads_no_more),
+        cmocka_unit_test(test_a_node_that_wrote_something_else_with_the_same_results_is_outvoted),
+        cmocka_unit_test(test_a_node_that_does_not_know_the_contents_agrees),
         cmocka_unit_test(test_of_two_that_differ_nobody_is_outvoted_until_the_third_is_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,7 +59,9 @@ struct net {
     struct clock clock;
     uint64_t now_ns;
     struct net_node nodes[NET_MEMBERS];
-    int odd_one; /* whose hashes differ from all others'; -1: nobody's */
+    int odd_one;             /* whose hashes differ from all others'; -1: nobody's */
+    bool is_odd_in_contents; /* not in its results */
+    int older_one;           /* which does not know the contents; -1: none */
 };
 
 struct net_event {
@@ -134,7 +136,17 @@ static int net_send(struct transport *transport, raft_member to, const struct pe
     struct peer_message odd = *message;
     if (message->kind == PEER_MESSAGE_APPLY_HASH &&
         (from->self == from->net->odd_one || to == from->net->odd_one)) {
-        odd.apply_hash.hash ^= 1;
+        if (from->net->is_odd_in_contents) {
+            odd.apply_hash.contents ^= 1;
+        } else {
+            odd.apply_hash.hash ^= 1;
+        }
+    }
+    if (message->kind == PEER_MESSAGE_APPLY_HASH) {
+        assert_true(message->apply_hash.contents != 0);
+        if (from->self == from->net->older_one || to == from->net->older_one) {
+            odd.apply_hash.contents = 0;
+        }
     }
     if (link->batch.size == 0) {
         struct peer_header header = net_header(from, to);
@@ -387,6 +399,7 @@ static struct net *net_create(void)
     net->clock = (struct clock){net_monotonic_ns, net_wall_ms};
     net->now_ns = NS_PER_S;
     net->odd_one = -1;
+    net->older_one = -1;
     for (int i = 0; i < NET_MEMBERS; i++) {
         net_open_node(net, i);
     }

@@ -60,7 +60,7 @@ static inline size_t make_samples(struct peer_message *out)
          .forward_response = {.id = 14, .code = -3, .result = {"", 0}}},
         {.kind = PEER_MESSAGE_FORWARD_RESPONSE,
          .forward_response = {.id = 15, .code = 2, .result = {"result", 6}, .index = 1u << 20}},
-        {.kind = PEER_MESSAGE_APPLY_HASH, .apply_hash = {.index = 20, .hash = high}},
+        {.kind = PEER_MESSAGE_APPLY_HASH, .apply_hash = {.index = 20, .hash = high, .contents = 3}},
     };
     memcpy(out, samples, sizeof(samples));
     return sizeof(samples) / sizeof(samples[0]);
@@ -145,7 +145,8 @@ static inline bool is_same_message(const struct peer_message *a, const struct pe
                bytes_equal(a->forward_response.result, b->forward_response.result);
     case PEER_MESSAGE_APPLY_HASH:
         return a->apply_hash.index == b->apply_hash.index &&
-               a->apply_hash.hash == b->apply_hash.hash;
+               a->apply_hash.hash == b->apply_hash.hash &&
+               a->apply_hash.contents == b->apply_hash.contents;
     }
     return false;
 }
