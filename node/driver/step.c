@@ -225,14 +225,16 @@ void node_save(struct node *node)
     }
     node->transport->ops->flush(node->transport);
     if (wal_has_staged(node->wal)) {
+        uint64_t begin_ns = clock_monotonic_ns(node->options.clock);
         int rc = wal_commit(node->wal);
+        uint64_t end_ns = clock_monotonic_ns(node->options.clock);
+        node->mark_ns = end_ns + NODE_MARK_NS + NODE_MARK_SYNCS * (end_ns - begin_ns);
         if (rc != 0) {
             node_set_fatal(node, "the log cannot be written: %s", error_text(rc));
         } else {
             struct wal_stats stats;
             wal_get_stats(node->wal, &stats);
             latency_record(&node->log_sync_latency, stats.last_commit_ns);
-            node->mark_ns = node->now_ns + NODE_MARK_NS + NODE_MARK_SYNCS * stats.last_commit_ns;
         }
     }
     if (node->fatal[0] != '\0') {

@@ -121,7 +121,7 @@ static void test_null_is_the_default(void **state)
     assert_decoded(&phalanx__peer_message__descriptor, "{\"timeoutNow\":null}", "{}");
     assert_decoded(&phalanx__peer_message__descriptor,
                    "{\"timeoutNow\":null,\"applyHash\":{},\"voteRequest\":null}",
-                   "{\"applyHash\":{\"index\":\"0\",\"hash\":\"0\"}}");
+                   "{\"applyHash\":{\"index\":\"0\",\"hash\":\"0\",\"contents\":\"0\"}}");
     assert_decoded(&google__rpc__error_info__descriptor, "{\"metadata\":null}",
                    "{\"reason\":\"\",\"domain\":\"\",\"metadata\":{}}");
 }
