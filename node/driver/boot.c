@@ -340,8 +340,16 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
         return rc;
     }
     if (report.mended[0] != '\0') {
-        log_warn("boot", "files of the log were missing or not whole: they are made again",
-                 LOG_STR("files", report.mended), LOG_STR("dir", boot->dir.log_path));
+        static const char text[] =
+            "files of the log were missing or not whole: they are made again";
+        if (strcmp(report.mended, "spare") == 0) {
+            /* A process that ended just after a new segment leaves none. */
+            log_info("boot", text, LOG_STR("files", report.mended),
+                     LOG_STR("dir", boot->dir.log_path));
+        } else {
+            log_warn("boot", text, LOG_STR("files", report.mended),
+                     LOG_STR("dir", boot->dir.log_path));
+        }
     }
     if (report.condition == WAL_TORN) {
         log_info("boot", "an unfinished last write was cut off: nothing of it was acknowledged",
