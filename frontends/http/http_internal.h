@@ -10,8 +10,8 @@
 
 #include "base/buf.h"
 #include "base/list.h"
-#include "crowd.h"
 #include "base/listen.h"
+#include "crowd.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/frontend.h"
 #include "memory.h"

@@ -10,8 +10,8 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/listen.h"
 #include "base/latency.h"
+#include "base/listen.h"
 
 #include <grpc/grpc.h>
 #include <stdbool.h>

@@ -3,7 +3,8 @@
  *
  * Paths are relative to the working directory or absolute. Functions return 0 or a negative ERR_*:
  * ERR_NOT_FOUND, ERR_EXISTS, ERR_NO_SPACE (ENOSPC, EDQUOT), ERR_ACCESS (EACCES, EPERM),
- * ERR_READ_ONLY, ERR_FILES (EMFILE, ENFILE), ERR_LOCKED, ERR_NOMEM, ERR_IO (all else). Out-parameters stay untouched on error.
+ * ERR_READ_ONLY, ERR_FILES (EMFILE, ENFILE), ERR_LOCKED, ERR_NOMEM, ERR_IO (all else).
+ * Out-parameters stay untouched on error.
  *
  * Threads: fs_posix() by any, each open file by one at a time. */
 #ifndef RAFTOGRAM_STORAGE_FS_H

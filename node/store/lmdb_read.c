@@ -182,8 +182,8 @@ static int open_run(uint64_t channel_number, MDB_val item, struct row_item *out)
     struct row_key channel = row_position_key(channel_number);
     struct row_key key;
     uint64_t hash;
-    int rc = row_item_open(ROW_RUNS, (struct bytes){channel.data, channel.size}, store_bytes_of(item),
-                           &key, &hash);
+    int rc = row_item_open(ROW_RUNS, (struct bytes){channel.data, channel.size},
+                           store_bytes_of(item), &key, &hash);
     return rc == 0 ? row_item_key_decode((struct bytes){key.data, key.size}, out) : rc;
 }
 

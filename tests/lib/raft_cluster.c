@@ -421,7 +421,8 @@ static void take_effects(struct cluster *cluster, raft_member n, const struct ra
     }
     take_reads(cluster, n, effects);
     if (effects->forgetful != 0 || effects->has_forgotten) {
-        cluster_violation(cluster, "node %d: a member is said to have forgotten what it has", n + 1);
+        cluster_violation(cluster, "node %d: a member is said to have forgotten what it has",
+                          n + 1);
     }
     if (effects->is_transfer_over) {
         trace(cluster, "%d: transfer over", n + 1);

@@ -19,11 +19,11 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/random.h"
-#include "driver/boot.h"
 #include "chat/chat.h"
-#include "lib/fs_memory.h"
+#include "driver/boot.h"
 #include "driver/node.h"
 #include "driver/snapshot_jobs.h"
+#include "lib/fs_memory.h"
 #include "peer/transport.h"
 
 #include <stdbool.h>

@@ -8,10 +8,10 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "dispatch/dispatch.h"
+#include "lib/await.h"
 #include "phalanx/kv.pb-c.h"
 #include "raftogram/v1/messaging.pb-c.h"
 #include "json/json.h"
-#include "lib/await.h"
 
 #include <pthread.h>
 #include <setjmp.h>

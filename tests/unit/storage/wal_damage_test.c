@@ -14,8 +14,9 @@
 
 #define DIR "data/log"
 #define SEGMENTS_MAX 64
-#define FRAMES_OFFSET (3 * 512) /* where a segment's first frame is: behind header and two marks \
-                                 */
+#define FRAMES_OFFSET                                                          \
+    (3 * 512) /* where a segment's first frame is: behind header and two marks \
+               */
 
 struct disk {
     struct fs_memory *memory;
