@@ -1,6 +1,7 @@
 /* The command line. Flags stand before or after the verb and its operands, with one or two dashes,
  * their value behind a space or an equals sign. */
 #include "base/address.h"
+#include "complain.h"
 #include "suggest.h"
 #include "verbs.h"
 

@@ -9,10 +9,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Appends what a terminal shows safely on one line: UTF-8 text with its control characters escaped
- * (\n, \x1b), anything else with every byte that is not printable ASCII as \xNN. */
-void output_printable(struct buf *out, struct bytes text);
-
 #define TABLE_COLUMNS_MAX 16
 
 /* Rows gather until table_print(). The columns of a later batch are never narrower, so that pages

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum {
     EXIT_DONE = 0,
@@ -98,14 +99,14 @@ extern const struct verb verb_help;
 /* In the order in which help lists them. */
 extern const struct verb *const verbs[VERBS_COUNT];
 const struct verb *verb_find(const char *name);
+/* The help: of all verbs, and of one. */
+void print_overview(FILE *file);
+void print_verb(const struct verb *verb);
 /* Says that there is no such verb, and which may be meant. Returns EXIT_USAGE. */
 int verb_refuse(const char *name);
 /* The last sequence of a channel, by ListChannels. Returns 0, or an exit code after a line on
  * stderr.
  */
 int channel_find_end(struct cluster *cluster, const char *channel_id, uint64_t *out);
-
-/* One line on stderr: "raftogramctl: …". */
-void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -1,8 +1,10 @@
 /* status and transfer-leader. */
 #include "base/clock.h"
+#include "complain.h"
 #include "output.h"
 #include "raftogram/v1/cluster.pb-c.h"
 #include "stop.h"
+#include "text.h"
 #include "verbs.h"
 #include "json/json.h"
 

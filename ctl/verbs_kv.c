@@ -1,8 +1,10 @@
 /* get, put, del, keys. phalanx.KV tells its errors inside answers that gRPC calls OK. */
+#include "complain.h"
 #include "input.h"
 #include "output.h"
 #include "phalanx/kv.pb-c.h"
 #include "raftogram/v1/cluster.pb-c.h"
+#include "text.h"
 #include "verbs.h"
 #include "json/json.h"
 

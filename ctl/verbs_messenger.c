@@ -1,5 +1,6 @@
 /* channels, create, send, history. */
 #include "base/random.h"
+#include "complain.h"
 #include "input.h"
 #include "output.h"
 #include "raftogram/v1/messaging.pb-c.h"

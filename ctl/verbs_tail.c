@@ -2,6 +2,7 @@
  * arrives, so that a slow reader of our output slows the stream and nothing is kept here. The main
  * thread waits: for the end of the stream, a signal, or the end of who reads us. */
 #include "base/clock.h"
+#include "complain.h"
 #include "output.h"
 #include "raftogram/v1/messaging.pb-c.h"
 #include "stop.h"
