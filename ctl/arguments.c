@@ -1,7 +1,11 @@
-/* The command line. Flags stand before or after the verb and its operands, with one or two dashes,
- * their value behind a space or an equals sign. */
+/* Reads the command line. Flags come before or after the verb and its operands, with one or two
+ * dashes. A value follows after a space or an equals sign. */
+#include "arguments.h"
+
 #include "base/address.h"
+#include "base/check.h"
 #include "complain.h"
+#include "flags.h"
 #include "suggest.h"
 #include "verbs.h"
 
@@ -14,46 +18,12 @@
 #define ADDRESS_VARIABLE "RAFTOGRAM_ADDR"
 #define TIMEOUT_MS_MAX ((uint64_t)24 * 60 * 60 * 1000)
 
-enum flag {
-    FLAG_OPERAND = 1, /* getopt's own, for what is no flag */
-    FLAG_ADDR = 256,
-    FLAG_OUTPUT,
-    FLAG_TIMEOUT,
-    FLAG_HELP,
-    FLAG_VERSION,
-    FLAG_AUTHOR,
-    FLAG_ID,
-    FLAG_NAME,
-    FLAG_AFTER,
-    FLAG_LIMIT,
-    FLAG_ALL,
-    FLAG_LIVE,
-    FLAG_PREFIX,
-    FLAG_LAST,
-    FLAG_WATCH,
+/* What getopt_long_only() returns: its own for what is no flag, else FLAG_FIRST + enum flag_id. */
+enum {
+    FLAG_OPERAND = 1,
+    FLAG_FIRST = 256,
 };
-
-static const struct option flags[] = {
-    {"addr", required_argument, NULL, FLAG_ADDR},
-    {"o", required_argument, NULL, FLAG_OUTPUT},
-    {"output", required_argument, NULL, FLAG_OUTPUT},
-    {"timeout", required_argument, NULL, FLAG_TIMEOUT},
-    {"h", no_argument, NULL, FLAG_HELP},
-    {"help", no_argument, NULL, FLAG_HELP},
-    {"version", no_argument, NULL, FLAG_VERSION},
-    {"author", required_argument, NULL, FLAG_AUTHOR},
-    {"id", required_argument, NULL, FLAG_ID},
-    {"name", required_argument, NULL, FLAG_NAME},
-    {"after", required_argument, NULL, FLAG_AFTER},
-    {"limit", required_argument, NULL, FLAG_LIMIT},
-    {"all", no_argument, NULL, FLAG_ALL},
-    {"live", no_argument, NULL, FLAG_LIVE},
-    {"prefix", required_argument, NULL, FLAG_PREFIX},
-    {"last", required_argument, NULL, FLAG_LAST},
-    {"watch", no_argument, NULL, FLAG_WATCH},
-    {NULL, 0, NULL, 0},
-};
-#define FLAGS_COUNT (sizeof(flags) / sizeof(flags[0]) - 1)
+#define FLAG_NAMES_MAX (2 * FLAGS_COUNT)
 
 static int usage_error(const struct arguments *arguments, const char *text, const char *value)
 {
@@ -64,7 +34,7 @@ static int usage_error(const struct arguments *arguments, const char *text, cons
 
 /* ---- values ---- */
 
-/* Decimal digits only, at most `max`. */
+/* Reads a number of decimal digits only, at most `max`. */
 static bool read_number(const char *text, uint64_t max, uint64_t *out)
 {
     uint64_t value = 0;
@@ -85,7 +55,7 @@ static bool read_number(const char *text, uint64_t max, uint64_t *out)
     return true;
 }
 
-/* As in the daemon's configuration: 150ms, 2s, 5m. */
+/* Reads a duration as the daemon's configuration has it: 150ms, 2s, 5m. */
 static bool read_duration_ms(const char *text, uint64_t *out)
 {
     static const struct {
@@ -132,93 +102,46 @@ static int read_count(struct arguments *arguments, const char *value, const char
 
 /* ---- flags ---- */
 
-static int take_option(struct arguments *arguments, int flag, const char *value)
+/* Takes a flag that not every verb takes. */
+static int take_option(struct arguments *arguments, enum flag_id id, const char *value)
 {
-    switch (flag) {
+    arguments->options |= flags[id].option;
+    switch (id) {
     case FLAG_AUTHOR:
-        arguments->options |= OPTION_AUTHOR;
         arguments->author = value;
         return 0;
     case FLAG_ID:
-        arguments->options |= OPTION_ID;
         arguments->id = value;
         return 0;
     case FLAG_NAME:
-        arguments->options |= OPTION_NAME;
         arguments->name = value;
         return 0;
     case FLAG_PREFIX:
-        arguments->options |= OPTION_PREFIX;
         arguments->prefix = value;
         return 0;
     case FLAG_AFTER:
-        arguments->options |= OPTION_AFTER;
         return read_number(value, UINT64_MAX, &arguments->after)
                    ? 0
                    : usage_error(arguments, "-after is a sequence number, not ", value);
     case FLAG_LIMIT:
-        arguments->options |= OPTION_LIMIT;
         return read_count(arguments, value, "-limit is a number from 1, not ", &arguments->limit);
     case FLAG_LAST:
-        arguments->options |= OPTION_LAST;
         return read_count(arguments, value, "-last is a number from 1, not ", &arguments->last);
-    case FLAG_WATCH:
-        arguments->options |= OPTION_WATCH;
-        return 0;
     case FLAG_ALL:
-        arguments->options |= OPTION_ALL;
         arguments->is_all = true;
         return 0;
-    default:
-        arguments->options |= OPTION_LIVE;
+    case FLAG_LIVE:
         arguments->is_live = true;
+        return 0;
+    default:
+        CHECK(id == FLAG_WATCH);
         return 0;
     }
 }
 
-/* "did you mean -limit? " */
-static void complain_of_flag(const struct arguments *arguments, const char *word,
-                             const char *reason, const char *suggestion)
+static int take_flag(struct arguments *arguments, enum flag_id id, char *value)
 {
-    const char *verb = arguments->verb == NULL ? "" : arguments->verb->name;
-    complain("%s%s%s%s%s; see raftogramctl %s%s-h", reason, word,
-             suggestion == NULL ? "" : "; did you mean -", suggestion == NULL ? "" : suggestion,
-             suggestion == NULL ? "" : "?", verb, verb[0] == '\0' ? "" : " ");
-}
-
-/* getopt tells an unknown flag, one that is cut too short, and a value too many in one way. */
-static int refuse_flag(const struct arguments *arguments, const char *word)
-{
-    const char *names[FLAGS_COUNT];
-    char name[SUGGEST_BYTES_MAX + 1] = "";
-    const char *start = word + strspn(word, "-");
-    size_t size = strcspn(start, "=");
-    bool is_known = false;
-    size_t beginnings = 0;
-    for (size_t i = 0; i < FLAGS_COUNT; i++) {
-        bool is_beginning = size > 0 && strncmp(flags[i].name, start, size) == 0;
-        names[i] = flags[i].name;
-        beginnings += is_beginning;
-        is_known = is_known || (is_beginning && flags[i].name[size] == '\0');
-    }
-    if (is_known) {
-        complain_of_flag(arguments, word, "that flag takes no value: ", NULL);
-    } else if (beginnings > 1) {
-        complain_of_flag(arguments, word, "ambiguous flag ", NULL);
-    } else {
-        if (size <= SUGGEST_BYTES_MAX) {
-            memcpy(name, start, size);
-        }
-        complain_of_flag(arguments, word, "unknown flag ",
-                         size == 0 ? NULL : suggest(name, names, FLAGS_COUNT));
-    }
-    return EXIT_USAGE;
-}
-
-/* `word` is the argument that getopt looks at. */
-static int take_flag(struct arguments *arguments, int flag, char *value, const char *word)
-{
-    switch (flag) {
+    switch (id) {
     case FLAG_ADDR:
         arguments->address_text = value;
         return 0;
@@ -236,22 +159,79 @@ static int take_flag(struct arguments *arguments, int flag, char *value, const c
     case FLAG_VERSION:
         arguments->is_version = true;
         return 0;
-    case ':':
-        return usage_error(arguments, "a value is missing after ", word);
-    case '?':
-        return refuse_flag(arguments, word);
     default:
-        return take_option(arguments, flag, value);
+        return take_option(arguments, id, value);
     }
 }
 
-/* ---- what is no flag ---- */
+/* Lists the flags for getopt, with their aliases, ended by a row without a name. */
+static void list_names(struct option out[FLAG_NAMES_MAX + 1])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < FLAGS_COUNT; i++) {
+        const struct flag *flag = &flags[i];
+        struct option option = {
+            .name = flag->name,
+            .has_arg = flag->value != NULL ? required_argument : no_argument,
+            .val = FLAG_FIRST + (int)i,
+        };
+        out[count++] = option;
+        if (flag->alias != NULL) {
+            option.name = flag->alias;
+            out[count++] = option;
+        }
+    }
+    out[count] = (struct option){0};
+}
+
+/* `suggestion` may be NULL. */
+static void complain_of_flag(const struct arguments *arguments, const char *word,
+                             const char *reason, const char *suggestion)
+{
+    const char *verb = arguments->verb == NULL ? "" : arguments->verb->name;
+    complain("%s%s%s%s%s; see raftogramctl %s%s-h", reason, word,
+             suggestion == NULL ? "" : "; did you mean -", suggestion == NULL ? "" : suggestion,
+             suggestion == NULL ? "" : "?", verb, verb[0] == '\0' ? "" : " ");
+}
+
+/* getopt reports an unknown flag, an ambiguous one, and a value too many in the same way. */
+static int refuse_flag(const struct arguments *arguments, const struct option *options,
+                       const char *word)
+{
+    const char *names[FLAG_NAMES_MAX];
+    char name[SUGGEST_BYTES_MAX + 1] = "";
+    const char *start = word + strspn(word, "-");
+    size_t size = strcspn(start, "=");
+    bool is_known = false;
+    size_t beginnings = 0;
+    size_t count = 0;
+    for (; options[count].name != NULL; count++) {
+        bool is_beginning = size > 0 && strncmp(options[count].name, start, size) == 0;
+        names[count] = options[count].name;
+        beginnings += is_beginning;
+        is_known = is_known || (is_beginning && options[count].name[size] == '\0');
+    }
+    if (is_known) {
+        complain_of_flag(arguments, word, "that flag takes no value: ", NULL);
+    } else if (beginnings > 1) {
+        complain_of_flag(arguments, word, "ambiguous flag ", NULL);
+    } else {
+        if (size <= SUGGEST_BYTES_MAX) {
+            memcpy(name, start, size);
+        }
+        complain_of_flag(arguments, word, "unknown flag ",
+                         size == 0 ? NULL : suggest(name, names, count));
+    }
+    return EXIT_USAGE;
+}
+
+/* ---- operands and addresses ---- */
 
 static int take_operand(struct arguments *arguments, char *word)
 {
     if (arguments->verb == NULL) {
-        arguments->verb = verb_find(word);
-        return arguments->verb != NULL ? 0 : verb_refuse(word);
+        arguments->verb = verbs_find(word);
+        return arguments->verb != NULL ? 0 : verbs_refuse(word);
     }
     if (arguments->operand_count == ARGUMENTS_OPERANDS_MAX) {
         return usage_error(arguments, "unexpected argument ", word);
@@ -260,7 +240,7 @@ static int take_operand(struct arguments *arguments, char *word)
     return 0;
 }
 
-/* `source` is where the address was written. */
+/* `source` names where the address came from. */
 static int refuse_address(const char *source, const char *address, const char *reason)
 {
     if (strstr(address, "://") != NULL) {
@@ -273,7 +253,7 @@ static int refuse_address(const char *source, const char *address, const char *r
     return EXIT_USAGE;
 }
 
-/* Splits "a:1,b:2" in place. */
+/* Splits a list such as "a:1,b:2" into a copy that `arguments` owns. */
 static int take_addresses(struct arguments *arguments, const char *source, const char *text)
 {
     arguments->address_text = strdup(text);
@@ -300,28 +280,15 @@ static int take_addresses(struct arguments *arguments, const char *source, const
     return 0;
 }
 
-/* The name of the first of `options`, for the error text. */
-static const char *option_name(unsigned options)
-{
-    static const char *const names[] = {"-author", "-id",   "-name",   "-after", "-limit",
-                                        "-all",    "-live", "-prefix", "-last",  "-watch"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if ((options & 1U << i) != 0) {
-            return names[i];
-        }
-    }
-    return "that flag";
-}
-
 static int check_exclusive(const struct arguments *arguments)
 {
     const struct verb *verb = arguments->verb;
     for (const unsigned *pair = verb->exclusive; *pair != 0; pair++) {
         unsigned given = arguments->options & *pair;
         if (given == *pair) {
-            unsigned first = given & (0U - given);
-            complain("%s and %s exclude each other; see raftogramctl %s -h", option_name(first),
-                     option_name(given & ~first), verb->name);
+            const struct flag *first = flag_of_options(given);
+            complain("-%s and -%s exclude each other; see raftogramctl %s -h", first->name,
+                     flag_of_options(given & ~first->option)->name, verb->name);
             return EXIT_USAGE;
         }
     }
@@ -336,8 +303,8 @@ static int check(const struct arguments *arguments)
     }
     unsigned excess = arguments->options & ~verb->options;
     if (excess != 0) {
-        complain("%s does not take %s; see raftogramctl %s -h", verb->name, option_name(excess),
-                 verb->name);
+        complain("%s does not take -%s; see raftogramctl %s -h", verb->name,
+                 flag_of_options(excess)->name, verb->name);
         return EXIT_USAGE;
     }
     if (arguments->operand_count < verb->operands_min) {
@@ -354,23 +321,40 @@ static int check(const struct arguments *arguments)
     return check_exclusive(arguments);
 }
 
-/* Reads all words; the order of flags and others does not matter, whatever POSIXLY_CORRECT says. */
+/* Takes what getopt found in `word`. */
+static int take_word(struct arguments *arguments, int flag, const struct option *options,
+                     const char *word)
+{
+    switch (flag) {
+    case FLAG_OPERAND:
+        return take_operand(arguments, optarg);
+    case ':':
+        return usage_error(arguments, "a value is missing after ", word);
+    case '?':
+        return refuse_flag(arguments, options, word);
+    default:
+        return take_flag(arguments, (enum flag_id)(flag - FLAG_FIRST), optarg);
+    }
+}
+
+/* Reads all words. Flags and operands come in any order, also with POSIXLY_CORRECT. */
 static int read_words(int argc, char **argv, struct arguments *out)
 {
+    struct option options[FLAG_NAMES_MAX + 1];
+    list_names(options);
     opterr = 0;
     for (;;) {
         const char *word = optind < argc ? argv[optind] : "";
-        int flag = getopt_long_only(argc, argv, "-:", flags, NULL);
+        int flag = getopt_long_only(argc, argv, "-:", options, NULL);
         if (flag == -1) {
             break;
         }
-        int code =
-            flag == FLAG_OPERAND ? take_operand(out, optarg) : take_flag(out, flag, optarg, word);
+        int code = take_word(out, flag, options, word);
         if (code != 0) {
             return code;
         }
     }
-    /* Behind "--". */
+    /* After "--" every word is an operand. */
     for (; optind < argc; optind++) {
         int code = take_operand(out, argv[optind]);
         if (code != 0) {
@@ -385,7 +369,7 @@ int arguments_parse(int argc, char **argv, struct arguments *out)
     *out = (struct arguments){.timeout_ms = ARGUMENTS_TIMEOUT_MS_DEFAULT};
     int code = read_words(argc, argv, out);
     const char *text = out->address_text;
-    out->address_text = NULL; /* from here on it is our own copy */
+    out->address_text = NULL; /* take_addresses() puts its own copy here */
     if (code != 0 || out->is_help || out->is_version) {
         return code;
     }

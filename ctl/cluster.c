@@ -7,7 +7,6 @@
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
 #include "raftogram/v1/messaging.pb-c.h"
-#include "verbs.h"
 
 #include <errno.h>
 #include <pthread.h>

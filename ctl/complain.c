@@ -15,7 +15,7 @@ void complain(const char *format, ...)
     vsnprintf(raw, sizeof(raw), format, list);
     va_end(list);
     /* Parts of it may come from elsewhere. */
-    output_printable(&text, bytes_of_text(raw));
+    text_append_printable(&text, bytes_of_text(raw));
     buf_printf(&line, "raftogramctl: %s\n", buf_text(&text));
     fputs(buf_text(&line), stderr);
     buf_finish(&text);

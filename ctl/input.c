@@ -1,7 +1,6 @@
 #include "input.h"
 
 #include "complain.h"
-#include "verbs.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,5 +1,7 @@
-/* The command-line client: finds the verb, opens the cluster, runs it. */
+/* The command-line client: reads the words, opens the cluster, runs the verb. */
+#include "arguments.h"
 #include "base/errors.h"
+#include "cluster.h"
 #include "complain.h"
 #include "verbs.h"
 
@@ -8,7 +10,7 @@
 
 static int run(const struct arguments *arguments)
 {
-    if (arguments->verb == &verb_help || arguments->verb == &verb_version) {
+    if (arguments->verb->is_local) {
         return arguments->verb->run(NULL, arguments);
     }
     struct cluster *cluster;
@@ -26,7 +28,7 @@ static int run(const struct arguments *arguments)
 static int run_words(int argc, char **argv, struct arguments *arguments)
 {
     if (argc == 1) {
-        print_overview(stderr);
+        verbs_print_overview(stderr);
         return EXIT_USAGE;
     }
     int code = arguments_parse(argc, argv, arguments);
@@ -40,16 +42,16 @@ static int run_words(int argc, char **argv, struct arguments *arguments)
         return run(arguments);
     }
     if (arguments->verb == NULL) {
-        print_overview(stdout);
+        verbs_print_overview(stdout);
     } else {
-        print_verb(arguments->verb);
+        verbs_print_help(arguments->verb);
     }
     return EXIT_DONE;
 }
 
 int main(int argc, char **argv)
 {
-    /* For the widths of characters; what we print is UTF-8 whatever the user's locale is. */
+    /* wcwidth() needs a UTF-8 locale. The output is UTF-8 whatever the user's locale is. */
     setlocale(LC_CTYPE, "C.UTF-8");
     struct arguments arguments = {0};
     int code = run_words(argc, argv, &arguments);

@@ -9,39 +9,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <wchar.h>
-
-/* ---- text ---- */
-
-/* In terminal columns, of what output_printable() wrote. */
-static size_t printed_width(const char *text)
-{
-    const uint8_t *data = (const uint8_t *)text;
-    size_t left = strlen(text);
-    size_t width = 0;
-    while (left > 0) {
-        size_t size = bytes_utf8_character((struct bytes){data, left});
-        CHECK(size > 0);
-        int columns = wcwidth((wchar_t)text_code_point((struct bytes){data, size}));
-        width += columns >= 0 ? (size_t)columns : 1;
-        data += size;
-        left -= size;
-    }
-    return width;
-}
 
 /* ---- tables ---- */
 
 void table_add(struct table *table, struct bytes text)
 {
     size_t start = table->text.size;
-    output_printable(&table->text, text);
+    text_append_printable(&table->text, text);
     buf_append_byte(&table->text, 0);
     if (buf_failed(&table->text)) {
         return;
     }
     size_t column = table->cells % table->columns;
-    size_t width = printed_width((const char *)table->text.data + start);
+    size_t width = text_width((const char *)table->text.data + start);
     if (width > table->widths[column]) {
         table->widths[column] = width;
     }
@@ -68,7 +48,7 @@ static void print_cell(const struct table *table, size_t column, const char *tex
         putchar('\n');
         return;
     }
-    for (size_t width = printed_width(text); width < table->widths[column] + 2; width++) {
+    for (size_t width = text_width(text); width < table->widths[column] + 2; width++) {
         putchar(' ');
     }
 }

@@ -1,7 +1,6 @@
 #include "stop.h"
 
 #include "complain.h"
-#include "verbs.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,8 +1,12 @@
 #include "text.h"
 
+#include "base/check.h"
 #include "base/text.h"
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <wchar.h>
 
 static void append_escaped(struct buf *out, uint8_t byte)
 {
@@ -33,7 +37,7 @@ static void append_character(struct buf *out, const uint8_t *data, size_t size)
     }
 }
 
-void output_printable(struct buf *out, struct bytes text)
+void text_append_printable(struct buf *out, struct bytes text)
 {
     bool is_text = bytes_is_utf8(text);
     const uint8_t *data = text.data;
@@ -49,4 +53,20 @@ void output_printable(struct buf *out, struct bytes text)
         }
         i += size;
     }
+}
+
+size_t text_width(const char *text)
+{
+    const uint8_t *data = (const uint8_t *)text;
+    size_t left = strlen(text);
+    size_t width = 0;
+    while (left > 0) {
+        size_t size = bytes_utf8_character((struct bytes){data, left});
+        CHECK(size > 0);
+        int columns = wcwidth((wchar_t)text_code_point((struct bytes){data, size}));
+        width += columns >= 0 ? (size_t)columns : 1;
+        data += size;
+        left -= size;
+    }
+    return width;
 }

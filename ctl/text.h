@@ -4,8 +4,12 @@
 
 #include "base/buf.h"
 
+#include <stddef.h>
+
 /* Appends what a terminal shows safely on one line: UTF-8 text with its control characters escaped
  * (\n, \x1b), anything else with every byte that is not printable ASCII as \xNN. */
-void output_printable(struct buf *out, struct bytes text);
+void text_append_printable(struct buf *out, struct bytes text);
+/* Returns the terminal columns of what text_append_printable() wrote. */
+size_t text_width(const char *text);
 
 #endif

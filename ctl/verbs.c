@@ -1,34 +1,54 @@
-/* The table of verbs and the help that is made from it; help and version. */
+/* The table of verbs, the help that is made from it, and the verbs that need no cluster. */
 #include "verbs.h"
 
 #include "complain.h"
 #include "suggest.h"
 
-#include <stdio.h>
 #include <string.h>
 
-const struct verb *const verbs[VERBS_COUNT] = {
+/* In the order in which help lists them. */
+static const struct verb *const verbs[] = {
     &verb_status, &verb_channels, &verb_create, &verb_send, &verb_history,         &verb_tail,
     &verb_get,    &verb_put,      &verb_del,    &verb_keys, &verb_transfer_leader, &verb_version,
     &verb_help,
 };
+#define VERBS_COUNT (sizeof(verbs) / sizeof(verbs[0]))
+
+const struct verb *verbs_find(const char *name)
+{
+    for (size_t i = 0; i < VERBS_COUNT; i++) {
+        if (strcmp(verbs[i]->name, name) == 0) {
+            return verbs[i];
+        }
+    }
+    return NULL;
+}
+
+int verbs_refuse(const char *name)
+{
+    const char *names[VERBS_COUNT];
+    for (size_t i = 0; i < VERBS_COUNT; i++) {
+        names[i] = verbs[i]->name;
+    }
+    const char *suggestion = suggest(name, names, VERBS_COUNT);
+    complain("unknown verb %s%s%s%s; see raftogramctl -h", name,
+             suggestion == NULL ? "" : "; did you mean ", suggestion == NULL ? "" : suggestion,
+             suggestion == NULL ? "" : "?");
+    return EXIT_USAGE;
+}
+
+/* ---- help ---- */
+
+#define VERB_COLUMN_WIDTH 46
+#define FLAG_COLUMN_WIDTH 23
 
 static const char intro[] =
     "Usage: raftogramctl [FLAG]... VERB [ARGUMENT]... [FLAG]...\n"
     "\n"
-    "Talks to a raftogram cluster. Give any node's address: the leader is found by itself.\n"
+    "Calls a raftogram cluster. Give the address of any node: raftogramctl finds the leader.\n"
     "\n";
 
-static const char flags_help[] =
-    "\n"
-    "Flags, before or after the verb, with one or two dashes, -flag VALUE or -flag=VALUE:\n"
-    "  -addr HOST:PORT[,...]  gRPC addresses of one or more nodes\n"
-    "                         (default: $RAFTOGRAM_ADDR, else 127.0.0.1:9000)\n"
-    "  -o table|json          for people (the default) or for scripts\n"
-    "  -timeout 5s            for the whole command, with its retries (500ms, 5s, 2m)\n"
-    "  -h, -help              this text; after a verb, that verb's\n"
-    "  -version               the version\n"
-    "  --                     what follows is no flag\n"
+static const char exit_codes[] =
     "\n"
     "Exit codes: 0 done, 1 failed or not found, 2 wrong usage, 3 cluster unavailable.\n";
 
@@ -43,59 +63,66 @@ static const char examples[] =
     "\n"
     "More: raftogramctl help VERB\n";
 
-const struct verb *verb_find(const char *name)
+static void print_flag(const struct flag *flag, FILE *file)
 {
-    for (size_t i = 0; i < VERBS_COUNT; i++) {
-        if (strcmp(verbs[i]->name, name) == 0) {
-            return verbs[i];
+    char left[64];
+    snprintf(left, sizeof(left), "-%s%s%s%s%s", flag->name, flag->alias == NULL ? "" : ", -",
+             flag->alias == NULL ? "" : flag->alias, flag->value == NULL ? "" : " ",
+             flag->value == NULL ? "" : flag->value);
+    fprintf(file, "  %-*s %s\n", FLAG_COLUMN_WIDTH, left, flag->summary);
+    if (flag->note != NULL) {
+        fprintf(file, "  %-*s %s\n", FLAG_COLUMN_WIDTH, "", flag->note);
+    }
+}
+
+/* Prints the flags that every verb takes. */
+static void print_flags(FILE *file)
+{
+    fputs(
+        "\nFlags, before or after the verb, with one or two dashes, -flag VALUE or -flag=VALUE:\n",
+        file);
+    for (size_t i = 0; i < FLAGS_COUNT; i++) {
+        if (flags[i].option == 0) {
+            print_flag(&flags[i], file);
         }
     }
-    return NULL;
+    fprintf(file, "  %-*s %s\n", FLAG_COLUMN_WIDTH, "--", "ends the flags");
+    fputs(exit_codes, file);
 }
 
-int verb_refuse(const char *name)
-{
-    const char *names[VERBS_COUNT];
-    for (size_t i = 0; i < VERBS_COUNT; i++) {
-        names[i] = verbs[i]->name;
-    }
-    const char *suggestion = suggest(name, names, VERBS_COUNT);
-    complain("unknown verb %s%s%s%s; see raftogramctl -h", name,
-             suggestion == NULL ? "" : "; did you mean ", suggestion == NULL ? "" : suggestion,
-             suggestion == NULL ? "" : "?");
-    return EXIT_USAGE;
-}
-
-void print_overview(FILE *file)
+void verbs_print_overview(FILE *file)
 {
     fputs(intro, file);
     for (size_t i = 0; i < VERBS_COUNT; i++) {
-        char left[64];
-        snprintf(left, sizeof(left), "%s %s", verbs[i]->name, verbs[i]->synopsis);
-        fprintf(file, "  %-43s %s\n", left, verbs[i]->summary);
+        int width = fprintf(file, "  %s %s", verbs[i]->name, verbs[i]->synopsis);
+        if (width > VERB_COLUMN_WIDTH) {
+            putc('\n', file);
+            width = 0;
+        }
+        fprintf(file, "%*s%s\n", VERB_COLUMN_WIDTH - width, "", verbs[i]->summary);
     }
-    fputs(flags_help, file);
+    print_flags(file);
     fputs(examples, file);
 }
 
-void print_verb(const struct verb *verb)
+void verbs_print_help(const struct verb *verb)
 {
-    printf("Usage: raftogramctl %s%s%s [FLAG]...\n\n%s.\n\n%s%s", verb->name,
-           verb->synopsis[0] == '\0' ? "" : " ", verb->synopsis, verb->summary, verb->help,
-           flags_help);
+    printf("Usage: raftogramctl %s%s%s [FLAG]...\n\n%s.\n\n%s", verb->name,
+           verb->synopsis[0] == '\0' ? "" : " ", verb->synopsis, verb->summary, verb->help);
+    print_flags(stdout);
 }
 
 static int run_help(struct cluster *cluster, const struct arguments *arguments)
 {
     if (arguments->operand_count == 0) {
-        print_overview(stdout);
+        verbs_print_overview(stdout);
         return EXIT_DONE;
     }
-    const struct verb *verb = verb_find(arguments->operands[0]);
+    const struct verb *verb = verbs_find(arguments->operands[0]);
     if (verb == NULL) {
-        return verb_refuse(arguments->operands[0]);
+        return verbs_refuse(arguments->operands[0]);
     }
-    print_verb(verb);
+    verbs_print_help(verb);
     return EXIT_DONE;
 }
 
@@ -106,8 +133,11 @@ const struct verb verb_help = {
     .help = "Examples:\n"
             "  raftogramctl help tail\n",
     .operands_max = 1,
+    .is_local = true,
     .run = run_help,
 };
+
+/* ---- version ---- */
 
 static int run_version(struct cluster *cluster, const struct arguments *arguments)
 {
@@ -123,9 +153,10 @@ const struct verb verb_version = {
     .name = "version",
     .synopsis = "",
     .summary = "Prints the version of raftogramctl",
-    .help = "status shows that of each node.\n"
+    .help = "The verb status shows the version of each node.\n"
             "\n"
             "Examples:\n"
             "  raftogramctl version\n",
+    .is_local = true,
     .run = run_version,
 };

@@ -160,10 +160,10 @@ static void print_status(const struct node *nodes, size_t count,
     table_print(&table);
     table_finish(&table);
     struct buf line = {0};
-    output_printable(&line, bytes_of_text(best->cluster_id));
+    text_append_printable(&line, bytes_of_text(best->cluster_id));
     printf("\ncluster %s, ", line.size == 0 ? "not formed yet" : buf_text(&line));
     buf_reset(&line);
-    output_printable(&line, bytes_of_text(best->node_id));
+    text_append_printable(&line, bytes_of_text(best->node_id));
     printf("%s%s\n", has_leader ? "has a quorum, led by " : "has NO QUORUM: there is NO LEADER",
            has_leader ? buf_text(&line) : "");
     buf_finish(&line);

@@ -1,5 +1,6 @@
 /* get, put, del, keys. phalanx.KV tells its errors inside answers that gRPC calls OK. */
 #include "complain.h"
+#include "field.h"
 #include "input.h"
 #include "output.h"
 #include "phalanx/kv.pb-c.h"
@@ -63,7 +64,7 @@ static void print_value(const char *value)
         return;
     }
     struct buf text = {0};
-    output_printable(&text, bytes_of_text(value));
+    text_append_printable(&text, bytes_of_text(value));
     puts(buf_text(&text));
     buf_finish(&text);
 }
@@ -117,7 +118,7 @@ static int propose(struct cluster *cluster, const struct arguments *arguments, s
 {
     Phalanx__ProposeRequest request = PHALANX__PROPOSE_REQUEST__INIT;
     Phalanx__ProposeResponse *response;
-    request.data = (ProtobufCBinaryData){data.size, (uint8_t *)(uintptr_t)data.data};
+    request.data = field_of_bytes(data);
     const struct cluster_call call = {
         /* A second one could undo what another client wrote between them. */
         .kind = CALL_ONCE,
@@ -266,7 +267,7 @@ static int run_keys(struct cluster *cluster, const struct arguments *arguments)
     bool is_first = true;
     int code = 0;
     request.after_key = after;
-    request.prefix = (char *)(uintptr_t)(arguments->prefix == NULL ? "" : arguments->prefix);
+    request.prefix = field_of_text(arguments->prefix);
     while (has_more && left > 0) {
         Raftogram__V1__ListKeysResponse *page;
         request.limit = left < PAGE_KEYS_MAX ? left : PAGE_KEYS_MAX;

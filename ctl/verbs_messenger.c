@@ -1,6 +1,7 @@
 /* channels, create, send, history. */
 #include "base/random.h"
 #include "complain.h"
+#include "field.h"
 #include "input.h"
 #include "output.h"
 #include "raftogram/v1/messaging.pb-c.h"
@@ -16,12 +17,6 @@
 #define HISTORY_LIMIT_DEFAULT 100 /* as the service has it */
 #define MESSAGE_ID_RANDOM_BYTES 16
 #define AUTHOR_VARIABLE "USER"
-
-/* protobuf-c takes char * also for what it only reads. */
-static char *text_field(const char *text)
-{
-    return (char *)(uintptr_t)(text == NULL ? "" : text);
-}
 
 /* ---- channels ---- */
 
@@ -79,7 +74,7 @@ static int run_channels(struct cluster *cluster, const struct arguments *argumen
     while (code == 0 && has_more && left > 0) {
         Raftogram__V1__ListChannelsRequest request = RAFTOGRAM__V1__LIST_CHANNELS_REQUEST__INIT;
         Raftogram__V1__ListChannelsResponse *page;
-        request.prefix = text_field(arguments->prefix);
+        request.prefix = field_of_text(arguments->prefix);
         request.after_channel_id = after;
         request.limit = left < PAGE_MESSAGES_MAX ? left : PAGE_MESSAGES_MAX;
         code = list_page(cluster, &request, &page);
@@ -126,7 +121,7 @@ int channel_find_end(struct cluster *cluster, const char *channel_id, uint64_t *
     Raftogram__V1__ListChannelsRequest request = RAFTOGRAM__V1__LIST_CHANNELS_REQUEST__INIT;
     Raftogram__V1__ListChannelsResponse *page;
     /* The id itself is the first of those that begin with it. */
-    request.prefix = text_field(channel_id);
+    request.prefix = field_of_text(channel_id);
     request.limit = 1;
     const struct cluster_call call = {
         .kind = CALL_READ,
@@ -169,8 +164,8 @@ static int run_create(struct cluster *cluster, const struct arguments *arguments
 {
     Raftogram__V1__CreateChannelRequest request = RAFTOGRAM__V1__CREATE_CHANNEL_REQUEST__INIT;
     Raftogram__V1__CreateChannelResponse *response;
-    request.channel_id = text_field(arguments->operands[0]);
-    request.name = text_field(arguments->name);
+    request.channel_id = field_of_text(arguments->operands[0]);
+    request.name = field_of_text(arguments->name);
     const struct cluster_call call = {
         /* Without an id every call makes another channel. */
         .kind = request.channel_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
@@ -257,9 +252,9 @@ static int send_message(struct cluster *cluster, const struct arguments *argumen
     make_message_id(id);
     request.channel_id = arguments->operands[0];
     request.author_id =
-        text_field(arguments->author == NULL ? getenv(AUTHOR_VARIABLE) : arguments->author);
-    request.client_message_id = arguments->id == NULL ? id : text_field(arguments->id);
-    request.payload = (ProtobufCBinaryData){payload.size, (uint8_t *)(uintptr_t)payload.data};
+        field_of_text(arguments->author == NULL ? getenv(AUTHOR_VARIABLE) : arguments->author);
+    request.client_message_id = arguments->id == NULL ? id : field_of_text(arguments->id);
+    request.payload = field_of_bytes(payload);
     const struct cluster_call call = {
         /* The id makes it so; who gives an empty one wants no deduplication. */
         .kind = request.client_message_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
@@ -306,7 +301,7 @@ static int run_send(struct cluster *cluster, const struct arguments *arguments)
 
 const struct verb verb_send = {
     .name = "send",
-    .synopsis = "CHANNEL TEXT|-",
+    .synopsis = "CHANNEL TEXT|- [-author A] [-id ID]",
     .summary = "Sends a message",
     .help =
         "  TEXT        the message; - takes stdin as it is, text or not\n"
