@@ -23,9 +23,14 @@ install(CODE "
   message(STATUS \"Installing: \${path}\")
   file(WRITE \"\${path}\" \"\${unit}\")")
 
-install(FILES conf/raftogramctl.bash-completion
+install(FILES ${CMAKE_BINARY_DIR}/ctl/raftogramctl.bash
         DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME raftogramctl)
+install(FILES ${CMAKE_BINARY_DIR}/ctl/raftogramctl.zsh
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions
+        RENAME _raftogramctl)
+install(FILES ${CMAKE_BINARY_DIR}/ctl/raftogramctl.fish
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 
 install(FILES ${CMAKE_BINARY_DIR}/man/raftogram.1 ${CMAKE_BINARY_DIR}/man/raftogramctl.1
         DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)

@@ -2,14 +2,26 @@
 #include "verbs.h"
 
 #include "complain.h"
+#include "completion.h"
 #include "suggest.h"
 
 #include <string.h>
 
 /* In the order in which help lists them. */
 static const struct verb *const verbs[] = {
-    &verb_status, &verb_channels, &verb_create, &verb_send, &verb_history,         &verb_tail,
-    &verb_get,    &verb_put,      &verb_del,    &verb_keys, &verb_transfer_leader, &verb_version,
+    &verb_status,
+    &verb_channels,
+    &verb_create,
+    &verb_send,
+    &verb_history,
+    &verb_tail,
+    &verb_get,
+    &verb_put,
+    &verb_del,
+    &verb_keys,
+    &verb_transfer_leader,
+    &verb_completion,
+    &verb_version,
     &verb_help,
 };
 #define VERBS_COUNT (sizeof(verbs) / sizeof(verbs[0]))
@@ -134,7 +146,41 @@ const struct verb verb_help = {
             "  raftogramctl help tail\n",
     .operands_max = 1,
     .is_local = true,
+    .first_operand = "verb",
     .run = run_help,
+};
+
+/* ---- completion ---- */
+
+static int run_completion(struct cluster *cluster, const struct arguments *arguments)
+{
+    const char *shell = arguments->operands[0];
+    if (!completion_print(shell, verbs, VERBS_COUNT)) {
+        complain(
+            "no completion for the shell \"%s\", only for bash, zsh and fish; see raftogramctl "
+            "completion -h",
+            shell);
+        return EXIT_USAGE;
+    }
+    return EXIT_DONE;
+}
+
+const struct verb verb_completion = {
+    .name = "completion",
+    .synopsis = "bash|zsh|fish",
+    .summary = "Prints the completion script for a shell",
+    .help = "It completes verbs, flags, channels, keys and nodes. It asks the cluster of -addr or\n"
+            "$RAFTOGRAM_ADDR for them, within one second.\n"
+            "\n"
+            "Examples:\n"
+            "  source <(raftogramctl completion bash)\n"
+            "  raftogramctl completion zsh > ~/.zfunc/_raftogramctl\n"
+            "  raftogramctl completion fish | source\n",
+    .operands_min = 1,
+    .operands_max = 1,
+    .is_local = true,
+    .first_operand = "bash|zsh|fish",
+    .run = run_completion,
 };
 
 /* ---- version ---- */

@@ -27,6 +27,9 @@ struct verb {
     bool is_of_channel;
     /* True: it runs without a cluster, which is NULL then. */
     bool is_local;
+    /* What shells offer as the first operand: "channel", "key" or "node" of the cluster, "verb", or
+     * choices ("a|b"). NULL: nothing. */
+    const char *first_operand;
     /* Returns an exit code. */
     int (*run)(struct cluster *cluster, const struct arguments *arguments);
 };
@@ -42,6 +45,7 @@ extern const struct verb verb_put;
 extern const struct verb verb_del;
 extern const struct verb verb_keys;
 extern const struct verb verb_transfer_leader;
+extern const struct verb verb_completion;
 extern const struct verb verb_version;
 extern const struct verb verb_help;
 

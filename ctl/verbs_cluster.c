@@ -375,5 +375,6 @@ const struct verb verb_transfer_leader = {
             "  raftogramctl transfer-leader\n"
             "  raftogramctl transfer-leader node2\n",
     .operands_max = 1,
+    .first_operand = "node",
     .run = run_transfer_leader,
 };

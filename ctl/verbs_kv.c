@@ -111,6 +111,7 @@ const struct verb verb_get = {
             "  raftogramctl get config.ttl -o json\n",
     .operands_min = 1,
     .operands_max = 1,
+    .first_operand = "key",
     .run = run_get,
 };
 
@@ -205,6 +206,7 @@ const struct verb verb_put = {
             "  raftogramctl put offset -- -5\n",
     .operands_min = 2,
     .operands_max = 2,
+    .first_operand = "key",
     .run = run_put,
 };
 
@@ -223,6 +225,7 @@ const struct verb verb_del = {
             "  raftogramctl del config.ttl\n",
     .operands_min = 1,
     .operands_max = 1,
+    .first_operand = "key",
     .run = run_del,
 };
 

@@ -320,6 +320,7 @@ const struct verb verb_send = {
     .operands_max = 2,
     .options = OPTION_AUTHOR | OPTION_ID,
     .is_of_channel = true,
+    .first_operand = "channel",
     .run = run_send,
 };
 
@@ -413,5 +414,6 @@ const struct verb verb_history = {
     .exclusive = {OPTION_LIMIT | OPTION_ALL, OPTION_LAST | OPTION_AFTER, OPTION_LAST | OPTION_LIMIT,
                   OPTION_LAST | OPTION_ALL},
     .is_of_channel = true,
+    .first_operand = "channel",
     .run = run_history,
 };

@@ -286,5 +286,6 @@ const struct verb verb_tail = {
     .options = OPTION_AFTER | OPTION_LIVE,
     .exclusive = {OPTION_AFTER | OPTION_LIVE},
     .is_of_channel = true,
+    .first_operand = "channel",
     .run = run_tail,
 };

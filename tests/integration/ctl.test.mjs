@@ -1,10 +1,10 @@
 // raftogramctl, as a person and as a script use it.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { BUILD, Cluster, ROOT, delay, freePorts, until } from './lib/cluster.mjs';
+import { BUILD, Cluster, delay, freePorts, until } from './lib/cluster.mjs';
 import { Client } from './lib/messenger.mjs';
 
 const CTL = process.env.RAFTOGRAMCTL ?? join(BUILD, 'raftogramctl');
@@ -190,7 +190,7 @@ describe('wrong usage is exit code 2 and says what is wrong', () => {
 });
 
 describe('help teaches', () => {
-  const verbs = ['status', 'channels', 'create', 'send', 'history', 'tail', 'get', 'put', 'del', 'keys', 'transfer-leader', 'version', 'help'];
+  const verbs = ['status', 'channels', 'create', 'send', 'history', 'tail', 'get', 'put', 'del', 'keys', 'transfer-leader', 'completion', 'version', 'help'];
   test('the overview names every verb and the exit codes', async () => {
     for (const args of [['-h'], ['--help'], ['help']]) {
       const { text } = await succeed(args);
@@ -198,6 +198,27 @@ describe('help teaches', () => {
       assert.match(text, /Exit codes: 0 done/);
       assert.ok(text.split('\n').every((line) => line.length <= 100));
     }
+  });
+  test('completion knows every verb and every flag of its help, in each shell', async () => {
+    const flags = new Map(verbs.map((verb) => [verb, new Set()]));
+    for (const [verb, own] of flags) {
+      const usage = (await succeed([verb, '-h'])).text.split('\n')[0];
+      for (const [, flag] of usage.matchAll(/[[|](-[a-z]+)/g)) own.add(flag.slice(1));
+    }
+    const common = [...(await succeed(['help'])).text.matchAll(/^  -(\w+)(?:, -(\w+))?/gm)].map((match) => [match[1], match[2]].filter(Boolean).join());
+    for (const shell of ['bash', 'zsh', 'fish']) {
+      const { lines } = await succeed(['completion', shell]);
+      const table = (first) => lines.slice(lines.indexOf(lines.find((line) => line.startsWith(first)))).join('\n').split(/\n'/)[0].split('\n').map((line) => line.split(' '));
+      assert.deepEqual(table('status ').map(([verb]) => verb), verbs, shell);
+      const rows = table('addr ');
+      assert.deepEqual(rows.filter(([, takers]) => /^[*-]$/.test(takers)).map(([names]) => names), common, shell);
+      for (const [verb, own] of flags) {
+        assert.deepEqual(new Set(rows.filter(([, takers]) => takers.split(',').includes(verb)).map(([name]) => name)), own, `${shell}: ${verb}`);
+      }
+    }
+  });
+  test('completion of an unknown shell is refused', async () => {
+    await fail(2, ['completion', 'tcsh'], /no completion for the shell "tcsh", only for bash, zsh and fish/);
   });
   test('every verb has examples', async () => {
     for (const verb of verbs) {
@@ -619,33 +640,62 @@ describe('each verb against a cluster', () => {
     assert.match(tail.text, /code 0/);
   });
 
-  test('bash completes verbs, flags, channels and nodes', async () => {
-    const complete = async (...words) => {
+  // What each shell offers for the last word of a line, in a process of its own.
+  const shells = {
+    bash: (words) => {
       const quoted = words.map((word) => `'${word}'`).join(' ');
-      const command = new Command('bash', ['-c', `source "${ROOT}/conf/raftogramctl.bash-completion"
+      return ['bash', '-c', `source <('${CTL}' completion bash)
         COMP_WORDS=('${CTL}' ${quoted}); COMP_CWORD=${words.length}; _raftogramctl
-        if ((\${#COMPREPLY[@]})); then printf '%s\\n' "\${COMPREPLY[@]}"; fi`], { env: { RAFTOGRAM_ADDR: follower.grpc } });
-      assert.equal((await command.exited).code, 0);
-      assert.equal(command.stderr, '');
-      return command.lines;
-    };
-    assert.deepEqual(await complete('st'), ['status']);
-    assert.deepEqual(await complete('help', 'tr'), ['transfer-leader']);
-    assert.deepEqual(await complete('tail', '-a'), ['-addr', '-after']);
-    assert.deepEqual(await complete('tail', '--a'), ['--addr', '--after']);
-    assert.deepEqual(await complete('-o', ''), ['table', 'json']);
-    assert.deepEqual(await complete('-o', '=', 'j'), ['json']);
-    assert.deepEqual(await complete('tail', 'team-'), ['team-a', 'team-b', 'team-c']);
-    assert.deepEqual(await complete('tail', 'team-a', ''), []);
-    const [host, port] = leader.grpc.split(':');
-    assert.deepEqual(await complete('-addr', host, ':', port, 'tail', 'gen'), ['general']);
-    assert.deepEqual(await complete('transfer-leader', ''), ['node1', 'node2', 'node3']);
-    assert.deepEqual(await complete('k'), ['keys']);
-    assert.deepEqual(await complete('v'), ['version']);
-    assert.deepEqual(await complete('status', '-w'), ['-watch']);
-    assert.deepEqual(await complete('history', '-l'), ['-limit', '-last']);
-    for (const verb of ['get', 'put', 'del']) assert.deepEqual(await complete(verb, 'page-000'), Array.from({ length: 10 }, (_, i) => `page-000${i}`));
-  });
+        if ((\${#COMPREPLY[@]})); then printf '%s\\n' "\${COMPREPLY[@]}"; fi`];
+    },
+    // compadd works in the line editor only. What the function hands to it is what is offered.
+    zsh: (words) => {
+      const quoted = words.map((word) => `'${word}'`).join(' ');
+      return ['zsh', '-fc', `source <('${CTL}' completion zsh)
+        words=('${CTL}' ${quoted}); CURRENT=${words.length + 1}; PREFIX='${words.at(-1)}'
+        compadd() { for name in $names; do if [[ $name == $PREFIX* ]]; then print -r -- $name; fi; done; }
+        _raftogramctl`];
+    },
+    fish: (words) => ['fish', '--no-config', '-c', `'${CTL}' completion fish | source
+      complete -C '${[CTL, ...words].join(' ')}'`],
+  };
+  for (const [shell, line] of Object.entries(shells)) {
+    const isInstalled = spawnSync(shell, ['--version']).status === 0;
+    test(`${shell} completes verbs, flags, channels, keys and nodes`, { skip: !isInstalled && `no ${shell} here` }, async () => {
+      const complete = async (...words) => {
+        const [program, ...args] = line(words);
+        const command = new Command(program, args, { env: { RAFTOGRAM_ADDR: follower.grpc } });
+        assert.equal((await command.exited).code, 0);
+        assert.equal(command.stderr, '');
+        // fish adds summaries, and sorts what it offers.
+        const choices = command.lines.map((choice) => choice.split('\t')[0]);
+        return shell === 'fish' ? new Set(choices) : choices;
+      };
+      const expect = async (words, choices) => {
+        assert.deepEqual(await complete(...words), shell === 'fish' ? new Set(choices) : choices, words.join(' '));
+      };
+      await expect(['st'], ['status']);
+      await expect(['help', 'tr'], ['transfer-leader']);
+      await expect(['tail', '-a'], ['-addr', '-after']);
+      await expect(['tail', '--a'], ['--addr', '--after']);
+      await expect(['-o', ''], ['table', 'json']);
+      await expect(['-output', 'j'], ['json']);
+      if (shell === 'bash') await expect(['-o', '=', 'j'], ['json']);
+      else await expect(['-o=j'], ['-o=json']);
+      await expect(['tail', 'team-'], ['team-a', 'team-b', 'team-c']);
+      await expect(['tail', 'team-a', ''], []);
+      const address = shell === 'bash' ? leader.grpc.split(/(:)/) : [leader.grpc];
+      await expect(['-addr', ...address, 'tail', 'gen'], ['general']);
+      await expect(['transfer-leader', ''], ['node1', 'node2', 'node3']);
+      await expect(['k'], ['keys']);
+      await expect(['v'], ['version']);
+      await expect(['completion', ''], ['bash', 'zsh', 'fish']);
+      await expect(['status', '-w'], ['-watch']);
+      await expect(['history', '-l'], ['-limit', '-last']);
+      await expect(['history', 'general', '-limit', '3', '-al'], ['-all']);
+      for (const verb of ['get', 'put', 'del']) await expect([verb, 'page-000'], Array.from({ length: 10 }, (_, i) => `page-000${i}`));
+    });
+  }
 
   test('an address that keeps silent hides no member from status', async (t) => {
     const silent = await silentAddress(t);

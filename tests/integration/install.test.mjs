@@ -58,4 +58,15 @@ describe('an installation', () => {
       assert.equal(groff.error ?? groff.stderr, '', name);
     }
   });
+
+  test('has the completions of raftogramctl for bash, zsh and fish', () => {
+    for (const [shell, path] of [['bash', 'bash-completion/completions/raftogramctl'],
+      ['zsh', 'zsh/site-functions/_raftogramctl'], ['fish', 'fish/vendor_completions.d/raftogramctl.fish']]) {
+      assert.equal(read(join('share', path)), run(join(prefix, 'bin/raftogramctl'), 'completion', shell).stdout);
+      // -n: read it, do not run it. A shell that is not here cannot object.
+      const { error, stderr } = run(shell, '-n', join(prefix, 'share', path));
+      if (error === undefined) assert.equal(stderr, '', shell);
+      else assert.notEqual(shell, 'bash');
+    }
+  });
 });
