@@ -59,6 +59,19 @@ describe('an installation', () => {
     }
   });
 
+  test('has a man page of raftogramctl with each verb and flag of its help', () => {
+    const help = run(join(prefix, 'bin/raftogramctl'), 'help').stdout;
+    const { stdout } = run('groff', '-man', '-Tascii', '-P', '-cbou', '-rLL=200n', join(prefix, 'share/man/man1/raftogramctl.1'));
+    const page = stdout.split('\n').map((line) => line.trim());
+    const section = (name) => page.slice(page.indexOf(name) + 1, page.findIndex((line, i) => i > page.indexOf(name) && /^[A-Z ]+$/.test(line)));
+    const verbs = [...help.matchAll(/^  ([a-z][^\n]*?)(?: {2,}.*)?$/gm)].map((match) => match[1].trim()).filter((line) => !line.startsWith('raftogramctl'));
+    assert.ok(verbs.length > 12);
+    for (const verb of verbs) assert.ok(section('VERBS').some((line) => line === verb || line.startsWith(`${verb}  `)), verb);
+    const flags = [...help.matchAll(/^  (-\S*(?:, -\S+)?(?: \S+)?) {2,}/gm)].map((match) => match[1]);
+    assert.ok(flags.length > 5);
+    for (const flag of flags) assert.ok(section('FLAGS').some((line) => line === flag || line.startsWith(`${flag}  `)), flag);
+  });
+
   test('has the completions of raftogramctl for bash, zsh and fish', () => {
     for (const [shell, path] of [['bash', 'bash-completion/completions/raftogramctl'],
       ['zsh', 'zsh/site-functions/_raftogramctl'], ['fish', 'fish/vendor_completions.d/raftogramctl.fish']]) {
