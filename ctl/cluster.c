@@ -18,7 +18,7 @@
 #define STATUS_PATH "/raftogram.v1.Cluster/Status"
 #define BACKOFF_MS_MIN 50
 #define BACKOFF_MS_MAX 400
-/* So many NotLeader answers in a row are followed at once; then they wait as any other retry. */
+/* NotLeader answers in a row that are followed at once. Later ones wait as any other retry does. */
 #define REDIRECTS_AT_ONCE_MAX 3
 /* One attempt of a call that may be repeated gets a part of the whole time, so that a node that
  * hangs does not take all of it. */
@@ -186,11 +186,11 @@ struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index, struc
 
 /* ---- one call to one node, waited for ---- */
 
-/* What the loop's thread and the caller share. */
+/* Shared by the loop's thread and the caller. */
 struct crowd {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    size_t over; /* how many calls are */
+    size_t over; /* calls that have ended */
 };
 
 struct exchange {
@@ -199,7 +199,7 @@ struct exchange {
     const ProtobufCMessageDescriptor *descriptor;
     struct answer answer;
     ProtobufCMessage *response; /* NULL unless the answer is OK */
-    bool is_over; /* under the crowd's lock; from then on the rest is the caller's alone */
+    bool is_over; /* under the crowd's lock; once set, the caller owns all other fields */
 };
 
 static void end_exchange(struct exchange *exchange)
@@ -212,7 +212,8 @@ static void end_exchange(struct exchange *exchange)
     pthread_mutex_unlock(&crowd->lock);
 }
 
-/* Every node serves Status on its gRPC port. Its Raft port speaks gRPC, too, but not to us. */
+/* Marks an answer that cannot be from a gRPC port of a node: every such port serves Status. A Raft
+ * port also speaks gRPC, but only to other nodes. */
 static void note_wrong_port(struct answer *answer)
 {
     if (answer->code == GRPC_STATUS_UNIMPLEMENTED) {
@@ -274,8 +275,8 @@ static void crowd_init(struct crowd *crowd)
     crowd->over = 0;
 }
 
-/* Waits until `count` calls are over, and returns how many are. Every call has a deadline, so that
- * this ends. */
+/* Waits until `count` calls have ended, and returns how many have. Every call has a deadline, so
+ * the wait is bounded. */
 static size_t crowd_wait(struct crowd *crowd, size_t count)
 {
     pthread_mutex_lock(&crowd->lock);
@@ -287,14 +288,14 @@ static size_t crowd_wait(struct crowd *crowd, size_t count)
     return over;
 }
 
-/* All calls are over. */
+/* Requires that all calls have ended. */
 static void crowd_finish(struct crowd *crowd)
 {
     pthread_cond_destroy(&crowd->changed);
     pthread_mutex_destroy(&crowd->lock);
 }
 
-/* NULL unless the call is over and its answer OK. */
+/* Returns NULL unless the call has ended with OK. */
 static const ProtobufCMessage *exchange_response(struct exchange *exchange)
 {
     pthread_mutex_lock(&exchange->crowd->lock);
@@ -368,10 +369,10 @@ static void read_detail(const Google__Protobuf__Any *any, struct answer *out)
     }
 }
 
-/* What gRPC says (1.51) where HTTP/1.1 is spoken. */
+/* Part of gRPC's message (1.51) when the port speaks HTTP/1.1. */
 #define HTTP_TEXT "http1.x server"
 
-/* What gRPC says when a call had no connection to leave by. */
+/* Recognises gRPC's messages for a call that had no connection. */
 static bool is_dial_text(const char *text)
 {
     static const char *const beginnings[] = {"failed to connect", "DNS resolution failed"};
@@ -383,7 +384,7 @@ static bool is_dial_text(const char *text)
     return false;
 }
 
-/* gRPC's text of a failed dial is long, with the cause at its end. */
+/* Shortens gRPC's message of a failed dial to the cause at its end. */
 static void copy_message(const char *text, struct answer *out)
 {
     if (out->code == GRPC_STATUS_UNAVAILABLE && strstr(text, HTTP_TEXT) != NULL) {
@@ -426,8 +427,8 @@ enum answer_class answer_classify(const struct answer *answer)
     }
     switch (answer->code) {
     case GRPC_STATUS_UNAVAILABLE:
-        /* A node's own says that nothing was proposed, and bears a reason. gRPC's has none: it is
-         * also what a connection that breaks during the call becomes. */
+        /* A node's UNAVAILABLE has a reason and means that nothing was proposed. gRPC's own has
+         * none, and may mean that the connection broke during the call. */
         return answer->reason[0] != '\0' || answer->is_unconnected ? ANSWER_RETRY : ANSWER_UNKNOWN;
     case GRPC_STATUS_FAILED_PRECONDITION:
         return answer->is_not_leader ? ANSWER_REDIRECT : ANSWER_REFUSED;
@@ -438,7 +439,7 @@ enum answer_class answer_classify(const struct answer *answer)
     case GRPC_STATUS_DEADLINE_EXCEEDED:
     case GRPC_STATUS_UNKNOWN:
     case GRPC_STATUS_INTERNAL:
-    /* One node's damage: another may serve a read. */
+    /* One node is damaged: another may serve a read. */
     case GRPC_STATUS_DATA_LOSS:
         return ANSWER_UNKNOWN;
     default:
@@ -511,7 +512,7 @@ static bool learn_so_far(struct cluster *cluster, struct exchange *exchanges, si
     return has_leader;
 }
 
-/* With `is_leader_enough` nobody else's answer is waited for once the leader's is there. */
+/* Asks all nodes. With `is_leader_enough`, the leader's answer ends the wait for the others. */
 static size_t ask_all(struct cluster *cluster, uint64_t timeout_ms, bool is_leader_enough,
                       struct node_answer *out)
 {
@@ -576,7 +577,7 @@ const struct node_answer *cluster_find_leader(const struct node_answer *answers,
     return leader;
 }
 
-/* The first, from `first` on, that lives, else that may come to live. */
+/* Returns the first node from `first` on that answers, else one that is not a wrong port. */
 static size_t choose(const struct node_answer *answers, size_t count, size_t first)
 {
     size_t chosen = first % count;
@@ -592,14 +593,14 @@ static size_t choose(const struct node_answer *answers, size_t count, size_t fir
     return chosen;
 }
 
-/* Chooses whom to ask: the leader if there is one, else a node that lives, from `first` on, else
- * just `first`. Returns the chosen one's answer, which is not OK when no node answers, and a wrong
- * port's when there is nothing else. */
+/* Chooses the node to ask: the leader, else a node that answers, from `first` on, else `first`.
+ * Returns its answer. That is not OK when no node answers. It is a wrong port's when there are only
+ * wrong ports. */
 static struct answer discover(struct cluster *cluster, size_t first, uint64_t deadline_ns)
 {
     uint64_t now = now_ns();
     uint64_t left_ms = deadline_ns > now ? (deadline_ns - now) / NS_PER_MS : 0;
-    /* What keeps silent must leave time for the call itself. */
+    /* A silent address must leave time for the call itself. */
     uint64_t part_ms = left_ms / ATTEMPT_PART;
     struct node_answer answers[CLUSTER_ADDRESSES_MAX];
     size_t count =
@@ -622,7 +623,7 @@ struct attempts {
     bool is_checked;    /* the node that is asked has answered Status */
 };
 
-/* Sleeps, longer each time; false when the time is up. */
+/* Sleeps, longer each time. Returns false when the time is up. */
 static bool back_off(struct attempts *attempts)
 {
     uint64_t now = now_ns();
@@ -674,7 +675,7 @@ static ProtobufCMessage *attempt(struct cluster *cluster, const struct cluster_c
     return response;
 }
 
-/* Asks who lives; false, with the answer, when there are wrong ports only. */
+/* Finds out which nodes answer. Returns false, with the answer, when there are only wrong ports. */
 static bool look_around(struct cluster *cluster, size_t first, struct attempts *attempts,
                         struct answer *answer)
 {
@@ -686,7 +687,7 @@ static bool look_around(struct cluster *cluster, size_t first, struct attempts *
     return !found.is_wrong_port;
 }
 
-/* Prepares the next attempt; false when the time is up, or no try can be of use. */
+/* Prepares the next attempt. Returns false when the time is up or no attempt can help. */
 static bool follow(struct cluster *cluster, struct answer *answer, struct attempts *attempts)
 {
     int leader = answer->is_not_leader && answer->leader[0] != '\0'
@@ -702,7 +703,7 @@ static bool follow(struct cluster *cluster, struct answer *answer, struct attemp
     return back_off(attempts) && look_around(cluster, cluster->current + 1, attempts, answer);
 }
 
-/* Finds a node that lives; false, with its own answer, when there is none in time. */
+/* Finds a node that answers. Returns false, with the last answer, when there is none in time. */
 static bool find_node(struct cluster *cluster, struct attempts *attempts, struct answer *answer)
 {
     do {
@@ -742,7 +743,7 @@ static bool says_no_quorum(const struct answer *answer)
            (answer->is_not_leader && answer->leader[0] == '\0');
 }
 
-/* Says why it ended without a response, and returns the exit code. */
+/* Reports why the call ended without a response, and returns the exit code. */
 static int give_up(struct cluster *cluster, const struct cluster_call *call,
                    const struct answer *answer, bool is_refused, bool is_unknown)
 {
@@ -767,10 +768,10 @@ static int give_up(struct cluster *cluster, const struct cluster_call *call,
     return EXIT_UNAVAILABLE;
 }
 
-/* Whether another try cannot give another answer. */
+/* Returns whether every other attempt would get the same answer. */
 static bool is_refusal(const struct answer *answer, const struct attempts *attempts)
 {
-    /* Of a method unknown to it: another port may be meant, unless it has answered Status. */
+    /* The method is unknown there. Unless the port has answered Status, it may be a wrong one. */
     if (answer->code == GRPC_STATUS_UNIMPLEMENTED) {
         return attempts->is_checked;
     }
@@ -785,8 +786,8 @@ static int call_until_done(struct cluster *cluster, const struct cluster_call *c
         .backoff_ms = BACKOFF_MS_MIN,
     };
     struct answer answer;
-    /* What may be sent only once goes to a node that has just answered: of another it could not be
-     * told whether the call got there, and one that keeps silent might take all of the time. */
+    /* A call that is sent only once goes to a node that has just answered. With any other node it
+     * would be unknown whether the call arrived, and a silent one could use up the time. */
     if (call->kind == CALL_ONCE && !find_node(cluster, &attempts, &answer)) {
         return give_up(cluster, call, &answer, false, false);
     }

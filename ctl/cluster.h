@@ -1,7 +1,7 @@
-/* The cluster as a client sees it: some addresses, of which one may be the leader's. Calls find and
- * follow the leader, and are repeated when that is safe.
+/* Calls a cluster: knows the addresses of nodes, finds and follows the leader, and repeats a call
+ * when that is safe.
  *
- * One thread calls; it blocks until the answer is there or the time is up. */
+ * Only one thread may call. It blocks until the answer arrives or the time is up. */
 #ifndef RAFTOGRAM_CTL_CLUSTER_H
 #define RAFTOGRAM_CTL_CLUSTER_H
 
@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLUSTER_ADDRESSES_MAX 64 /* those given and those learnt from the nodes */
+#define CLUSTER_ADDRESSES_MAX 64 /* given, or learnt from the nodes */
 #define CLUSTER_MESSAGE_BYTES_MAX 512
 #define CLUSTER_REASON_BYTES_MAX 64
 #define CLUSTER_ID_BYTES_MAX 256
@@ -29,39 +29,38 @@ struct answer {
     int code; /* GRPC_STATUS_* */
     char message[CLUSTER_MESSAGE_BYTES_MAX];
     char reason[CLUSTER_REASON_BYTES_MAX]; /* of google.rpc.ErrorInfo; "" when the node gave none */
-    bool is_unconnected;                   /* the call never left: no connection could be made */
-    bool is_wrong_port;                    /* who answers there does not serve clients by gRPC */
+    bool is_unconnected;                   /* nothing was sent: no connection could be made */
+    bool is_wrong_port;                    /* the port does not serve clients by gRPC */
     bool is_not_leader;
-    char leader[ADDRESS_BYTES_MAX + 1]; /* with is_not_leader: where to go; "" when unknown */
+    char leader[ADDRESS_BYTES_MAX + 1]; /* with is_not_leader: its address; "" when unknown */
 };
 
-/* What is to be done after an answer that was not OK. */
+/* What to do after an answer that is not OK. */
 enum answer_class {
-    ANSWER_REFUSED,  /* final: the cluster said no */
-    ANSWER_REDIRECT, /* the same at the leader */
-    ANSWER_RETRY,    /* nothing was done: the same again, here or elsewhere */
-    ANSWER_UNKNOWN,  /* it may have been done */
+    ANSWER_REFUSED,  /* give up: the cluster refuses */
+    ANSWER_REDIRECT, /* repeat the call at the leader */
+    ANSWER_RETRY,    /* repeat it at any node: nothing was done */
+    ANSWER_UNKNOWN,  /* the call may have been done */
 };
 
-/* Takes `addresses` (checked by address_split()) over into its own memory. `timeout_ms` bounds each
- * later cluster_call() as a whole. Errors: ERR_NOMEM, ERR_IO. */
+/* Copies `addresses`, which address_split() has checked. `timeout_ms` bounds each cluster_call()
+ * with all its attempts. Errors: ERR_NOMEM, ERR_IO. */
 int cluster_create(char *const *addresses, size_t count, uint64_t timeout_ms, struct cluster **out);
-/* Calls and streams must be over. Accepts NULL. */
+/* Requires that calls and streams have ended. Accepts NULL. */
 void cluster_destroy(struct cluster *cluster);
 
 enum call_kind {
     CALL_READ,       /* changes nothing */
-    CALL_REPEATABLE, /* doing it twice is the same as doing it once */
-    CALL_ONCE,       /* not sent again after an unknown outcome; only to who has just answered */
+    CALL_REPEATABLE, /* idempotent */
+    CALL_ONCE,       /* not repeated after an unknown outcome; sent only to a node that answers */
 };
 
-/* What was certainly not done is sent again in any case. */
+/* A call that was certainly not done is repeated, whatever its kind. */
 struct cluster_call {
     enum call_kind kind;
     const char *path; /* /package.Service/Method */
-    const char
-        *what; /* what it is about, for the error text: "channel"; NULL: the cluster itself */
-    const char *name; /* and which one */
+    const char *what; /* subject in the error text: "channel"; NULL: the cluster itself */
+    const char *name; /* the subject's id */
     const ProtobufCMessage *request;
     const ProtobufCMessageDescriptor *response;
     /* Finds the error inside an answer that gRPC calls OK, and writes it to `answer`; may be
@@ -70,13 +69,15 @@ struct cluster_call {
 };
 
 /* Returns 0 and the response (protobuf_c_message_free_unpacked()), or EXIT_REFUSED, EXIT_USAGE (an
- * address is of a wrong port) or EXIT_UNAVAILABLE (verbs.h) after one line on stderr that says why.
+ * address is of a wrong port) or EXIT_UNAVAILABLE (complain.h) after one line on stderr that says
+ * why.
  */
 int cluster_call(struct cluster *cluster, const struct cluster_call *call, ProtobufCMessage **out);
-/* Writes "channel "general": ", what complaints about it begin with. */
+/* Writes the beginning of a complaint: "channel "general": ". */
 #define CLUSTER_SUBJECT_BYTES_MAX 320
 void cluster_describe(const char *what, const char *name, char out[CLUSTER_SUBJECT_BYTES_MAX]);
-/* Whether some node answers, and none leads with a quorum. Asks them, for half a second. */
+/* Asks all nodes for half a second. Returns true when a node answers and none leads with a quorum.
+ */
 bool cluster_lacks_quorum(struct cluster *cluster);
 #define NO_QUORUM_TEXT "NO QUORUM: "
 
@@ -93,17 +94,17 @@ struct node_answer {
  * members. Returns how many entries of `out` (CLUSTER_ADDRESSES_MAX) are set; free them by
  * cluster_free_answers(). */
 size_t cluster_ask_all(struct cluster *cluster, uint64_t timeout_ms, struct node_answer *out);
-/* Adds the members' addresses to the known ones, as far as there is room. */
+/* Adds the members' addresses to the known ones, up to CLUSTER_ADDRESSES_MAX. */
 void cluster_learn_members(struct cluster *cluster, const Raftogram__V1__StatusResponse *status);
 void cluster_free_answers(struct node_answer *answers, size_t count);
-/* Of these the leader that has a quorum; NULL when there is none. */
+/* Returns the answer of the leader that has a quorum; NULL when there is none. */
 const struct node_answer *cluster_find_leader(const struct node_answer *answers, size_t count);
 
 /* ---- one node, for streams ---- */
 
 size_t cluster_address_count(const struct cluster *cluster);
 const char *cluster_address(const struct cluster *cluster, size_t index);
-/* The address that answered last. */
+/* Returns the index of the address that answered last. */
 size_t cluster_current(const struct cluster *cluster);
 /* The cluster's to keep; NULL: `fault` says why. Forgets the backoff of earlier dials, and waits
  * some seconds for the look-up of a name. */
@@ -111,7 +112,7 @@ struct rpc_channel *cluster_channel(struct cluster *cluster, size_t index, struc
 
 void answer_of_result(const struct rpc_result *result, struct answer *out);
 enum answer_class answer_classify(const struct answer *answer);
-/* "NOT_FOUND" */
+/* Returns the name of a status code: "NOT_FOUND". */
 const char *answer_code_name(int code);
 
 #endif

@@ -14,7 +14,7 @@ void complain(const char *format, ...)
     va_start(list, format);
     vsnprintf(raw, sizeof(raw), format, list);
     va_end(list);
-    /* Parts of it may come from elsewhere. */
+    /* Parts of the text may come from a node or from the command line. */
     text_append_printable(&text, bytes_of_text(raw));
     buf_printf(&line, "raftogramctl: %s\n", buf_text(&text));
     fputs(buf_text(&line), stderr);

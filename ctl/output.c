@@ -104,7 +104,7 @@ void output_json_text(const char *text)
         CHECK(size > 0);
         uint32_t point = text_code_point((struct bytes){text + plain, size});
         plain += size;
-        /* Strings are the only place where JSON has any of these; C0 is escaped in them already. */
+        /* JSON has such characters in strings only. C0 is escaped in them already. */
         if (point >= 0x7f && text_is_control(point)) {
             fwrite(text, 1, plain - size, stdout);
             printf("\\u%04x", point);
@@ -126,7 +126,7 @@ void output_json(const ProtobufCMessage *message, const char *before)
         output_json_text(buf_text(&text));
         putchar('\n');
     } else {
-        /* Every message that gets here has fields, so that its text goes on after the comma. */
+        /* Every message printed here has fields, so that text follows the comma. */
         putchar('{');
         output_json_text(before);
         output_json_text(buf_text(&text) + 1);
@@ -147,7 +147,7 @@ void message_output_init(struct message_output *output, bool is_json)
     };
 }
 
-/* As in the logs of the daemon: UTC. */
+/* Formats a time in UTC, as the daemon's logs do. */
 static void format_time(int64_t unix_ms, char *out, size_t size)
 {
     time_t seconds = (time_t)(unix_ms / 1000);

@@ -1,4 +1,4 @@
-/* What the verbs print: tables for people and JSON for scripts, on stdout. */
+/* Prints the results of verbs on stdout: tables for people, JSON for scripts. */
 #ifndef RAFTOGRAM_CTL_OUTPUT_H
 #define RAFTOGRAM_CTL_OUTPUT_H
 
@@ -11,9 +11,8 @@
 
 #define TABLE_COLUMNS_MAX 16
 
-/* Rows gather until table_print(). The columns of a later batch are never narrower, so that pages
- * of one listing stand under one header. Zeroed memory with `headers` and `columns` set is a valid
- * empty table. */
+/* Collects rows until table_print(). Later batches are never narrower, so that all pages of one
+ * listing fit one header. Zeroed memory with `headers` and `columns` set is a valid empty table. */
 struct table {
     const char *const *headers;
     size_t columns;
@@ -26,19 +25,19 @@ struct table {
 void table_add(struct table *table, struct bytes text);
 void table_add_text(struct table *table, const char *text);
 void table_add_number(struct table *table, uint64_t value);
-/* Prints the rows so far, and the header if this is the first time. Without memory it complains and
+/* Prints the rows so far, after the header at the first call. Without memory it complains and
  * prints nothing. */
 void table_print(struct table *table);
 void table_finish(struct table *table);
 
-/* Prints (part of) a JSON text, with its control characters beyond ASCII escaped, too: the same
+/* Prints a JSON text, or a part of one, with control characters beyond ASCII escaped: the same
  * JSON, fit for a terminal. */
 void output_json_text(const char *text);
-/* Prints a message as JSON on one line. `before` (may be NULL) are members to put in front of its
- * own, as JSON text that ends with a comma. */
+/* Prints a message as JSON on one line. `before` is JSON text of members that come first, and ends
+ * with a comma. It may be NULL. */
 void output_json(const ProtobufCMessage *message, const char *before);
 
-/* The table of messages that history and tail print, or their JSON. */
+/* Prints messages for history and tail, as a table or as JSON. */
 struct message_output {
     bool is_json;
     struct table table;

@@ -16,7 +16,7 @@ static volatile sig_atomic_t is_interrupted;
 void stop_wake(void)
 {
     uint64_t one = 1;
-    /* It can only be full, and then it wakes anyway. */
+    /* A write fails only when the counter is full. Then the waiter wakes anyway. */
     ssize_t written = write(wake_fd, &one, sizeof(one));
     (void)written;
 }

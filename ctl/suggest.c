@@ -9,7 +9,8 @@ static size_t min_of(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* The optimal string alignment distance: Levenshtein's, with a swap of neighbours as one step. */
+/* Computes the optimal string alignment distance: Levenshtein's, with a swap of neighbours as one
+ * step. */
 static size_t distance(const char *a, const char *b)
 {
     size_t a_size = strlen(a);
@@ -45,7 +46,7 @@ const char *suggest(const char *word, const char *const *words, size_t count)
     if (size > SUGGEST_BYTES_MAX) {
         return NULL;
     }
-    /* Of a short word not everything may be wrong. */
+    /* At most half of a short word may be wrong. */
     size_t limit = min_of(DISTANCE_MAX, size / 2) + 1;
     for (size_t i = 0; i < count; i++) {
         if (words[i] == NULL || strlen(words[i]) > SUGGEST_BYTES_MAX) {

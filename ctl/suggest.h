@@ -1,4 +1,4 @@
-/* Finds what somebody may have meant by a word that is none of those we know. */
+/* Suggests a known word for a misspelt one. */
 #ifndef RAFTOGRAM_CTL_SUGGEST_H
 #define RAFTOGRAM_CTL_SUGGEST_H
 
@@ -6,8 +6,8 @@
 
 #define SUGGEST_BYTES_MAX 32 /* longer words have no suggestion */
 
-/* The nearest of the words, by letters to insert, delete, change or swap with a neighbour; NULL
- * when none is near. Words that are NULL are passed over. */
+/* Returns the nearest of the words: by letters to insert, delete, change or swap with a neighbour.
+ * Returns NULL when none is near. Skips words that are NULL. */
 const char *suggest(const char *word, const char *const *words, size_t count);
 
 #endif

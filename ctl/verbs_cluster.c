@@ -13,22 +13,22 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STATUS_MS_MAX 2000 /* a node that says nothing for so long is shown as unreachable */
+#define STATUS_MS_MAX 2000 /* a node that does not answer in this time is unreachable */
 #define WATCH_MS 1000
 #define WATCH_PICTURE_BYTES 65536
-#define TERMINAL_CLEAR "\x1b[H\x1b[J" /* the cursor to the top left, nothing below it */
+#define TERMINAL_CLEAR "\x1b[H\x1b[J" /* moves the cursor to the top left, erases the rest */
 #define NODES_MAX CLUSTER_ADDRESSES_MAX
-#define CONTACT_NEVER UINT64_MAX /* Member.last_contact_ms of one that the leader never heard */
+#define CONTACT_NEVER UINT64_MAX /* Member.last_contact_ms without any contact */
 
 /* One row: a node by its id. */
 struct node {
-    const char *id; /* "" when only its address is known, and it does not answer */
+    const char *id;
     const char *address;
-    const struct node_answer *answer;       /* its own; NULL: not asked, as its address is bad */
-    const Raftogram__V1__Member *by_leader; /* what the leader knows of it; NULL without leader */
+    const struct node_answer *answer;       /* its own; NULL: not asked, its address is invalid */
+    const Raftogram__V1__Member *by_leader; /* the leader's view of it; NULL without a leader */
 };
 
-/* ---- who is there ---- */
+/* ---- nodes ---- */
 
 static const struct node_answer *answer_of(const struct node_answer *answers, size_t count,
                                            const Raftogram__V1__Member *member)
@@ -46,7 +46,7 @@ static const struct node_answer *answer_of(const struct node_answer *answers, si
     return refusal;
 }
 
-/* One that knows the members: the leader if there is one. */
+/* Chooses the status that lists the members: the leader's, else the one of the highest term. */
 static const Raftogram__V1__StatusResponse *
 best_status(const struct node_answer *answers, size_t count, const struct node_answer *leader)
 {
@@ -101,7 +101,7 @@ static const char *const node_headers[] = {"NODE",    "ROLE",   "TERM",     "COM
                                            "CONTACT", "UPTIME", "VERSION",  "ADDRESS"};
 #define NODE_COLUMNS (sizeof(node_headers) / sizeof(node_headers[0]))
 
-/* How far behind the leader it is, and when the leader heard of it. */
+/* Adds the node's lag behind the leader and the time since the leader's last contact. */
 static void add_leader_view(struct table *table, const struct node *node,
                             const Raftogram__V1__StatusResponse *best)
 {
@@ -177,7 +177,7 @@ static void append_member(struct buf *out, const char *name, const char *text)
     json_append_string(out, bytes_of_text(text));
 }
 
-/* A node that answers has all members of its own StatusResponse besides. */
+/* Appends one node. If it answers, the object has all members of its StatusResponse. */
 static void append_node(struct buf *out, const struct node *node)
 {
     const Raftogram__V1__StatusResponse *status =
@@ -221,7 +221,7 @@ static void print_status_json(const struct node *nodes, size_t count,
 
 /* ---- status ---- */
 
-/* Says for each address why there is no answer from it. */
+/* Reports for each address why it does not answer. */
 static int complain_of_silence(const struct node_answer *answers, size_t count)
 {
     size_t wrong_ports = 0;
@@ -259,7 +259,8 @@ static int show_status(struct cluster *cluster, bool is_json, uint64_t timeout_m
     return leader != NULL ? EXIT_DONE : EXIT_UNAVAILABLE;
 }
 
-/* To a terminal each picture is one write over the last one; elsewhere they follow each other. */
+/* Shows the status each second. On a terminal each picture is one write and replaces the last one.
+ */
 static int watch_status(struct cluster *cluster, bool is_json, uint64_t timeout_ms)
 {
     static char picture[WATCH_PICTURE_BYTES];
@@ -305,18 +306,18 @@ const struct verb verb_status = {
     .summary = "Shows all nodes of the cluster",
     .help = "  -watch      once a second, until Ctrl-C\n"
             "\n"
-            "Asks each member itself; a node that does not answer within 2 s (with -watch 1 s)\n"
+            "Asks each member itself. A node that does not answer within 2 s (with -watch 1 s)\n"
             "is shown as unreachable.\n"
             "\n"
-            "  ROLE      leader, follower or candidate, as the node says\n"
-            "  COMMIT    the highest log index that it knows to be on a majority\n"
-            "  APPLIED   what it has applied of that\n"
-            "  LAST      the last index of its log\n"
-            "  SNAPSHOT  its log before this index may be gone\n"
-            "  LAG       how many entries it is behind, as the leader knows\n"
-            "  CONTACT   how long ago the leader heard of it; never: not since it was started\n"
+            "  ROLE      leader, follower or candidate, as the node reports\n"
+            "  COMMIT    the highest log index that the node knows to be on a majority\n"
+            "  APPLIED   the highest log index that the node has applied\n"
+            "  LAST      the last index of the node's log\n"
+            "  SNAPSHOT  entries of the log up to this index may be deleted\n"
+            "  LAG       entries that the node is behind, as the leader knows\n"
+            "  CONTACT   time since the leader heard of the node; never: not since the start\n"
             "\n"
-            "Exit code 3 without a quorum, with the table of those that answer. -watch ends\n"
+            "The exit code is 3 without a quorum; the nodes that answer are shown. -watch ends\n"
             "with 0.\n"
             "\n"
             "Examples:\n"
@@ -338,7 +339,7 @@ static int run_transfer_leader(struct cluster *cluster, const struct arguments *
         request.target_node_id = arguments->operands[0];
     }
     const struct cluster_call call = {
-        /* Without a target each one moves it on. */
+        /* Without a target, each call moves leadership again. */
         .kind = arguments->operand_count > 0 ? CALL_REPEATABLE : CALL_ONCE,
         .path = "/raftogram.v1.Cluster/TransferLeadership",
         .what = arguments->operand_count > 0 ? "node" : NULL,
@@ -368,12 +369,13 @@ const struct verb verb_transfer_leader = {
     .name = "transfer-leader",
     .synopsis = "[NODE]",
     .summary = "Hands leadership to NODE, or to the best follower",
-    .help = "Writes wait for the moment that it takes. Do it before maintenance of the leader;\n"
-            "stopping a leader by SIGTERM does it too.\n"
-            "\n"
-            "Examples:\n"
-            "  raftogramctl transfer-leader\n"
-            "  raftogramctl transfer-leader node2\n",
+    .help =
+        "Writes wait meanwhile. Use it before maintenance of the leader. A leader that stops by\n"
+        "SIGTERM hands over by itself.\n"
+        "\n"
+        "Examples:\n"
+        "  raftogramctl transfer-leader\n"
+        "  raftogramctl transfer-leader node2\n",
     .operands_max = 1,
     .first_operand = "node",
     .run = run_transfer_leader,

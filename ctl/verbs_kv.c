@@ -1,4 +1,4 @@
-/* get, put, del, keys. phalanx.KV tells its errors inside answers that gRPC calls OK. */
+/* get, put, del, keys. phalanx.KV reports its errors inside answers whose gRPC status is OK. */
 #include "complain.h"
 #include "field.h"
 #include "input.h"
@@ -16,7 +16,7 @@
 #define SERVICE "/phalanx.KV/"
 #define PAGE_KEYS_MAX 1000 /* what one ListKeys answers at most */
 
-/* The words of the reference document. */
+/* Turns an error text of phalanx.KV into a status. The texts are those of its document. */
 static void judge_error(const char *error, const char *leader, struct answer *answer)
 {
     static const char unknown[] = "outcome unknown";
@@ -56,7 +56,7 @@ static void judge_propose(const ProtobufCMessage *response, struct answer *answe
     }
 }
 
-/* A value is printed as it is, so that files come out unharmed; but not to a terminal. */
+/* Prints a value: escaped on a terminal, byte by byte elsewhere. */
 static void print_value(const char *value)
 {
     if (!isatty(STDOUT_FILENO)) {
@@ -104,11 +104,13 @@ const struct verb verb_get = {
     .name = "get",
     .synopsis = "KEY",
     .summary = "Prints the value of a key",
-    .help = "Linearizable: what was put before is seen. A missing key is exit code 1.\n"
-            "\n"
-            "Examples:\n"
-            "  raftogramctl get config.ttl\n"
-            "  raftogramctl get config.ttl -o json\n",
+    .help =
+        "The read is linearizable: it sees every earlier put. The exit code is 1 when there is no\n"
+        "such key.\n"
+        "\n"
+        "Examples:\n"
+        "  raftogramctl get config.ttl\n"
+        "  raftogramctl get config.ttl -o json\n",
     .operands_min = 1,
     .operands_max = 1,
     .first_operand = "key",
@@ -121,7 +123,7 @@ static int propose(struct cluster *cluster, const struct arguments *arguments, s
     Phalanx__ProposeResponse *response;
     request.data = field_of_bytes(data);
     const struct cluster_call call = {
-        /* A second one could undo what another client wrote between them. */
+        /* A repeated write could undo what another client wrote in between. */
         .kind = CALL_ONCE,
         .path = SERVICE "Propose",
         .what = "key",
@@ -148,7 +150,7 @@ static bool is_text(struct bytes text)
     return text.size == 0 || (bytes_is_utf8(text) && memchr(text.data, 0, text.size) == NULL);
 }
 
-/* `value` NULL: a DELETE. */
+/* Proposes a SET, or a DELETE when `value` is NULL. */
 static int run_command(struct cluster *cluster, const struct arguments *arguments, const char *op,
                        const struct bytes *value)
 {
@@ -195,15 +197,16 @@ const struct verb verb_put = {
     .name = "put",
     .synopsis = "KEY VALUE|-",
     .summary = "Sets the value of a key",
-    .help = "  VALUE       UTF-8 text; - takes stdin as it is\n"
-            "\n"
-            "Prints OK once it is on disk on a majority. When the answer gets lost it is not sent\n"
-            "again: the outcome is unknown then (exit code 3), and get tells.\n"
-            "\n"
-            "Examples:\n"
-            "  raftogramctl put config.ttl 3600\n"
-            "  raftogramctl put motd - < motd.txt\n"
-            "  raftogramctl put offset -- -5\n",
+    .help =
+        "  VALUE       UTF-8 text; - reads it from stdin\n"
+        "\n"
+        "Prints OK once the value is on disk on a majority. If the answer is lost, the write is\n"
+        "not repeated: the outcome is unknown (exit code 3), and get shows it.\n"
+        "\n"
+        "Examples:\n"
+        "  raftogramctl put config.ttl 3600\n"
+        "  raftogramctl put motd - < motd.txt\n"
+        "  raftogramctl put offset -- -5\n",
     .operands_min = 2,
     .operands_max = 2,
     .first_operand = "key",
@@ -219,7 +222,7 @@ const struct verb verb_del = {
     .name = "del",
     .synopsis = "KEY",
     .summary = "Deletes a key",
-    .help = "Deleting a key that is not there is no error.\n"
+    .help = "Deleting a key that does not exist is no error.\n"
             "\n"
             "Examples:\n"
             "  raftogramctl del config.ttl\n",
@@ -239,7 +242,7 @@ static void print_keys(struct table *table, const Raftogram__V1__ListKeysRespons
     table_print(table);
 }
 
-/* Many pages are one object all the same. */
+/* Prints the elements of one page. All pages together are one JSON object. */
 static void print_keys_json(const Raftogram__V1__ListKeysResponse *page, bool is_first)
 {
     struct buf text = {0};
@@ -306,7 +309,7 @@ const struct verb verb_keys = {
     .help = "  -prefix P   only those that begin with P\n"
             "  -limit N    at most N (default: all)\n"
             "\n"
-            "Linearizable: what was put before is there, whichever node is asked.\n"
+            "The read is linearizable: it sees every earlier put, whichever node is asked.\n"
             "\n"
             "Examples:\n"
             "  raftogramctl keys\n"

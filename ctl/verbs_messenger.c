@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define SERVICE "/raftogram.v1.Messenger/"
-#define PAGE_MESSAGES_MAX 1000    /* what one ReadHistory or ListChannels answers at most */
-#define HISTORY_LIMIT_DEFAULT 100 /* as the service has it */
+#define PAGE_MESSAGES_MAX 1000    /* of one ReadHistory or ListChannels */
+#define HISTORY_LIMIT_DEFAULT 100 /* the same as the service's */
 #define MESSAGE_ID_RANDOM_BYTES 16
 #define AUTHOR_VARIABLE "USER"
 
@@ -37,7 +37,7 @@ static void print_channels(struct table *table, Raftogram__V1__ListChannelsRespo
     table_print(table);
 }
 
-/* Many pages are one object all the same. */
+/* Prints the elements of one page. All pages together are one JSON object. */
 static void print_channels_json(const Raftogram__V1__ListChannelsResponse *page, bool is_first)
 {
     struct buf text = {0};
@@ -120,7 +120,7 @@ int channel_find_end(struct cluster *cluster, const char *channel_id, uint64_t *
 {
     Raftogram__V1__ListChannelsRequest request = RAFTOGRAM__V1__LIST_CHANNELS_REQUEST__INIT;
     Raftogram__V1__ListChannelsResponse *page;
-    /* The id itself is the first of those that begin with it. */
+    /* The id sorts before all longer ids that begin with it. */
     request.prefix = field_of_text(channel_id);
     request.limit = 1;
     const struct cluster_call call = {
@@ -167,7 +167,7 @@ static int run_create(struct cluster *cluster, const struct arguments *arguments
     request.channel_id = field_of_text(arguments->operands[0]);
     request.name = field_of_text(arguments->name);
     const struct cluster_call call = {
-        /* Without an id every call makes another channel. */
+        /* Without an id, every call creates another channel. */
         .kind = request.channel_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
         .path = SERVICE "CreateChannel",
         .what = request.channel_id[0] == '\0' ? NULL : "channel",
@@ -192,10 +192,10 @@ const struct verb verb_create = {
     .name = "create",
     .synopsis = "[CHANNEL] [-name NAME]",
     .summary = "Creates a channel",
-    .help = "  CHANNEL     its id; without one the cluster chooses channel-<number>\n"
-            "  -name NAME  what people call it\n"
+    .help = "  CHANNEL     the id; without one the cluster chooses channel-<number>\n"
+            "  -name NAME  the display name\n"
             "\n"
-            "A channel that exists already is left as it is, and its stored name is shown.\n"
+            "If the channel exists, it does not change, and its stored name is shown.\n"
             "\n"
             "Examples:\n"
             "  raftogramctl create general -name \"General\"\n"
@@ -256,7 +256,7 @@ static int send_message(struct cluster *cluster, const struct arguments *argumen
     request.client_message_id = arguments->id == NULL ? id : field_of_text(arguments->id);
     request.payload = field_of_bytes(payload);
     const struct cluster_call call = {
-        /* The id makes it so; who gives an empty one wants no deduplication. */
+        /* The message id makes it idempotent. An empty id turns deduplication off. */
         .kind = request.client_message_id[0] == '\0' ? CALL_ONCE : CALL_REPEATABLE,
         .path = SERVICE "SendMessage",
         .what = "channel",
@@ -304,13 +304,13 @@ const struct verb verb_send = {
     .synopsis = "CHANNEL TEXT|- [-author A] [-id ID]",
     .summary = "Sends a message",
     .help =
-        "  TEXT        the message; - takes stdin as it is, text or not\n"
-        "  -author A   who says it (default: $USER)\n"
-        "  -id ID      the client message id (default: random). The cluster stores one id once\n"
-        "              per channel, so that sending again with the same id never doubles.\n"
+        "  TEXT        the message; - reads it from stdin, text or not\n"
+        "  -author A   the author (default: $USER)\n"
+        "  -id ID      the client message id (default: random). A channel stores each id once, so\n"
+        "              that a repeated send with the same id is not a second message.\n"
         "\n"
-        "Retries by itself for -timeout, always with the same id. A text that begins with a\n"
-        "dash goes behind --.\n"
+        "Retries until -timeout, always with the same id. A text that begins with a dash comes\n"
+        "after --.\n"
         "\n"
         "Examples:\n"
         "  raftogramctl send general \"Hello\" -author alice\n"
@@ -340,7 +340,7 @@ static int history_page(struct cluster *cluster, const Raftogram__V1__ReadHistor
     return cluster_call(cluster, &call, (ProtobufCMessage **)out);
 }
 
-/* Where -last begins. The channel may grow meanwhile: that many are shown, as of now. */
+/* Finds the sequence before the newest `last` messages. The channel may grow meanwhile. */
 static int find_start(struct cluster *cluster, const struct arguments *arguments, uint64_t *out)
 {
     uint64_t end = 0;
@@ -396,18 +396,19 @@ const struct verb verb_history = {
     .name = "history",
     .synopsis = "CHANNEL [-after N] [-limit N|-all|-last N]",
     .summary = "Shows stored messages, oldest first",
-    .help = "  -after N    only those with a sequence over N\n"
-            "  -limit N    at most N (default 100)\n"
-            "  -all        all of them\n"
-            "  -last N     the newest N\n"
-            "\n"
-            "What was acknowledged before is there, whichever node is asked. Times are UTC. With\n"
-            "-o json each message is one line, its payload in base64.\n"
-            "\n"
-            "Examples:\n"
-            "  raftogramctl history general -last 20\n"
-            "  raftogramctl history general -after 100 -limit 20\n"
-            "  raftogramctl history general -all -o json | jq -r '.payload|@base64d'\n",
+    .help =
+        "  -after N    only those with a sequence over N\n"
+        "  -limit N    at most N (default 100)\n"
+        "  -all        all of them\n"
+        "  -last N     the newest N\n"
+        "\n"
+        "The read is linearizable: it sees every acknowledged message, whichever node is asked.\n"
+        "Times are UTC. With -o json each message is one line, with its payload in base64.\n"
+        "\n"
+        "Examples:\n"
+        "  raftogramctl history general -last 20\n"
+        "  raftogramctl history general -after 100 -limit 20\n"
+        "  raftogramctl history general -all -o json | jq -r '.payload|@base64d'\n",
     .operands_min = 1,
     .operands_max = 1,
     .options = OPTION_AFTER | OPTION_LIMIT | OPTION_ALL | OPTION_LAST,

@@ -1,6 +1,6 @@
-/* tail: a subscription that outlives the node it is read from. The loop's thread prints what
- * arrives, so that a slow reader of our output slows the stream and nothing is kept here. The main
- * thread waits: for the end of the stream, a signal, or the end of who reads us. */
+/* tail: a subscription that continues at another node when its node is lost. The loop's thread
+ * prints the messages, so that a slow reader of stdout slows the stream and nothing is queued. The
+ * main thread waits for the end of the stream, a signal, or the loss of stdout's reader. */
 #include "base/clock.h"
 #include "complain.h"
 #include "output.h"
@@ -16,7 +16,7 @@
 
 #define SUBSCRIBE_PATH "/raftogram.v1.Messenger/Subscribe"
 #define STATUS_PATH "/raftogram.v1.Cluster/Status"
-#define ESTABLISH_MS_MAX 2000 /* a node that takes longer is passed over */
+#define ESTABLISH_MS_MAX 2000 /* a node that takes longer is skipped */
 #define CANCEL_MS_MAX 500
 #define BACKOFF_MS_MIN 20
 #define BACKOFF_MS_MAX 500
@@ -24,13 +24,13 @@
 struct tail {
     struct cluster *cluster;
     const struct arguments *arguments;
-    char cluster_id[CLUSTER_ID_BYTES_MAX + 1]; /* where the cursor belongs */
+    char cluster_id[CLUSTER_ID_BYTES_MAX + 1]; /* the cluster that `cursor` belongs to */
     size_t index;                              /* of the address in use */
-    bool has_stood;                            /* a stream was in place before */
+    bool has_stood;                            /* a stream was established before */
     struct rpc_client_call *call;
     atomic_bool is_established;
     atomic_bool is_closed;
-    /* The loop's thread while the stream is open, else the main thread. */
+    /* Used by the loop's thread while the stream is open, else by the main thread. */
     uint64_t cursor; /* the last sequence that was printed */
     struct message_output output;
     struct answer end;
@@ -117,7 +117,7 @@ static bool open_stream(struct tail *tail)
         is_open = rpc_stream_open(channel, &options, &events, &tail->call) == 0;
     }
     if (is_open) {
-        /* It fails when the stream has ended already, which is told by on_closed. */
+        /* It fails when the stream has ended already. on_closed() reports that. */
         (void)rpc_stream_send(tail->call, buf_bytes(&packed), false);
         rpc_stream_close_send(tail->call);
     }
@@ -127,8 +127,8 @@ static bool open_stream(struct tail *tail)
 
 /* ---- the main thread ---- */
 
-/* The loop's thread may stand in a write to who reads us. Then nobody else needs us either: what
- * has been printed is with them. */
+/* Cancels the stream and waits for its end. If the loop's thread is blocked in a write to stdout,
+ * the process exits at once: everything printed before has been written. */
 static void close_stream(struct tail *tail)
 {
     rpc_client_cancel(tail->call);
@@ -137,7 +137,7 @@ static void close_stream(struct tail *tail)
     }
 }
 
-/* Follows one node until its stream ends or we stop. Returns whether the stream stood. */
+/* Follows one node until its stream ends or a stop. Returns whether a stream was established. */
 static bool follow_node(struct tail *tail, uint64_t establish_ms)
 {
     const char *address = cluster_address(tail->cluster, tail->index);
@@ -166,7 +166,7 @@ static bool follow_node(struct tail *tail, uint64_t establish_ms)
     return atomic_load(&tail->is_established);
 }
 
-/* The cluster said no: another node would say the same. */
+/* Returns whether the cluster refused: another node would do the same. */
 static bool is_final(const struct answer *end)
 {
     return end->code != GRPC_STATUS_OK && end->code != GRPC_STATUS_RESOURCE_EXHAUSTED &&
@@ -197,7 +197,7 @@ static int follow_cluster(struct tail *tail)
             complain("lost %s after %llu: %s", address, (unsigned long long)tail->cursor,
                      tail->end.message);
             backoff_ms = BACKOFF_MS_MIN;
-            /* Who has not asked for a limit wants it to go on once there is a cluster again. */
+            /* Without -timeout, tail waits indefinitely for the cluster to return. */
             give_up_ns = arguments->has_timeout ? now_ns() + timeout_ns : UINT64_MAX;
         }
         if (now_ns() >= give_up_ns) {
@@ -214,9 +214,9 @@ static int follow_cluster(struct tail *tail)
     return EXIT_DONE;
 }
 
-/* ---- where it begins ---- */
+/* ---- the beginning ---- */
 
-/* Learns the members, to go on elsewhere, and the cluster's identity. */
+/* Learns the members, for the case that this node is lost, and the cluster's id. */
 static int learn_cluster(struct tail *tail)
 {
     Raftogram__V1__StatusRequest request = RAFTOGRAM__V1__STATUS_REQUEST__INIT;
@@ -247,8 +247,8 @@ static int run_tail(struct cluster *cluster, const struct arguments *arguments)
         .cursor = arguments->after,
     };
     int code = learn_cluster(&tail);
-    /* -live is a cursor too, and not the service's live_only: if the first node is lost before
-     * anything was received, the next one must begin where that one did. */
+    /* -live is a cursor, not the service's live_only. If the first node is lost before a message
+     * arrives, the next one must begin at the same place. */
     if (code == 0 && arguments->is_live) {
         code = channel_find_end(cluster, arguments->operands[0], &tail.cursor);
     }
@@ -269,18 +269,19 @@ const struct verb verb_tail = {
     .name = "tail",
     .synopsis = "CHANNEL [-after N|-live]",
     .summary = "Follows a channel",
-    .help = "  -after N    only messages with a sequence over N (default 0: from the beginning)\n"
-            "  -live       only new messages\n"
-            "\n"
-            "Prints each message once and in order, and goes on at another node when its own is\n"
-            "lost, without a gap or a duplicate. Ends with Ctrl-C (exit code 0). -timeout is how\n"
-            "long it tries to begin; when given, also how long it tries to go on after a loss\n"
-            "(default: for ever).\n"
-            "\n"
-            "Examples:\n"
-            "  raftogramctl tail general\n"
-            "  raftogramctl tail general -live\n"
-            "  raftogramctl tail general -after 42 -o json | jq -r '.payload|@base64d'\n",
+    .help =
+        "  -after N    only messages with a sequence over N (default 0: from the beginning)\n"
+        "  -live       only new messages\n"
+        "\n"
+        "Prints each message once and in order. If its node is lost, tail continues at another\n"
+        "one, without a gap or a duplicate. It ends with Ctrl-C (exit code 0). -timeout limits\n"
+        "how long it tries to begin. If given, -timeout also limits how long it tries to\n"
+        "continue after a loss (default: indefinitely).\n"
+        "\n"
+        "Examples:\n"
+        "  raftogramctl tail general\n"
+        "  raftogramctl tail general -live\n"
+        "  raftogramctl tail general -after 42 -o json | jq -r '.payload|@base64d'\n",
     .operands_min = 1,
     .operands_max = 1,
     .options = OPTION_AFTER | OPTION_LIVE,
