@@ -40,7 +40,8 @@ usage: ./do VERB [ARGUMENT...]
   build            build the daemon, raftogramctl and the tests into build/
   run              build, then start the local three-node cluster; Ctrl-C stops it. A node that ends
                    is started again after some seconds
-  test [STAGE]     everything, or one of: unit layers asan tsan integration integration_asan chaos e2e
+  test [STAGE]     everything, or one of: unit layers format asan tsan integration
+                   integration_asan chaos e2e
   sim [ARG...]     the simulator of whole nodes: the seeds that once failed and 500 new ones, or as
                    its arguments say (--seed N --runs N --trace); --core: that of the Raft core
                    alone; --mutants: break node and core on purpose, and expect both to notice
@@ -432,6 +433,10 @@ stage_layers() {
     run_ctest "$BUILD" -L layers --verbose
 }
 
+stage_format() {
+    do_format --check
+}
+
 stage_asan() {
     configure "$BUILD_ASAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=address,undefined
     ninja -C "$BUILD_ASAN"
@@ -488,7 +493,7 @@ stage_e2e() {
 }
 
 known_stages() {
-    echo unit layers asan tsan integration integration_asan chaos e2e
+    echo unit layers format asan tsan integration integration_asan chaos e2e
 }
 
 run_stage() {
