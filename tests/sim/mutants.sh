@@ -13,7 +13,7 @@ missed=0
 build() {
     ${CC:-cc} -std=c11 -O2 -D_GNU_SOURCE -I "$1/node" -I "$1/tests" "$1"/tests/sim/raft_sim.c \
         "$1"/tests/lib/raft_cluster.c "$1"/tests/lib/raft_cluster_check.c "$1"/node/raft/*.c \
-        "$1"/node/base/check.c "$1"/node/base/random.c -o "$2"
+        "$1"/node/base/*.c -lxxhash -lpthread -o "$2"
 }
 
 for patch in "$source_dir"/tests/sim/mutants/*.patch; do
