@@ -471,7 +471,7 @@ stage_integration_asan() {
     (
         cd tests/integration
         RAFTOGRAM_BUILD=$OLDPWD/$BUILD_ASAN node --test --test-concurrency=1 \
-            walk.test.mjs kill.test.mjs errors.test.mjs encodings.test.mjs ws_protocol.test.mjs \
+            walk.test.mjs kill.test.mjs errors.test.mjs encodings.test.mjs wire.test.mjs bounds.test.mjs ws_protocol.test.mjs \
             http_smuggling.test.mjs http.test.mjs
     )
 }

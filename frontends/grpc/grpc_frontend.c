@@ -14,7 +14,8 @@
  * way. */
 #define PAYLOAD_FACTOR 8u
 #define FIELDS_BYTES_MAX (32u << 10)
-/* Requests up to this are told why they are too large, beyond it clients are broken. */
+/* Requests up to this are heard to their end, and told why they are too large. Beyond it clients
+ * are broken. */
 #define TOLD_BYTES_MAX (16u << 20)
 #define METADATA_BYTES_MAX (16u << 10)
 #define KEEPALIVE_MS 20000
@@ -91,6 +92,7 @@ static int listen_on(struct grpc_frontend *frontend, const struct frontend_optio
     const struct h2_server_options server = {
         .address = options->grpc_bind_addr,
         .receive_bytes_max = frontend->request_bytes_max,
+        .discard_bytes_max = TOLD_BYTES_MAX,
         .metadata_bytes_max = METADATA_BYTES_MAX,
         .streams_max = streams_max(frontend->calls_max),
         .connections_max = options->max_connections,

@@ -44,9 +44,12 @@ struct daemon {
     struct boot boot;
     struct node *node;
     struct peer *peer;
-    /* Of the peers and the gRPC frontend. Its thread runs the node's turns too: from a call's
-     * arrival to the log, the peers and the answer nobody else must be woken. */
+    /* Of the peers. Its thread runs the node's turns too: between a peer's message, the log and the
+     * acknowledgement no thread is woken. What clients send never runs on it. */
     struct rpc_loop *rpc_loop;
+    uint64_t hurry_until_ns; /* turns: for the loop's thread */
+    bool is_hurrying;
+    int usual_priority;
     struct dispatch *dispatch;
     struct budget memory; /* limits.memory */
     void *instances[FRONTENDS_MAX];

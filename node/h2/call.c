@@ -31,6 +31,7 @@ struct h2_call *h2_call_create(struct h2_connection *connection, int32_t stream_
     call->stream_id = stream_id;
     list_init(&call->waiting_link);
     list_init(&call->timed_link);
+    list_init(&call->linger_link);
     list_init(&call->turn_link);
     list_init(&call->sent_link);
     call->deadline_ns = UINT64_MAX;
@@ -108,6 +109,7 @@ static void leave_connection(struct h2_call *call)
     struct h2_connection *connection = call->connection;
     h2_call_stop_waiting(call);
     list_remove(&call->timed_link);
+    list_remove(&call->linger_link);
     list_remove(&call->turn_link);
     list_remove(&call->sent_link);
     list_remove(&call->link);
@@ -257,7 +259,13 @@ static size_t framed_size(const uint8_t *prefix)
     return (size_t)prefix[1] << 24 | (size_t)prefix[2] << 16 | (size_t)prefix[3] << 8 | prefix[4];
 }
 
-/* False: the call has been ended. */
+static void refuse_too_large(struct h2_call *call, uint64_t size)
+{
+    call->server->handler.on_too_large(call->server->handler.context, call, size);
+    CHECK(is_over(call));
+}
+
+/* False: the message will not be read, or the call has been ended. */
 static bool check_prefix(struct h2_call *call, const uint8_t *prefix)
 {
     size_t size = framed_size(prefix);
@@ -266,11 +274,25 @@ static bool check_prefix(struct h2_call *call, const uint8_t *prefix)
         return false;
     }
     if (size > call->server->options.receive_bytes_max) {
-        call->server->handler.on_too_large(call->server->handler.context, call, size);
-        CHECK(is_over(call));
+        if (size <= call->server->options.discard_bytes_max) {
+            call->too_large = call->discard_left = size;
+        } else {
+            refuse_too_large(call, size);
+        }
         return false;
     }
     return true;
+}
+
+/* Returns the bytes taken. */
+static size_t discard(struct h2_call *call, size_t size)
+{
+    size_t taken = call->discard_left < size ? (size_t)call->discard_left : size;
+    call->discard_left -= taken;
+    if (call->discard_left == 0) {
+        refuse_too_large(call, call->too_large);
+    }
+    return taken;
 }
 
 /* How many bytes of `data` belong to the message that `partial` begins. */
@@ -301,7 +323,8 @@ static size_t gather(struct h2_call *call, const uint8_t *data, size_t size)
         return count;
     }
     if (call->partial.size == MESSAGE_PREFIX_BYTES && !check_prefix(call, call->partial.data)) {
-        return 0;
+        buf_reset(&call->partial);
+        return count;
     }
     size_t message_size = framed_size(call->partial.data);
     if (call->partial.size == MESSAGE_PREFIX_BYTES + message_size) {
@@ -314,12 +337,16 @@ static size_t gather(struct h2_call *call, const uint8_t *data, size_t size)
     return count;
 }
 
-/* A message that lies whole in `data`, in place. Returns its bytes; 0: it does not, or the call has
- * ended. */
+/* A message that lies whole in `data`, in place. Returns the bytes taken; 0: it does not, or the
+ * call has ended. */
 static size_t take_whole(struct h2_call *call, const uint8_t *data, size_t size)
 {
-    if (call->partial.size > 0 || size < MESSAGE_PREFIX_BYTES || !check_prefix(call, data)) {
+    if (call->partial.size > 0 || size < MESSAGE_PREFIX_BYTES) {
         return 0;
+    }
+    if (!check_prefix(call, data)) {
+        start_waiting(call); /* for the rest, if it is to be thrown away */
+        return MESSAGE_PREFIX_BYTES;
     }
     size_t message_size = framed_size(data);
     if (size - MESSAGE_PREFIX_BYTES < message_size) {
@@ -342,6 +369,10 @@ static size_t parse(struct h2_call *call, const uint8_t *data, size_t size)
         }
         if (!call->is_receiving) {
             return at;
+        }
+        if (call->too_large > 0) {
+            at += discard(call, size - at);
+            continue;
         }
         size_t taken = take_whole(call, data + at, size - at);
         if (taken == 0 && !is_over(call)) {
@@ -390,6 +421,10 @@ static void advance(struct h2_call *call)
     if (!call->is_half_closed || !call->is_receiving || call->backlog.size > 0 || is_over(call)) {
         return;
     }
+    if (call->too_large > 0) {
+        refuse_too_large(call, call->too_large);
+        return;
+    }
     if (call->partial.size > 0) {
         h2_call_end(call, H2_INTERNAL, "half-closed in the middle of a message");
         return;
@@ -403,6 +438,22 @@ void h2_call_half_close(struct h2_call *call)
 {
     call->is_half_closed = true;
     advance(call);
+}
+
+void h2_call_linger(struct h2_call *call)
+{
+    h2_call_stop_waiting(call);
+    call->linger_ns = call->server->now_ns;
+    list_push_back(&call->server->lingering, &call->linger_link);
+}
+
+/* RFC 9113 8.1: the answer is whole, and what the client still sends is for nothing. */
+void h2_call_reset(struct h2_call *call)
+{
+    list_remove(&call->linger_link);
+    (void)nghttp2_submit_rst_stream(call->connection->session, NGHTTP2_FLAG_NONE, call->stream_id,
+                                    NGHTTP2_NO_ERROR);
+    h2_connection_mark(call->connection);
 }
 
 void h2_call_receive(struct h2_call *call)

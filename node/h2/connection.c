@@ -71,11 +71,9 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     }
     connection->ping_strikes = 0;
     connection->ping_ns = 0;
-    const struct h2_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct h2_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 && call != NULL && !call->is_half_closed) {
-        /* RFC 9113 8.1: the answer is whole, and what the client still sends is for nothing. */
-        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
-                                        NGHTTP2_NO_ERROR);
+        h2_call_linger(call);
     }
     return 0;
 }

@@ -53,15 +53,18 @@ struct h2_server_handler {
     /* A call arrived: its path, metadata and deadline are known. The handler accepts it by
      * h2_call_accept() or answers with h2_call_finish() before it returns (CHECKed). */
     void (*on_call)(void *context, struct h2_call *call);
-    /* A message of `size` bytes begins, which is over receive_bytes_max and will not be read. The
+    /* A message of `size` bytes is over receive_bytes_max, and was or will be thrown away. The
      * handler answers with h2_call_finish(). */
     void (*on_too_large)(void *context, struct h2_call *call, uint64_t size);
     void *context;
 };
 
 struct h2_server_options {
-    const char *address;         /* host:port; port 0 picks one, see h2_server_port() */
-    uint32_t receive_bytes_max;  /* of a message, also when unpacked */
+    const char *address;        /* host:port; port 0 picks one, see h2_server_port() */
+    uint32_t receive_bytes_max; /* of a message, also when unpacked */
+    /* Larger messages up to this are taken and thrown away before their call is answered, since
+     * some clients look at no answer while they write; beyond it they are answered at once. */
+    uint32_t discard_bytes_max;
     uint32_t metadata_bytes_max; /* of all request headers */
     uint32_t streams_max;        /* of a connection */
     uint32_t connections_max;    /* for one more, the one that is idle longest is closed */

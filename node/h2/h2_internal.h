@@ -50,14 +50,15 @@ struct h2_server {
     struct list doomed;      /* to be closed: h2_connection.dirty_link */
     struct list waiting;     /* for a message, the oldest first: h2_call.waiting_link */
     uint32_t waiting_count;
-    uint8_t *scratch;    /* OUT_BYTES + OUT_FRAME_BYTES: what is being written */
-    struct list timed;   /* with a deadline: h2_call.timed_link */
-    uint64_t timed_ns;   /* the earliest of them, or before it */
-    uint64_t tick_ns;    /* when connections are looked over next */
-    uint64_t peak_bytes; /* of the budget, since memory was given back */
-    uint64_t goodbye_ns; /* when connections without calls are cut; 0: not yet */
-    bool is_goaway_sent; /* to all connections */
-    bool is_stopped;     /* under stop_lock */
+    uint8_t *scratch;      /* OUT_BYTES + OUT_FRAME_BYTES: what is being written */
+    struct list lingering; /* answered early, the oldest first: h2_call.linger_link */
+    struct list timed;     /* with a deadline: h2_call.timed_link */
+    uint64_t timed_ns;     /* the earliest of them, or before it */
+    uint64_t tick_ns;      /* when connections are looked over next */
+    uint64_t peak_bytes;   /* of the budget, since memory was given back */
+    uint64_t goodbye_ns;   /* when connections without calls are cut; 0: not yet */
+    bool is_goaway_sent;   /* to all connections */
+    bool is_stopped;       /* under stop_lock */
     pthread_mutex_t stop_lock;
     pthread_cond_t stopped;
 };
@@ -123,6 +124,8 @@ struct h2_call {
     struct list link;
     struct list waiting_link;
     struct list timed_link;
+    struct list linger_link;
+    uint64_t linger_ns; /* since when */
     struct list turn_link;
     struct list sent_link;
     struct h2_call_events events;
@@ -148,7 +151,9 @@ struct h2_call {
     /* Request bytes: a message that is not whole, and what came while nobody received. */
     struct buf partial;
     struct buf backlog;
-    uint64_t held_bytes; /* of the budget: all but `outgoing` */
+    uint64_t too_large;    /* a message of so many bytes is being thrown away; 0: none */
+    uint64_t discard_left; /* of it */
+    uint64_t held_bytes;   /* of the budget: all but `outgoing` */
 
     pthread_mutex_t lock; /* all below */
     bool is_queued;
@@ -206,6 +211,10 @@ struct h2_call *h2_call_create(struct h2_connection *connection, int32_t stream_
 void h2_call_begin(struct h2_call *call);
 void h2_call_feed(struct h2_call *call, const uint8_t *data, size_t size);
 void h2_call_half_close(struct h2_call *call);
+/* It was answered before its client had sent all: takes the rest for a while, for nothing. A client
+ * whose stream is reset while it writes may never look at the answer (Node's does not). */
+void h2_call_linger(struct h2_call *call);
+void h2_call_reset(struct h2_call *call);
 /* The stream is gone. */
 void h2_call_close(struct h2_call *call);
 void h2_call_end(struct h2_call *call, int code, const char *message);

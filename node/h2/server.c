@@ -18,6 +18,8 @@
 #define EVENTS_MAX 64
 #define TICK_NS NS_PER_S
 #define TRIM_BYTES_MIN (8u << 20)
+/* How long a client may go on sending after its answer. */
+#define LINGER_NS (3 * NS_PER_S)
 /* Deadlines are looked over at most so often. */
 #define TIMED_STEP_NS (20 * NS_PER_MS)
 /* When no call is left, connections get this long to say goodbye before they are cut. */
@@ -105,6 +107,18 @@ static void end_waiting(struct h2_server *server, uint64_t now_ns)
         }
         h2_call_end(call, H2_DEADLINE_EXCEEDED, "the request's message did not come in time");
         h2_call_stop_waiting(call);
+    }
+}
+
+static void end_lingering(struct h2_server *server, uint64_t now_ns)
+{
+    uint64_t linger_ns = atomic_load(&server->is_closing) ? 0 : LINGER_NS;
+    while (!list_is_empty(&server->lingering)) {
+        struct h2_call *call = LIST_ENTRY(server->lingering.next, struct h2_call, linger_link);
+        if (now_ns < call->linger_ns + linger_ns) {
+            return;
+        }
+        h2_call_reset(call);
     }
 }
 
@@ -298,6 +312,7 @@ static void *run(void *context)
             hang_up(server);
         }
         end_waiting(server, server->now_ns);
+        end_lingering(server, server->now_ns);
         end_timed(server, server->now_ns);
         tick(server, server->now_ns);
         come_to_an_end(server, server->now_ns);
@@ -327,6 +342,7 @@ static void init_lists(struct h2_server *server)
     list_init(&server->doomed);
     list_init(&server->waiting);
     list_init(&server->timed);
+    list_init(&server->lingering);
     server->timed_ns = UINT64_MAX;
     atomic_init(&server->stop_ns, UINT64_MAX);
     pthread_mutex_init(&server->stop_lock, NULL);

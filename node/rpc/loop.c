@@ -52,6 +52,7 @@ struct rpc_loop {
     atomic_bool is_turn_wanted;
     atomic_uint_fast64_t wanted_ns; /* since when, once is_turn_wanted is set */
     struct latency turn_delays;
+    uint64_t turn_delay_ns; /* of the last: the loop's thread */
 
     /* A sharing loop has only these; `owned_count` and `is_stopping` are under the host's lock. */
     struct rpc_loop *host;
@@ -224,7 +225,8 @@ static void run_turn(struct rpc_loop *loop)
     }
     uint64_t due_ns = is_wanted ? atomic_load(&loop->wanted_ns) : loop->turn_ns;
     due_ns = loop->turn_ns < due_ns ? loop->turn_ns : due_ns;
-    latency_record(&loop->turn_delays, now_ns > due_ns ? now_ns - due_ns : 0);
+    loop->turn_delay_ns = now_ns > due_ns ? now_ns - due_ns : 0;
+    latency_record(&loop->turn_delays, loop->turn_delay_ns);
     pthread_mutex_lock(&loop->turn_lock);
     /* Before the turn: what is asked for while it runs is the next one's. */
     atomic_store(&loop->is_turn_wanted, false);
@@ -458,4 +460,10 @@ void rpc_loop_turn_delays(const struct rpc_loop *loop, struct latency_counts *ou
 {
     CHECK(loop->host == NULL);
     latency_read(&loop->turn_delays, out);
+}
+
+uint64_t rpc_loop_turn_delay_ns(const struct rpc_loop *loop)
+{
+    CHECK(rpc_loop_is_current(loop));
+    return loop->turn_delay_ns;
 }

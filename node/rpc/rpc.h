@@ -48,6 +48,8 @@ void rpc_loop_set_turn(struct rpc_loop *loop, uint64_t (*fn)(void *context), voi
 void rpc_loop_turn_soon(struct rpc_loop *loop);
 /* How late turns began: from when they were asked for, or due. Any thread. */
 void rpc_loop_turn_delays(const struct rpc_loop *loop, struct latency_counts *out);
+/* That of the turn which runs. In a turn. */
+uint64_t rpc_loop_turn_delay_ns(const struct rpc_loop *loop);
 
 /* ---- server ---- */
 

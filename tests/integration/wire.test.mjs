@@ -128,6 +128,13 @@ describe('malformed gRPC calls', () => {
     }
   });
 
+  test('a client that looks at no answer while it writes hears why its request is too large', async () => {
+    for (const size of [1 << 20, 15 << 20]) {
+      const answer = await refusedWith(grpc.status.INVALID_ARGUMENT, frame(Buffer.alloc(size)));
+      assert.match(answer.trailers['grpc-message'], /limits.max_payload_bytes/);
+    }
+  });
+
   test('the largest payload is taken in every encoding, also with each character escaped', async () => {
     await client.createChannel({ channelId: 'large' });
     const payload = Buffer.alloc(64 << 10, 0xfb);
