@@ -52,7 +52,7 @@
 #define NODE_MAINTAIN_RETRY_NS NS_PER_S
 /* The log's end is marked when nothing was written for so long and for a few syncs: the mark is a
  * sync of its own, for which nobody shall wait. */
-#define NODE_MARK_NS (20 * NS_PER_MS)
+#define NODE_MARK_NS (500 * NS_PER_MS)
 #define NODE_MARK_SYNCS 4
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 #define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */

@@ -27,6 +27,13 @@ struct post {
     struct rpc_loop *owner; /* a loop that shares this one's thread; NULL: the loop itself */
 };
 
+/* gRPC's poller looks at one ready connection in each pass. After a turn that took long, such as
+ * one with a slow fsync, the peers' messages wait at all of them: they are read before the next
+ * turn, which may take as long. Otherwise a leader would hear nobody over two turns, and step down.
+ */
+#define LONG_TURN_NS (5 * NS_PER_MS)
+#define PASSES_AFTER_LONG_TURN 32
+
 struct rpc_loop {
     grpc_completion_queue *queue;
     grpc_channel *wake_channel;
@@ -53,6 +60,7 @@ struct rpc_loop {
     atomic_uint_fast64_t wanted_ns; /* since when, once is_turn_wanted is set */
     struct latency turn_delays;
     uint64_t turn_delay_ns; /* of the last: the loop's thread */
+    unsigned passes;        /* of the poller that are owed before the next: the loop's thread */
 
     /* A sharing loop has only these; `owned_count` and `is_stopping` are under the host's lock. */
     struct rpc_loop *host;
@@ -232,6 +240,9 @@ static void run_turn(struct rpc_loop *loop)
     atomic_store(&loop->is_turn_wanted, false);
     loop->turn_ns = loop->turn != NULL ? loop->turn(loop->turn_context) : UINT64_MAX;
     pthread_mutex_unlock(&loop->turn_lock);
+    if (clock_monotonic_ns(clock_system()) - now_ns >= LONG_TURN_NS) {
+        loop->passes = PASSES_AFTER_LONG_TURN;
+    }
 }
 
 /* Until when the thread may wait for events; false when the loop is to end. */
@@ -264,7 +275,9 @@ static void *run(void *argument)
     unsigned events = 0;
     uint64_t until_ns;
     while (plan_sleep(loop, &until_ns)) {
-        grpc_event event = grpc_completion_queue_next(loop->queue, rpc_timespec(until_ns), NULL);
+        bool is_catching_up = loop->passes > 0;
+        grpc_event event = grpc_completion_queue_next(
+            loop->queue, rpc_timespec(is_catching_up ? 0 : until_ns), NULL);
         atomic_store(&loop->is_asleep, false);
         CHECK(event.type != GRPC_QUEUE_SHUTDOWN);
         if (event.type == GRPC_OP_COMPLETE) {
@@ -272,6 +285,10 @@ static void *run(void *argument)
             RPC_TSAN_ACQUIRE(tag);
             tag->fn(tag, event.success != 0);
             events++;
+        }
+        if (event.type == GRPC_QUEUE_TIMEOUT && is_catching_up) {
+            loop->passes--;
+            continue;
         }
         if (event.type == GRPC_QUEUE_TIMEOUT || events >= EVENTS_BEFORE_POSTS_MAX) {
             events = 0;
