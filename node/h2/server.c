@@ -453,10 +453,10 @@ void h2_server_destroy(struct h2_server *server)
     if (server == NULL) {
         return;
     }
-    CHECK(server->is_stopped);
     atomic_store(&server->is_ending, true);
     mailbox_wake(&server->mailbox);
     pthread_join(server->thread, NULL);
+    CHECK(server->is_stopped);
     struct list rest;
     list_init(&rest);
     (void)mailbox_drain(&server->mailbox, &rest);

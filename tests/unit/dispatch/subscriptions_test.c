@@ -61,8 +61,9 @@ static void on_closed(void *context)
 static bool may_read(void *context)
 {
     struct listening *listening = context;
-    CHANGE(listening->asked++);
-    return listening->is_reading_allowed;
+    bool is_allowed;
+    CHANGE(listening->asked++; is_allowed = listening->is_reading_allowed);
+    return is_allowed;
 }
 
 static void on_idle(void *context)
