@@ -60,7 +60,7 @@ static void test_pages_use_the_encoding_of_the_request(void **state)
     run_cancel(&run);
     fake_close(subscription);
 
-    fake.subscription = NULL;
+    CHANGE(fake.subscription = NULL);
     run_open(&run, &fixture, SUBSCRIBE);
     run_ask(&run, (struct bytes){"", 0});
     AWAIT(fake.subscription != NULL);
