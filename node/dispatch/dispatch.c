@@ -158,6 +158,28 @@ static const char *find_bad_string(const ProtobufCMessageDescriptor *descriptor,
     return NULL;
 }
 
+/* protobuf-c answers NULL for a bad message and for want of memory alike. */
+static void *noting_alloc(void *has_failed, size_t size)
+{
+    void *memory = malloc(size);
+    if (memory == NULL) {
+        *(bool *)has_failed = true;
+    }
+    return memory;
+}
+
+static void plain_free(void *context, void *memory)
+{
+    (void)context;
+    free(memory);
+}
+
+static int refuse_for_memory(struct dispatch_status *status)
+{
+    dispatch_status_set(status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+    return ERR_NOMEM;
+}
+
 int dispatch_decode(const struct dispatch_method *method, struct bytes body, ProtobufCMessage **out,
                     struct dispatch_status *status)
 {
@@ -167,6 +189,9 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
         /* phalanx.*: its clients are written in Go, where names have any case. */
         int rc = method->is_snake_case ? json_decode_any_case(method->input, body, out, &error)
                                        : json_decode(method->input, body, out, &error);
+        if (rc == ERR_NOMEM) {
+            return refuse_for_memory(status);
+        }
         if (rc != 0) {
             dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s",
                                 error.text);
@@ -174,7 +199,14 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
         }
         return 0;
     }
-    ProtobufCMessage *message = protobuf_c_message_unpack(method->input, NULL, body.size, data);
+    bool has_failed = false;
+    /* Freed by the standard allocator, as it is the same. */
+    ProtobufCAllocator allocator = {noting_alloc, plain_free, &has_failed};
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(method->input, &allocator, body.size, data);
+    if (message == NULL && has_failed) {
+        return refuse_for_memory(status);
+    }
     if (message == NULL) {
         dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD",
                             "the body is not a %s", method->input->name);

@@ -94,7 +94,8 @@ void dispatch_status_set(struct dispatch_status *status, int code, const char *r
 void dispatch_status_encode(const struct dispatch_status *status, struct buf *out);
 
 /* Decodes a request body: JSON (see json_is_body()) or protobuf. Strings are checked here
- * (UTF-8, no NUL). 0, or ERR_INVALID with `status` set to INVALID_ARGUMENT, INVALID_FIELD. */
+ * (UTF-8, no NUL). 0, or ERR_INVALID with `status` set to INVALID_ARGUMENT, INVALID_FIELD, or
+ * ERR_NOMEM with RESOURCE_EXHAUSTED, OVERLOADED. */
 int dispatch_decode(const struct dispatch_method *method, struct bytes body, ProtobufCMessage **out,
                     struct dispatch_status *status);
 

@@ -316,7 +316,11 @@ static ssize_t read_message(nghttp2_session *session, int32_t stream_id, uint8_t
     }
     if (!call->outgoing.is_set && call->is_finishing) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-        result = submit_trailers(call) == 0 ? (ssize_t)used : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+        result = (ssize_t)used;
+        if (submit_trailers(call) != 0) { /* no memory */
+            (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream_id,
+                                            NGHTTP2_ENHANCE_YOUR_CALM);
+        }
     }
     pthread_mutex_unlock(&call->lock);
     h2_outgoing_finish(call->connection, &done);
@@ -342,7 +346,7 @@ static void submit(struct h2_call *call)
     if (nghttp2_submit_response(session, call->stream_id, headers.list, headers.count,
                                 is_status_alone ? NULL : &provider) != 0) {
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, call->stream_id,
-                                        NGHTTP2_INTERNAL_ERROR);
+                                        NGHTTP2_ENHANCE_YOUR_CALM); /* no memory */
     }
 }
 

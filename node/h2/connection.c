@@ -146,7 +146,7 @@ int h2_connection_create(struct h2_server *server, int fd)
     list_push_back(&server->idle, &connection->idle_link);
     atomic_fetch_add(&server->connection_count, 1);
     connection->born_ns = connection->heard_ns = connection->progress_ns = h2_now_ns();
-    h2_connection_mark(connection);
+    /* Our settings go when the client has said something: who says nothing gets nothing. */
     return 0;
 delete_session:
     nghttp2_session_del(connection->session);

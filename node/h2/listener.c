@@ -66,10 +66,6 @@ static bool make_room(struct h2_server *server)
     if (longest->is_greeted) {
         (void)nghttp2_session_terminate_session(longest->session, NGHTTP2_NO_ERROR);
         h2_connection_flush(longest);
-    } else {
-        /* It has said nothing: a reset tells even a client that reads nothing. */
-        const struct linger none = {.l_onoff = 1, .l_linger = 0};
-        (void)setsockopt(longest->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
     }
     h2_connection_doom(longest);
     return true;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define THREAD_NAME_MAX 15
+#define GRPC_END_S_MAX 3
 #define POSTS_CAPACITY_FIRST 16
 /* Posted functions and turns wait for queued events, but not for more than this many. */
 #define EVENTS_BEFORE_POSTS_MAX 256
@@ -339,6 +340,48 @@ static void close_queue(struct rpc_loop *loop)
     grpc_completion_queue_destroy(loop->queue);
 }
 
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned begun;
+    unsigned done;
+} ends = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void *end_grpc_now(void *context)
+{
+    grpc_shutdown();
+    pthread_mutex_lock(&ends.lock);
+    ends.done++;
+    pthread_cond_broadcast(&ends.changed);
+    pthread_mutex_unlock(&ends.lock);
+    return NULL;
+}
+
+/* gRPC (1.51) waits for threads of its own that were never started, if there was no memory for one
+ * of them: for ever. By now nothing depends on it, and the process ends without. */
+static void end_grpc(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, end_grpc_now, NULL) != 0) {
+        grpc_shutdown();
+        return;
+    }
+    pthread_detach(thread);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += GRPC_END_S_MAX;
+    pthread_mutex_lock(&ends.lock);
+    unsigned wanted = ++ends.begun;
+    int error = 0;
+    while (ends.done < wanted && error == 0) {
+        error = pthread_cond_timedwait(&ends.changed, &ends.lock, &until);
+    }
+    pthread_mutex_unlock(&ends.lock);
+    if (error != 0) {
+        log_warn("rpc", "gRPC does not end: going on without");
+    }
+}
+
 int rpc_loop_create(const char *name, struct rpc_loop **out)
 {
     static pthread_once_t log_once = PTHREAD_ONCE_INIT;
@@ -359,7 +402,7 @@ int rpc_loop_create(const char *name, struct rpc_loop **out)
     if (error != 0) {
         grpc_completion_queue_shutdown(loop->queue);
         close_queue(loop);
-        grpc_shutdown();
+        end_grpc();
         pthread_mutex_destroy(&loop->turn_lock);
         pthread_mutex_destroy(&loop->lock);
         free(loop);
@@ -416,7 +459,7 @@ void rpc_loop_destroy(struct rpc_loop *loop)
     CHECK(error == 0);
     CHECK(loop->post_count == 0);
     close_queue(loop);
-    grpc_shutdown();
+    end_grpc();
     pthread_mutex_destroy(&loop->turn_lock);
     pthread_mutex_destroy(&loop->lock);
     free(loop->posts);
