@@ -47,7 +47,8 @@ describe('the documents', () => {
   }, text);
 
   const run = (command, args, { cwd = folder, timeout = 60000, env = {} } = {}) => new Promise((done) => {
-    const child = spawn(command, args, { cwd, timeout, env: { ...process.env,
+    // No socket as standard input: bash takes that for a remote login, and reads ~/.bashrc.
+    const child = spawn(command, args, { cwd, timeout, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env,
       PATH: `${BUILD}:${process.env.PATH}`, RAFTOGRAM_ADDR: cluster.nodes.map((node) => node.grpc).join(), ...env } });
     let stdout = '';
     let stderr = '';
