@@ -17,7 +17,7 @@ static void complete(struct h2_post *post)
 static void ready(struct dispatch_call *dispatch)
 {
     struct unary_call *unary = LIST_ENTRY(dispatch, struct unary_call, dispatch);
-    h2_server_post(unary->call.frontend->server, &unary->complete);
+    h2_server_run(unary->call.frontend->server, &unary->complete);
 }
 
 /* Any thread; the client may be gone. */

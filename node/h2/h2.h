@@ -5,9 +5,10 @@
  * Bounds: streams and held bytes of a connection, connections, bytes of all connections (`memory`),
  * the time until a call's message is there, and calls that wait for it.
  *
- * Threads: callbacks run on the server's thread. Functions may be called from any thread unless
- * they say otherwise. No callback runs inside a function of ours.
- * Shutdown: h2_server_stop(), then h2_server_destroy().
+ * Threads: callbacks run on the server's thread, or on one that does its work while it sleeps (see
+ * h2_server_run()), which counts as the server's thread. Functions may be called from any thread
+ * unless they say otherwise. No callback runs inside a function of ours. Shutdown:
+ * h2_server_stop(), then h2_server_destroy().
  *
  * Reading order: server.c, listener.c, connection.c, request.c, call.c, answer.c, text.c. */
 #ifndef RAFTOGRAM_H2_H2_H
@@ -103,6 +104,10 @@ struct h2_post {
 
 /* Runs `post->run(post)` once, soon. It may be posted again when it runs. */
 void h2_server_post(struct h2_server *server, struct h2_post *post);
+/* The same, or at once on this thread when the server has few calls and its thread sleeps: that
+ * saves a lonely call from waiting until another thread is woken. The caller holds no lock, and may
+ * be kept for the time of a small send(2). */
+void h2_server_run(struct h2_server *server, struct h2_post *post);
 
 struct h2_server_stats {
     uint64_t connections;

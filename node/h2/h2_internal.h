@@ -41,7 +41,9 @@ struct h2_server {
     atomic_uint_fast64_t stop_ns; /* when what still runs is ended; UINT64_MAX: not yet */
     atomic_uint_fast64_t connection_count;
     atomic_uint_fast64_t call_count;
-    /* The server's thread. */
+    /* All below, and all connections and their calls: whoever holds this is the server's thread.
+     * The thread itself always does, but while it sleeps. */
+    pthread_mutex_t lock;
     uint64_t now_ns;         /* of its round */
     struct list posts;       /* its own, by h2_post.link */
     struct list connections; /* by h2_connection.link */

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 64
+/* With so few calls open another thread may do the work of this one while it sleeps. */
+#define LONELY_CALLS_MAX 4
 #define TICK_NS NS_PER_S
 #define TRIM_BYTES_MIN (8u << 20)
 /* How long a client may go on sending after its answer. */
@@ -92,6 +94,39 @@ static void run_posts(struct h2_server *server)
     while ((link = list_pop_front(&posts)) != NULL) {
         struct h2_post *post = LIST_ENTRY(link, struct h2_post, link);
         post->run(post);
+    }
+}
+
+static void flush_all(struct h2_server *server)
+{
+    struct list dirty;
+    list_init(&dirty);
+    list_splice_back(&dirty, &server->dirty);
+    struct list *link;
+    while ((link = list_pop_front(&dirty)) != NULL) {
+        h2_connection_flush(LIST_ENTRY(link, struct h2_connection, dirty_link));
+    }
+}
+
+void h2_server_run(struct h2_server *server, struct h2_post *post)
+{
+    if (h2_server_is_current(server) || atomic_load(&server->call_count) > LONELY_CALLS_MAX ||
+        pthread_mutex_trylock(&server->lock) != 0) {
+        h2_server_post(server, post);
+        return;
+    }
+    const struct h2_server *before = current_server;
+    current_server = server;
+    server->now_ns = h2_now_ns();
+    post->run(post);
+    run_posts(server);
+    flush_all(server);
+    bool has_more = !list_is_empty(&server->posts) || !list_is_empty(&server->dirty) ||
+                    !list_is_empty(&server->doomed);
+    current_server = before;
+    pthread_mutex_unlock(&server->lock);
+    if (has_more) {
+        mailbox_wake(&server->mailbox);
     }
 }
 
@@ -276,7 +311,9 @@ static void wait_for_events(struct h2_server *server)
         /* Rounded up: too early would be once more. At most TICK_NS. */
         timeout_ms = (int)((until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
     }
+    pthread_mutex_unlock(&server->lock);
     int count = epoll_wait(server->epoll_fd, events, EVENTS_MAX, timeout_ms);
+    pthread_mutex_lock(&server->lock);
     CHECK(count >= 0 || errno == EINTR);
     server->now_ns = h2_now_ns();
     for (int i = 0; i < count; i++) {
@@ -291,21 +328,11 @@ static void wait_for_events(struct h2_server *server)
     }
 }
 
-static void flush_all(struct h2_server *server)
-{
-    struct list dirty;
-    list_init(&dirty);
-    list_splice_back(&dirty, &server->dirty);
-    struct list *link;
-    while ((link = list_pop_front(&dirty)) != NULL) {
-        h2_connection_flush(LIST_ENTRY(link, struct h2_connection, dirty_link));
-    }
-}
-
 static void *run(void *context)
 {
     struct h2_server *server = context;
     current_server = server;
+    pthread_mutex_lock(&server->lock);
     while (!atomic_load(&server->is_ending)) {
         wait_for_events(server);
         if (atomic_load(&server->is_hanging_up)) {
@@ -322,6 +349,7 @@ static void *run(void *context)
         destroy_doomed(server);
         tell_stopped(server);
     }
+    pthread_mutex_unlock(&server->lock);
     return NULL;
 }
 
@@ -345,6 +373,7 @@ static void init_lists(struct h2_server *server)
     list_init(&server->lingering);
     server->timed_ns = UINT64_MAX;
     atomic_init(&server->stop_ns, UINT64_MAX);
+    pthread_mutex_init(&server->lock, NULL);
     pthread_mutex_init(&server->stop_lock, NULL);
     pthread_cond_init(&server->stopped, NULL);
 }
@@ -357,6 +386,7 @@ static void free_server(struct h2_server *server)
     }
     pthread_cond_destroy(&server->stopped);
     pthread_mutex_destroy(&server->stop_lock);
+    pthread_mutex_destroy(&server->lock);
     free(server->scratch);
     free(server);
 }
