@@ -183,6 +183,8 @@ describe('when all slots are taken', () => {
   });
 
   test('probes are answered, others are told OVERLOADED, and served when there is room', async () => {
+    const calls = async () => Number(/^raftogram_grpc_calls (\d+)/m.exec(await (await fetch(`http://${node.http}/metrics`)).text())[1]);
+    await until('the calls of other tests to be over', async () => (await calls()) === 0);
     const many = await Promise.all(Array.from({ length: 8 }, () => open(node)));
     many.forEach((connection) => subscribe(connection, 60));
     await until('refusals', () => many.reduce((sum, connection) => sum + connection.ended.size, 0) >= 480 - 256);
