@@ -18,6 +18,8 @@
 #define EVENTS_MAX 64
 /* With so few calls open another thread may do the work of this one while it sleeps. */
 #define LONELY_CALLS_MAX 4
+/* A flush closes streams, which makes their connections dirty once more. */
+#define LONELY_FLUSHES_MAX 3
 #define TICK_NS NS_PER_S
 #define TRIM_BYTES_MIN (8u << 20)
 /* How long a client may go on sending after its answer. */
@@ -120,7 +122,9 @@ void h2_server_run(struct h2_server *server, struct h2_post *post)
     server->now_ns = h2_now_ns();
     post->run(post);
     run_posts(server);
-    flush_all(server);
+    for (int i = 0; i < LONELY_FLUSHES_MAX && !list_is_empty(&server->dirty); i++) {
+        flush_all(server);
+    }
     bool has_more = !list_is_empty(&server->posts) || !list_is_empty(&server->dirty) ||
                     !list_is_empty(&server->doomed);
     current_server = before;
