@@ -42,6 +42,9 @@ usage: ./do VERB [ARGUMENT...]
                    is started again after some seconds
   test [STAGE]     everything, or one of: unit layers format asan tsan integration
                    integration_asan chaos e2e
+  test --in RELEASE [--user] [STAGE]
+                   the same from nothing in a chroot of Debian bookworm or trixie, as root or as a
+                   user with sudo (needs root and debootstrap)
   sim [ARG...]     the simulator of whole nodes: the seeds that once failed and 500 new ones, or as
                    its arguments say (--seed N --runs N --trace); --core: that of the Raft core
                    alone; --mutants: break node and core on purpose, and expect both to notice
@@ -527,6 +530,16 @@ keep_sudo() {
 
 do_test() {
     local stages known
+    if [[ ${1:-} == --in ]]; then
+        (($# >= 2)) || fail "test: --in needs a release: bookworm or trixie"
+        local release=$2 who=root
+        shift 2
+        if [[ ${1:-} == --user ]]; then
+            who=user
+            shift
+        fi
+        exec tests/chroot "$release" "$who" "$@"
+    fi
     read -r -a known < <(known_stages | xargs)
     stages=("${known[@]}")
     if (($# > 0)); then
