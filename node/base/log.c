@@ -309,7 +309,7 @@ static void begin_line(struct line *line, enum log_level level, const char *room
     }
 }
 
-size_t log_format_dropped(uint64_t lines, char text[static LOG_LINE_MAX])
+static size_t make_notice(uint64_t lines, char text[static LOG_LINE_MAX])
 {
     struct line line;
     char message[96];
@@ -320,6 +320,11 @@ size_t log_format_dropped(uint64_t lines, char text[static LOG_LINE_MAX])
     finish_line(&line);
     memcpy(text, line.text, line.size);
     return line.size;
+}
+
+int log_start(void)
+{
+    return log_writer_start(make_notice);
 }
 
 void log_write(enum log_level level, const char *room, const char *message,

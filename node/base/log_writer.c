@@ -1,9 +1,9 @@
-/* Who writes the lines: whoever logs, or from log_start() on a thread that may wait for the reader
- * of stderr as long as it likes.
+/* Writes log lines. Without the thread, the caller writes. From log_writer_start() on a thread
+ * writes, and may wait indefinitely for the reader of stderr.
  *
- * O_NONBLOCK would not do: it belongs to the open file, which other processes share. The thread
- * takes the lines from a ring of LOG_QUEUE_BYTES in their order. A line that finds no room is
- * dropped and counted; `notice_after` says behind which line the notice of it belongs. */
+ * O_NONBLOCK is no alternative: it is a flag of the open file, which other processes share. The
+ * thread takes the lines in order from a ring of LOG_QUEUE_BYTES. A line that does not fit is
+ * dropped and counted. `notice_after` is the place of the notice among the queued lines. */
 #include "base/log_writer.h"
 
 #include "base/clock.h"
@@ -35,6 +35,7 @@ static struct {
     pthread_cond_t changed;
     bool is_running;
     bool is_stopping;
+    log_writer_notice *make_notice;
     size_t notice_after; /* of `untold`: due when so many bytes of the ring are written */
     size_t begin;        /* of the ring's contents */
     size_t size;
@@ -145,7 +146,7 @@ static bool write_unlocked(const char *text, size_t size)
 static void write_notice(char *text)
 {
     uint64_t lines = writer.untold;
-    if (write_unlocked(text, log_format_dropped(lines, text))) {
+    if (write_unlocked(text, writer.make_notice(lines, text))) {
         writer.untold -= lines;
         writer.notice_after = writer.size; /* of those dropped meanwhile */
     }
@@ -183,7 +184,7 @@ static void *run(void *context)
     return NULL;
 }
 
-int log_start(void)
+int log_writer_start(log_writer_notice *make_notice)
 {
     sigset_t all;
     sigset_t before;
@@ -191,6 +192,7 @@ int log_start(void)
     pthread_mutex_lock(&writer.lock);
     bool is_running = writer.is_running;
     writer.is_running = true;
+    writer.make_notice = make_notice;
     writer.is_stopping = false;
     pthread_mutex_unlock(&writer.lock);
     if (is_running) {

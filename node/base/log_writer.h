@@ -1,4 +1,4 @@
-/* Inside the log: where finished lines go. log.c makes them. */
+/* Inside the log: writes finished lines. log.c makes them. */
 #ifndef RAFTOGRAM_BASE_LOG_WRITER_H
 #define RAFTOGRAM_BASE_LOG_WRITER_H
 
@@ -8,12 +8,15 @@
 
 #define LOG_LINE_MAX 16384 /* bytes, with the newline */
 
+/* Makes the line that reports how many lines were dropped, and returns its size. */
+typedef size_t log_writer_notice(uint64_t lines, char text[static LOG_LINE_MAX]);
+
 void log_writer_set_fd(int fd);
-/* Whole lines. Without the thread of log_start() they are written here and now, and false means
- * that they were not. With it they are queued and true is returned; those that find no room are
- * dropped and counted. */
+/* log_start(). */
+int log_writer_start(log_writer_notice *make_notice);
+/* Takes whole lines. Without the thread of log_start() the caller writes them; false: they could
+ * not be written. With the thread they are queued and the result is true; lines that do not fit
+ * into the queue are dropped and counted. */
 bool log_writer_put(const char *text, size_t size);
-/* For the lines that were dropped: makes the one that says so, and returns its size. */
-size_t log_format_dropped(uint64_t lines, char text[static LOG_LINE_MAX]);
 
 #endif
