@@ -167,7 +167,7 @@ def check_includes(source_dir):
 
 
 def symbols(archive):
-    """Object -> (defined, undefined) symbol names, of every object in the archive."""
+    """Object -> (defined, undefined) global symbol names, of every object in the archive."""
     output = subprocess.run(["nm", "--format=posix", str(archive)], check=True, text=True,
                             stdout=subprocess.PIPE).stdout
     objects = {}
@@ -178,8 +178,10 @@ def symbols(archive):
             current = objects.setdefault(header.group(1), (set(), set()))
             continue
         fields = line.split()
-        if len(fields) >= 2:
-            current[fields[1] in "Uw"].add(FORTIFIED.sub(r"\1", fields[0]))
+        if len(fields) >= 2 and fields[1] in "Uvw":
+            current[1].add(FORTIFIED.sub(r"\1", fields[0]))
+        elif len(fields) >= 2 and (fields[1].isupper() or fields[1] in "iu"):
+            current[0].add(FORTIFIED.sub(r"\1", fields[0]))
     return objects
 
 
