@@ -249,8 +249,10 @@ static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
         .data_dir = config->cluster.data_dir,
         .node_id = config->cluster.node_id,
         .is_alone = config->cluster.peer_count == 1,
-        .store_bytes_max = config->limits.store_size_bytes,
+        .store_kind = &daemon->store.kind,
     };
+    store_lmdb_kind_init(&daemon->store, config->limits.store_size_bytes);
+    store_lmdb_install_fault_handler();
     sort_members(daemon);
     budget_init(&daemon->memory, config->limits.memory_bytes);
     int rc = boot_open(&boot, &daemon->boot, error, error_size);
@@ -309,6 +311,7 @@ static void close_rooms(struct daemon *daemon)
     rpc_loop_destroy(daemon->rpc_loop);
     mailbox_finish(&daemon->bell);
     boot_close(&daemon->boot);
+    store_lmdb_kind_finish(&daemon->store);
 }
 
 /* ---- the node's turns ---- */
@@ -326,9 +329,9 @@ static void notice_damage(struct daemon *daemon, uint64_t now_ns)
     struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
     struct store *store = chat_backing_store(backing);
     if (is_outvoted) {
-        (void)store_lmdb_mark_outvoted(store); /* else it is outvoted again */
+        (void)daemon->store.kind.mark_outvoted(store); /* else it is outvoted again */
     } else {
-        store_lmdb_mark_suspect(store);
+        daemon->store.kind.mark_suspect(store);
     }
     chat_release_store(daemon->boot.chat, backing);
     if (node_fatal(daemon->node) == NULL) {

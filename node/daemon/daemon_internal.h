@@ -41,6 +41,7 @@ struct daemon_watch {
 
 struct daemon {
     const struct config *config;
+    struct store_lmdb_kind store; /* the kind of store; used through store.kind */
     struct boot boot;
     struct node *node;
     struct peer *peer;
@@ -75,7 +76,6 @@ struct daemon {
     struct mailbox jobs;
     atomic_bool is_job_thread_stopping;
     struct node_files files;
-    struct store_copying copying;
 
     /* The main thread waits for signals, and here for the end. */
     struct mailbox bell;

@@ -7,38 +7,6 @@
 #include <unistd.h>
 
 #define JOB_GRACE_S 1 /* for the step of a snapshot that runs */
-#define VERIFY_ROWS 10000
-
-static int copy_store(void *context, struct store *store, const char *path)
-{
-    struct daemon *daemon = context;
-    return store_lmdb_copy(store, path, &daemon->copying);
-}
-
-static int open_received(void *context, const char *dir, const char *home, struct store **out,
-                         char *error, size_t error_size)
-{
-    const struct daemon *daemon = context;
-    struct store_lmdb_options options = {
-        .dir = dir,
-        .home = home,
-        .map_bytes_max = daemon->config->limits.store_size_bytes,
-        .is_untrusted = true,
-    };
-    return store_lmdb_open(&options, out, error, error_size);
-}
-
-static int verify_store(void *context, struct store *store)
-{
-    struct daemon *daemon = context;
-    bool is_done = false;
-    int rc = 0;
-    while (rc == 0 && !is_done) {
-        bool is_stopping = atomic_load(&daemon->is_job_thread_stopping);
-        rc = is_stopping ? ERR_CLOSED : store_lmdb_scrub(store, VERIFY_ROWS, &is_done);
-    }
-    return rc;
-}
 
 void daemon_submit_job(void *context, struct node_job *job)
 {
@@ -70,16 +38,12 @@ static void *run_jobs(void *context)
 
 int daemon_start_jobs(struct daemon *daemon)
 {
-    const struct node_store_ops ops = {
-        .copy = copy_store, .open = open_received, .verify = verify_store, .context = daemon};
-    node_files_init(&daemon->files, &daemon->boot.dir, daemon->boot.chat, &ops);
+    node_files_init(&daemon->files, &daemon->boot.dir, daemon->boot.chat, &daemon->store.kind);
     int rc = mailbox_init(&daemon->jobs);
     if (rc != 0) {
         return rc;
     }
-    store_copying_init(&daemon->copying);
     if (pthread_create(&daemon->job_thread, NULL, run_jobs, daemon) != 0) {
-        store_copying_finish(&daemon->copying);
         mailbox_finish(&daemon->jobs);
         return ERR_NOMEM;
     }
@@ -92,7 +56,7 @@ int daemon_start_jobs(struct daemon *daemon)
 static void cancel_jobs(struct daemon *daemon)
 {
     if (daemon->has_job_thread && !atomic_exchange(&daemon->is_job_thread_stopping, true)) {
-        store_copying_cancel(&daemon->copying);
+        node_files_cancel(&daemon->files);
         mailbox_wake(&daemon->jobs);
     }
 }
@@ -116,7 +80,6 @@ bool daemon_stop_jobs(struct daemon *daemon)
     while ((link = list_pop_front(&left)) != NULL) {
         node_job_destroy(LIST_ENTRY(link, struct node_job, link));
     }
-    store_copying_finish(&daemon->copying);
     mailbox_finish(&daemon->jobs);
     node_files_finish(&daemon->files);
     return true;

@@ -32,8 +32,8 @@ static void scrub(struct daemon *daemon, uint64_t now_ns, bool is_idle)
     struct chat *chat = daemon->boot.chat;
     struct chat_backing *backing = chat_hold_store(chat);
     bool is_done = false;
-    int rc = store_lmdb_scrub(chat_backing_store(backing),
-                              is_idle ? SCRUB_ROWS_IDLE : SCRUB_ROWS_BUSY, &is_done);
+    int rc = daemon->store.kind.scrub(chat_backing_store(backing),
+                                      is_idle ? SCRUB_ROWS_IDLE : SCRUB_ROWS_BUSY, &is_done);
     chat_release_store(chat, backing);
     daemon->scrub_ns = now_ns + (is_done ? SCRUB_PAUSE_NS : SCRUB_INTERVAL_NS);
     if (rc == ERR_CORRUPT || rc == ERR_IO) {

@@ -8,7 +8,6 @@
 #include "driver/node.h"
 #include "storage/snapshot.h"
 #include "store/file.h"
-#include "store/lmdb.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,16 +31,9 @@ static int open_log(struct boot *boot, const struct boot_options *options,
 static int open_store(struct boot *boot, const struct boot_options *options, char *error,
                       size_t error_size)
 {
-    if (options->open_store != NULL) {
-        return options->open_store(options->context, boot->dir.store_path, &boot->store, error,
-                                   error_size);
-    }
-    struct store_lmdb_options store = {
-        .dir = boot->dir.store_path,
-        .map_bytes_max = options->store_bytes_max,
-        .readers_max = options->readers_max,
-    };
-    return store_lmdb_open(&store, &boot->store, error, error_size);
+    struct store_kind *kind = options->store_kind;
+    const struct store_place place = {.dir = boot->dir.store_path};
+    return kind->open(kind, &place, &boot->store, error, error_size);
 }
 
 static void close_store(struct boot *boot)
@@ -433,9 +425,6 @@ int boot_open(const struct boot_options *options, struct boot *boot, char *error
     if (boot->dir.identity_mended[0] != '\0') {
         log_warn("boot", "the data_dir's identity is written again",
                  LOG_STR("reason", boot->dir.identity_mended), LOG_STR("dir", boot->dir.path));
-    }
-    if (options->open_store == NULL) {
-        store_lmdb_install_fault_handler();
     }
     rc = open_all(options, boot, error, error_size);
     if (rc != 0) {

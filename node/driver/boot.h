@@ -14,15 +14,12 @@
 struct boot_options {
     const char *data_dir;
     const char *node_id;
-    bool is_alone; /* a cluster of one: there is nobody to recover from */
-    uint64_t store_bytes_max;
-    uint32_t readers_max; /* threads that read the store at once */
-    /* The simulator's; zeroed: the real file system, clock, store and randomness. */
+    bool is_alone;                 /* a cluster of one: there is nobody to recover from */
+    struct store_kind *store_kind; /* must outlive the boot */
+    /* The simulator's; zeroed: the real file system, clock and randomness. */
     struct fs *fs;
     const struct clock *clock;
     uint32_t log_segment_bytes;
-    int (*open_store)(void *context, const char *dir, struct store **out, char *error,
-                      size_t error_size);
     uint64_t (*new_incarnation)(void *context); /* never 0 */
     void *context;
 };
@@ -43,7 +40,7 @@ struct boot {
  * store with the whole log at hand: the store is set aside and the log replayed; without: both are
  * set aside, and so they are when they do not fit together. Alone: refused. An installation of a
  * snapshot that a crash has interrupted is finished.
- * Errors: those of data_dir_open(), wal_open(), store_lmdb_open(); ERR_CORRUPT when alone. */
+ * Errors: those of data_dir_open(), wal_open(), store_kind.open(); ERR_CORRUPT when alone. */
 int boot_open(const struct boot_options *options, struct boot *boot, char *error,
               size_t error_size);
 void boot_close(struct boot *boot);

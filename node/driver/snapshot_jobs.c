@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define VERIFY_ROWS 10000 /* between two looks at is_cancelled */
+
 void node_job_destroy(struct node_job *job)
 {
     if (job == NULL) {
@@ -23,9 +25,9 @@ void node_job_destroy(struct node_job *job)
 }
 
 void node_files_init(struct node_files *files, struct data_dir *dir, struct chat *chat,
-                     const struct node_store_ops *ops)
+                     struct store_kind *store_kind)
 {
-    *files = (struct node_files){.dir = dir, .chat = chat, .ops = *ops};
+    *files = (struct node_files){.dir = dir, .chat = chat, .store_kind = store_kind};
 }
 
 static void stop_serving(struct node_files *files)
@@ -49,6 +51,12 @@ void node_files_finish(struct node_files *files)
 {
     stop_serving(files);
     stop_receiving(files);
+}
+
+void node_files_cancel(struct node_files *files)
+{
+    atomic_store(&files->is_cancelled, true);
+    files->store_kind->cancel_copies(files->store_kind);
 }
 
 static int remove_file(struct fs *fs, const char *dir, const char *name)
@@ -75,8 +83,19 @@ static int read_meta(struct store *store, struct store_meta *out)
 static int copy_store(struct node_files *files, const char *path)
 {
     struct chat_backing *backing = chat_hold_store(files->chat);
-    int rc = files->ops.copy(files->ops.context, chat_backing_store(backing), path);
+    int rc = files->store_kind->copy(files->store_kind, chat_backing_store(backing), path);
     chat_release_store(files->chat, backing);
+    return rc;
+}
+
+static int read_all_rows(struct node_files *files, struct store *store)
+{
+    bool is_done = false;
+    int rc = 0;
+    while (rc == 0 && !is_done) {
+        bool is_cancelled = atomic_load(&files->is_cancelled);
+        rc = is_cancelled ? ERR_CLOSED : files->store_kind->scrub(store, VERIFY_ROWS, &is_done);
+    }
     return rc;
 }
 
@@ -84,12 +103,13 @@ static int copy_store(struct node_files *files, const char *path)
 static int verify_copy(struct node_files *files, struct store_meta *meta, struct node_job *job)
 {
     struct store *store = NULL;
-    int rc = files->ops.open(files->ops.context, files->dir->snapshots_path, NULL, &store,
-                             job->reason, sizeof(job->reason));
+    const struct store_place place = {.dir = files->dir->snapshots_path, .is_untrusted = true};
+    int rc = files->store_kind->open(files->store_kind, &place, &store, job->reason,
+                                     sizeof(job->reason));
     if (rc != 0) {
         return rc;
     }
-    rc = files->ops.verify(files->ops.context, store);
+    rc = read_all_rows(files, store);
     if (rc == 0) {
         rc = read_meta(store, meta);
     }
@@ -226,8 +246,10 @@ static int complete(struct node_files *files, struct node_job *job)
         rc = remove_file(files->dir->fs, dir, "lock.mdb");
     }
     if (rc == 0) {
-        rc = files->ops.open(files->ops.context, dir, files->dir->store_path, &job->store,
-                             job->reason, sizeof(job->reason));
+        const struct store_place place = {
+            .dir = dir, .home = files->dir->store_path, .is_untrusted = true};
+        rc = files->store_kind->open(files->store_kind, &place, &job->store, job->reason,
+                                     sizeof(job->reason));
     }
     if (rc == 0) {
         rc = compare(&files->incoming.manifest, job->store);

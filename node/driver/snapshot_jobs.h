@@ -9,7 +9,9 @@
 #include "peer/transport.h"
 #include "storage/data_dir.h"
 #include "storage/snapshot.h"
+#include "store/store.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,23 +46,12 @@ struct node_job {
 /* Frees it with all that it holds but what has been set to NULL. */
 void node_job_destroy(struct node_job *job);
 
-/* The kind of store that there is. Any thread. */
-struct node_store_ops {
-    /* A durable copy at `path` of the newest commit, or a newer one. */
-    int (*copy)(void *context, struct store *store, const char *path);
-    /* Opens a file of unknown contents in `dir` that will be moved to `home` (NULL: will not). */
-    int (*open)(void *context, const char *dir, const char *home, struct store **out, char *error,
-                size_t error_size);
-    /* Reads all of it. Errors: ERR_CORRUPT, ERR_IO. */
-    int (*verify)(void *context, struct store *store);
-    void *context;
-};
-
 /* The snapshots of a data_dir: the thread's that runs the jobs. */
 struct node_files {
     struct data_dir *dir;
     struct chat *chat;
-    struct node_store_ops ops;
+    struct store_kind *store_kind;
+    atomic_bool is_cancelled;
     struct snapshot_manifest served;
     struct fs_file *served_file; /* NULL: none is served */
     struct snapshot_incoming incoming;
@@ -68,8 +59,11 @@ struct node_files {
 };
 
 void node_files_init(struct node_files *files, struct data_dir *dir, struct chat *chat,
-                     const struct node_store_ops *ops);
+                     struct store_kind *store_kind);
 void node_files_finish(struct node_files *files);
+/* Soon ends the job that runs, if it copies or verifies a store, and every later one: before the
+ * process ends. Any thread. */
+void node_files_cancel(struct node_files *files);
 void node_job_run(struct node_files *files, struct node_job *job);
 
 #endif

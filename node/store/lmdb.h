@@ -1,4 +1,5 @@
-/* The store in LMDB. Only this module includes lmdb.h. */
+/* The store in LMDB. Only this module includes LMDB's lmdb.h; other modules use struct store_kind.
+ */
 #ifndef RAFTOGRAM_STORE_LMDB_H
 #define RAFTOGRAM_STORE_LMDB_H
 
@@ -49,6 +50,16 @@ void store_copying_cancel(struct store_copying *copying);
  * thread; commits go on meanwhile. `copying` may be NULL.
  * Errors: ERR_NO_SPACE, ERR_IO, ERR_CLOSED (cancelled). After any there is no file. */
 int store_lmdb_copy(struct store *store, const char *path, struct store_copying *copying);
+
+/* The kind of store that LMDB is; `kind.open` opens with `map_bytes_max`. It must outlive its
+ * stores. */
+struct store_lmdb_kind {
+    struct store_kind kind;
+    uint64_t map_bytes_max;
+    struct store_copying copying;
+};
+void store_lmdb_kind_init(struct store_lmdb_kind *kind, uint64_t map_bytes_max);
+void store_lmdb_kind_finish(struct store_lmdb_kind *kind);
 
 /* Ends the process with one line on stderr and exit code 1 when a page in the map of an open store
  * cannot be read (SIGBUS) or LMDB stumbles over a damaged one (SIGSEGV within it), and leaves a

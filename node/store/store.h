@@ -111,4 +111,36 @@ struct store {
     const struct store_ops *ops;
 };
 
+/* Where a store's file is, and what is known about it. */
+struct store_place {
+    const char *dir;   /* created if absent */
+    const char *home;  /* where the file will be renamed to: marks are left there, and messages name
+                          it; created if absent; NULL: `dir` */
+    bool is_untrusted; /* a received file: all of it is checked before it is used */
+};
+
+/* A kind of store: LMDB (store_lmdb_kind_init()), or the simulator's. Chosen once, by the program.
+ * Any thread, except where a function says otherwise. */
+struct store_kind {
+    /* Errors: ERR_VERSION, ERR_CORRUPT, ERR_IO, ERR_ACCESS, ERR_NO_SPACE, ERR_NOMEM. `error` gets
+     * one line that names the file and the reason. */
+    int (*open)(struct store_kind *kind, const struct store_place *place, struct store **out,
+                char *error, size_t error_size);
+    /* Makes a durable copy at `path` of the newest commit, or of a newer one. Commits go on
+     * meanwhile. After an error there is no file.
+     * Errors: ERR_NO_SPACE, ERR_IO, ERR_CLOSED (cancelled). */
+    int (*copy)(struct store_kind *kind, struct store *store, const char *path);
+    /* Soon ends the copy that is being made, and every later one: before the program ends. */
+    void (*cancel_copies)(struct store_kind *kind);
+    /* Verifies up to `rows_max` rows from where the last call stopped; `is_done`: a pass over all
+     * rows is complete. One thread a store: the one that commits, or the only user.
+     * Errors: ERR_CORRUPT, ERR_IO. */
+    int (*scrub)(struct store *store, uint64_t rows_max, bool *is_done);
+    /* Marks the store as possibly damaged: the next open checks all of it. */
+    void (*mark_suspect)(struct store *store);
+    /* Marks contents that differ from those of the other nodes: the next open is ERR_CORRUPT.
+     * Errors: ERR_IO, ERR_NO_SPACE. */
+    int (*mark_outvoted)(struct store *store);
+};
+
 #endif

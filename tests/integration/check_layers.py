@@ -41,6 +41,9 @@ ONLY_HEADERS = {
     ("frontend_http", "dispatch"): {"node/dispatch/dispatch.h", "node/dispatch/frontend.h"},
 }
 
+# Headers for the program only: it alone chooses the kind of store.
+PROGRAM_HEADERS = {"node/store/lmdb.h"}
+
 # Foreign header (a prefix) -> the only modules that know the library.
 FOREIGN = {
     "lmdb.h": {"store"},
@@ -116,6 +119,8 @@ def check_quoted(source_dir, path, module, name):
         return f'{module} must not include {target_module} ("{name}")'
     if target is not None and target.stem.endswith("_internal"):
         return f'"{name}" is internal to {target_module}'
+    if target is not None and target.as_posix() in PROGRAM_HEADERS:
+        return f'"{name}" is for {PROGRAM} only'
     only = ONLY_HEADERS.get((module, target_module))
     if only is not None and target.as_posix() not in only:
         return f"{module} may include {', '.join(sorted(only))} only, not {target.as_posix()}"

@@ -167,10 +167,8 @@ void sim_disk_damage(struct sim_disk *disk);
 
 /* ---- node_sim_store.c ---- */
 
-/* Boot's, and the snapshots'. `context` is the node. */
-int sim_store_open(void *context, const char *dir, struct store **out, char *error,
-                   size_t error_size);
-extern const struct node_store_ops sim_store_ops;
+/* To be copied into sim_node.store_kind, by whose address it finds the node. */
+extern const struct store_kind sim_store_kind;
 
 /* ---- node_sim_network.c ---- */
 
@@ -235,6 +233,7 @@ struct sim_node {
     uint64_t spent_ns; /* by what is running, since the event began */
     struct sim_disk disk;
 
+    struct store_kind store_kind;
     bool is_up;
     bool is_damaged;   /* its files, since it was last known to be whole */
     uint64_t life;     /* counts starts and deaths */

@@ -309,6 +309,7 @@ static uint64_t make_incarnation(void *context)
 
 static int open_boot(struct sim_node *node, char *error, size_t error_size)
 {
+    node->store_kind = sim_store_kind;
     const struct boot_options options = {
         .data_dir = node->name,
         .node_id = node->name,
@@ -316,7 +317,7 @@ static int open_boot(struct sim_node *node, char *error, size_t error_size)
         .fs = &node->disk.fs,
         .clock = &node->clock,
         .log_segment_bytes = node->sim->levels.segment_bytes,
-        .open_store = sim_store_open,
+        .store_kind = &node->store_kind,
         .new_incarnation = make_incarnation,
         .context = node,
     };
@@ -422,8 +423,7 @@ void sim_node_start(struct sim_node *node)
     node->is_reader_due = false;
     node->has_install = false;
     node->spent_ns = 0;
-    node_files_init(&node->files, &node->boot.dir, node->boot.chat, &sim_store_ops);
-    node->files.ops.context = node;
+    node_files_init(&node->files, &node->boot.dir, node->boot.chat, &node->store_kind);
     hub_listener_init(chat_hub(node->boot.chat), &node->listener, notify_reader);
     chat_set_flush_wanted(node->boot.chat, wake_store, node);
     sim_network_start(node);

@@ -342,19 +342,19 @@ static int open_file(struct sim_store *store, const char *dir)
     return rc == 0 ? fs->ops->sync_dir(fs, dir) : rc;
 }
 
-int sim_store_open(void *context, const char *dir, struct store **out, char *error,
-                   size_t error_size)
+static int open_store(struct store_kind *kind, const struct store_place *place, struct store **out,
+                      char *error, size_t error_size)
 {
-    struct sim_node *node = context;
+    struct sim_node *node = LIST_ENTRY(kind, struct sim_node, store_kind);
     struct sim_store *store = calloc(1, sizeof(*store));
     CHECK(store != NULL);
     CHECK(store_memory_create(&store->rows) == 0);
     store->store.ops = sim_ops(store->rows);
     store->node = node;
     store->fs = &node->disk.fs;
-    int rc = open_file(store, dir);
+    int rc = open_file(store, place->dir);
     if (rc != 0) {
-        snprintf(error, error_size, "%s: %s", dir, error_text(rc));
+        snprintf(error, error_size, "%s: %s", place->dir, error_text(rc));
         sim_close(&store->store);
         return rc;
     }
@@ -364,9 +364,9 @@ int sim_store_open(void *context, const char *dir, struct store **out, char *err
 
 /* ---- snapshots ---- */
 
-static int copy(void *context, struct store *base, const char *path)
+static int copy(struct store_kind *kind, struct store *base, const char *path)
 {
-    (void)context;
+    (void)kind;
     struct sim_store *store = of(base);
     struct fs *fs = store->fs;
     struct fs_file *file;
@@ -393,23 +393,38 @@ static int copy(void *context, struct store *base, const char *path)
     return rc;
 }
 
-static int open_received(void *context, const char *dir, const char *home, struct store **out,
-                         char *error, size_t error_size)
+/* Jobs run inline: none can be cancelled. */
+static void cancel_copies(struct store_kind *kind)
 {
-    (void)home;
-    return sim_store_open(context, dir, out, error, error_size);
+    (void)kind;
 }
 
 /* Opening has read all of it. */
-static int verify(void *context, struct store *store)
+static int scrub(struct store *store, uint64_t rows_max, bool *is_done)
 {
-    (void)context;
+    (void)store;
+    (void)rows_max;
+    *is_done = true;
+    return 0;
+}
+
+/* The daemon marks stores; the simulator has none. */
+static void mark_suspect(struct store *store)
+{
+    (void)store;
+}
+
+static int mark_outvoted(struct store *store)
+{
     (void)store;
     return 0;
 }
 
-const struct node_store_ops sim_store_ops = {
+const struct store_kind sim_store_kind = {
+    .open = open_store,
     .copy = copy,
-    .open = open_received,
-    .verify = verify,
+    .cancel_copies = cancel_copies,
+    .scrub = scrub,
+    .mark_suspect = mark_suspect,
+    .mark_outvoted = mark_outvoted,
 };

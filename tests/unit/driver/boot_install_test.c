@@ -26,6 +26,7 @@ enum { OLD_INDEX = 10, NEW_INDEX = 50, OLD_TERM = 1, NEW_TERM = 2 };
 #define MAP_BYTES (64u << 20)
 
 static char base[64];
+static struct store_lmdb_kind lmdb;
 
 /* ---- a file system that ends the process at its n-th change ---- */
 
@@ -103,8 +104,8 @@ static void make_store(const char *dir, uint64_t last, uint64_t term)
     char error[256];
     struct store *store;
     struct chat *chat;
-    struct store_lmdb_options options = {.dir = dir, .map_bytes_max = MAP_BYTES};
-    assert_int_equal(store_lmdb_open(&options, &store, error, sizeof(error)), 0);
+    const struct store_place place = {.dir = dir};
+    assert_int_equal(lmdb.kind.open(&lmdb.kind, &place, &store, error, sizeof(error)), 0);
     assert_int_equal(chat_create(store, &chat), 0);
     chat_apply_begin(chat);
     for (uint64_t index = chat_applied(chat) + 1; index <= last; index++) {
@@ -129,8 +130,7 @@ static void remove_all(const char *path)
 
 static int open_boot(const char *path, struct boot *boot, char *error)
 {
-    struct boot_options options = {
-        .data_dir = path, .node_id = "node1", .store_bytes_max = MAP_BYTES};
+    struct boot_options options = {.data_dir = path, .node_id = "node1", .store_kind = &lmdb.kind};
     return boot_open(&options, boot, error, 256);
 }
 
@@ -299,7 +299,7 @@ static void test_alone_a_misfit_is_refused_with_the_remedy(void **state)
     remove_all(dir);
     struct boot boot;
     struct boot_options options = {
-        .data_dir = path, .node_id = "node1", .is_alone = true, .store_bytes_max = MAP_BYTES};
+        .data_dir = path, .node_id = "node1", .is_alone = true, .store_kind = &lmdb.kind};
     assert_int_equal(boot_open(&options, &boot, error, sizeof(error)), ERR_CORRUPT);
     assert_non_null(strstr(error, "backup"));
 }
@@ -331,7 +331,7 @@ static void test_a_lost_log_beside_a_damaged_store_never_makes_a_fresh_node(void
         struct boot_options options = {.data_dir = path,
                                        .node_id = "node1",
                                        .is_alone = is_alone == 1,
-                                       .store_bytes_max = MAP_BYTES};
+                                       .store_kind = &lmdb.kind};
         int rc = boot_open(&options, &boot, error, sizeof(error));
         if (is_alone == 1) {
             assert_int_equal(rc, ERR_CORRUPT);
@@ -360,7 +360,7 @@ static void test_an_outvoted_store_is_set_aside_with_its_log(void **state)
     struct boot boot;
     assert_int_equal(open_boot(path, &boot, error), 0);
     assert_int_equal(chat_durable_applied(boot.chat), OLD_INDEX);
-    assert_int_equal(store_lmdb_mark_outvoted(boot.store), 0);
+    assert_int_equal(lmdb.kind.mark_outvoted(boot.store), 0);
     boot_close(&boot);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(open_boot(path, &boot, error), 0);
@@ -386,6 +386,7 @@ static int remove_base(void **state)
 
 int main(void)
 {
+    store_lmdb_kind_init(&lmdb, MAP_BYTES);
     log_init(false, LOG_LEVEL_ERROR);
     log_set_fd(open("/dev/null", O_WRONLY));
     const struct CMUnitTest tests[] = {

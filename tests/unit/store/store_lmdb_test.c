@@ -363,6 +363,40 @@ static void test_a_copy_ends_soon_when_it_is_cancelled(void **state)
     store->ops->close(store);
 }
 
+static void test_the_kind_opens_copies_scrubs_and_marks(void **state)
+{
+    struct fixture *fixture = *state;
+    make_store(fixture);
+    struct store_lmdb_kind lmdb;
+    store_lmdb_kind_init(&lmdb, MAP_BYTES);
+    struct store_kind *kind = &lmdb.kind;
+    char dir[96], path[128], error[256];
+    snprintf(dir, sizeof dir, "%s/copy", fixture->dir);
+    snprintf(path, sizeof path, "%s/data.mdb", dir);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    struct store *store, *copy;
+    const struct store_place place = {.dir = fixture->dir};
+    const struct store_place received = {.dir = dir, .home = fixture->dir, .is_untrusted = true};
+    assert_int_equal(kind->open(kind, &place, &store, error, sizeof error), 0);
+    assert_int_equal(kind->copy(kind, store, path), 0);
+    assert_int_equal(kind->open(kind, &received, &copy, error, sizeof error), 0);
+    bool is_done = false;
+    while (!is_done) {
+        assert_int_equal(kind->scrub(copy, 100, &is_done), 0);
+    }
+    kind->mark_suspect(copy); /* in its home */
+    copy->ops->close(copy);
+    snprintf(path, sizeof path, "%s/" STORE_SUSPECT_FILE, fixture->dir);
+    assert_int_equal(access(path, F_OK), 0);
+    kind->cancel_copies(kind);
+    snprintf(path, sizeof path, "%s/other.mdb", fixture->dir);
+    assert_int_equal(kind->copy(kind, store, path), ERR_CLOSED);
+    assert_int_equal(kind->mark_outvoted(store), 0);
+    store->ops->close(store);
+    assert_int_equal(kind->open(kind, &place, &store, error, sizeof error), ERR_CORRUPT);
+    store_lmdb_kind_finish(&lmdb);
+}
+
 static void test_newer_format_is_refused(void **state)
 {
     struct fixture *fixture = *state;
@@ -873,6 +907,7 @@ int main(void)
         TEST(test_reads_beyond_the_limit_are_refused),
         TEST(test_copy_is_the_same_store),
         TEST(test_a_copy_ends_soon_when_it_is_cancelled),
+        TEST(test_the_kind_opens_copies_scrubs_and_marks),
         TEST(test_newer_format_is_refused),
         TEST(test_full_map_changes_nothing_and_a_larger_one_goes_on),
         TEST(test_full_disk_changes_nothing_and_room_lets_it_go_on),
