@@ -205,7 +205,7 @@ static const char *level_text(enum log_level level)
 }
 
 static void put_head_json(struct line *line, int64_t wall_ms, enum log_level level,
-                          const char *room, const char *message)
+                          const char *module, const char *message)
 {
     time_t seconds = (time_t)(wall_ms / 1000);
     struct tm utc;
@@ -214,16 +214,16 @@ static void put_head_json(struct line *line, int64_t wall_ms, enum log_level lev
         strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
     }
     char head[96];
-    snprintf(head, sizeof head, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"room\":", date,
+    snprintf(head, sizeof head, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"module\":", date,
              (int)(wall_ms % 1000), level_text(level));
     put_text(line, head);
-    put_quoted(line, room);
+    put_quoted(line, module);
     put_text(line, ",\"msg\":");
     put_quoted(line, message);
 }
 
-static void put_head_dev(struct line *line, int64_t wall_ms, enum log_level level, const char *room,
-                         const char *message)
+static void put_head_dev(struct line *line, int64_t wall_ms, enum log_level level,
+                         const char *module, const char *message)
 {
     time_t seconds = (time_t)(wall_ms / 1000);
     struct tm local;
@@ -234,12 +234,12 @@ static void put_head_dev(struct line *line, int64_t wall_ms, enum log_level leve
     char head[48];
     snprintf(head, sizeof head, "%s.%03d %-5s ", date, (int)(wall_ms % 1000), level_text(level));
     put_text(line, head);
-    put_escaped(line, room);
+    put_escaped(line, module);
     put_text(line, ": ");
     put_escaped(line, message);
 }
 
-/* Uses the room that put() keeps free. */
+/* Appends to the LOG_TAIL_SIZE bytes that put() keeps free. */
 static void finish_line(struct line *line)
 {
     const char *tail = "}\n";
@@ -293,16 +293,16 @@ void log_release(bool is_dropped)
     pthread_mutex_unlock(&held.lock);
 }
 
-static void begin_line(struct line *line, enum log_level level, const char *room,
+static void begin_line(struct line *line, enum log_level level, const char *module,
                        const char *message)
 {
     line->size = 0;
     line->is_full = false;
     int64_t wall_ms = clock_wall_ms(clock_system());
     if (logger.is_dev) {
-        put_head_dev(line, wall_ms, level, room, message);
+        put_head_dev(line, wall_ms, level, module, message);
     } else {
-        put_head_json(line, wall_ms, level, room, message);
+        put_head_json(line, wall_ms, level, module, message);
     }
     if (logger.common_name != NULL) {
         put_field(line, &LOG_STR(logger.common_name, logger.common_value));
@@ -327,7 +327,7 @@ int log_start(void)
     return log_writer_start(make_notice);
 }
 
-void log_write(enum log_level level, const char *room, const char *message,
+void log_write(enum log_level level, const char *module, const char *message,
                const struct log_field *fields, size_t count)
 {
     if (level < logger.level) {
@@ -335,7 +335,7 @@ void log_write(enum log_level level, const char *room, const char *message,
     }
     int saved_errno = errno;
     struct line line;
-    begin_line(&line, level, room, message);
+    begin_line(&line, level, module, message);
     for (size_t i = 0; i < count; i++) {
         put_field(&line, &fields[i]);
     }

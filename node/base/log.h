@@ -2,13 +2,13 @@
  *
  *   log_info("node", "became leader", LOG_U64("term", term), LOG_STR("leader", id));
  *
- * A line is written by one write(2). `room` is the module's name. Names of fields are snake_case.
- * The JSON keys are time (RFC 3339, UTC, milliseconds), level, room, msg, then the common field,
+ * A line is written by one write(2). `module` is a module's name. Names of fields are snake_case.
+ * The JSON keys are time (RFC 3339, UTC, milliseconds), level, module, msg, then the common field,
  * then the fields. Nothing is allocated and errno is kept. An over-long string is cut and ends with
  * an ellipsis; fields beyond the longest line (16 KiB) give way to "truncated":true.
  *
  * After log_start() nobody waits for the reader of stderr but a thread of the log: lines queue up
- * (128 KiB), and those that find no room are dropped and counted. When lines flow again, one says
+ * (128 KiB), and those that do not fit are dropped and counted. When lines flow again, one says
  * how many were dropped, in their place. Without the thread lines are written by the caller, and
  * those that could not be are told by the next one that can: "lost_lines":N. */
 #ifndef RAFTOGRAM_BASE_LOG_H
@@ -62,7 +62,7 @@ uint64_t log_dropped_total(void);
 void log_hold(void);
 void log_release(bool is_dropped);
 
-void log_write(enum log_level level, const char *room, const char *message,
+void log_write(enum log_level level, const char *module, const char *message,
                const struct log_field *fields, size_t count);
 
 /* A line of plain text, also while lines are held: the one that says why a start failed. */
@@ -72,18 +72,18 @@ void log_plain(const char *text);
 void log_last_words(const char *text, size_t size);
 
 /* The leading dummy keeps the array non-empty when no fields are given. */
-#define LOG_AT(level, room, message, ...)                            \
+#define LOG_AT(level, module, message, ...)                          \
     do {                                                             \
         const struct log_field log_fields_[] = {{0}, __VA_ARGS__};   \
-        log_write((level), (room), (message), log_fields_ + 1,       \
+        log_write((level), (module), (message), log_fields_ + 1,     \
                   sizeof(log_fields_) / sizeof(log_fields_[0]) - 1); \
     } while (0)
 
-#define log_debug(room, ...) LOG_CALL(LOG_LEVEL_DEBUG, room, __VA_ARGS__, )
-#define log_info(room, ...) LOG_CALL(LOG_LEVEL_INFO, room, __VA_ARGS__, )
-#define log_warn(room, ...) LOG_CALL(LOG_LEVEL_WARN, room, __VA_ARGS__, )
-#define log_error(room, ...) LOG_CALL(LOG_LEVEL_ERROR, room, __VA_ARGS__, )
+#define log_debug(module, ...) LOG_CALL(LOG_LEVEL_DEBUG, module, __VA_ARGS__, )
+#define log_info(module, ...) LOG_CALL(LOG_LEVEL_INFO, module, __VA_ARGS__, )
+#define log_warn(module, ...) LOG_CALL(LOG_LEVEL_WARN, module, __VA_ARGS__, )
+#define log_error(module, ...) LOG_CALL(LOG_LEVEL_ERROR, module, __VA_ARGS__, )
 /* `message` is split off here, so that a line without fields is still one call. */
-#define LOG_CALL(level, room, message, ...) LOG_AT(level, room, message, __VA_ARGS__)
+#define LOG_CALL(level, module, message, ...) LOG_AT(level, module, message, __VA_ARGS__)
 
 #endif

@@ -242,7 +242,7 @@ static int start_frontends(struct daemon *daemon, char *error, size_t error_size
 }
 
 /* Opens everything; on error the caller closes what is open. */
-static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
+static int open_modules(struct daemon *daemon, char *error, size_t error_size)
 {
     const struct config *config = daemon->config;
     struct boot_options boot = {
@@ -282,7 +282,7 @@ static int open_rooms(struct daemon *daemon, char *error, size_t error_size)
     return rc;
 }
 
-static void close_rooms(struct daemon *daemon)
+static void close_modules(struct daemon *daemon)
 {
     if (daemon->rpc_loop != NULL) {
         rpc_loop_set_turn(daemon->rpc_loop, NULL, NULL);
@@ -476,7 +476,7 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
     raise_file_limit();
     int signals = daemon_open_signals();
     log_hold();
-    int rc = signals < 0 ? ERR_IO : open_rooms(daemon, error, error_size);
+    int rc = signals < 0 ? ERR_IO : open_modules(daemon, error, error_size);
     bool is_open = rc == 0;
     if (is_open) {
         log_release(false);
@@ -496,7 +496,7 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
             _exit(1);
         }
     }
-    close_rooms(daemon);
+    close_modules(daemon);
     if (!is_open) {
         log_release(true); /* the caller's one line says it all */
     }

@@ -1,4 +1,4 @@
-/* The running process: opens the rooms in order, runs their threads, stops them in reverse. */
+/* The running process: opens the modules in order, runs their threads, stops them in reverse. */
 #ifndef RAFTOGRAM_DAEMON_H
 #define RAFTOGRAM_DAEMON_H
 

@@ -1,6 +1,6 @@
 /* What CONFIG_CHANGE entries, snapshots and the store say of the membership, from any bytes: it is
  * refused, or it says the same when it is written again. The file is included, since the rest of
- * its room needs a network. */
+ * its module needs a network. */
 #include "driver/membership_codec.c"
 
 #include "base/check.h"

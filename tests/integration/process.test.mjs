@@ -91,7 +91,7 @@ describe('nobody reads stderr', () => {
     }, { timeout: 120000 });
     await until('the notice', () => node.pipe.lines.some((line) => /\d+ log lines were dropped/.test(line)));
     const lines = node.pipe.lines.map((line) => JSON.parse(line));
-    const told = lines.reduce((sum, line) => sum + (line.room === 'log' ? line.lost_lines : 0), 0);
+    const told = lines.reduce((sum, line) => sum + (line.module === 'log' ? line.lost_lines : 0), 0);
     assert.ok(told > 0 && told <= await metric(node, 'log_lines_dropped_total'));
     const leader = await cluster.leader();
     await cluster.client(leader).send({ channelId: 'c', payload: Buffer.from('y') });

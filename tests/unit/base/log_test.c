@@ -81,7 +81,7 @@ static void test_line_is_json_with_its_keys_in_order(void **state)
     const char *after_time = strstr(line, "\",\"level\"");
     assert_non_null(after_time);
     assert_string_equal(after_time,
-                        "\",\"level\":\"info\",\"room\":\"node\",\"msg\":\"became leader\","
+                        "\",\"level\":\"info\",\"module\":\"node\",\"msg\":\"became leader\","
                         "\"node_id\":\"node1\",\"term\":18446744073709551615,"
                         "\"delta\":-9223372036854775808,\"leader\":\"node1\",\"nothing\":null}\n");
 }

@@ -1,4 +1,4 @@
-/* A chat on a memory store and one-line helpers for the tests of this room. */
+/* A chat on a memory store and one-line helpers for the tests of this module. */
 #ifndef RAFTOGRAM_TESTS_CHAT_FIXTURE_H
 #define RAFTOGRAM_TESTS_CHAT_FIXTURE_H
 

@@ -1,4 +1,4 @@
-/* Every allocation of the room fails once: each call then answers ERR_NOMEM and has changed
+/* Every allocation of the module fails once: each call then answers ERR_NOMEM and has changed
  * nothing, or does without. Sanitizers have an allocator of their own: nothing is tested there. */
 #include "chat_fixture.h"
 
