@@ -88,7 +88,7 @@ static int on_deadline(struct session *session)
 /* ---- requests ---- */
 
 /* The members' addresses are dispatch's own texts. */
-static void get_rules(struct http_frontend *frontend, const char *peers[DISPATCH_MEMBERS_MAX],
+static void get_rules(struct http_frontend *frontend, const char *peers[CLUSTER_MEMBERS_MAX],
                       struct origin_rules *out)
 {
     struct dispatch_node_status node;
@@ -108,7 +108,7 @@ static void get_rules(struct http_frontend *frontend, const char *peers[DISPATCH
 
 bool frontend_allows_origin(struct http_frontend *frontend, const struct http_head *head)
 {
-    const char *peers[DISPATCH_MEMBERS_MAX];
+    const char *peers[CLUSTER_MEMBERS_MAX];
     struct origin_rules rules;
     get_rules(frontend, peers, &rules);
     return origin_is_allowed(&rules, head->origin, head->host);
@@ -130,7 +130,7 @@ static bool is_host_fine(struct http_frontend *frontend, const struct http_head 
     if (authority_is_ip(&host)) {
         return true;
     }
-    const char *peers[DISPATCH_MEMBERS_MAX];
+    const char *peers[CLUSTER_MEMBERS_MAX];
     struct origin_rules rules;
     get_rules(frontend, peers, &rules);
     if (!origin_host_is_allowed(&rules, head->host)) {

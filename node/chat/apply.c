@@ -418,7 +418,7 @@ int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes da
 }
 
 int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct bytes config,
-                      const uint8_t cluster_id[STORE_CLUSTER_ID_BYTES])
+                      const uint8_t cluster_id[CLUSTER_ID_BYTES])
 {
     check_next(chat, index, term);
     if (config.size > STORE_CONFIG_BYTES_MAX) {
@@ -435,7 +435,7 @@ int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct b
     struct buf *hashed = &chat->applier.scratch;
     buf_reset(hashed);
     buf_append_text(hashed, config_mark);
-    buf_append(hashed, cluster_id, STORE_CLUSTER_ID_BYTES);
+    buf_append(hashed, cluster_id, CLUSTER_ID_BYTES);
     buf_append(hashed, config.data, config.size);
     pthread_mutex_lock(&chat->lock);
     record_entry(chat, index, term, config.size, hashed);

@@ -10,6 +10,7 @@
 #ifndef RAFTOGRAM_CHAT_CHAT_H
 #define RAFTOGRAM_CHAT_CHAT_H
 
+#include "base/cluster.h"
 #include "chat/command.h"
 #include "chat/hub.h"
 #include "chat/page.h"
@@ -55,7 +56,7 @@ int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes da
 /* A config change: the membership as of `index`, opaque; and the cluster's id.
  * Errors: ERR_CORRUPT (over STORE_CONFIG_BYTES_MAX: not applied). */
 int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct bytes config,
-                      const uint8_t cluster_id[STORE_CLUSTER_ID_BYTES]);
+                      const uint8_t cluster_id[CLUSTER_ID_BYTES]);
 /* Publishes, and wakes the subscriptions of the channels that changed. */
 void chat_apply_end(struct chat *chat);
 /* The overlay is at its bound: propose nothing until a flush has made room. */

@@ -63,7 +63,7 @@ static const struct config_key cluster_keys[] = {
         .section = &peer_section,
         .item_size = sizeof(struct config_peer),
         .count_offset = offsetof(struct config_cluster, peer_count),
-        .count_max = CONFIG_PEERS_MAX,
+        .count_max = CLUSTER_MEMBERS_MAX,
     },
 };
 static const struct config_section cluster_section = SECTION_OF(cluster_keys);
@@ -222,7 +222,7 @@ static int fail_duplicate_address(struct config_reader *reader, const struct nam
 
 static int check_peer_addresses(struct config_reader *reader, const struct config_cluster *cluster)
 {
-    struct named_address all[3 * CONFIG_PEERS_MAX];
+    struct named_address all[3 * CLUSTER_MEMBERS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < cluster->peer_count; i++) {
         const struct config_peer *peer = &cluster->peers[i];

@@ -6,14 +6,13 @@
 
 #include "base/address.h"
 #include "base/buf.h"
+#include "base/cluster.h"
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define CONFIG_PEERS_MAX 9
-#define CONFIG_ID_BYTES_MAX 256
 #define CONFIG_ORIGINS_MAX 64
 #define CONFIG_HOSTS_MAX 32
 #define CONFIG_HOST_BYTES_MAX 253 /* RFC 1035 */
@@ -23,21 +22,21 @@
 #define CONFIG_ERROR_BYTES_MAX (PATH_MAX + 1024) /* enough for every error text */
 
 struct config_peer {
-    char node_id[CONFIG_ID_BYTES_MAX + 1];
+    char node_id[CLUSTER_NODE_ID_BYTES_MAX + 1];
     char raft_addr[ADDRESS_BYTES_MAX + 1];
     char grpc_addr[ADDRESS_BYTES_MAX + 1];
     char http_addr[ADDRESS_BYTES_MAX + 1]; /* "" when not given */
 };
 
 struct config_cluster {
-    char node_id[CONFIG_ID_BYTES_MAX + 1];
+    char node_id[CLUSTER_NODE_ID_BYTES_MAX + 1];
     char raft_bind_addr[ADDRESS_BYTES_MAX + 1];
     char grpc_bind_addr[ADDRESS_BYTES_MAX + 1];
     char health_bind_addr[ADDRESS_BYTES_MAX + 1];
     char data_dir[CONFIG_PATH_BYTES_MAX + 1];
-    struct config_peer peers[CONFIG_PEERS_MAX]; /* in the file's order */
-    size_t peer_count;                          /* odd */
-    size_t self;                                /* index of node_id in peers */
+    struct config_peer peers[CLUSTER_MEMBERS_MAX]; /* in the file's order */
+    size_t peer_count;                             /* odd */
+    size_t self;                                   /* index of node_id in peers */
 };
 
 struct config_raft {

@@ -6,7 +6,6 @@
 #include "base/random.h"
 #include "daemon/daemon_internal.h"
 
-#include <assert.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +23,6 @@
 /* Of the node's thread, for so long after a turn that began late. */
 #define PRIORITY_LATE (-10)
 #define PRIORITY_LATE_NS (10 * NS_PER_S)
-
-static_assert(CONFIG_PEERS_MAX == RAFT_MEMBERS_MAX, "every peer is a member");
 
 const struct frontend *const daemon_frontends[] = {
 #ifdef RAFTOGRAM_FRONTEND_GRPC
@@ -50,7 +47,7 @@ static int compare_peers(const void *a, const void *b)
 static void sort_members(struct daemon *daemon)
 {
     const struct config_cluster *cluster = &daemon->config->cluster;
-    const struct config_peer *sorted[CONFIG_PEERS_MAX];
+    const struct config_peer *sorted[CLUSTER_MEMBERS_MAX];
     for (size_t i = 0; i < cluster->peer_count; i++) {
         sorted[i] = &cluster->peers[i];
     }

@@ -313,15 +313,13 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
 
 /* ---- create ---- */
 
-static_assert(DISPATCH_MEMBERS_MAX == RAFT_MEMBERS_MAX, "one for each member");
-
 int dispatch_create(const struct dispatch_options *options, struct dispatch **out)
 {
     struct dispatch *dispatch = calloc(1, sizeof(*dispatch));
     if (dispatch == NULL) {
         return ERR_NOMEM;
     }
-    CHECK(options->member_count <= DISPATCH_MEMBERS_MAX);
+    CHECK(options->member_count <= CLUSTER_MEMBERS_MAX);
     CHECK(options->reader_count > 0);
     CHECK(options->reader_count <= READERS_MAX);
     dispatch->options = *options;

@@ -8,6 +8,7 @@
 #define RAFTOGRAM_DISPATCH_H
 
 #include "base/buf.h"
+#include "base/cluster.h"
 #include "base/latency.h"
 #include "base/list.h"
 
@@ -189,8 +190,6 @@ void dispatch_page_unref(struct message_page *page);
 
 /* ---- state of this node ---- */
 
-#define DISPATCH_MEMBERS_MAX 9
-
 struct dispatch_member {
     const char *node_id; /* static for the life of dispatch, as the addresses */
     const char *raft_addr;
@@ -235,7 +234,7 @@ struct dispatch_node_status {
     uint64_t uptime_seconds;
     uint64_t turn_age_ms; /* since the node's thread last turned: more than a few s is stuck */
     size_t member_count;
-    struct dispatch_member members[DISPATCH_MEMBERS_MAX];
+    struct dispatch_member members[CLUSTER_MEMBERS_MAX];
 };
 /* What the node's thread published in its last turn, if that is recent. While the thread hangs (a
  * disk that does not answer, a stopped process) others may have elected a leader: such a node says

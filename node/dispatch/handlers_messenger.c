@@ -511,8 +511,8 @@ static bool status_prepare(struct work *work)
     struct dispatch_node_status node;
     dispatch_get_node_status(work->dispatch, &node);
     Raftogram__V1__StatusResponse response = RAFTOGRAM__V1__STATUS_RESPONSE__INIT;
-    Raftogram__V1__Member rows[DISPATCH_MEMBERS_MAX];
-    Raftogram__V1__Member *list[DISPATCH_MEMBERS_MAX];
+    Raftogram__V1__Member rows[CLUSTER_MEMBERS_MAX];
+    Raftogram__V1__Member *list[CLUSTER_MEMBERS_MAX];
     for (size_t i = 0; i < node.member_count; i++) {
         const struct dispatch_member *member = &node.members[i];
         raftogram__v1__member__init(&rows[i]);

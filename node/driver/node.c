@@ -39,7 +39,7 @@ static int copy_members(struct node *node)
     }
     for (size_t i = 0; i < count; i++) {
         const char *id = node->options.members[i].node_id;
-        CHECK(strlen(id) <= WAL_NODE_ID_BYTES_MAX);
+        CHECK(strlen(id) <= CLUSTER_NODE_ID_BYTES_MAX);
         CHECK(i == 0 || strcmp(node->options.members[i - 1].node_id, id) < 0);
         strcpy(node->node_ids[i], id);
     }

@@ -132,7 +132,7 @@ struct log_hold {
 
 struct node {
     struct node_options options;
-    char (*node_ids)[WAL_NODE_ID_BYTES_MAX + 1];
+    char (*node_ids)[CLUSTER_NODE_ID_BYTES_MAX + 1];
     struct raft *raft;
     struct wal *wal;
     struct chat *chat;

@@ -6,15 +6,9 @@
 #include "base/log.h"
 #include "driver/node_internal.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* It is copied and compared between all of these. */
-static_assert(WAL_CLUSTER_ID_BYTES == RAFT_CLUSTER_ID_BYTES, "a cluster id is one");
-static_assert(STORE_CLUSTER_ID_BYTES == RAFT_CLUSTER_ID_BYTES, "a cluster id is one");
-static_assert(SNAPSHOT_CLUSTER_ID_BYTES == RAFT_CLUSTER_ID_BYTES, "a cluster id is one");
 
 static const struct transport_ops *ops(const struct node *node)
 {

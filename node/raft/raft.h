@@ -16,18 +16,19 @@
 #ifndef RAFTOGRAM_RAFT_RAFT_H
 #define RAFTOGRAM_RAFT_RAFT_H
 
+#include "base/cluster.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 typedef uint64_t raft_index; /* the first entry has 1; 0 is "before the log" */
 typedef uint64_t raft_term;  /* 0 is "before any election" */
 typedef int raft_member;     /* 0 .. member_count - 1 */
 
 #define RAFT_NO_MEMBER (-1)
-#define RAFT_MEMBERS_MAX 9
-#define RAFT_CLUSTER_ID_BYTES 16 /* all zero: not founded */
+#define RAFT_MEMBERS_MAX CLUSTER_MEMBERS_MAX
+#define RAFT_CLUSTER_ID_BYTES CLUSTER_ID_BYTES
 #ifndef RAFT_APPEND_ENTRIES_MAX
 #define RAFT_APPEND_ENTRIES_MAX 4096 /* entries in one AppendEntries */
 #endif
@@ -57,8 +58,7 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 
 static inline bool raft_cluster_id_is_set(const uint8_t *cluster_id)
 {
-    static const uint8_t none[RAFT_CLUSTER_ID_BYTES];
-    return memcmp(cluster_id, none, sizeof none) != 0;
+    return cluster_id_is_set(cluster_id);
 }
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };

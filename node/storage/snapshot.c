@@ -11,7 +11,7 @@
 /* Encoded: magic, version, id, index, term, size, config size, chunk count, cluster id, config,
  * checksums, and a checksum over all that. */
 #define MAGIC 0x504e5352u
-#define HEAD_BYTES (4u + 4u + 4u * 8u + 4u + 4u + SNAPSHOT_CLUSTER_ID_BYTES)
+#define HEAD_BYTES (4u + 4u + 4u * 8u + 4u + 4u + CLUSTER_ID_BYTES)
 #define FILES_MAX 64
 
 static uint64_t chunk_checksum(uint32_t chunk, const void *data, size_t size)

@@ -10,6 +10,7 @@
 #define RAFTOGRAM_STORAGE_SNAPSHOT_H
 
 #include "base/buf.h"
+#include "base/cluster.h"
 #include "storage/fs.h"
 
 #include <limits.h>
@@ -17,7 +18,6 @@
 #include <stdint.h>
 
 #define SNAPSHOT_FORMAT_VERSION 1
-#define SNAPSHOT_CLUSTER_ID_BYTES 16
 #ifndef SNAPSHOT_CHUNK_BYTES
 #define SNAPSHOT_CHUNK_BYTES (256u << 10)
 #endif
@@ -32,7 +32,7 @@ struct snapshot_manifest {
     uint64_t id; /* random: two files of the same index are still two */
     uint64_t index;
     uint64_t term;
-    uint8_t cluster_id[SNAPSHOT_CLUSTER_ID_BYTES];
+    uint8_t cluster_id[CLUSTER_ID_BYTES];
     uint32_t config_size;
     uint8_t config[SNAPSHOT_CONFIG_BYTES_MAX]; /* the membership, as the driver encodes it */
     uint64_t size;                             /* of the file; not 0 */

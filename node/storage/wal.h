@@ -13,14 +13,13 @@
 #define RAFTOGRAM_STORAGE_WAL_H
 
 #include "base/buf.h"
+#include "base/cluster.h"
 #include "storage/fs.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WAL_CLUSTER_ID_BYTES 16
 #define WAL_ENTRY_BYTES_MAX (4u << 20) /* payload of one entry */
-#define WAL_NODE_ID_BYTES_MAX 256
 /* What an entry takes on disk besides its payload. */
 #define WAL_ENTRY_OVERHEAD_BYTES 32
 
@@ -28,10 +27,10 @@
  * the identity of its data_dir. Written whole with each change, and at the head of each segment. */
 struct wal_hard_state {
     uint64_t term;
-    char voted_for[WAL_NODE_ID_BYTES_MAX + 1]; /* node id; "" for none */
-    uint64_t incarnation;                      /* random, not 0, once per life of the data_dir */
-    bool is_recovering;                        /* its data was damaged: not fresh, not whole */
-    uint8_t cluster_id[WAL_CLUSTER_ID_BYTES];  /* all zero until the cluster is founded */
+    char voted_for[CLUSTER_NODE_ID_BYTES_MAX + 1]; /* node id; "" for none */
+    uint64_t incarnation;                 /* random, not 0, once per life of the data_dir */
+    bool is_recovering;                   /* its data was damaged: not fresh, not whole */
+    uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero until the cluster is founded */
 };
 
 struct wal_entry {

@@ -289,8 +289,8 @@ void wal_record_append_entry(struct buf *out, const struct wal_entry *entry)
 void wal_record_append_hard_state(struct buf *out, const struct wal_hard_state *state)
 {
     size_t name = strlen(state->voted_for);
-    CHECK(name <= WAL_NODE_ID_BYTES_MAX);
-    uint32_t length = (uint32_t)(17 + WAL_CLUSTER_ID_BYTES + name);
+    CHECK(name <= CLUSTER_NODE_ID_BYTES_MAX);
+    uint32_t length = (uint32_t)(17 + CLUSTER_ID_BYTES + name);
     uint8_t *fields = record_begin(out, RECORD_HARD_STATE, 0, length);
     if (fields == NULL) {
         return;
@@ -298,8 +298,8 @@ void wal_record_append_hard_state(struct buf *out, const struct wal_hard_state *
     store_u64(fields, state->term);
     store_u64(fields + 8, state->incarnation);
     fields[16] = state->is_recovering ? 1 : 0;
-    memcpy(fields + 17, state->cluster_id, WAL_CLUSTER_ID_BYTES);
-    memcpy(fields + 17 + WAL_CLUSTER_ID_BYTES, state->voted_for, name);
+    memcpy(fields + 17, state->cluster_id, CLUSTER_ID_BYTES);
+    memcpy(fields + 17 + CLUSTER_ID_BYTES, state->voted_for, name);
 }
 
 void wal_record_append_floor(struct buf *out, const struct wal_floor *floor)
@@ -315,16 +315,16 @@ void wal_record_append_floor(struct buf *out, const struct wal_floor *floor)
 
 static int decode_hard_state(const uint8_t *fields, uint32_t length, struct wal_hard_state *out)
 {
-    if (length < 17 + WAL_CLUSTER_ID_BYTES ||
-        length > 17 + WAL_CLUSTER_ID_BYTES + WAL_NODE_ID_BYTES_MAX) {
+    if (length < 17 + CLUSTER_ID_BYTES ||
+        length > 17 + CLUSTER_ID_BYTES + CLUSTER_NODE_ID_BYTES_MAX) {
         return ERR_CORRUPT;
     }
     memset(out, 0, sizeof(*out));
     out->term = load_u64(fields);
     out->incarnation = load_u64(fields + 8);
     out->is_recovering = fields[16] != 0;
-    memcpy(out->cluster_id, fields + 17, WAL_CLUSTER_ID_BYTES);
-    memcpy(out->voted_for, fields + 17 + WAL_CLUSTER_ID_BYTES, length - 17 - WAL_CLUSTER_ID_BYTES);
+    memcpy(out->cluster_id, fields + 17, CLUSTER_ID_BYTES);
+    memcpy(out->voted_for, fields + 17 + CLUSTER_ID_BYTES, length - 17 - CLUSTER_ID_BYTES);
     return 1;
 }
 

@@ -66,7 +66,7 @@ int store_format_write(struct lmdb_store *store, MDB_txn *txn)
 /* applied index and term, result hash, three counts, totals; then cluster id, config. */
 enum {
     STATE_NUMBERS = 6 + 2 * ROW_DATABASES,
-    STATE_FIXED_BYTES = STATE_NUMBERS * 8 + STORE_CLUSTER_ID_BYTES,
+    STATE_FIXED_BYTES = STATE_NUMBERS * 8 + CLUSTER_ID_BYTES,
     STATE_BYTES_MAX = STATE_FIXED_BYTES + STORE_CONFIG_BYTES_MAX,
 };
 
@@ -136,9 +136,9 @@ int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_
     for (size_t i = 0; i < STATE_NUMBERS; i++, next += sizeof(uint64_t)) {
         *numbers[i] = load_u64(next);
     }
-    memcpy(out->meta.cluster_id, next, STORE_CLUSTER_ID_BYTES);
+    memcpy(out->meta.cluster_id, next, CLUSTER_ID_BYTES);
     out->meta.config_size = (uint32_t)(body.size - STATE_FIXED_BYTES);
-    memcpy(out->meta.config, next + STORE_CLUSTER_ID_BYTES, out->meta.config_size);
+    memcpy(out->meta.config, next + CLUSTER_ID_BYTES, out->meta.config_size);
     return contents_read(store, txn, &out->meta);
 }
 
@@ -152,8 +152,8 @@ int store_state_write(struct lmdb_store *store, MDB_txn *txn, const struct store
     for (size_t i = 0; i < STATE_NUMBERS; i++, next += sizeof(uint64_t)) {
         store_u64(next, *numbers[i]);
     }
-    memcpy(next, copy.meta.cluster_id, STORE_CLUSTER_ID_BYTES);
-    memcpy(next + STORE_CLUSTER_ID_BYTES, copy.meta.config, copy.meta.config_size);
+    memcpy(next, copy.meta.cluster_id, CLUSTER_ID_BYTES);
+    memcpy(next + CLUSTER_ID_BYTES, copy.meta.config, copy.meta.config_size);
     int rc = meta_row_write(store, txn, "state", value,
                             ROW_CHECKSUM_BYTES + STATE_FIXED_BYTES + copy.meta.config_size);
     return rc == 0 ? contents_write(store, txn, &copy.meta) : rc;

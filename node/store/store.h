@@ -11,6 +11,7 @@
 #define RAFTOGRAM_STORE_STORE_H
 
 #include "base/buf.h"
+#include "base/cluster.h"
 #include "store/message.h"
 
 #include <stdbool.h>
@@ -20,8 +21,6 @@
 #define STORE_NAME_BYTES_MAX 1024          /* of a channel */
 #define STORE_PAYLOAD_BYTES_MAX (3u << 20) /* of a message; of a key's value */
 #define STORE_CONFIG_BYTES_MAX 2560
-#define STORE_CLUSTER_ID_BYTES 16
-
 /* The state as of one log index. All zero in a new store. */
 struct store_meta {
     uint64_t applied_index;
@@ -31,7 +30,7 @@ struct store_meta {
      * node that began there. */
     uint64_t content_hash;
     uint64_t content_from;
-    uint8_t cluster_id[STORE_CLUSTER_ID_BYTES];
+    uint8_t cluster_id[CLUSTER_ID_BYTES];
     uint64_t channel_count;
     uint64_t message_count;
     uint64_t value_count;

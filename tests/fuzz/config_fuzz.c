@@ -40,7 +40,7 @@ static void check_config(const struct config *config)
 {
     const struct config_cluster *cluster = &config->cluster;
     CHECK(cluster->peer_count % 2 == 1);
-    CHECK(cluster->peer_count <= CONFIG_PEERS_MAX);
+    CHECK(cluster->peer_count <= CLUSTER_MEMBERS_MAX);
     CHECK(cluster->self < cluster->peer_count);
     CHECK(strcmp(cluster->peers[cluster->self].node_id, cluster->node_id) == 0);
     CHECK(cluster->data_dir[0] != '\0');

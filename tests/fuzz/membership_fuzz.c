@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static char node_ids[][WAL_NODE_ID_BYTES_MAX + 1] = {"node1", "node2", "node3"};
+    static char node_ids[][CLUSTER_NODE_ID_BYTES_MAX + 1] = {"node1", "node2", "node3"};
     static struct node node;
     node.options.member_count = 3;
     node.node_ids = node_ids;

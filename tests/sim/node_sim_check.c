@@ -66,7 +66,7 @@ struct node_check {
     bool is_known;        /* its disk is as it was after its last turn */
     uint64_t incarnation; /* whose hard state it is */
     raft_term term;
-    char voted_for[WAL_NODE_ID_BYTES_MAX + 1];
+    char voted_for[CLUSTER_NODE_ID_BYTES_MAX + 1];
 };
 
 #define ADMITTED_MAX 256

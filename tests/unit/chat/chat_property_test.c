@@ -96,7 +96,7 @@ static void apply_entry(struct chat *chat, const struct entry *entry, uint64_t i
 {
     buf_reset(result);
     if (entry->is_config) {
-        uint8_t cluster_id[STORE_CLUSTER_ID_BYTES] = {(uint8_t)index};
+        uint8_t cluster_id[CLUSTER_ID_BYTES] = {(uint8_t)index};
         assert_int_equal(
             chat_apply_config(chat, index, index / 100, buf_bytes(&entry->data), cluster_id), 0);
     } else {

@@ -242,7 +242,7 @@ static void test_config_is_kept_across_a_restart(void **state)
 {
     struct fixture f;
     fixture_open(&f);
-    uint8_t cluster_id[STORE_CLUSTER_ID_BYTES] = {1, 2, 3};
+    uint8_t cluster_id[CLUSTER_ID_BYTES] = {1, 2, 3};
     chat_apply_begin(f.chat);
     assert_int_equal(chat_apply_config(f.chat, 1, 1, bytes_of_text("members"), cluster_id), 0);
     assert_int_equal(chat_apply_config(f.chat, 2, 1,

@@ -451,14 +451,14 @@ static void test_more_than_nine_peers_are_refused(void **state)
     char text[TEXT_SIZE] = "cluster:\n  node_id: n0\n  raft_bind_addr: h:1\n"
                            "  grpc_bind_addr: h:2\n  health_bind_addr: h:3\n"
                            "  data_dir: d\n  peers:\n";
-    for (int i = 0; i < CONFIG_PEERS_MAX; i++) {
+    for (int i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         size_t used = strlen(text);
         snprintf(text + used, sizeof text - used,
                  "    - {node_id: n%d, raft_addr: r%d:1, grpc_addr: g%d:1, http_addr: h%d:1}\n", i,
                  i, i, i);
     }
     struct config *config = expect_good(text);
-    assert_int_equal(config->cluster.peer_count, CONFIG_PEERS_MAX);
+    assert_int_equal(config->cluster.peer_count, CLUSTER_MEMBERS_MAX);
     config_destroy(config);
     strcat(text, "    - {}\n    - {}\n");
     expect_error(text, "c.yaml:7: cluster.peers: has 11 items; at most 9 are allowed");
@@ -473,12 +473,12 @@ static void test_node_id_must_be_among_the_peers(void **state)
 
 static void test_ids_are_bounded_and_printable(void **state)
 {
-    char id[CONFIG_ID_BYTES_MAX + 2];
+    char id[CLUSTER_NODE_ID_BYTES_MAX + 2];
     memset(id, 'x', sizeof id - 1);
     id[sizeof id - 1] = '\0';
     expect_error(cluster_with("{node_id: node1", replace("{node_id: X", "X", id)),
                  "c.yaml:8: cluster.peers[0].node_id: is 257 bytes long; at most 256 are allowed");
-    id[CONFIG_ID_BYTES_MAX] = '\0';
+    id[CLUSTER_NODE_ID_BYTES_MAX] = '\0';
     config_destroy(expect_good(cluster_with("{node_id: node1", replace("{node_id: X", "X", id))));
     expect_error(cluster_with("node_id: node2\n", "node_id: \"\"\n"),
                  "c.yaml:2: cluster.node_id: is empty; give it a value");

@@ -237,7 +237,7 @@ static void test_a_name_without_end_is_refused(void **state)
     memset(&bad, 'x', sizeof(bad));
     assert_int_equal(wal_stage_hard_state(place->wal, &bad), ERR_INVALID);
     struct wal_hard_state longest = {.term = 1};
-    memset(longest.voted_for, 'x', WAL_NODE_ID_BYTES_MAX);
+    memset(longest.voted_for, 'x', CLUSTER_NODE_ID_BYTES_MAX);
     assert_int_equal(wal_stage_hard_state(place->wal, &longest), 0);
     assert_int_equal(wal_commit(place->wal), 0);
     reopen(place, WAL_CLEAN);
