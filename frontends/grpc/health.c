@@ -152,7 +152,7 @@ static const struct call_kind watch_kind = {
 /* The server's thread. */
 static void tell_all(struct h2_post *post)
 {
-    struct grpc_frontend *frontend = LIST_ENTRY(post, struct grpc_frontend, health.post);
+    struct grpc_frontend *frontend = CONTAINER_OF(post, struct grpc_frontend, health.post);
     /* First, so that what changes from now on is looked at once more. */
     atomic_store(&frontend->health.is_refreshing, false);
     LIST_FOR_EACH (link, &frontend->health.watches) {
@@ -170,7 +170,7 @@ void health_refresh(struct grpc_frontend *frontend)
 
 static void on_change(struct dispatch_watcher *watcher)
 {
-    health_refresh(LIST_ENTRY(watcher, struct grpc_frontend, health.watcher));
+    health_refresh(CONTAINER_OF(watcher, struct grpc_frontend, health.watcher));
 }
 
 void health_init(struct grpc_frontend *frontend)

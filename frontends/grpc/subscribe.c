@@ -21,7 +21,7 @@ struct subscribe_call {
 
 static void ask_first(struct h2_post *post)
 {
-    struct subscribe_call *subscribe = LIST_ENTRY(post, struct subscribe_call, opened);
+    struct subscribe_call *subscribe = CONTAINER_OF(post, struct subscribe_call, opened);
     h2_call_ask_turn(subscribe->call.stream);
     call_unref(&subscribe->call);
 }

@@ -10,20 +10,20 @@ struct unary_call {
 /* The server's thread. */
 static void complete(struct h2_post *post)
 {
-    dispatch_complete(&LIST_ENTRY(post, struct unary_call, complete)->dispatch);
+    dispatch_complete(&CONTAINER_OF(post, struct unary_call, complete)->dispatch);
 }
 
 /* The node's thread. */
 static void ready(struct dispatch_call *dispatch)
 {
-    struct unary_call *unary = LIST_ENTRY(dispatch, struct unary_call, dispatch);
+    struct unary_call *unary = CONTAINER_OF(dispatch, struct unary_call, dispatch);
     h2_server_run(unary->call.frontend->server, &unary->complete);
 }
 
 /* Any thread; the client may be gone. */
 static void done(struct dispatch_call *dispatch)
 {
-    struct unary_call *unary = LIST_ENTRY(dispatch, struct unary_call, dispatch);
+    struct unary_call *unary = CONTAINER_OF(dispatch, struct unary_call, dispatch);
     if (dispatch->status.code == DISPATCH_OK) {
         call_answer(&unary->call, dispatch->response);
     } else {

@@ -3,16 +3,17 @@
 #ifndef RAFTOGRAM_BASE_LIST_H
 #define RAFTOGRAM_BASE_LIST_H
 
+#include "base/container.h"
+
 #include <stdbool.h>
-#include <stddef.h>
 
 struct list {
     struct list *prev;
     struct list *next;
 };
 
-/* The structure that contains `link` as its `member`. */
-#define LIST_ENTRY(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
+/* Returns the element whose `member` is `link`. For what is no link of a list: CONTAINER_OF(). */
+#define LIST_ENTRY(link, type, member) CONTAINER_OF(link, type, member)
 
 static inline void list_init(struct list *list)
 {

@@ -368,7 +368,7 @@ static void settle_turn(struct h2_call *call)
 
 void h2_call_pump(struct h2_post *post)
 {
-    struct h2_call *call = LIST_ENTRY(post, struct h2_call, pump);
+    struct h2_call *call = CONTAINER_OF(post, struct h2_call, pump);
     pthread_mutex_lock(&call->lock);
     call->is_queued = false;
     if (!call->is_closed && !call->is_answered) {

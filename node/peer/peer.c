@@ -91,7 +91,7 @@ void peer_post_plain(struct peer *peer, const struct peer_event *event)
 
 static struct peer *peer_of(struct transport *transport)
 {
-    return LIST_ENTRY(transport, struct peer, transport);
+    return CONTAINER_OF(transport, struct peer, transport);
 }
 
 static int transport_send(struct transport *transport, raft_member to,

@@ -58,7 +58,7 @@ static void encode_answer(const struct query *query, const struct peer_answer *a
 /* Any thread, also when the call or the peer is gone. */
 static void answer_query(struct peer_event *event, const struct peer_answer *answer)
 {
-    struct query_event *query_event = LIST_ENTRY(event, struct query_event, event);
+    struct query_event *query_event = CONTAINER_OF(event, struct query_event, event);
     struct query *query = query_event->query;
     struct buf body;
     buf_init(&body, 0);
@@ -77,7 +77,7 @@ static void answer_query(struct peer_event *event, const struct peer_answer *ans
 
 static void release_query(struct peer_event *event)
 {
-    struct query_event *query_event = LIST_ENTRY(event, struct query_event, event);
+    struct query_event *query_event = CONTAINER_OF(event, struct query_event, event);
     incoming_unref(&query_event->query->incoming);
     free(query_event);
 }
@@ -200,7 +200,7 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
 
 static void destroy(struct incoming *incoming)
 {
-    free(LIST_ENTRY(incoming, struct query, incoming));
+    free(CONTAINER_OF(incoming, struct query, incoming));
 }
 
 void query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind)

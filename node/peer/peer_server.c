@@ -51,7 +51,7 @@ struct batch_event {
 
 static struct peer_stream *stream_of(struct incoming *incoming)
 {
-    return LIST_ENTRY(incoming, struct peer_stream, incoming);
+    return CONTAINER_OF(incoming, struct peer_stream, incoming);
 }
 
 /* ---- refusing ---- */
@@ -262,7 +262,7 @@ static bool is_full(const struct peer_stream *stream)
 /* Any thread, also when the stream and the peer are gone. */
 static void release_batch(struct peer_event *event)
 {
-    struct batch_event *batch = LIST_ENTRY(event, struct batch_event, event);
+    struct batch_event *batch = CONTAINER_OF(event, struct batch_event, event);
     struct peer_stream *stream = batch->stream;
     pthread_mutex_lock(&stream->incoming.lock);
     stream->unreleased--;

@@ -31,7 +31,7 @@ struct part_event {
 
 static void release_part(struct peer_event *event)
 {
-    struct part_event *part_event = LIST_ENTRY(event, struct part_event, event);
+    struct part_event *part_event = CONTAINER_OF(event, struct part_event, event);
     struct peer_receiving *receiving = part_event->receiving;
     if (event->kind == PEER_EVENT_SNAPSHOT_CHUNK) {
         pthread_mutex_lock(&receiving->incoming.lock);
@@ -196,7 +196,7 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
 
 static void destroy(struct incoming *incoming)
 {
-    free(LIST_ENTRY(incoming, struct peer_receiving, incoming));
+    free(CONTAINER_OF(incoming, struct peer_receiving, incoming));
 }
 
 void receiving_accept(struct peer *peer, struct rpc_call *call)

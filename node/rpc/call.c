@@ -138,7 +138,7 @@ static void settle(struct rpc_call *call)
 
 static void on_closed(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_call *call = LIST_ENTRY(tag, struct rpc_call, closed);
+    struct rpc_call *call = CONTAINER_OF(tag, struct rpc_call, closed);
     pthread_mutex_lock(&call->lock);
     call->pending--;
     call->is_closed = true;
@@ -161,7 +161,7 @@ static void deliver(struct rpc_call *call, grpc_byte_buffer *buffer)
 
 static void on_received(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_call *call = LIST_ENTRY(tag, struct rpc_call, received);
+    struct rpc_call *call = CONTAINER_OF(tag, struct rpc_call, received);
     pthread_mutex_lock(&call->lock);
     call->pending--;
     call->is_receiving = false;
@@ -185,7 +185,7 @@ static void on_received(struct rpc_tag *tag, bool is_ok)
 
 static void on_headers_sent(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_call *call = LIST_ENTRY(tag, struct rpc_call, headers_sent);
+    struct rpc_call *call = CONTAINER_OF(tag, struct rpc_call, headers_sent);
     pthread_mutex_lock(&call->lock);
     call->pending--;
     pthread_mutex_unlock(&call->lock);
@@ -215,7 +215,7 @@ static void start_answer(struct rpc_call *call)
 
 static void on_sent(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_call *call = LIST_ENTRY(tag, struct rpc_call, sent);
+    struct rpc_call *call = CONTAINER_OF(tag, struct rpc_call, sent);
     pthread_mutex_lock(&call->lock);
     call->pending--;
     call->is_sending = false;
@@ -235,7 +235,7 @@ static void on_sent(struct rpc_tag *tag, bool is_ok)
 
 static void on_answered(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_call *call = LIST_ENTRY(tag, struct rpc_call, answered);
+    struct rpc_call *call = CONTAINER_OF(tag, struct rpc_call, answered);
     pthread_mutex_lock(&call->lock);
     call->pending--;
     pthread_mutex_unlock(&call->lock);
@@ -264,7 +264,7 @@ static void open_call(struct rpc_call *call)
 
 static void on_arrived(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_call *call = LIST_ENTRY(tag, struct rpc_call, arrived);
+    struct rpc_call *call = CONTAINER_OF(tag, struct rpc_call, arrived);
     struct rpc_server *server = call->server;
     if (!is_ok) {
         call->metadata.count = 0;

@@ -139,7 +139,7 @@ static void complete(struct rpc_client_call *call)
 
 static void on_ended(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_client_call *call = LIST_ENTRY(tag, struct rpc_client_call, ended);
+    struct rpc_client_call *call = CONTAINER_OF(tag, struct rpc_client_call, ended);
     pthread_mutex_lock(&call->lock);
     call->pending--;
     call->is_ended = true;
@@ -160,7 +160,7 @@ static void tell_headers(struct rpc_client_call *call)
 /* Initial metadata completes empty when the server refused at once, by trailers only. */
 static void on_opened(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_client_call *call = LIST_ENTRY(tag, struct rpc_client_call, opened);
+    struct rpc_client_call *call = CONTAINER_OF(tag, struct rpc_client_call, opened);
     complete(call);
     if (is_ok && rpc_metadata_find(&call->initial, RPC_HEADERS_MARK).data != NULL) {
         tell_headers(call);
@@ -202,7 +202,7 @@ static void deliver(struct rpc_client_call *call, grpc_byte_buffer *buffer)
 
 static void on_received(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_client_call *call = LIST_ENTRY(tag, struct rpc_client_call, received);
+    struct rpc_client_call *call = CONTAINER_OF(tag, struct rpc_client_call, received);
     grpc_byte_buffer *buffer = call->incoming;
     call->incoming = NULL;
     if (buffer != NULL) {
@@ -230,7 +230,7 @@ static void start_half_close(struct rpc_client_call *call)
 
 static void on_sent(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_client_call *call = LIST_ENTRY(tag, struct rpc_client_call, sent);
+    struct rpc_client_call *call = CONTAINER_OF(tag, struct rpc_client_call, sent);
     pthread_mutex_lock(&call->lock);
     call->pending--;
     call->is_sending = false;
@@ -250,7 +250,7 @@ static void on_sent(struct rpc_tag *tag, bool is_ok)
 
 static void on_half_closed(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_client_call *call = LIST_ENTRY(tag, struct rpc_client_call, half_closed);
+    struct rpc_client_call *call = CONTAINER_OF(tag, struct rpc_client_call, half_closed);
     complete(call);
     settle(call);
 }

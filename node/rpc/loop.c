@@ -200,7 +200,7 @@ static void wake(struct rpc_loop *loop)
 
 static void on_wake(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_loop *loop = LIST_ENTRY(tag, struct rpc_loop, wake);
+    struct rpc_loop *loop = CONTAINER_OF(tag, struct rpc_loop, wake);
     pthread_mutex_lock(&loop->lock);
     loop->is_waking = false;
     pthread_mutex_unlock(&loop->lock);

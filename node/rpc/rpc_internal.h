@@ -28,7 +28,7 @@
 #endif
 
 /* What a completion queue hands back: embedded in the object that the operation belongs to, which
- * LIST_ENTRY() finds again. */
+ * CONTAINER_OF() finds again. */
 struct rpc_tag {
     void (*fn)(struct rpc_tag *tag, bool is_ok);
 };

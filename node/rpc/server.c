@@ -129,7 +129,7 @@ void rpc_server_call_over(struct rpc_server *server)
 
 static void on_shutdown(struct rpc_tag *tag, bool is_ok)
 {
-    struct rpc_server *server = LIST_ENTRY(tag, struct rpc_server, shutdown);
+    struct rpc_server *server = CONTAINER_OF(tag, struct rpc_server, shutdown);
     pthread_mutex_lock(&server->lock);
     server->is_shut_down = true;
     pthread_cond_broadcast(&server->changed);
