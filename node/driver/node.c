@@ -511,8 +511,8 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
 
 static void handle_messages(struct node *node, struct peer_event *event)
 {
-    for (size_t i = 0; i < event->message_count && node->fatal[0] == '\0'; i++) {
-        struct peer_message *message = &event->messages[i];
+    for (size_t i = 0; i < event->messages.count && node->fatal[0] == '\0'; i++) {
+        struct peer_message *message = &event->messages.items[i];
         switch (message->kind) {
         case PEER_MESSAGE_RAFT:
             handle_raft_message(node, event->peer, &message->raft);
@@ -538,11 +538,12 @@ static void handle_stream(struct node *node, const struct peer_event *event,
 {
     struct raft_event step = {
         .kind = kind,
-        .stream = {.peer = event->peer,
-                   .epoch = event->epoch,
-                   .incarnation = event->incarnation,
-                   .is_fresh = event->is_fresh},
+        .stream = {.peer = event->peer, .epoch = event->epoch},
     };
+    if (event->kind == PEER_EVENT_HELLO) {
+        step.stream.incarnation = event->hello.incarnation;
+        step.stream.is_fresh = event->hello.is_fresh;
+    }
     (void)node_step(node, &step);
 }
 
@@ -563,12 +564,12 @@ static void answer_query(struct node *node, struct peer_event *event)
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
     struct peer_answer answer = {.term = status.term, .last_log_index = status.last_index};
-    if (event->message_count > 0 && event->messages[0].raft.kind == RAFT_VOTE_REQUEST) {
-        const struct raft_message *request = &event->messages[0].raft;
+    const struct raft_message *request = &event->query.request->raft;
+    if (request->kind == RAFT_VOTE_REQUEST) {
         answer.granted_or_success = request->vote_request.is_pre_vote &&
                                     raft_would_grant(node->raft, request, node->now_ns);
     }
-    event->answer(event, &answer);
+    event->query.answer(event, &answer);
 }
 
 static void handle_event(struct node *node, struct peer_event *event)
@@ -590,7 +591,7 @@ static void handle_event(struct node *node, struct peer_event *event)
         node->forward_retry_ns = 0;
         break;
     case PEER_EVENT_DIAL_LOST:
-        node_peer_lost(node, event->peer, &event->unsent);
+        node_peer_lost(node, event->peer, &event->dial_lost.unsent);
         handle_stream(node, event, RAFT_EVENT_DIAL_LOST);
         break;
     case PEER_EVENT_DIAL_REFUSED:

@@ -193,7 +193,7 @@ static int receive(struct node_files *files, struct node_job *job)
 {
     stop_receiving(files);
     int rc = snapshot_incoming_open(&files->incoming, files->dir->fs, files->dir->incoming_path,
-                                    job->event->data);
+                                    job->event->snapshot_offer.manifest);
     files->is_receiving = rc == 0;
     job->chunk = files->incoming.next_chunk;
     return rc;
@@ -211,7 +211,7 @@ static int write_chunk(struct node_files *files, struct node_job *job)
     if (!files->is_receiving) {
         return ERR_CLOSED;
     }
-    int rc = snapshot_incoming_write(&files->incoming, job->chunk, job->event->data);
+    int rc = snapshot_incoming_write(&files->incoming, job->chunk, job->event->snapshot_chunk.data);
     /* After a failed sync the page cache may show what the disk has not. */
     if (rc == ERR_NO_SPACE || rc == ERR_IO) {
         clear_incoming(files);

@@ -217,15 +217,15 @@ static void wants_chunk(struct node *node, const struct peer_event *event)
         return;
     }
     sending->progress_ns = node->now_ns;
-    sending->chunk = event->chunk;
+    sending->chunk = event->snapshot_ready.chunk;
     node->served.used_ns = node->now_ns;
     node_hold_log(node, event->peer, node->served.index, true);
     if (!node->served.is_known || sending->id != node->served.id ||
-        event->chunk > node->served.chunk_count) {
+        event->snapshot_ready.chunk > node->served.chunk_count) {
         ops(node)->snapshot_close(node->transport, event->peer, event->epoch);
         return;
     }
-    if (event->chunk == node->served.chunk_count) {
+    if (event->snapshot_ready.chunk == node->served.chunk_count) {
         return; /* it has all: its end says what became of it */
     }
     struct node_job *job = create_job(NODE_JOB_READ, event->peer, event->epoch);
@@ -234,7 +234,7 @@ static void wants_chunk(struct node *node, const struct peer_event *event)
         return;
     }
     job->id = sending->id;
-    job->chunk = event->chunk;
+    job->chunk = event->snapshot_ready.chunk;
     submit(node, job);
 }
 
@@ -260,17 +260,17 @@ static void sending_ended(struct node *node, const struct peer_event *event)
         return;
     }
     sending->is_active = false;
-    bool is_done = event->end == PEER_SNAPSHOT_DONE;
+    bool is_done = event->snapshot_ended.end == PEER_SNAPSHOT_DONE;
     /* At once when it broke off on its way, later when it did not even begin. */
     sending->failures = is_done || sending->chunk > 0 ? 0 : sending->failures + 1;
-    bool is_late = event->end == PEER_SNAPSHOT_REFUSED || sending->failures > 1;
+    bool is_late = event->snapshot_ended.end == PEER_SNAPSHOT_REFUSED || sending->failures > 1;
     uint64_t pause_ns = is_late ? NODE_SNAPSHOT_REFUSED_NS : NODE_SNAPSHOT_RETRY_NS;
     sending->retry_ns = node->now_ns + (is_done ? 0 : pause_ns);
     if (is_done) {
         node_hold_log(node, event->peer, node->served.index, true);
         log_info("node", "a peer has the snapshot", LOG_STR("peer", name_of(node, event->peer)));
     } else {
-        warn(node, event->peer, "a snapshot did not arrive", event->reason);
+        warn(node, event->peer, "a snapshot did not arrive", event->snapshot_ended.reason);
     }
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_SENT,
                               .snapshot = {.peer = event->peer, .success = is_done}};
@@ -307,7 +307,7 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
     const uint8_t *own = wal_hard_state(node->wal)->cluster_id;
     *end = PEER_SNAPSHOT_BROKEN;
     /* A leader sends one only to who has answered it in this term. */
-    if (event->term != status.term || status.leader != event->peer) {
+    if (event->snapshot_offer.term != status.term || status.leader != event->peer) {
         return "its sender does not lead here";
     }
     if (node->receiving.is_active && node->receiving.is_completing) {
@@ -320,7 +320,8 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
     }
     struct bytes members = {manifest->config, manifest->config_size};
     int rc = node_config_decode(node, members, config);
-    if (rc != 0 || manifest->term > event->term || manifest->index > RAFT_INDEX_MAX) {
+    if (rc != 0 || manifest->term > event->snapshot_offer.term ||
+        manifest->index > RAFT_INDEX_MAX) {
         return rc == ERR_FOREIGN ? "the snapshot names other members" : "the snapshot is malformed";
     }
     *end = PEER_SNAPSHOT_DONE;
@@ -362,8 +363,9 @@ static void offered(struct node *node, struct peer_event *event)
     struct snapshot_manifest manifest = {0};
     struct raft_config config;
     enum peer_snapshot_end end = PEER_SNAPSHOT_REFUSED;
-    int rc = node->options.submit_job == NULL ? ERR_CLOSED
-                                              : snapshot_manifest_decode(event->data, &manifest);
+    int rc = node->options.submit_job == NULL
+                 ? ERR_CLOSED
+                 : snapshot_manifest_decode(event->snapshot_offer.manifest, &manifest);
     const char *fault = rc != 0 ? error_text(rc) : NULL;
     if (rc == 0) {
         fault = find_fault(node, event, &manifest, &config, &end);
@@ -433,7 +435,7 @@ static void chunk_came(struct node *node, struct peer_event *event)
         event->release(event);
         return;
     }
-    job->chunk = event->chunk;
+    job->chunk = event->snapshot_chunk.chunk;
     job->event = event;
     submit(node, job);
 }

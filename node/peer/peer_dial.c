@@ -322,7 +322,7 @@ static void on_closed(void *context, const struct rpc_result *result)
     pthread_mutex_lock(&link->lock);
     bool was_up = link->is_up;
     const struct peer_event lost = {
-        .kind = PEER_EVENT_DIAL_LOST, .peer = link->member, .unsent = link->pending_forwards};
+        .kind = PEER_EVENT_DIAL_LOST, .peer = link->member, .dial_lost = {link->pending_forwards}};
     link->is_up = false;
     link->is_sending = false;
     link->is_sign_due = false;

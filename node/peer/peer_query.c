@@ -121,10 +121,8 @@ static struct query_event *create_event(struct query *query, struct bytes wire, 
     created->message.kind = PEER_MESSAGE_RAFT;
     created->event = (struct peer_event){
         .kind = PEER_EVENT_QUERY,
-        .messages = &created->message,
-        .message_count = 1,
-        .answer = answer_query,
         .release = release_query,
+        .query = {.request = &created->message, .answer = answer_query},
     };
     list_init(&created->event.link);
     created->query = query;

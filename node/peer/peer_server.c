@@ -199,15 +199,21 @@ static void end_refused(struct peer_stream *stream, raft_member from, const stru
 
 /* ---- greeting ---- */
 
-static void post_stream_event(struct peer_stream *stream, enum peer_event_kind kind, bool is_fresh)
+static void post_hello(struct peer_stream *stream, bool is_fresh)
 {
     const struct peer_event event = {
-        .kind = kind,
+        .kind = PEER_EVENT_HELLO,
         .peer = stream->from,
         .epoch = stream->epoch,
-        .incarnation = stream->incarnation,
-        .is_fresh = is_fresh,
+        .hello = {.incarnation = stream->incarnation, .is_fresh = is_fresh},
     };
+    peer_post_plain(stream->incoming.peer, &event);
+}
+
+static void post_lost(struct peer_stream *stream)
+{
+    const struct peer_event event = {
+        .kind = PEER_EVENT_STREAM_LOST, .peer = stream->from, .epoch = stream->epoch};
     peer_post_plain(stream->incoming.peer, &event);
 }
 
@@ -246,7 +252,7 @@ static void greet(struct peer_stream *stream, raft_member from, const struct pee
     atomic_store(&stream->incoming.has_greeted, true);
     log_limit_reset(&side->refusals);
     tell_news(stream, "stream from peer began");
-    post_stream_event(stream, PEER_EVENT_HELLO, header->is_fresh);
+    post_hello(stream, header->is_fresh);
     rpc_call_send_headers(stream->incoming.call);
     link_hurry(peer->links[from]);
 }
@@ -298,9 +304,8 @@ static struct batch_event *create_batch_event(struct peer_stream *stream, struct
         .kind = PEER_EVENT_MESSAGES,
         .peer = stream->from,
         .epoch = stream->epoch,
-        .messages = messages,
-        .message_count = batch->message_count,
         .release = release_batch,
+        .messages = {messages, batch->message_count},
     };
     list_init(&created->event.link);
     created->stream = stream;
@@ -321,7 +326,7 @@ static void post_messages(struct peer_stream *stream, struct bytes wire,
     }
     const struct peer_sender sender = {stream->from, peer_node_id(peer, stream->from)};
     const char *why;
-    if (peer_batch_read(copy, &sender, created->event.messages, entries, &why) != 0) {
+    if (peer_batch_read(copy, &sender, created->event.messages.items, entries, &why) != 0) {
         refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s", why);
         free(created);
         return;
@@ -607,7 +612,7 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
             side->stream = NULL;
         }
         tell_news(stream, "stream from peer ended");
-        post_stream_event(stream, PEER_EVENT_STREAM_LOST, false);
+        post_lost(stream);
         if (is_free && side->challenger != NULL && !atomic_load(&peer->is_stopping)) {
             let_challenger_in(side, stream->from);
         }

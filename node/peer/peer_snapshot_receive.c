@@ -54,16 +54,21 @@ static int post_part(struct peer_receiving *receiving, Phalanx__SnapshotPart *pa
         return ERR_NOMEM;
     }
     bool is_offer = part->kind_case == PHALANX__SNAPSHOT_PART__KIND_OFFER;
-    const ProtobufCBinaryData *data = is_offer ? &part->offer->manifest : &part->chunk->data;
     created->event = (struct peer_event){
         .kind = is_offer ? PEER_EVENT_SNAPSHOT_OFFER : PEER_EVENT_SNAPSHOT_CHUNK,
         .peer = receiving->from,
         .epoch = receiving->epoch,
-        .term = is_offer ? part->offer->term : 0,
-        .chunk = is_offer ? 0 : part->chunk->number,
-        .data = {data->data, data->len},
         .release = release_part,
     };
+    if (is_offer) {
+        const ProtobufCBinaryData *manifest = &part->offer->manifest;
+        created->event.snapshot_offer.term = part->offer->term;
+        created->event.snapshot_offer.manifest = (struct bytes){manifest->data, manifest->len};
+    } else {
+        const ProtobufCBinaryData *data = &part->chunk->data;
+        created->event.snapshot_chunk.chunk = part->chunk->number;
+        created->event.snapshot_chunk.data = (struct bytes){data->data, data->len};
+    }
     list_init(&created->event.link);
     created->receiving = receiving;
     created->part = part;

@@ -73,8 +73,10 @@ static int pack_offer(struct peer_sending *sending, raft_term term, struct bytes
 
 static void post_ready(struct peer_sending *sending, uint64_t epoch, uint32_t chunk)
 {
-    const struct peer_event event = {
-        .kind = PEER_EVENT_SNAPSHOT_READY, .peer = sending->member, .epoch = epoch, .chunk = chunk};
+    const struct peer_event event = {.kind = PEER_EVENT_SNAPSHOT_READY,
+                                     .peer = sending->member,
+                                     .epoch = epoch,
+                                     .snapshot_ready = {chunk}};
     peer_post_plain(sending->peer, &event);
 }
 
@@ -120,8 +122,8 @@ static void end(struct peer_sending *sending, enum peer_snapshot_end end, const 
     struct peer_event event = {.kind = PEER_EVENT_SNAPSHOT_ENDED,
                                .peer = sending->member,
                                .epoch = sending->epoch,
-                               .end = end};
-    snprintf(event.reason, sizeof(event.reason), "%s", reason);
+                               .snapshot_ended = {.end = end}};
+    snprintf(event.snapshot_ended.reason, sizeof(event.snapshot_ended.reason), "%s", reason);
     pthread_mutex_lock(&sending->lock);
     buf_finish(&sending->out);
     if (sending->call != NULL) {

@@ -63,7 +63,7 @@ enum peer_event_kind {
     PEER_EVENT_DIAL_REFUSED, /* nobody listens there */
     PEER_EVENT_QUERY,        /* a bare RPC of the reference document: answer and change nothing */
     /* A snapshot comes from the peer, on a stream of its own: `epoch` numbers these streams. */
-    PEER_EVENT_SNAPSHOT_OFFER, /* `data` is its manifest; wants a snapshot_answer() */
+    PEER_EVENT_SNAPSHOT_OFFER, /* wants a snapshot_answer() */
     PEER_EVENT_SNAPSHOT_CHUNK, /* the next one comes when this event is released */
     PEER_EVENT_SNAPSHOT_LOST,  /* the stream ended, answered or not */
     /* A snapshot goes to the peer; `epoch` is that of snapshot_open(). */
@@ -104,20 +104,41 @@ struct peer_event {
     struct list link;
     enum peer_event_kind kind;
     raft_member peer;
-    uint64_t epoch;                /* MESSAGES, HELLO, STREAM_LOST: increasing per peer */
-    uint64_t incarnation;          /* HELLO */
-    bool is_fresh;                 /* HELLO */
-    struct peer_unsent unsent;     /* DIAL_LOST */
-    struct peer_message *messages; /* MESSAGES; QUERY: one append or vote request */
-    size_t message_count;
-    raft_term term;             /* SNAPSHOT_OFFER: the sender's */
-    uint32_t chunk;             /* SNAPSHOT_CHUNK, SNAPSHOT_READY */
-    struct bytes data;          /* SNAPSHOT_OFFER, SNAPSHOT_CHUNK; valid until the release */
-    enum peer_snapshot_end end; /* SNAPSHOT_ENDED */
-    char reason[PEER_REASON_BYTES_MAX];
-    /* QUERY: exactly once, before release. */
-    void (*answer)(struct peer_event *event, const struct peer_answer *answer);
+    uint64_t epoch; /* MESSAGES, HELLO, STREAM_LOST: increasing per peer; SNAPSHOT_*: see there */
     void (*release)(struct peer_event *event); /* frees; lets the stream read on. Any thread. */
+    union {
+        struct {
+            struct peer_message *items;
+            size_t count;
+        } messages;
+        struct {
+            uint64_t incarnation;
+            bool is_fresh;
+        } hello;
+        struct {
+            struct peer_unsent unsent;
+        } dial_lost;
+        struct {
+            struct peer_message *request; /* an append or vote request */
+            /* Exactly once, before release. */
+            void (*answer)(struct peer_event *event, const struct peer_answer *answer);
+        } query;
+        struct {
+            raft_term term;        /* of the sender */
+            struct bytes manifest; /* valid until the release */
+        } snapshot_offer;
+        struct {
+            uint32_t chunk;
+            struct bytes data; /* valid until the release */
+        } snapshot_chunk;
+        struct {
+            uint32_t chunk;
+        } snapshot_ready;
+        struct {
+            enum peer_snapshot_end end;
+            char reason[PEER_REASON_BYTES_MAX];
+        } snapshot_ended;
+    };
 };
 
 struct transport;

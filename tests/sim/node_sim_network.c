@@ -174,7 +174,7 @@ static void end_stream_here(struct sim_pipe *pipe, int end)
     if (end == 0) {
         bool was_up = link->is_up;
         const struct peer_event lost = {
-            .kind = PEER_EVENT_DIAL_LOST, .peer = peer, .unsent = link->forwards};
+            .kind = PEER_EVENT_DIAL_LOST, .peer = peer, .dial_lost = {link->forwards}};
         link->dialled = NULL;
         link->is_up = false;
         link->is_sending = false;
@@ -210,8 +210,7 @@ static void end_snapshot_here(struct sim_pipe *pipe, int end, enum peer_snapshot
         post(node, &(struct peer_event){.kind = PEER_EVENT_SNAPSHOT_ENDED,
                                         .peer = peer,
                                         .epoch = pipe->epochs[0],
-                                        .end = how,
-                                        .reason = "simulated"});
+                                        .snapshot_ended = {how, "simulated"}});
     } else if (pipe->is_greeted) {
         if (link->receiving == pipe) {
             link->receiving = NULL;
@@ -311,8 +310,7 @@ static void greet(struct sim_pipe *pipe, const struct packet *packet)
     post(node, &(struct peer_event){.kind = PEER_EVENT_HELLO,
                                     .peer = peer,
                                     .epoch = pipe->epochs[1],
-                                    .incarnation = packet->incarnation,
-                                    .is_fresh = packet->is_fresh});
+                                    .hello = {packet->incarnation, packet->is_fresh}});
     if (older != NULL) {
         close_end(older, 1, PEER_SNAPSHOT_BROKEN);
         send_packet(older, 0, PACKET_END, (struct bytes){0});
@@ -354,7 +352,7 @@ static void take_accepted(struct sim_pipe *pipe)
 
 static void free_batch(struct peer_event *event)
 {
-    free(event->messages);
+    free(event->messages.items);
     release_posted(event);
 }
 
@@ -377,8 +375,7 @@ static void take_batch(struct packet *packet)
     const struct peer_event event = {.kind = PEER_EVENT_MESSAGES,
                                      .peer = pipe->ends[0]->id,
                                      .epoch = pipe->epochs[1],
-                                     .messages = messages,
-                                     .message_count = batch.message_count};
+                                     .messages = {messages, batch.message_count}};
     struct posted *posted = post(node, &event);
     posted->event.release = free_batch;
     posted->packet = packet;
@@ -397,11 +394,11 @@ static void take_offer(struct packet *packet)
         close_end(older, 1, PEER_SNAPSHOT_BROKEN);
         break_end(older, 0, latency(pipe->ends[0]->sim), false);
     }
-    const struct peer_event event = {.kind = PEER_EVENT_SNAPSHOT_OFFER,
-                                     .peer = pipe->ends[0]->id,
-                                     .epoch = pipe->epochs[1],
-                                     .term = packet->term,
-                                     .data = {packet->data, packet->size}};
+    const struct peer_event event = {
+        .kind = PEER_EVENT_SNAPSHOT_OFFER,
+        .peer = pipe->ends[0]->id,
+        .epoch = pipe->epochs[1],
+        .snapshot_offer = {.term = packet->term, .manifest = {packet->data, packet->size}}};
     post_with(pipe->ends[1], &event, packet, NULL);
 }
 
@@ -417,11 +414,11 @@ static void deliver_chunk(struct sim_pipe *pipe)
     }
     struct packet *packet = LIST_ENTRY(link, struct packet, link);
     pipe->is_unreleased = true;
-    const struct peer_event event = {.kind = PEER_EVENT_SNAPSHOT_CHUNK,
-                                     .peer = pipe->ends[0]->id,
-                                     .epoch = pipe->epochs[1],
-                                     .chunk = packet->chunk,
-                                     .data = {packet->data, packet->size}};
+    const struct peer_event event = {
+        .kind = PEER_EVENT_SNAPSHOT_CHUNK,
+        .peer = pipe->ends[0]->id,
+        .epoch = pipe->epochs[1],
+        .snapshot_chunk = {.chunk = packet->chunk, .data = {packet->data, packet->size}}};
     post_with(pipe->ends[1], &event, packet, pipe);
 }
 
@@ -431,7 +428,7 @@ static void post_ready(struct sim_pipe *pipe, uint32_t chunk)
         post(pipe->ends[0], &(struct peer_event){.kind = PEER_EVENT_SNAPSHOT_READY,
                                                  .peer = pipe->ends[1]->id,
                                                  .epoch = pipe->epochs[0],
-                                                 .chunk = chunk});
+                                                 .snapshot_ready = {chunk}});
     }
 }
 

@@ -89,7 +89,9 @@ static void net_release(struct peer_event *event)
     struct net_event *held = (struct net_event *)(void *)event;
     buf_finish(&held->wire);
     free(held->entries);
-    free(held->event.messages);
+    if (event->kind == PEER_EVENT_MESSAGES) {
+        free(event->messages.items);
+    }
     free(held);
 }
 
@@ -176,14 +178,15 @@ static void net_flush_to(struct net_node *from, int to)
     link->batch = (struct buf){0};
     struct peer_batch batch;
     assert_int_equal(peer_batch_scan(buf_bytes(&made->wire), &batch), 0);
-    made->event.message_count = batch.message_count;
-    made->event.messages = calloc(batch.message_count + 1, sizeof(*made->event.messages));
+    made->event.messages.count = batch.message_count;
+    made->event.messages.items =
+        calloc(batch.message_count + 1, sizeof(*made->event.messages.items));
     made->entries = calloc(batch.entry_count + 1, sizeof(*made->entries));
     struct peer_sender sender = {from->self, bytes_of_text(net_names[from->self])};
     const char *why = NULL;
-    assert_int_equal(
-        peer_batch_read(buf_bytes(&made->wire), &sender, made->event.messages, made->entries, &why),
-        0);
+    assert_int_equal(peer_batch_read(buf_bytes(&made->wire), &sender, made->event.messages.items,
+                                     made->entries, &why),
+                     0);
     list_push_back(&link->events, &made->event.link);
     net_deliver(from->net, from, to);
 }
@@ -248,8 +251,8 @@ static inline void net_connect(struct net *net, int from, int to)
     link->is_up = true;
     link->epoch++;
     struct net_event *hello = net_make_event(PEER_EVENT_HELLO, from, link->epoch);
-    hello->event.incarnation = wal_hard_state(net->nodes[from].wal)->incarnation;
-    hello->event.is_fresh = net->nodes[from].is_fresh;
+    hello->event.hello.incarnation = wal_hard_state(net->nodes[from].wal)->incarnation;
+    hello->event.hello.is_fresh = net->nodes[from].is_fresh;
     node_post_event(net->nodes[to].node, &hello->event);
     node_post_event(net->nodes[from].node,
                     &net_make_event(PEER_EVENT_DIAL_UP, to, link->epoch)->event);
@@ -274,7 +277,7 @@ static inline void net_cut(struct net *net, int from, int to)
     node_post_event(net->nodes[to].node,
                     &net_make_event(PEER_EVENT_STREAM_LOST, from, link->epoch)->event);
     struct net_event *lost = net_make_event(PEER_EVENT_DIAL_LOST, to, link->epoch);
-    lost->event.unsent = link->unsent;
+    lost->event.dial_lost.unsent = link->unsent;
     link->unsent = (struct peer_unsent){0};
     node_post_event(net->nodes[from].node, &lost->event);
 }

@@ -26,7 +26,7 @@ static void answer(struct bare_call *bare, struct peer_event *event, bool is_gra
 {
     const struct peer_answer given = {
         .term = 12, .granted_or_success = is_granted, .last_log_index = UINT64_C(1) << 60};
-    event->answer(event, &given);
+    event->query.answer(event, &given);
     event->release(event);
     AWAIT(bare->is_closed);
     assert_int_equal(bare->code, GRPC_STATUS_OK);
@@ -54,8 +54,8 @@ static void test_an_append_in_protobuf_is_answered_in_protobuf(void **state)
     struct bare_call bare;
     bare_unary(&bare, cluster.addresses[0], APPEND_ENTRIES_PATH, (struct bytes){wire, size});
     struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_QUERY, 1);
-    assert_int_equal(event->message_count, 1);
-    const struct raft_message *got = &event->messages[0].raft;
+    assert_non_null(event->query.request);
+    const struct raft_message *got = &event->query.request->raft;
     assert_int_equal(got->kind, RAFT_APPEND_REQUEST);
     assert_int_equal(got->peer, 1);
     assert_int_equal(got->term, 4);
@@ -84,7 +84,7 @@ static void test_an_append_in_json_is_answered_as_go_reads_it(void **state)
                              "\"entries\":[{\"index\":8,\"term\":4,\"data\":\"eHk=\"}]}"));
     struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_QUERY, RAFT_NO_MEMBER);
     assert_int_equal(event->peer, RAFT_NO_MEMBER);
-    const struct raft_message *got = &event->messages[0].raft;
+    const struct raft_message *got = &event->query.request->raft;
     assert_int_equal(got->append_request.prev_index, 7);
     assert_memory_equal(got->append_request.entries[0].data, "xy", 2);
     answer(&bare, event, false);
@@ -102,7 +102,7 @@ static void test_votes_are_answered_in_both_encodings(void **state)
                bytes_of_text("\r\n{\"Term\":9,\"CandidateID\":\"node3\",\"LastLogIndex\":5,"
                              "\"last_log_term\":4,\"IsPreVote\":true}"));
     struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_QUERY, 2);
-    const struct raft_message *got = &event->messages[0].raft;
+    const struct raft_message *got = &event->query.request->raft;
     assert_int_equal(got->kind, RAFT_VOTE_REQUEST);
     assert_int_equal(got->term, 8);
     assert_int_equal(got->vote_request.for_term, 9);
@@ -117,7 +117,7 @@ static void test_votes_are_answered_in_both_encodings(void **state)
     /* An empty body is protobuf, and all defaults. */
     bare_unary(&bare, cluster.addresses[0], REQUEST_VOTE_PATH, (struct bytes){"", 0});
     event = take_event(&cluster.nodes[0], PEER_EVENT_QUERY, RAFT_NO_MEMBER);
-    assert_int_equal(event->messages[0].raft.term, 0);
+    assert_int_equal(event->query.request->raft.term, 0);
     answer(&bare, event, false);
     Phalanx__RequestVoteResponse *response = phalanx__request_vote_response__unpack(
         NULL, bare.response_size, (const uint8_t *)bare.response);
@@ -176,7 +176,7 @@ static void test_a_query_that_waits_is_unavailable_when_the_peer_stops(void **st
     bare_finish(&bare);
     /* Too late, and harmless. */
     const struct peer_answer given = {.term = 1};
-    event->answer(event, &given);
+    event->query.answer(event, &given);
     event->release(event);
 }
 
@@ -187,7 +187,7 @@ static void test_a_query_may_be_answered_after_the_caller_left(void **state)
     struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_QUERY, RAFT_NO_MEMBER);
     bare_finish(&bare);
     const struct peer_answer given = {.term = 1};
-    event->answer(event, &given);
+    event->query.answer(event, &given);
     event->release(event);
 }
 

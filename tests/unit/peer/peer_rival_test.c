@@ -156,7 +156,7 @@ static void test_what_a_hello_brought_is_kept_until_the_first_has_gone(void **st
     assert_int_equal(expect_event(&cluster.nodes[0], PEER_EVENT_HELLO, 1), 2);
     struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_MESSAGES, 1);
     assert_int_equal(event->epoch, 2);
-    assert_int_equal(event->messages[0].raft.term, 7);
+    assert_int_equal(event->messages.items[0].raft.term, 7);
     event->release(event);
     AWAIT(second.has_headers);
     bare_finish(&second);

@@ -37,7 +37,7 @@ static void expect_ready(struct test_node *node, raft_member to, uint64_t epoch,
 {
     struct peer_event *event = take_event(node, PEER_EVENT_SNAPSHOT_READY, to);
     assert_int_equal(event->epoch, epoch);
-    assert_int_equal(event->chunk, chunk);
+    assert_int_equal(event->snapshot_ready.chunk, chunk);
     event->release(event);
 }
 
@@ -46,9 +46,9 @@ static void expect_end(struct test_node *node, raft_member to, uint64_t epoch,
 {
     struct peer_event *event = take_event(node, PEER_EVENT_SNAPSHOT_ENDED, to);
     assert_int_equal(event->epoch, epoch);
-    assert_int_equal(event->end, end);
+    assert_int_equal(event->snapshot_ended.end, end);
     if (reason != NULL) {
-        assert_non_null(strstr(event->reason, reason));
+        assert_non_null(strstr(event->snapshot_ended.reason, reason));
     }
     event->release(event);
 }
@@ -65,9 +65,9 @@ static void test_chunks_arrive_one_at_a_time_from_where_the_receiver_wants(void 
     assert_int_equal(offer(sender, 1, 6), ERR_BUSY);
     struct peer_event *event = take_event(receiver, PEER_EVENT_SNAPSHOT_OFFER, 0);
     uint64_t epoch = event->epoch;
-    assert_int_equal(event->term, 7);
-    assert_int_equal(event->data.size, sizeof(MANIFEST));
-    assert_memory_equal(event->data.data, MANIFEST, sizeof(MANIFEST));
+    assert_int_equal(event->snapshot_offer.term, 7);
+    assert_int_equal(event->snapshot_offer.manifest.size, sizeof(MANIFEST));
+    assert_memory_equal(event->snapshot_offer.manifest.data, MANIFEST, sizeof(MANIFEST));
     event->release(event);
     go_on(receiver, 0, epoch, 3);
     for (uint32_t i = 3; i < 20; i++) {
@@ -77,9 +77,9 @@ static void test_chunks_arrive_one_at_a_time_from_where_the_receiver_wants(void 
         ops_of(sender)->snapshot_chunk(peer_transport(sender->peer), 1, 5, i, data);
         event = take_event(receiver, PEER_EVENT_SNAPSHOT_CHUNK, 0);
         assert_int_equal(event->epoch, epoch);
-        assert_int_equal(event->chunk, i);
-        assert_int_equal(event->data.size, sizeof(chunk));
-        assert_int_equal(((const uint8_t *)event->data.data)[sizeof(chunk) - 1], i);
+        assert_int_equal(event->snapshot_chunk.chunk, i);
+        assert_int_equal(event->snapshot_chunk.data.size, sizeof(chunk));
+        assert_int_equal(((const uint8_t *)event->snapshot_chunk.data.data)[sizeof(chunk) - 1], i);
         event->release(event);
     }
     expect_ready(sender, 1, 5, 20);

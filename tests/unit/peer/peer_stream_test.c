@@ -29,9 +29,9 @@ static void test_every_kind_arrives_as_it_was_sent(void **state)
     }
     flush(&cluster.nodes[0]);
     struct peer_event *event = take_event(&cluster.nodes[2], PEER_EVENT_MESSAGES, 0);
-    assert_int_equal(event->message_count, count); /* one flush is one batch */
+    assert_int_equal(event->messages.count, count); /* one flush is one batch */
     for (size_t i = 0; i < count; i++) {
-        assert_true(is_same_message(&event->messages[i], &samples[i]));
+        assert_true(is_same_message(&event->messages.items[i], &samples[i]));
     }
     assert_int_equal(batches_of(&cluster.nodes[1]), 0);
     event->release(event);
@@ -72,9 +72,9 @@ static void test_a_3_mib_entry_and_4096_entries_arrive_whole(void **state)
     assert_int_equal(send_to(&cluster.nodes[0], 1, &messages[1]), 0);
     flush(&cluster.nodes[0]);
     struct peer_event *event = take_event(&cluster.nodes[1], PEER_EVENT_MESSAGES, 0);
-    assert_int_equal(event->message_count, 2);
-    assert_true(is_same_message(&event->messages[0], &messages[0]));
-    assert_true(is_same_message(&event->messages[1], &messages[1]));
+    assert_int_equal(event->messages.count, 2);
+    assert_true(is_same_message(&event->messages.items[0], &messages[0]));
+    assert_true(is_same_message(&event->messages.items[1], &messages[1]));
     event->release(event);
     free(entries);
     free(large);
@@ -87,8 +87,8 @@ static void expect_numbers(struct test_node *node, raft_member from, uint64_t fi
     uint64_t expected = first;
     while (expected < first + count) {
         struct peer_event *event = take_event(node, PEER_EVENT_MESSAGES, from);
-        for (size_t i = 0; i < event->message_count; i++) {
-            assert_int_equal(event->messages[i].apply_hash.index, expected++);
+        for (size_t i = 0; i < event->messages.count; i++) {
+            assert_int_equal(event->messages.items[i].apply_hash.index, expected++);
         }
         event->release(event);
     }
@@ -129,7 +129,7 @@ static void test_nothing_is_sent_before_the_flush_and_to_who_is_not_connected(vo
     assert_int_equal(batches_of(&cluster.nodes[1]), 0);
     flush(&cluster.nodes[0]);
     struct peer_event *event = take_event(&cluster.nodes[1], PEER_EVENT_MESSAGES, 0);
-    assert_int_equal(event->message_count, 2);
+    assert_int_equal(event->messages.count, 2);
     event->release(event);
     cluster_finish(&cluster);
 }
@@ -209,8 +209,8 @@ static void test_the_end_of_one_side_is_told_on_the_other(void **state)
     node_start(&cluster.nodes[1]);
     struct peer_event *hello = take_event(&cluster.nodes[0], PEER_EVENT_HELLO, 1);
     assert_int_equal(hello->epoch, 2);
-    assert_int_equal(hello->incarnation, 777);
-    assert_false(hello->is_fresh);
+    assert_int_equal(hello->hello.incarnation, 777);
+    assert_false(hello->hello.is_fresh);
     hello->release(hello);
     expect_event(&cluster.nodes[0], PEER_EVENT_DIAL_UP, 1);
     cluster_finish(&cluster);
@@ -288,8 +288,8 @@ static void test_reading_pauses_while_events_are_not_released(void **state)
     uint64_t expected = 0;
     while (expected < sent) {
         struct peer_event *event = take_event(&cluster.nodes[1], PEER_EVENT_MESSAGES, 0);
-        for (size_t i = 0; i < event->message_count; i++) {
-            assert_int_equal(event->messages[i].raft.append_request.prev_index, expected++);
+        for (size_t i = 0; i < event->messages.count; i++) {
+            assert_int_equal(event->messages.items[i].raft.append_request.prev_index, expected++);
         }
         event->release(event);
     }
@@ -315,7 +315,7 @@ static uint64_t lose_forwards(void)
     }
     node_stop(&cluster.nodes[1]);
     struct peer_event *event = take_event(&cluster.nodes[0], PEER_EVENT_DIAL_LOST, 1);
-    struct peer_unsent unsent = event->unsent;
+    struct peer_unsent unsent = event->dial_lost.unsent;
     event->release(event);
     if (unsent.count > 0) {
         assert_true(unsent.first >= 42);
@@ -345,7 +345,7 @@ static void test_events_may_be_released_after_the_peer_is_gone(void **state)
     flush(&cluster.nodes[0]);
     struct peer_event *event = take_event(&cluster.nodes[1], PEER_EVENT_MESSAGES, 0);
     cluster_finish(&cluster);
-    assert_int_equal(event->messages[0].apply_hash.index, 5);
+    assert_int_equal(event->messages.items[0].apply_hash.index, 5);
     event->release(event);
 }
 
