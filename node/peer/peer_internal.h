@@ -1,5 +1,5 @@
-/* What the files of this room share: peer.c (the whole), peer_dial.c (links: our streams to
- * others), peer_server.c (streams: theirs to us), peer_query.c (the unary calls).
+/* What the files of this module share: peer.c (the whole), link.c (our stream to each other node),
+ * stream.c (their streams to us), query.c (the unary calls), sending.c and receiving.c (snapshots).
  *
  * Locks: a link's or an incoming call's own lock may be held when peer->lock is taken, never the
  * other way round. Events are posted without any of them, from the loop's thread only. */
@@ -9,7 +9,7 @@
 #include "base/log_limit.h"
 #include "base/random.h"
 #include "peer/peer.h"
-#include "peer/peer_wire.h"
+#include "peer/wire.h"
 #include "rpc/name.h"
 
 #include <pthread.h>
@@ -134,7 +134,7 @@ void incoming_unref(struct incoming *incoming);
 
 void call_refuse(struct rpc_call *call, int code, const char *reason);
 
-/* ---- links: peer_dial.c ---- */
+/* ---- links: link.c ---- */
 
 /* Errors: ERR_NOMEM. */
 int link_create(struct peer *peer, raft_member member, struct peer_link **out);
@@ -160,7 +160,7 @@ void link_stop(struct peer_link *link);
 /* When the loop is gone. Accepts NULL. */
 void link_destroy(struct peer_link *link);
 
-/* ---- servers: peer_server.c, peer_query.c ---- */
+/* ---- servers: stream.c, query.c ---- */
 
 /* `from` is the sender as far as it is known. */
 void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
@@ -175,7 +175,7 @@ void stream_accept(struct peer *peer, struct rpc_call *call);
 void stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late);
 void query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind);
 
-/* ---- snapshots: peer_snapshot_send.c, peer_snapshot_receive.c ---- */
+/* ---- snapshots: sending.c, receiving.c ---- */
 
 /* Errors: ERR_NOMEM. */
 int sending_create(struct peer *peer, raft_member member, struct peer_sending **out);

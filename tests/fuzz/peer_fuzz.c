@@ -1,7 +1,7 @@
 /* The peers' wire format over any bytes: as a batch and as the unary requests.
  * Beyond not crashing: views stay inside the batch, and what reads is written to a batch that reads
  * the same. The file is included, since the rest of its module needs a network. */
-#include "peer/peer_wire.c"
+#include "peer/wire.c"
 
 #include "unit/peer/peer_messages.h"
 

@@ -27,7 +27,7 @@ recovering_vote_counted vote_twice_in_a_term vote_without_log_check"
 flags="-std=c11 -O2 -D_GNU_SOURCE -DRAFTOGRAM_VERSION=\"0\" -include $source_dir/tests/sim/node_sim_bounds.h"
 cd "$source_dir"
 sources=$(ls node/base/*.c node/raft/*.c node/storage/*.c node/store/*.c node/chat/*.c node/driver/*.c \
-    node/peer/peer_wire.c tests/lib/fs_memory.c tests/lib/store_memory.c \
+    node/peer/wire.c tests/lib/fs_memory.c tests/lib/store_memory.c \
     tests/lib/store_digest.c tests/sim/node_sim*.c | grep -v '^node/base/mailbox.c$')
 
 # compile TREE SOURCE OBJECT: TREE has what is changed, the rest is the source directory's.

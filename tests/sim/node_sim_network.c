@@ -5,7 +5,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "node_sim.h"
-#include "peer/peer_wire.h"
+#include "peer/wire.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -10,7 +10,7 @@
 #include "driver/node_internal.h"
 #include "lib/fs_memory.h"
 #include "lib/store_memory.h"
-#include "peer/peer_wire.h"
+#include "peer/wire.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

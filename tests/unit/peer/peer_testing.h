@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "peer/peer.h"
-#include "peer/peer_wire.h"
+#include "peer/wire.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

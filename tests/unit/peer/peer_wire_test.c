@@ -2,7 +2,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/random.h"
-#include "peer/peer_wire.h"
+#include "peer/wire.h"
 #include "peer_messages.h"
 #include "phalanx/consensus.pb-c.h"
 

@@ -1,4 +1,4 @@
-#include "peer/peer_wire.h"
+#include "peer/wire.h"
 
 #include "base/check.h"
 #include "base/checksum.h"
