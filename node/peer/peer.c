@@ -1,10 +1,9 @@
+/* The transport over gRPC: the members, the server, and the life of the whole. */
 #include "peer/peer.h"
 
 #include "base/check.h"
-#include "base/checksum.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/log.h"
 #include "peer/peer_internal.h"
 
 #include <stdio.h>
@@ -18,74 +17,6 @@
 #define PING_INTERVAL_MS_MIN 300
 #define SWEEP_INTERVAL_NS NS_PER_S
 #define STOP_GRACE_MS 200
-
-/* ---- small things ---- */
-
-void peer_warn(struct log_limit *limit, const char *what, const char *node_id, const char *address,
-               const char *reason)
-{
-    char text[REASON_BYTES_MAX];
-    snprintf(text, sizeof(text), "%s: %s", what, reason);
-    uint64_t suppressed;
-    if (log_limit_passes(limit, clock_monotonic_ns(clock_system()), text, &suppressed)) {
-        log_warn("peer", what, LOG_STR("peer", node_id), LOG_STR("address", address),
-                 LOG_STR("reason", reason), LOG_U64("suppressed", suppressed));
-    }
-}
-
-struct bytes peer_node_id(const struct peer *peer, raft_member member)
-{
-    return bytes_of_text(peer->members[member].node_id);
-}
-
-raft_member peer_find_member(const struct peer *peer, struct bytes node_id)
-{
-    for (raft_member i = 0; i < peer->member_count; i++) {
-        if (bytes_equal(peer_node_id(peer, i), node_id)) {
-            return i;
-        }
-    }
-    return RAFT_NO_MEMBER;
-}
-
-static int compare_texts(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-uint64_t peer_membership_hash(const struct peer_address *members, int member_count)
-{
-    const char *ids[RAFT_MEMBERS_MAX];
-    CHECK(member_count <= RAFT_MEMBERS_MAX);
-    for (int i = 0; i < member_count; i++) {
-        ids[i] = members[i].node_id;
-    }
-    qsort(ids, (size_t)member_count, sizeof(ids[0]), compare_texts);
-    uint64_t hash = 0;
-    for (int i = 0; i < member_count; i++) {
-        /* With its NUL, so that "ab", "c" is not "a", "bc". */
-        hash = checksum64_seed(hash, ids[i], strlen(ids[i]) + 1);
-    }
-    return hash;
-}
-
-/* ---- events ---- */
-
-static void release_plain(struct peer_event *event)
-{
-    free(event);
-}
-
-void peer_post_plain(struct peer *peer, const struct peer_event *event)
-{
-    struct peer_event *copy = malloc(sizeof(*copy));
-    /* The core would wait for ever for what this event tells. */
-    CHECK(copy != NULL);
-    *copy = *event;
-    list_init(&copy->link);
-    copy->release = release_plain;
-    peer->receiver.post(peer->receiver.context, copy);
-}
 
 /* ---- the transport ---- */
 
@@ -179,83 +110,7 @@ static const struct transport_ops transport_ops = {
     .snapshot_answer = transport_snapshot_answer,
 };
 
-struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t stream_id)
-{
-    struct peer_header header = {
-        .format_version = PEER_FORMAT_VERSION,
-        .from_node_id = peer_node_id(peer, peer->self),
-        .to_node_id = peer_node_id(peer, to),
-        .membership_hash = peer->membership_hash,
-        .stream_id = stream_id,
-        .process = peer->process,
-        .listen_addr = bytes_of_text(peer->listen_addr),
-    };
-    pthread_mutex_lock(&peer->lock);
-    const uint8_t *cluster_id = raft_cluster_id_is_set(peer->cluster_id)
-                                    ? peer->cluster_id
-                                    : peer->incoming_sides[to].said_cluster_id;
-    memcpy(header.cluster_id, cluster_id, sizeof(header.cluster_id));
-    header.is_fresh = peer->is_fresh;
-    header.incarnation = peer->incarnation;
-    pthread_mutex_unlock(&peer->lock);
-    return header;
-}
-
-void peer_get_cluster_id(struct peer *peer, uint8_t *out)
-{
-    pthread_mutex_lock(&peer->lock);
-    memcpy(out, peer->cluster_id, sizeof(peer->cluster_id));
-    pthread_mutex_unlock(&peer->lock);
-}
-
 /* ---- incoming calls ---- */
-
-void call_refuse(struct rpc_call *call, int code, const char *reason)
-{
-    const struct rpc_status status = {.code = code, .message = reason};
-    rpc_call_finish(call, NULL, &status);
-}
-
-void incoming_begin(struct incoming *incoming, struct peer *peer, struct rpc_call *call,
-                    const struct rpc_call_events *events)
-{
-    incoming->peer = peer;
-    incoming->call = call;
-    incoming->begun_ns = clock_monotonic_ns(clock_system());
-    atomic_init(&incoming->references, 1);
-    atomic_init(&incoming->has_greeted, false);
-    pthread_mutex_init(&incoming->lock, NULL);
-    pthread_mutex_lock(&peer->lock);
-    list_push_back(&peer->incoming, &incoming->link);
-    pthread_mutex_unlock(&peer->lock);
-    rpc_call_accept(call, events);
-    rpc_call_receive(call);
-}
-
-void incoming_end(struct incoming *incoming)
-{
-    struct peer *peer = incoming->peer;
-    pthread_mutex_lock(&peer->lock);
-    list_remove(&incoming->link);
-    pthread_mutex_unlock(&peer->lock);
-    pthread_mutex_lock(&incoming->lock);
-    incoming->call = NULL;
-    pthread_mutex_unlock(&incoming->lock);
-    incoming_unref(incoming);
-}
-
-void incoming_ref(struct incoming *incoming)
-{
-    atomic_fetch_add_explicit(&incoming->references, 1, memory_order_relaxed);
-}
-
-void incoming_unref(struct incoming *incoming)
-{
-    if (atomic_fetch_sub_explicit(&incoming->references, 1, memory_order_acq_rel) == 1) {
-        pthread_mutex_destroy(&incoming->lock);
-        incoming->destroy(incoming);
-    }
-}
 
 static void on_call(void *context, struct rpc_call *call)
 {

@@ -1,5 +1,6 @@
 /* What the files of this module share: peer.c (the whole), link.c (our stream to each other node),
  * stream.c (their streams to us), query.c (the unary calls), sending.c and receiving.c (snapshots).
+ * Below them: identity.c, incoming.c, report.c, wire.c.
  *
  * Locks: a link's or an incoming call's own lock may be held when peer->lock is taken, never the
  * other way round. Events are posted without any of them, from the loop's thread only. */
@@ -94,22 +95,39 @@ struct peer {
     struct list incoming; /* struct incoming: calls that are not closed */
 };
 
+/* ---- identity.c ---- */
+
 /* The header of our batches to `to`, as of now. The cluster id is ours, or else the one that `to`
  * has told us. */
 struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t stream_id);
-/* A line about others' doings, unless there were too many. */
-void peer_warn(struct log_limit *limit, const char *what, const char *node_id, const char *address,
-               const char *reason);
 /* All zero when there is none. */
 void peer_get_cluster_id(struct peer *peer, uint8_t *out);
 struct bytes peer_node_id(const struct peer *peer, raft_member member);
 /* RAFT_NO_MEMBER when there is none. */
 raft_member peer_find_member(const struct peer *peer, struct bytes node_id);
 
+/* `from` is the sender as far as it is known. */
+void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
+                       struct refusal *refusal);
+void refuse(struct refusal *refusal, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What came over the wire, cut and made printable. */
+struct shown {
+    char text[PEER_LISTEN_ADDR_BYTES_MAX + 1];
+};
+
+struct shown show(struct bytes bytes);
+
+/* ---- report.c ---- */
+
 /* Posts an event without messages. On the loop's thread. */
 void peer_post_plain(struct peer *peer, const struct peer_event *event);
+/* A line about others' doings, unless there were too many. */
+void peer_warn(struct log_limit *limit, const char *what, const char *node_id, const char *address,
+               const char *reason);
 
-/* ---- incoming calls ---- */
+/* ---- incoming calls: incoming.c ---- */
 
 /* What streams and queries have in common. Embedded first; freed by the last reference. */
 struct incoming {
@@ -162,9 +180,6 @@ void link_destroy(struct peer_link *link);
 
 /* ---- servers: stream.c, query.c ---- */
 
-/* `from` is the sender as far as it is known. */
-void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
-                       struct refusal *refusal);
 /* Whether a snapshot's sender is the process that the stream of `from` is of, if there is one. */
 bool stream_is_of_sender(struct peer *peer, raft_member from, const struct peer_header *header);
 void stream_accept(struct peer *peer, struct rpc_call *call);
