@@ -1,7 +1,9 @@
+/* Searches encoded descriptors; see descriptors.h. What is malformed ends a search. */
 #include "descriptors.h"
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/protobuf.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,80 +26,13 @@ enum {
     SERVICE_METHOD = 2,
 };
 
-/* ---- the wire ---- */
-
-struct wire {
-    const uint8_t *at;
-    const uint8_t *end;
-};
-
-/* A field with its bytes; of numbers only the number of the field is kept. */
-struct wire_field {
-    uint64_t number;
-    struct bytes bytes;
-};
-
-static struct wire wire_of(struct bytes message)
-{
-    const uint8_t *data = message.data;
-    return (struct wire){data, data + message.size};
-}
-
-static bool read_varint(struct wire *wire, uint64_t *out)
-{
-    uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64 && wire->at < wire->end; shift += 7) {
-        uint8_t byte = *wire->at++;
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) {
-            *out = value;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* False at the end, and at what makes no sense. */
-static bool wire_next(struct wire *wire, struct wire_field *out)
-{
-    uint64_t key;
-    uint64_t size = 0;
-    if (!read_varint(wire, &key)) {
-        return false;
-    }
-    *out = (struct wire_field){.number = key >> 3};
-    switch (key & 7) {
-    case 0:
-        return read_varint(wire, &size);
-    case 1:
-        size = 8;
-        break;
-    case 2:
-        if (!read_varint(wire, &size)) {
-            return false;
-        }
-        break;
-    case 5:
-        size = 4;
-        break;
-    default:
-        return false;
-    }
-    if (size > (uint64_t)(wire->end - wire->at)) {
-        return false;
-    }
-    out->bytes = (struct bytes){wire->at, size};
-    wire->at += size;
-    return true;
-}
-
 /* The first field of that number; empty when there is none. */
 static struct bytes find_field(struct bytes message, uint64_t number)
 {
-    struct wire wire = wire_of(message);
-    struct wire_field field;
-    while (wire_next(&wire, &field)) {
-        if (field.number == number) {
+    struct bytes_reader reader = bytes_reader_of(message);
+    struct protobuf_field field;
+    while (protobuf_read_field(&reader, &field) > 0) {
+        if (protobuf_number(&field) == number) {
             return field.bytes;
         }
     }
@@ -134,11 +69,11 @@ static bool take_name(struct bytes name, struct bytes *symbol)
 /* A value stands beside its enum, not inside it. */
 static bool enum_defines(struct bytes descriptor, struct bytes symbol)
 {
-    struct wire wire = wire_of(descriptor);
-    struct wire_field field;
-    while (wire_next(&wire, &field)) {
-        if ((field.number == NAME && bytes_equal(field.bytes, symbol)) ||
-            (field.number == ENUM_VALUE && is_name(field.bytes, symbol))) {
+    struct bytes_reader reader = bytes_reader_of(descriptor);
+    struct protobuf_field field;
+    while (protobuf_read_field(&reader, &field) > 0) {
+        if ((protobuf_number(&field) == NAME && bytes_equal(field.bytes, symbol)) ||
+            (protobuf_number(&field) == ENUM_VALUE && is_name(field.bytes, symbol))) {
             return true;
         }
     }
@@ -153,10 +88,10 @@ static bool service_defines(struct bytes descriptor, struct bytes symbol)
     if (symbol.size == 0) {
         return true;
     }
-    struct wire wire = wire_of(descriptor);
-    struct wire_field field;
-    while (wire_next(&wire, &field)) {
-        if (field.number == SERVICE_METHOD && is_name(field.bytes, symbol)) {
+    struct bytes_reader reader = bytes_reader_of(descriptor);
+    struct protobuf_field field;
+    while (protobuf_read_field(&reader, &field) > 0) {
+        if (protobuf_number(&field) == SERVICE_METHOD && is_name(field.bytes, symbol)) {
             return true;
         }
     }
@@ -171,11 +106,11 @@ static bool message_defines(struct bytes descriptor, struct bytes symbol, unsign
     if (symbol.size == 0) {
         return true;
     }
-    struct wire wire = wire_of(descriptor);
-    struct wire_field field;
-    while (wire_next(&wire, &field)) {
+    struct bytes_reader reader = bytes_reader_of(descriptor);
+    struct protobuf_field field;
+    while (protobuf_read_field(&reader, &field) > 0) {
         bool is_found = false;
-        switch (field.number) {
+        switch (protobuf_number(&field)) {
         case MESSAGE_FIELD:
         case MESSAGE_ONEOF:
             is_found = is_name(field.bytes, symbol);
@@ -202,12 +137,12 @@ static bool file_defines(struct bytes file, struct bytes symbol)
     if (package.size > 0 && (!take_name(package, &symbol) || symbol.size == 0)) {
         return false;
     }
-    struct wire wire = wire_of(file);
-    struct wire_field field;
-    while (wire_next(&wire, &field)) {
-        if ((field.number == FILE_MESSAGE && message_defines(field.bytes, symbol, 0)) ||
-            (field.number == FILE_ENUM && enum_defines(field.bytes, symbol)) ||
-            (field.number == FILE_SERVICE && service_defines(field.bytes, symbol))) {
+    struct bytes_reader reader = bytes_reader_of(file);
+    struct protobuf_field field;
+    while (protobuf_read_field(&reader, &field) > 0) {
+        if ((protobuf_number(&field) == FILE_MESSAGE && message_defines(field.bytes, symbol, 0)) ||
+            (protobuf_number(&field) == FILE_ENUM && enum_defines(field.bytes, symbol)) ||
+            (protobuf_number(&field) == FILE_SERVICE && service_defines(field.bytes, symbol))) {
             return true;
         }
     }
@@ -219,10 +154,10 @@ static bool file_defines(struct bytes file, struct bytes symbol)
 int descriptor_set_init(struct descriptor_set *set, struct bytes encoded)
 {
     struct descriptor_set found = {.count = 0};
-    struct wire wire = wire_of(encoded);
-    struct wire_field field;
-    while (wire_next(&wire, &field)) {
-        if (field.number != SET_FILE) {
+    struct bytes_reader reader = bytes_reader_of(encoded);
+    struct protobuf_field field;
+    while (protobuf_read_field(&reader, &field) > 0) {
+        if (protobuf_number(&field) != SET_FILE) {
             continue;
         }
         if (found.count == DESCRIPTOR_FILES_MAX) {
@@ -270,11 +205,11 @@ size_t descriptor_set_closure(const struct descriptor_set *set, size_t file,
     is_taken[file] = true;
     for (size_t done = 0; done < count; done++) {
         out[done] = set->files[order[done]];
-        struct wire wire = wire_of(out[done]);
-        struct wire_field field;
+        struct bytes_reader reader = bytes_reader_of(out[done]);
+        struct protobuf_field field;
         size_t dependency;
-        while (wire_next(&wire, &field)) {
-            if (field.number == FILE_DEPENDENCY &&
+        while (protobuf_read_field(&reader, &field) > 0) {
+            if (protobuf_number(&field) == FILE_DEPENDENCY &&
                 descriptor_set_find_file(set, field.bytes, &dependency) == 0 &&
                 !is_taken[dependency]) {
                 is_taken[dependency] = true;

@@ -1,22 +1,20 @@
+/* PeerBatch and what is in it, written and read in place. */
 #include "peer/wire.h"
 
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/errors.h"
+#include "base/protobuf.h"
 
 #include <string.h>
 
 /* ---- protobuf's encoding ---- */
 
-enum wire_type { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
-
 /* A field's tag. All our field numbers are below 16, so that a tag is one byte when written. */
-#define TAG(number, type) ((number) << 3 | (type))
-#define VARINT(number) TAG(number, WIRE_VARINT)
-#define FIXED64(number) TAG(number, WIRE_FIXED64)
-#define BYTES(number) TAG(number, WIRE_BYTES)
+#define VARINT(number) PROTOBUF_TAG(number, PROTOBUF_VARINT)
+#define FIXED64(number) PROTOBUF_TAG(number, PROTOBUF_FIXED64)
+#define BYTES(number) PROTOBUF_TAG(number, PROTOBUF_BYTES)
 
-#define VARINT_BYTES_MAX 10
 #define CHECKSUM_TAG FIXED64(12)
 
 static size_t varint_size(uint64_t value)
@@ -51,79 +49,14 @@ static uint8_t *put_fixed64(uint8_t *out, uint8_t tag, uint64_t value)
     return out + sizeof(value);
 }
 
-struct reader {
-    const uint8_t *at;
-    const uint8_t *end;
-};
-
-struct field {
-    uint64_t tag;
-    uint64_t value;     /* varint, fixed */
-    struct bytes bytes; /* bytes, strings, messages */
-};
-
-static struct reader reader_of(struct bytes bytes)
+/* As protobuf_read_field(), and refuses numbers that no message may have. */
+static int read_field(struct bytes_reader *reader, struct protobuf_field *field)
 {
-    const uint8_t *data = bytes.data;
-    return (struct reader){data, bytes.size > 0 ? data + bytes.size : data};
-}
-
-static bool read_varint(struct reader *reader, uint64_t *out)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < VARINT_BYTES_MAX; i++) {
-        if (reader->at == reader->end) {
-            return false;
-        }
-        uint8_t byte = *reader->at++;
-        value |= (uint64_t)(byte & 0x7f) << (7 * i);
-        if (byte < 0x80) {
-            *out = value;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Returns 1 with a field, 0 at the end, ERR_INVALID for what is not protobuf (groups included). */
-static int read_field(struct reader *reader, struct field *field)
-{
-    if (reader->at == reader->end) {
-        return 0;
-    }
-    if (!read_varint(reader, &field->tag) || field->tag >> 3 == 0 || field->tag > UINT32_MAX) {
+    int rc = protobuf_read_field(reader, field);
+    if (rc > 0 && (protobuf_number(field) == 0 || field->tag > UINT32_MAX)) {
         return ERR_INVALID;
     }
-    size_t left = (size_t)(reader->end - reader->at);
-    switch (field->tag & 7) {
-    case WIRE_VARINT:
-        return read_varint(reader, &field->value) ? 1 : ERR_INVALID;
-    case WIRE_FIXED64:
-        if (left < 8) {
-            return ERR_INVALID;
-        }
-        field->value = load_u64(reader->at);
-        reader->at += 8;
-        return 1;
-    case WIRE_FIXED32:
-        if (left < 4) {
-            return ERR_INVALID;
-        }
-        field->value = load_u32(reader->at);
-        reader->at += 4;
-        return 1;
-    case WIRE_BYTES: {
-        uint64_t size;
-        if (!read_varint(reader, &size) || size > (size_t)(reader->end - reader->at)) {
-            return ERR_INVALID;
-        }
-        field->bytes = (struct bytes){reader->at, size};
-        reader->at += size;
-        return 1;
-    }
-    default:
-        return ERR_INVALID;
-    }
+    return rc;
 }
 
 /* ---- writing: the header ---- */
@@ -192,7 +125,7 @@ bool peer_batch_is_sound(struct bytes wire, const struct peer_batch *batch)
 struct draft {
     uint8_t kind; /* the field of PeerMessage */
     size_t count;
-    struct field fields[FIELDS_MAX];
+    struct protobuf_field fields[FIELDS_MAX];
     const struct raft_message *append; /* else NULL */
 };
 
@@ -201,7 +134,8 @@ static void add_number(struct draft *draft, uint8_t number, uint64_t value)
     /* proto3 leaves defaults out. */
     if (value != 0) {
         CHECK(draft->count < FIELDS_MAX);
-        draft->fields[draft->count++] = (struct field){.tag = VARINT(number), .value = value};
+        draft->fields[draft->count++] =
+            (struct protobuf_field){.tag = VARINT(number), .value = value};
     }
 }
 
@@ -209,7 +143,8 @@ static void add_bytes(struct draft *draft, uint8_t number, struct bytes bytes)
 {
     if (bytes.size > 0) {
         CHECK(draft->count < FIELDS_MAX);
-        draft->fields[draft->count++] = (struct field){.tag = BYTES(number), .bytes = bytes};
+        draft->fields[draft->count++] =
+            (struct protobuf_field){.tag = BYTES(number), .bytes = bytes};
     }
 }
 
@@ -370,8 +305,8 @@ static size_t draft_size(const struct draft *draft)
 {
     size_t size = 0;
     for (size_t i = 0; i < draft->count; i++) {
-        const struct field *field = &draft->fields[i];
-        bool is_bytes = (field->tag & 7) == WIRE_BYTES;
+        const struct protobuf_field *field = &draft->fields[i];
+        bool is_bytes = protobuf_type(field) == PROTOBUF_BYTES;
         size += 1 + (is_bytes ? varint_size(field->bytes.size) + field->bytes.size
                               : varint_size(field->value));
     }
@@ -387,10 +322,10 @@ static size_t draft_size(const struct draft *draft)
 static uint8_t *put_draft(uint8_t *out, const struct draft *draft)
 {
     for (size_t i = 0; i < draft->count; i++) {
-        const struct field *field = &draft->fields[i];
+        const struct protobuf_field *field = &draft->fields[i];
         *out++ = (uint8_t)field->tag;
-        out = (field->tag & 7) == WIRE_BYTES ? put_bytes(out, field->bytes)
-                                             : put_varint(out, field->value);
+        out = protobuf_type(field) == PROTOBUF_BYTES ? put_bytes(out, field->bytes)
+                                                     : put_varint(out, field->value);
     }
     uint32_t entries = draft->append != NULL ? draft->append->append_request.count : 0;
     for (uint32_t i = 0; i < entries; i++) {
@@ -426,8 +361,8 @@ int peer_message_append(const struct peer_message *message, struct bytes self_id
 
 static int count_entries(struct bytes wire, size_t *out)
 {
-    struct reader reader = reader_of(wire);
-    struct field field;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field field;
     size_t count = 0;
     int rc;
     while ((rc = read_field(&reader, &field)) > 0) {
@@ -444,20 +379,20 @@ static int count_entries(struct bytes wire, size_t *out)
 }
 
 /* A PeerMessage holds exactly one kind. */
-static int read_kind(struct bytes wire, struct field *kind)
+static int read_kind(struct bytes wire, struct protobuf_field *kind)
 {
-    struct reader reader = reader_of(wire);
-    struct field more;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field more;
     if (read_field(&reader, kind) <= 0 || read_field(&reader, &more) != 0) {
         return ERR_INVALID;
     }
     /* All kinds are messages; anything else has no bytes to look into. */
-    return (kind->tag & 7) == WIRE_BYTES ? 0 : ERR_INVALID;
+    return protobuf_type(kind) == PROTOBUF_BYTES ? 0 : ERR_INVALID;
 }
 
 static int scan_message(struct bytes wire, struct peer_batch *batch)
 {
-    struct field kind;
+    struct protobuf_field kind;
     int rc = read_kind(wire, &kind);
     if (rc != 0) {
         return rc;
@@ -478,7 +413,7 @@ static int scan_message(struct bytes wire, struct peer_batch *batch)
     return batch->entry_count > PEER_BATCH_ENTRIES_MAX ? ERR_FULL : 0;
 }
 
-static int scan_field(const struct field *field, struct peer_batch *batch)
+static int scan_field(const struct protobuf_field *field, struct peer_batch *batch)
 {
     struct peer_header *header = &batch->header;
     switch (field->tag) {
@@ -527,14 +462,15 @@ int peer_batch_scan(struct bytes wire, struct peer_batch *out)
 {
     struct peer_batch batch;
     memset(&batch, 0, sizeof(batch));
-    struct reader reader = reader_of(wire);
-    struct field field;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field field;
     int rc;
     while ((rc = read_field(&reader, &field)) > 0) {
         rc = scan_field(&field, &batch);
         if (field.tag == CHECKSUM_TAG) {
             batch.checksum = field.value;
-            batch.checksum_offset = (size_t)(reader.at - (const uint8_t *)wire.data) - 8;
+            batch.checksum_offset =
+                (size_t)(reader.at - (const uint8_t *)wire.data) - sizeof(uint64_t);
         }
         if (rc < 0) {
             return rc;
@@ -559,8 +495,8 @@ static int read_entry(struct bytes wire, struct raft_entry *entry, raft_index *i
 {
     *entry = (struct raft_entry){.data = "", .size = 0};
     *index = 0;
-    struct reader reader = reader_of(wire);
-    struct field field;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field field;
     uint64_t type = RAFT_ENTRY_COMMAND;
     int rc;
     while ((rc = read_field(&reader, &field)) > 0) {
@@ -596,8 +532,8 @@ static int read_entry(struct bytes wire, struct raft_entry *entry, raft_index *i
 static int read_append_request(struct bytes wire, bool is_strict, struct raft_message *out,
                                struct raft_entry *entries, struct bytes *node_id, const char **why)
 {
-    struct reader reader = reader_of(wire);
-    struct field field;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field field;
     raft_index first_index = 0;
     uint32_t count = 0;
     int rc;
@@ -663,8 +599,8 @@ static int read_append_request(struct bytes wire, bool is_strict, struct raft_me
 static int read_vote_request(struct bytes wire, struct raft_message *out, struct bytes *node_id,
                              const char **why)
 {
-    struct reader reader = reader_of(wire);
-    struct field field;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field field;
     int rc;
     out->kind = RAFT_VOTE_REQUEST;
     while ((rc = read_field(&reader, &field)) > 0) {
@@ -707,13 +643,13 @@ static int read_vote_request(struct bytes wire, struct raft_message *out, struct
 static int read_numbers(struct bytes wire, uint64_t numbers[NUMBERS_MAX], struct bytes *bytes,
                         uint8_t bytes_number, const char **why)
 {
-    struct reader reader = reader_of(wire);
-    struct field field;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field field;
     int rc;
     memset(numbers, 0, NUMBERS_MAX * sizeof(*numbers));
     while ((rc = read_field(&reader, &field)) > 0) {
-        uint64_t number = field.tag >> 3;
-        if ((field.tag & 7) == WIRE_VARINT && number < NUMBERS_MAX) {
+        uint64_t number = protobuf_number(&field);
+        if (protobuf_type(&field) == PROTOBUF_VARINT && number < NUMBERS_MAX) {
             numbers[number] = field.value;
         } else if (bytes != NULL && field.tag == (uint64_t)BYTES(bytes_number)) {
             *bytes = field.bytes;
@@ -722,7 +658,8 @@ static int read_numbers(struct bytes wire, uint64_t numbers[NUMBERS_MAX], struct
     return rc < 0 ? malformed(why, "a malformed message") : 0;
 }
 
-static int read_answer(const struct field *kind, struct raft_message *out, const char **why)
+static int read_answer(const struct protobuf_field *kind, struct raft_message *out,
+                       const char **why)
 {
     uint64_t numbers[NUMBERS_MAX];
     int rc = read_numbers(kind->bytes, numbers, NULL, 0, why);
@@ -765,7 +702,7 @@ static int read_answer(const struct field *kind, struct raft_message *out, const
     }
 }
 
-static int read_other(const struct field *kind, struct peer_message *out, const char **why)
+static int read_other(const struct protobuf_field *kind, struct peer_message *out, const char **why)
 {
     uint64_t numbers[NUMBERS_MAX];
     struct bytes bytes = {"", 0};
@@ -804,7 +741,7 @@ static int read_other(const struct field *kind, struct peer_message *out, const 
 static int read_message(struct bytes wire, const struct peer_sender *sender,
                         struct peer_message *out, struct raft_entry *entries, const char **why)
 {
-    struct field kind;
+    struct protobuf_field kind;
     if (read_kind(wire, &kind) != 0) {
         return malformed(why, "a message without a kind");
     }
@@ -835,8 +772,8 @@ static int read_message(struct bytes wire, const struct peer_sender *sender,
 int peer_batch_read(struct bytes wire, const struct peer_sender *sender,
                     struct peer_message *messages, struct raft_entry *entries, const char **why)
 {
-    struct reader reader = reader_of(wire);
-    struct field field;
+    struct bytes_reader reader = bytes_reader_of(wire);
+    struct protobuf_field field;
     size_t message_count = 0;
     size_t entry_count = 0;
     *why = "";
