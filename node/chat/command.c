@@ -1,5 +1,6 @@
 #include "chat/command.h"
 
+#include "base/bytes_reader.h"
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/table_hash.h"
@@ -143,19 +144,16 @@ void command_encode(const struct command *command, struct buf *out)
     }
 }
 
-/* Cuts a length and that many bytes off the front of `data`. */
-static int take_sized(struct bytes *data, size_t size_max, struct bytes *out)
+/* Takes a length and that many bytes. */
+static int take_sized(struct bytes_reader *reader, size_t size_max, struct bytes *out)
 {
-    if (data->size < sizeof(uint32_t)) {
+    const uint8_t *prefix = bytes_reader_take(reader, sizeof(uint32_t));
+    size_t size = prefix != NULL ? load_u32(prefix) : 0;
+    const uint8_t *data = bytes_reader_take(reader, size);
+    if (data == NULL || size > size_max) {
         return ERR_CORRUPT;
     }
-    const uint8_t *start = data->data;
-    size_t size = load_u32(start);
-    if (size > data->size - sizeof(uint32_t) || size > size_max) {
-        return ERR_CORRUPT;
-    }
-    *out = (struct bytes){start + sizeof(uint32_t), size};
-    *data = (struct bytes){start + sizeof(uint32_t) + size, data->size - sizeof(uint32_t) - size};
+    *out = (struct bytes){data, size};
     return 0;
 }
 
@@ -183,7 +181,8 @@ int command_decode(struct bytes data, struct command *out)
         .kind = (enum command_kind)header[OFFSET_KIND],
         .timestamp_ms = (int64_t)load_u64(header + OFFSET_TIMESTAMP),
     };
-    struct bytes rest = {header + COMMAND_HEADER_BYTES, data.size - COMMAND_HEADER_BYTES};
+    struct bytes_reader rest = bytes_reader_of(
+        (struct bytes){header + COMMAND_HEADER_BYTES, data.size - COMMAND_HEADER_BYTES});
     for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
         const struct field *field = &kind->fields[i];
         struct bytes *value = (struct bytes *)(void *)((char *)&command + field->offset);
@@ -192,7 +191,7 @@ int command_decode(struct bytes data, struct command *out)
             return rc;
         }
     }
-    if (rest.size != 0) {
+    if (bytes_reader_left(&rest) != 0) {
         return ERR_CORRUPT;
     }
     *out = command;
@@ -318,12 +317,12 @@ int command_result_decode(struct bytes data, struct command_result *out)
         .deduplicated = (flags & RESULT_IS_DEDUPLICATED) != 0,
         .created = (flags & RESULT_IS_CREATED) != 0,
     };
-    struct bytes rest = {header + 12, data.size - 12};
+    struct bytes_reader rest = bytes_reader_of((struct bytes){header + 12, data.size - 12});
     int rc = take_sized(&rest, COMMAND_ID_BYTES_MAX, &result.channel_id);
     if (rc == 0) {
         rc = take_sized(&rest, COMMAND_NAME_BYTES_MAX, &result.name);
     }
-    if (rc != 0 || rest.size != 0) {
+    if (rc != 0 || bytes_reader_left(&rest) != 0) {
         return ERR_CORRUPT;
     }
     *out = result;

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/protobuf.h"
 #include "dispatch/dispatch_internal.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
@@ -100,60 +101,21 @@ const struct dispatch_method *dispatch_method_by_name(const char *name)
 
 /* ---- decoding ---- */
 
-static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *out)
-{
-    uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
-        uint8_t byte = *(*at)++;
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) {
-            *out = value;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* protobuf-c checks no strings and cuts them at NUL, so they are looked at on the wire. Our
  * requests have no nested messages. NULL, or the name of the first bad field. */
 static const char *find_bad_string(const ProtobufCMessageDescriptor *descriptor, struct bytes body)
 {
-    const uint8_t *at = body.data;
-    const uint8_t *end = at + body.size;
-    while (at < end) {
-        uint64_t key;
-        uint64_t size = 0;
-        if (!read_varint(&at, end, &key)) {
-            return NULL;
-        }
-        switch (key & 7) {
-        case 0:
-            (void)read_varint(&at, end, &size);
-            continue;
-        case 1:
-            size = 8;
-            break;
-        case 5:
-            size = 4;
-            break;
-        case 2:
-            (void)read_varint(&at, end, &size);
-            break;
-        default:
-            return NULL; /* groups: protobuf-c has refused them */
-        }
-        if (size > (uint64_t)(end - at)) {
-            return NULL;
-        }
+    struct bytes_reader reader = bytes_reader_of(body);
+    struct protobuf_field read;
+    /* protobuf-c has refused what is malformed. */
+    while (protobuf_read_field(&reader, &read) > 0) {
         const ProtobufCFieldDescriptor *field =
-            protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(key >> 3));
-        if ((key & 7) == 2 && field != NULL && field->type == PROTOBUF_C_TYPE_STRING) {
-            struct bytes text = {at, size};
-            if (!bytes_is_utf8(text) || memchr(at, 0, size) != NULL) {
-                return field->name;
-            }
+            protobuf_c_message_descriptor_get_field(descriptor, (unsigned)protobuf_number(&read));
+        if (protobuf_type(&read) == PROTOBUF_BYTES && field != NULL &&
+            field->type == PROTOBUF_C_TYPE_STRING &&
+            (!bytes_is_utf8(read.bytes) || memchr(read.bytes.data, 0, read.bytes.size) != NULL)) {
+            return field->name;
         }
-        at += size;
     }
     return NULL;
 }

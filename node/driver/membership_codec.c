@@ -1,4 +1,5 @@
 /* Membership on disk: config changes in the log, and the config that the store keeps. */
+#include "base/bytes_reader.h"
 #include "base/check.h"
 #include "base/errors.h"
 #include "driver/node_internal.h"
@@ -19,24 +20,6 @@
 static_assert(RAFT_ENTRY_BYTES_MAX == WAL_ENTRY_BYTES_MAX, "what peers may send, the log takes");
 static_assert(ENCODED_BYTES_MAX <= STORE_CONFIG_BYTES_MAX, "the store keeps any membership");
 static_assert(ENCODED_BYTES_MAX <= SNAPSHOT_CONFIG_BYTES_MAX, "a snapshot holds any membership");
-
-struct reader {
-    const uint8_t *data;
-    size_t left;
-    bool failed;
-};
-
-static const uint8_t *take(struct reader *reader, size_t size)
-{
-    if (reader->failed || reader->left < size) {
-        reader->failed = true;
-        return NULL;
-    }
-    const uint8_t *data = reader->data;
-    reader->data += size;
-    reader->left -= size;
-    return data;
-}
 
 static void append_member(const struct node *node, raft_member member, uint64_t incarnation,
                           struct buf *out)
@@ -93,16 +76,16 @@ static raft_member find_member(const struct node *node, const uint8_t *id, size_
 static int parse(const struct node *node, struct bytes data, uint8_t *kind, uint8_t *cluster_id,
                  uint64_t *incarnations, raft_member *last)
 {
-    struct reader reader = {.data = data.data, .left = data.size};
-    const uint8_t *head = take(&reader, 2);
+    struct bytes_reader reader = bytes_reader_of(data);
+    const uint8_t *head = bytes_reader_take(&reader, 2);
     if (head == NULL) {
         return ERR_CORRUPT;
     }
     if (head[0] > CONFIG_FORMAT_VERSION) {
         return ERR_VERSION;
     }
-    const uint8_t *id = take(&reader, RAFT_CLUSTER_ID_BYTES);
-    const uint8_t *count = take(&reader, 1);
+    const uint8_t *id = bytes_reader_take(&reader, RAFT_CLUSTER_ID_BYTES);
+    const uint8_t *count = bytes_reader_take(&reader, 1);
     if (count == NULL) {
         return ERR_CORRUPT;
     }
@@ -112,9 +95,9 @@ static int parse(const struct node *node, struct bytes data, uint8_t *kind, uint
     }
     memcpy(cluster_id, id, RAFT_CLUSTER_ID_BYTES);
     for (int i = 0; i < *count; i++) {
-        const uint8_t *size = take(&reader, 2);
-        const uint8_t *name = size == NULL ? NULL : take(&reader, load_u16(size));
-        const uint8_t *incarnation = take(&reader, 8);
+        const uint8_t *size = bytes_reader_take(&reader, 2);
+        const uint8_t *name = size == NULL ? NULL : bytes_reader_take(&reader, load_u16(size));
+        const uint8_t *incarnation = bytes_reader_take(&reader, 8);
         if (incarnation == NULL) {
             return ERR_CORRUPT;
         }
@@ -125,7 +108,7 @@ static int parse(const struct node *node, struct bytes data, uint8_t *kind, uint
         incarnations[member] = load_u64(incarnation);
         *last = member;
     }
-    return reader.left == 0 ? 0 : ERR_CORRUPT;
+    return bytes_reader_left(&reader) == 0 ? 0 : ERR_CORRUPT;
 }
 
 int node_change_decode(const struct node *node, struct bytes data, struct raft_change *out)

@@ -1,5 +1,6 @@
 #include "store/row.h"
 
+#include "base/bytes_reader.h"
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/errors.h"
@@ -98,37 +99,20 @@ uint64_t row_seal(enum row_database database, struct bytes key, uint8_t *value, 
 
 /* ---- reading within bounds ---- */
 
-struct reader {
-    const uint8_t *next;
-    size_t left;
-    bool failed;
-};
-
-static uint64_t read_ordered(struct reader *reader)
+static uint64_t read_ordered(struct bytes_reader *reader)
 {
     uint64_t value = 0;
-    size_t size = reader->failed ? 0 : row_get_ordered(reader->next, reader->left, &value);
+    size_t size =
+        reader->failed ? 0 : row_get_ordered(reader->at, bytes_reader_left(reader), &value);
     reader->failed = size == 0;
-    reader->next += size;
-    reader->left -= size;
+    reader->at += size;
     return value;
 }
 
-static struct bytes read_bytes(struct reader *reader, uint64_t size)
+static struct bytes read_bytes(struct bytes_reader *reader, uint64_t size)
 {
-    if (reader->failed || size > reader->left) {
-        reader->failed = true;
-        return (struct bytes){0};
-    }
-    struct bytes bytes = {.data = reader->next, .size = (size_t)size};
-    reader->next += size;
-    reader->left -= (size_t)size;
-    return bytes;
-}
-
-static struct reader reader_of(struct bytes bytes)
-{
-    return (struct reader){.next = bytes.data, .left = bytes.size};
+    const uint8_t *data = bytes_reader_take(reader, size);
+    return data == NULL ? (struct bytes){0} : (struct bytes){data, (size_t)size};
 }
 
 static void write_bytes(uint8_t *out, struct bytes bytes)
@@ -156,12 +140,12 @@ void row_channel_encode(const struct store_channel *channel, uint8_t *body)
 
 int row_channel_decode(struct bytes id, struct bytes body, struct store_channel *out)
 {
-    struct reader reader = reader_of(body);
+    struct bytes_reader reader = bytes_reader_of(body);
     struct store_channel channel = {.id = id};
     channel.number = read_ordered(&reader);
     channel.last_sequence = read_ordered(&reader);
     channel.last_timestamp_ms = unzigzag(read_ordered(&reader));
-    channel.name = read_bytes(&reader, reader.left);
+    channel.name = read_bytes(&reader, bytes_reader_left(&reader));
     if (reader.failed || channel.name.size > STORE_NAME_BYTES_MAX) {
         return ERR_CORRUPT;
     }
@@ -201,7 +185,7 @@ void row_message_encode(uint64_t channel_number, const struct message *message, 
 
 int row_message_decode(struct bytes body, struct row_message *out)
 {
-    struct reader reader = reader_of(body);
+    struct bytes_reader reader = bytes_reader_of(body);
     struct row_message message;
     message.channel_number = read_ordered(&reader);
     message.sequence = read_ordered(&reader);
@@ -210,7 +194,7 @@ int row_message_decode(struct bytes body, struct row_message *out)
     uint64_t client_id_size = read_ordered(&reader);
     message.author_id = read_bytes(&reader, author_size);
     message.client_id = read_bytes(&reader, client_id_size);
-    message.payload = read_bytes(&reader, reader.left);
+    message.payload = read_bytes(&reader, bytes_reader_left(&reader));
     if (reader.failed || author_size > STORE_ID_BYTES_MAX || client_id_size > STORE_ID_BYTES_MAX ||
         message.payload.size > STORE_PAYLOAD_BYTES_MAX) {
         return ERR_CORRUPT;
@@ -239,11 +223,11 @@ struct row_key row_item_key(const struct row_item *item)
 
 int row_item_key_decode(struct bytes key, struct row_item *out)
 {
-    struct reader reader = reader_of(key);
+    struct bytes_reader reader = bytes_reader_of(key);
     struct row_item item;
     item.channel_number = read_ordered(&reader);
     struct bytes rest = read_bytes(&reader, ROW_ITEM_BYTES);
-    if (reader.failed || reader.left != 0) {
+    if (reader.failed || bytes_reader_left(&reader) != 0) {
         return ERR_CORRUPT;
     }
     item.first = load_u64_be(rest.data);
