@@ -75,7 +75,7 @@ void peer_get_cluster_id(struct peer *peer, uint8_t *out)
     pthread_mutex_unlock(&peer->lock);
 }
 
-void refuse(struct refusal *refusal, int code, const char *format, ...)
+void peer_refuse(struct peer_refusal *refusal, int code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -84,9 +84,9 @@ void refuse(struct refusal *refusal, int code, const char *format, ...)
     va_end(arguments);
 }
 
-struct shown show(struct bytes bytes)
+struct peer_shown peer_show(struct bytes bytes)
 {
-    struct shown shown;
+    struct peer_shown shown;
     const unsigned char *data = bytes.data;
     size_t size = bytes.size < sizeof(shown.text) - 1 ? bytes.size : sizeof(shown.text) - 1;
     for (size_t i = 0; i < size; i++) {
@@ -96,9 +96,9 @@ struct shown show(struct bytes bytes)
     return shown;
 }
 
-static struct shown show_cluster(const uint8_t *cluster_id)
+static struct peer_shown show_cluster(const uint8_t *cluster_id)
 {
-    struct shown shown;
+    struct peer_shown shown;
     for (size_t i = 0; i < RAFT_CLUSTER_ID_BYTES; i++) {
         snprintf(shown.text + 2 * i, 3, "%02x", cluster_id[i]);
     }
@@ -106,7 +106,7 @@ static struct shown show_cluster(const uint8_t *cluster_id)
 }
 
 static void check_cluster(struct peer *peer, const struct peer_header *header, raft_member from,
-                          struct refusal *refusal)
+                          struct peer_refusal *refusal)
 {
     uint8_t ours[RAFT_CLUSTER_ID_BYTES];
     peer_get_cluster_id(peer, ours);
@@ -115,44 +115,46 @@ static void check_cluster(struct peer *peer, const struct peer_header *header, r
     }
     if (!raft_cluster_id_is_set(header->cluster_id)) {
         refusal->wants_cluster_id = true;
-        refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
-               "%s does not name the cluster of %s: a new node hears it at its raft_addr, %s, and "
-               "then comes again",
-               show(header->from_node_id).text, peer->members[peer->self].node_id,
-               peer->members[from].raft_addr);
+        peer_refuse(
+            refusal, GRPC_STATUS_FAILED_PRECONDITION,
+            "%s does not name the cluster of %s: a new node hears it at its raft_addr, %s, and "
+            "then comes again",
+            peer_show(header->from_node_id).text, peer->members[peer->self].node_id,
+            peer->members[from].raft_addr);
     } else {
-        refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
-               "%s belongs to cluster %s, %s to cluster %s: one of their data_dirs is from "
-               "another cluster",
-               show(header->from_node_id).text, show_cluster(header->cluster_id).text,
-               peer->members[peer->self].node_id, show_cluster(ours).text);
+        peer_refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
+                    "%s belongs to cluster %s, %s to cluster %s: one of their data_dirs is from "
+                    "another cluster",
+                    peer_show(header->from_node_id).text, show_cluster(header->cluster_id).text,
+                    peer->members[peer->self].node_id, show_cluster(ours).text);
     }
 }
 
 void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
-                       struct refusal *refusal)
+                       struct peer_refusal *refusal)
 {
     const char *self = peer->members[peer->self].node_id;
-    struct shown claimed = show(header->from_node_id);
+    struct peer_shown claimed = peer_show(header->from_node_id);
     const int code = GRPC_STATUS_FAILED_PRECONDITION;
     if (header->format_version != PEER_FORMAT_VERSION) {
-        refuse(refusal, code, "%s speaks version %" PRIu32 " of the peer stream, %s speaks %d",
-               claimed.text, header->format_version, self, PEER_FORMAT_VERSION);
+        peer_refuse(refusal, code, "%s speaks version %" PRIu32 " of the peer stream, %s speaks %d",
+                    claimed.text, header->format_version, self, PEER_FORMAT_VERSION);
     } else if (!bytes_equal(header->to_node_id, peer_node_id(peer, peer->self))) {
-        refuse(refusal, code, "%s looks for %s here, but this is %s: check raft_addr of the peers",
-               claimed.text, show(header->to_node_id).text, self);
+        peer_refuse(refusal, code,
+                    "%s looks for %s here, but this is %s: check raft_addr of the peers",
+                    claimed.text, peer_show(header->to_node_id).text, self);
     } else if (from == peer->self) {
-        refuse(refusal, code, "another node says that it is %s, too: check node_id", self);
+        peer_refuse(refusal, code, "another node says that it is %s, too: check node_id", self);
     } else if (from == RAFT_NO_MEMBER) {
-        refuse(refusal, code, "%s is not among the peers that %s is configured with", claimed.text,
-               self);
+        peer_refuse(refusal, code, "%s is not among the peers that %s is configured with",
+                    claimed.text, self);
     } else if (header->incarnation == 0) {
-        refuse(refusal, code, "%s does not say which data_dir it has", claimed.text);
+        peer_refuse(refusal, code, "%s does not say which data_dir it has", claimed.text);
     } else if (header->membership_hash != peer->membership_hash) {
-        refuse(refusal, code,
-               "%s and %s are configured with different peers (hash %016" PRIx64 " and %016" PRIx64
-               "): the node ids must be the same on every node",
-               claimed.text, self, header->membership_hash, peer->membership_hash);
+        peer_refuse(refusal, code,
+                    "%s and %s are configured with different peers (hash %016" PRIx64
+                    " and %016" PRIx64 "): the node ids must be the same on every node",
+                    claimed.text, self, header->membership_hash, peer->membership_hash);
     } else {
         check_cluster(peer, header, from, refusal);
     }

@@ -2,14 +2,14 @@
 #include "base/clock.h"
 #include "peer/peer_internal.h"
 
-void call_refuse(struct rpc_call *call, int code, const char *reason)
+void peer_call_refuse(struct rpc_call *call, int code, const char *reason)
 {
     const struct rpc_status status = {.code = code, .message = reason};
     rpc_call_finish(call, NULL, &status);
 }
 
-void incoming_begin(struct incoming *incoming, struct peer *peer, struct rpc_call *call,
-                    const struct rpc_call_events *events)
+void peer_incoming_begin(struct peer_incoming *incoming, struct peer *peer, struct rpc_call *call,
+                         const struct rpc_call_events *events)
 {
     incoming->peer = peer;
     incoming->call = call;
@@ -24,7 +24,7 @@ void incoming_begin(struct incoming *incoming, struct peer *peer, struct rpc_cal
     rpc_call_receive(call);
 }
 
-void incoming_end(struct incoming *incoming)
+void peer_incoming_end(struct peer_incoming *incoming)
 {
     struct peer *peer = incoming->peer;
     pthread_mutex_lock(&peer->lock);
@@ -33,15 +33,15 @@ void incoming_end(struct incoming *incoming)
     pthread_mutex_lock(&incoming->lock);
     incoming->call = NULL;
     pthread_mutex_unlock(&incoming->lock);
-    incoming_unref(incoming);
+    peer_incoming_unref(incoming);
 }
 
-void incoming_ref(struct incoming *incoming)
+void peer_incoming_ref(struct peer_incoming *incoming)
 {
     atomic_fetch_add_explicit(&incoming->references, 1, memory_order_relaxed);
 }
 
-void incoming_unref(struct incoming *incoming)
+void peer_incoming_unref(struct peer_incoming *incoming)
 {
     if (atomic_fetch_sub_explicit(&incoming->references, 1, memory_order_acq_rel) == 1) {
         pthread_mutex_destroy(&incoming->lock);

@@ -77,7 +77,7 @@ static void reset_pending(struct peer_link *link)
 {
     buf_reset(&link->pending);
     void *room = buf_extend(&link->pending, link->header_size);
-    CHECK(room != NULL); /* link_create() made it, and buf_reset() keeps it */
+    CHECK(room != NULL); /* peer_link_create() made it, and buf_reset() keeps it */
     link->pending_messages = 0;
     link->pending_entries = 0;
     link->pending_forwards = (struct peer_unsent){0};
@@ -151,7 +151,7 @@ static int add_pending(struct peer_link *link, const struct peer_message *messag
     return rc;
 }
 
-int link_send(struct peer_link *link, const struct peer_message *message)
+int peer_link_send(struct peer_link *link, const struct peer_message *message)
 {
     pthread_mutex_lock(&link->lock);
     int rc = add_pending(link, message);
@@ -165,7 +165,7 @@ int link_send(struct peer_link *link, const struct peer_message *message)
     return rc;
 }
 
-void link_flush(struct peer_link *link)
+void peer_link_flush(struct peer_link *link)
 {
     pthread_mutex_lock(&link->lock);
     send_pending(link);
@@ -337,7 +337,7 @@ static void on_closed(void *context, const struct rpc_result *result)
         post(link, PEER_EVENT_DIAL_REFUSED);
     }
     schedule_redial(link);
-    /* Last: link_stop() may wait for it. */
+    /* Last: peer_link_stop() may wait for it. */
     pthread_mutex_lock(&link->lock);
     rpc_client_release(link->call);
     link->call = NULL;
@@ -416,7 +416,7 @@ static void dial(struct peer_link *link)
     int rc = open_channel(link, target);
     if (rc == 0) {
         pthread_mutex_lock(&link->lock);
-        /* Under the lock: link_stop() either sees the call or keeps it from being opened. */
+        /* Under the lock: peer_link_stop() either sees the call or keeps it from being opened. */
         bool is_stopping = atomic_load(&link->peer->is_stopping);
         rc = is_stopping ? 0 : open_stream(link);
         pthread_mutex_unlock(&link->lock);
@@ -429,7 +429,7 @@ static void dial(struct peer_link *link)
     }
 }
 
-bool link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason)
+bool peer_link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason)
 {
     if (link->name == NULL) {
         snprintf(reason, RPC_NAME_REASON_BYTES_MAX, "the node is stopping");
@@ -446,7 +446,7 @@ static void on_name_found(void *context)
     bool is_idle = link->call == NULL;
     pthread_mutex_unlock(&link->lock);
     if (is_idle && !atomic_load(&link->peer->is_stopping)) {
-        link_hurry(link);
+        peer_link_hurry(link);
     }
 }
 
@@ -460,7 +460,7 @@ static void post_name_found(void *context)
 
 /* ---- lifetime ---- */
 
-int link_create(struct peer *peer, raft_member member, struct peer_link **out)
+int peer_link_create(struct peer *peer, raft_member member, struct peer_link **out)
 {
     struct peer_link *link = calloc(1, sizeof(*link));
     if (link == NULL) {
@@ -492,19 +492,19 @@ int link_create(struct peer *peer, raft_member member, struct peer_link **out)
     return 0;
 }
 
-void link_start(struct peer_link *link)
+void peer_link_start(struct peer_link *link)
 {
     set_timer(link, 0);
 }
 
-void link_hurry(struct peer_link *link)
+void peer_link_hurry(struct peer_link *link)
 {
     link->backoff_ms = 0;
     link->redial_ns = clock_monotonic_ns(clock_system());
     set_timer(link, link->redial_ns);
 }
 
-void link_tell_cluster_id(struct peer_link *link)
+void peer_link_tell_cluster_id(struct peer_link *link)
 {
     pthread_mutex_lock(&link->lock);
     bool is_up = link->is_up;
@@ -516,11 +516,11 @@ void link_tell_cluster_id(struct peer_link *link)
     }
     uint64_t now_ns = clock_monotonic_ns(clock_system());
     if (!is_dialling && now_ns - link->dialled_ns >= REDIAL_INTERVAL_MS_MIN * NS_PER_MS) {
-        link_hurry(link);
+        peer_link_hurry(link);
     }
 }
 
-void link_give_sign(struct peer_link *link, uint64_t now_ns)
+void peer_link_give_sign(struct peer_link *link, uint64_t now_ns)
 {
     pthread_mutex_lock(&link->lock);
     if (link->is_up && !link->is_sending && now_ns - link->sent_ns >= STREAM_SIGN_NS) {
@@ -529,7 +529,7 @@ void link_give_sign(struct peer_link *link, uint64_t now_ns)
     pthread_mutex_unlock(&link->lock);
 }
 
-void link_redial(struct peer_link *link)
+void peer_link_redial(struct peer_link *link)
 {
     pthread_mutex_lock(&link->lock);
     if (link->call != NULL) {
@@ -547,7 +547,7 @@ static void close_channel(void *context)
     link->name = NULL;
 }
 
-void link_stop(struct peer_link *link)
+void peer_link_stop(struct peer_link *link)
 {
     CHECK(atomic_load(&link->peer->is_stopping));
     pthread_mutex_lock(&link->lock);
@@ -563,7 +563,7 @@ void link_stop(struct peer_link *link)
     CHECK(rc == 0);
 }
 
-void link_destroy(struct peer_link *link)
+void peer_link_destroy(struct peer_link *link)
 {
     if (link == NULL) {
         return;

@@ -32,7 +32,7 @@ static int transport_send(struct transport *transport, raft_member to,
     CHECK(to >= 0);
     CHECK(to < peer->member_count);
     CHECK(to != peer->self);
-    return link_send(peer->links[to], message);
+    return peer_link_send(peer->links[to], message);
 }
 
 static void transport_flush(struct transport *transport)
@@ -40,7 +40,7 @@ static void transport_flush(struct transport *transport)
     struct peer *peer = peer_of(transport);
     for (int i = 0; i < peer->member_count; i++) {
         if (peer->links[i] != NULL) {
-            link_flush(peer->links[i]);
+            peer_link_flush(peer->links[i]);
         }
     }
 }
@@ -67,7 +67,7 @@ static void transport_set_incarnation(struct transport *transport, uint64_t inca
     struct peer *peer = peer_of(transport);
     for (int i = 0; i < peer->member_count; i++) {
         if (peer->links[i] != NULL) {
-            link_redial(peer->links[i]);
+            peer_link_redial(peer->links[i]);
         }
     }
     pthread_mutex_lock(&peer->lock);
@@ -78,24 +78,24 @@ static void transport_set_incarnation(struct transport *transport, uint64_t inca
 static int transport_snapshot_open(struct transport *transport, raft_member to, uint64_t epoch,
                                    raft_term term, struct bytes manifest)
 {
-    return sending_open(peer_of(transport)->sendings[to], epoch, term, manifest);
+    return peer_sending_open(peer_of(transport)->sendings[to], epoch, term, manifest);
 }
 
 static void transport_snapshot_chunk(struct transport *transport, raft_member to, uint64_t epoch,
                                      uint32_t chunk, struct bytes data)
 {
-    sending_chunk(peer_of(transport)->sendings[to], epoch, chunk, data);
+    peer_sending_chunk(peer_of(transport)->sendings[to], epoch, chunk, data);
 }
 
 static void transport_snapshot_close(struct transport *transport, raft_member to, uint64_t epoch)
 {
-    sending_close(peer_of(transport)->sendings[to], epoch);
+    peer_sending_close(peer_of(transport)->sendings[to], epoch);
 }
 
 static void transport_snapshot_answer(struct transport *transport, raft_member from, uint64_t epoch,
                                       const struct peer_snapshot_answer *answer)
 {
-    receiving_answer(peer_of(transport), from, epoch, answer);
+    peer_receiving_answer(peer_of(transport), from, epoch, answer);
 }
 
 static const struct transport_ops transport_ops = {
@@ -117,17 +117,17 @@ static void on_call(void *context, struct rpc_call *call)
     struct peer *peer = context;
     const char *path = rpc_call_path(call);
     if (atomic_load(&peer->is_stopping)) {
-        call_refuse(call, GRPC_STATUS_UNAVAILABLE, "the node is stopping");
+        peer_call_refuse(call, GRPC_STATUS_UNAVAILABLE, "the node is stopping");
     } else if (strcmp(path, STREAM_PATH) == 0) {
-        stream_accept(peer, call);
+        peer_stream_accept(peer, call);
     } else if (strcmp(path, SNAPSHOT_PATH) == 0) {
-        receiving_accept(peer, call);
+        peer_receiving_accept(peer, call);
     } else if (strcmp(path, APPEND_ENTRIES_PATH) == 0) {
-        query_accept(peer, call, RAFT_APPEND_REQUEST);
+        peer_query_accept(peer, call, RAFT_APPEND_REQUEST);
     } else if (strcmp(path, REQUEST_VOTE_PATH) == 0) {
-        query_accept(peer, call, RAFT_VOTE_REQUEST);
+        peer_query_accept(peer, call, RAFT_VOTE_REQUEST);
     } else {
-        call_refuse(call, GRPC_STATUS_UNIMPLEMENTED, "unknown method");
+        peer_call_refuse(call, GRPC_STATUS_UNIMPLEMENTED, "unknown method");
     }
 }
 
@@ -137,10 +137,10 @@ static void look_after_streams(struct peer *peer, uint64_t now_ns)
     peer->swept_ns = now_ns;
     for (int i = 0; i < peer->member_count; i++) {
         if (peer->links[i] != NULL) {
-            link_give_sign(peer->links[i], now_ns);
+            peer_link_give_sign(peer->links[i], now_ns);
         }
         if (peer->incoming_sides[i].stream != NULL) {
-            stream_look_after(peer->incoming_sides[i].stream, now_ns, is_late);
+            peer_stream_look_after(peer->incoming_sides[i].stream, now_ns, is_late);
         }
     }
 }
@@ -155,10 +155,11 @@ static void sweep(void *context)
     uint64_t now_ns = clock_monotonic_ns(clock_system());
     pthread_mutex_lock(&peer->lock);
     LIST_FOR_EACH (link, &peer->incoming) {
-        struct incoming *incoming = LIST_ENTRY(link, struct incoming, link);
+        struct peer_incoming *incoming = LIST_ENTRY(link, struct peer_incoming, link);
         if (!atomic_load(&incoming->has_greeted) &&
             now_ns - incoming->begun_ns > incoming->greeting_ns_max) {
-            call_refuse(incoming->call, GRPC_STATUS_DEADLINE_EXCEEDED, "no message came in time");
+            peer_call_refuse(incoming->call, GRPC_STATUS_DEADLINE_EXCEEDED,
+                             "no message came in time");
         }
     }
     pthread_mutex_unlock(&peer->lock);
@@ -171,8 +172,8 @@ static void end_incoming(struct peer *peer)
 {
     pthread_mutex_lock(&peer->lock);
     LIST_FOR_EACH (link, &peer->incoming) {
-        struct incoming *incoming = LIST_ENTRY(link, struct incoming, link);
-        call_refuse(incoming->call, GRPC_STATUS_UNAVAILABLE, "the node is stopping");
+        struct peer_incoming *incoming = LIST_ENTRY(link, struct peer_incoming, link);
+        peer_call_refuse(incoming->call, GRPC_STATUS_UNAVAILABLE, "the node is stopping");
     }
     pthread_mutex_unlock(&peer->lock);
 }
@@ -230,9 +231,9 @@ static int create_links(struct peer *peer)
         if (i == peer->self) {
             continue;
         }
-        int rc = link_create(peer, i, &peer->links[i]);
+        int rc = peer_link_create(peer, i, &peer->links[i]);
         if (rc == 0) {
-            rc = sending_create(peer, i, &peer->sendings[i]);
+            rc = peer_sending_create(peer, i, &peer->sendings[i]);
         }
         if (rc != 0) {
             return rc;
@@ -244,8 +245,8 @@ static int create_links(struct peer *peer)
 static void free_peer(struct peer *peer)
 {
     for (int i = 0; i < peer->member_count; i++) {
-        link_destroy(peer->links[i]);
-        sending_destroy(peer->sendings[i]);
+        peer_link_destroy(peer->links[i]);
+        peer_sending_destroy(peer->sendings[i]);
         free(peer->members[i].node_id);
         free(peer->members[i].raft_addr);
     }
@@ -303,7 +304,7 @@ void peer_start(struct peer *peer)
     sweep(peer);
     for (int i = 0; i < peer->member_count; i++) {
         if (peer->links[i] != NULL) {
-            link_start(peer->links[i]);
+            peer_link_start(peer->links[i]);
         }
     }
 }
@@ -328,8 +329,8 @@ void peer_stop(struct peer *peer)
     rpc_server_close(peer->server);
     for (int i = 0; i < peer->member_count; i++) {
         if (peer->links[i] != NULL) {
-            link_stop(peer->links[i]);
-            sending_stop(peer->sendings[i]);
+            peer_link_stop(peer->links[i]);
+            peer_sending_stop(peer->sendings[i]);
         }
     }
     end_incoming(peer);

@@ -11,7 +11,7 @@
 #define QUERY_NS_MAX (10 * NS_PER_S)
 
 struct query {
-    struct incoming incoming; /* first */
+    struct peer_incoming incoming; /* first */
     enum raft_message_kind kind;
     bool is_json;
 };
@@ -65,7 +65,7 @@ static void answer_query(struct peer_event *event, const struct peer_answer *ans
     encode_answer(query, answer, &query_event->message.raft, &body);
     pthread_mutex_lock(&query->incoming.lock);
     if (query->incoming.call != NULL && buf_failed(&body)) {
-        call_refuse(query->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(query->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
     } else if (query->incoming.call != NULL) {
         const struct bytes message = buf_bytes(&body);
         const struct rpc_status status = {.code = GRPC_STATUS_OK};
@@ -78,7 +78,7 @@ static void answer_query(struct peer_event *event, const struct peer_answer *ans
 static void release_query(struct peer_event *event)
 {
     struct query_event *query_event = CONTAINER_OF(event, struct query_event, event);
-    incoming_unref(&query_event->query->incoming);
+    peer_incoming_unref(&query_event->query->incoming);
     free(query_event);
 }
 
@@ -155,7 +155,7 @@ static int post_query(struct query *query, struct bytes wire, const char **why)
     }
     message->peer = peer_find_member(peer, node_id);
     created->event.peer = message->peer;
-    incoming_ref(&query->incoming);
+    peer_incoming_ref(&query->incoming);
     peer->receiver.post(peer->receiver.context, &created->event);
     return 0;
 }
@@ -178,34 +178,34 @@ static void on_message(struct rpc_call *call, struct bytes message, void *contex
         rc = post_query(query, message, &why);
     }
     if (rc == ERR_INVALID) {
-        call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, why);
+        peer_call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, why);
     } else if (rc != 0) {
-        call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
     }
     buf_finish(&packed);
 }
 
 static void on_half_close(struct rpc_call *call, void *context)
 {
-    call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, "no request message");
+    peer_call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, "no request message");
 }
 
 static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
 {
     struct query *query = context;
-    incoming_end(&query->incoming);
+    peer_incoming_end(&query->incoming);
 }
 
-static void destroy(struct incoming *incoming)
+static void destroy(struct peer_incoming *incoming)
 {
     free(CONTAINER_OF(incoming, struct query, incoming));
 }
 
-void query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind)
+void peer_query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind)
 {
     struct query *query = calloc(1, sizeof(*query));
     if (query == NULL) {
-        call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
         return;
     }
     query->kind = kind;
@@ -217,5 +217,5 @@ void query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_ki
         .on_closed = on_closed,
         .context = query,
     };
-    incoming_begin(&query->incoming, peer, call, &events);
+    peer_incoming_begin(&query->incoming, peer, call, &events);
 }

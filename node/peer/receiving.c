@@ -14,8 +14,8 @@
 #define OFFER_NS_MAX (10 * NS_PER_S)
 
 struct peer_receiving {
-    struct incoming incoming; /* first */
-    raft_member from;         /* RAFT_NO_MEMBER before the offer */
+    struct peer_incoming incoming; /* first */
+    raft_member from;              /* RAFT_NO_MEMBER before the offer */
     uint64_t epoch;
     bool is_over; /* refused or replaced; the loop's thread */
 };
@@ -40,7 +40,7 @@ static void release_part(struct peer_event *event)
         }
         pthread_mutex_unlock(&receiving->incoming.lock);
     }
-    incoming_unref(&receiving->incoming);
+    peer_incoming_unref(&receiving->incoming);
     phalanx__snapshot_part__free_unpacked(part_event->part, NULL);
     free(part_event);
 }
@@ -72,7 +72,7 @@ static int post_part(struct peer_receiving *receiving, Phalanx__SnapshotPart *pa
     list_init(&created->event.link);
     created->receiving = receiving;
     created->part = part;
-    incoming_ref(&receiving->incoming);
+    peer_incoming_ref(&receiving->incoming);
     receiving->incoming.peer->receiver.post(receiving->incoming.peer->receiver.context,
                                             &created->event);
     return 0;
@@ -81,7 +81,7 @@ static int post_part(struct peer_receiving *receiving, Phalanx__SnapshotPart *pa
 /* ---- parts ---- */
 
 static void check_offer(struct peer *peer, const Phalanx__SnapshotOffer *offer, raft_member *from,
-                        struct refusal *refusal)
+                        struct peer_refusal *refusal)
 {
     struct peer_header header = {
         .format_version = offer->format_version,
@@ -96,7 +96,7 @@ static void check_offer(struct peer *peer, const Phalanx__SnapshotOffer *offer, 
     }
     *from = peer_find_member(peer, header.from_node_id);
     peer_check_header(peer, &header, *from, refusal);
-    if (refusal->code == 0 && !stream_is_of_sender(peer, *from, &header)) {
+    if (refusal->code == 0 && !peer_stream_is_of_sender(peer, *from, &header)) {
         refusal->code = GRPC_STATUS_UNAVAILABLE; /* its stream may come */
         snprintf(refusal->text, sizeof(refusal->text),
                  "the snapshot does not come from the process that %s has a stream from",
@@ -108,7 +108,7 @@ static void check_offer(struct peer *peer, const Phalanx__SnapshotOffer *offer, 
 static void take_place(struct peer_receiving *receiving, raft_member from)
 {
     struct peer *peer = receiving->incoming.peer;
-    struct incoming_side *side = &peer->incoming_sides[from];
+    struct peer_incoming_side *side = &peer->incoming_sides[from];
     receiving->from = from;
     pthread_mutex_lock(&peer->lock);
     struct peer_receiving *older = side->receiving;
@@ -117,7 +117,7 @@ static void take_place(struct peer_receiving *receiving, raft_member from)
     pthread_mutex_unlock(&peer->lock);
     if (older != NULL) {
         older->is_over = true;
-        call_refuse(older->incoming.call, GRPC_STATUS_ABORTED, "replaced by a newer stream");
+        peer_call_refuse(older->incoming.call, GRPC_STATUS_ABORTED, "replaced by a newer stream");
     }
     atomic_store(&receiving->incoming.has_greeted, true);
 }
@@ -125,7 +125,7 @@ static void take_place(struct peer_receiving *receiving, raft_member from)
 static void take_offer(struct peer_receiving *receiving, Phalanx__SnapshotPart *part)
 {
     struct peer *peer = receiving->incoming.peer;
-    struct refusal refusal = {.code = 0};
+    struct peer_refusal refusal = {.code = 0};
     raft_member from = RAFT_NO_MEMBER;
     check_offer(peer, part->offer, &from, &refusal);
     if (refusal.code != 0) {
@@ -137,12 +137,12 @@ static void take_offer(struct peer_receiving *receiving, Phalanx__SnapshotPart *
         peer_warn(is_stranger ? &peer->stranger_refusals : &peer->incoming_sides[from].refusals,
                   "refused a snapshot", is_stranger ? NULL : peer->members[from].node_id, address,
                   refusal.text);
-        call_refuse(receiving->incoming.call, refusal.code, refusal.text);
+        peer_call_refuse(receiving->incoming.call, refusal.code, refusal.text);
         return;
     }
     take_place(receiving, from);
     if (post_part(receiving, part) != 0) {
-        call_refuse(receiving->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(receiving->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
     }
 }
 
@@ -161,18 +161,18 @@ static void on_message(struct rpc_call *call, struct bytes message, void *contex
             phalanx__snapshot_part__free_unpacked(part, NULL);
         }
         receiving->is_over = true;
-        call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, "not the part that is due");
+        peer_call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, "not the part that is due");
     } else if (wants_offer) {
         take_offer(receiving, part);
     } else if (post_part(receiving, part) != 0) {
         receiving->is_over = true;
-        call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
     }
 }
 
 static void on_half_close(struct rpc_call *call, void *context)
 {
-    call_refuse(call, GRPC_STATUS_CANCELLED, "the snapshot was given up");
+    peer_call_refuse(call, GRPC_STATUS_CANCELLED, "the snapshot was given up");
 }
 
 static void on_sent(struct rpc_call *call, void *context)
@@ -186,7 +186,7 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
     struct peer *peer = receiving->incoming.peer;
     receiving->is_over = true;
     if (receiving->from != RAFT_NO_MEMBER) {
-        struct incoming_side *side = &peer->incoming_sides[receiving->from];
+        struct peer_incoming_side *side = &peer->incoming_sides[receiving->from];
         pthread_mutex_lock(&peer->lock);
         if (side->receiving == receiving) {
             side->receiving = NULL;
@@ -196,19 +196,19 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
             .kind = PEER_EVENT_SNAPSHOT_LOST, .peer = receiving->from, .epoch = receiving->epoch};
         peer_post_plain(peer, &event);
     }
-    incoming_end(&receiving->incoming);
+    peer_incoming_end(&receiving->incoming);
 }
 
-static void destroy(struct incoming *incoming)
+static void destroy(struct peer_incoming *incoming)
 {
     free(CONTAINER_OF(incoming, struct peer_receiving, incoming));
 }
 
-void receiving_accept(struct peer *peer, struct rpc_call *call)
+void peer_receiving_accept(struct peer *peer, struct rpc_call *call)
 {
     struct peer_receiving *receiving = calloc(1, sizeof(*receiving));
     if (receiving == NULL) {
-        call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a snapshot");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a snapshot");
         return;
     }
     receiving->from = RAFT_NO_MEMBER;
@@ -221,7 +221,7 @@ void receiving_accept(struct peer *peer, struct rpc_call *call)
         .on_closed = on_closed,
         .context = receiving,
     };
-    incoming_begin(&receiving->incoming, peer, call, &events);
+    peer_incoming_begin(&receiving->incoming, peer, call, &events);
 }
 
 /* ---- the driver's answer ---- */
@@ -234,7 +234,7 @@ static void finish(struct rpc_call *call, const struct peer_snapshot_answer *ans
     } else if (answer->end == PEER_SNAPSHOT_REFUSED) {
         code = GRPC_STATUS_FAILED_PRECONDITION;
     }
-    call_refuse(call, code, answer->reason);
+    peer_call_refuse(call, code, answer->reason);
 }
 
 static void go_on(struct rpc_call *call, uint32_t next_chunk)
@@ -249,14 +249,14 @@ static void go_on(struct rpc_call *call, uint32_t next_chunk)
     }
 }
 
-void receiving_answer(struct peer *peer, raft_member from, uint64_t epoch,
-                      const struct peer_snapshot_answer *answer)
+void peer_receiving_answer(struct peer *peer, raft_member from, uint64_t epoch,
+                           const struct peer_snapshot_answer *answer)
 {
     pthread_mutex_lock(&peer->lock);
     struct peer_receiving *receiving = peer->incoming_sides[from].receiving;
     bool is_current = receiving != NULL && receiving->epoch == epoch;
     if (is_current) {
-        incoming_ref(&receiving->incoming);
+        peer_incoming_ref(&receiving->incoming);
     }
     pthread_mutex_unlock(&peer->lock);
     if (!is_current) {
@@ -269,5 +269,5 @@ void receiving_answer(struct peer *peer, raft_member from, uint64_t epoch,
         go_on(receiving->incoming.call, answer->next_chunk);
     }
     pthread_mutex_unlock(&receiving->incoming.lock);
-    incoming_unref(&receiving->incoming);
+    peer_incoming_unref(&receiving->incoming);
 }

@@ -186,7 +186,7 @@ static void open_on_loop(void *context)
     };
     rpc_channel_destroy(sending->channel);
     sending->channel = NULL;
-    if (!link_target(peer->links[sending->member], target, reason)) {
+    if (!peer_link_target(peer->links[sending->member], target, reason)) {
         end(sending, PEER_SNAPSHOT_BROKEN, reason);
         return;
     }
@@ -202,8 +202,8 @@ static void open_on_loop(void *context)
     }
 }
 
-int sending_open(struct peer_sending *sending, uint64_t epoch, raft_term term,
-                 struct bytes manifest)
+int peer_sending_open(struct peer_sending *sending, uint64_t epoch, raft_term term,
+                      struct bytes manifest)
 {
     pthread_mutex_lock(&sending->lock);
     int rc = sending->is_active ? ERR_BUSY : pack_offer(sending, term, manifest);
@@ -224,7 +224,8 @@ int sending_open(struct peer_sending *sending, uint64_t epoch, raft_term term,
     return rc;
 }
 
-void sending_chunk(struct peer_sending *sending, uint64_t epoch, uint32_t chunk, struct bytes data)
+void peer_sending_chunk(struct peer_sending *sending, uint64_t epoch, uint32_t chunk,
+                        struct bytes data)
 {
     Phalanx__SnapshotChunk body = PHALANX__SNAPSHOT_CHUNK__INIT;
     Phalanx__SnapshotPart part = PHALANX__SNAPSHOT_PART__INIT;
@@ -254,7 +255,7 @@ static void cancel(struct peer_sending *sending)
     }
 }
 
-void sending_close(struct peer_sending *sending, uint64_t epoch)
+void peer_sending_close(struct peer_sending *sending, uint64_t epoch)
 {
     pthread_mutex_lock(&sending->lock);
     if (sending->is_active && sending->epoch == epoch) {
@@ -265,7 +266,7 @@ void sending_close(struct peer_sending *sending, uint64_t epoch)
 
 /* ---- lifetime ---- */
 
-int sending_create(struct peer *peer, raft_member member, struct peer_sending **out)
+int peer_sending_create(struct peer *peer, raft_member member, struct peer_sending **out)
 {
     struct peer_sending *sending = calloc(1, sizeof(*sending));
     if (sending == NULL) {
@@ -286,7 +287,7 @@ static void close_channel(void *context)
     sending->channel = NULL;
 }
 
-void sending_stop(struct peer_sending *sending)
+void peer_sending_stop(struct peer_sending *sending)
 {
     CHECK(atomic_load(&sending->peer->is_stopping));
     pthread_mutex_lock(&sending->lock);
@@ -299,7 +300,7 @@ void sending_stop(struct peer_sending *sending)
     CHECK(rc == 0);
 }
 
-void sending_destroy(struct peer_sending *sending)
+void peer_sending_destroy(struct peer_sending *sending)
 {
     if (sending == NULL) {
         return;

@@ -18,7 +18,7 @@
 #define SILENT_TIMEOUTS 2
 
 struct peer_stream {
-    struct incoming incoming; /* first */
+    struct peer_incoming incoming; /* first */
     char address[ADDRESS_BYTES_MAX];
     raft_member from; /* RAFT_NO_MEMBER before it is greeted */
     uint64_t epoch;
@@ -47,7 +47,7 @@ struct batch_event {
     size_t wire_bytes;
 };
 
-static struct peer_stream *stream_of(struct incoming *incoming)
+static struct peer_stream *stream_of(struct peer_incoming *incoming)
 {
     return CONTAINER_OF(incoming, struct peer_stream, incoming);
 }
@@ -58,7 +58,7 @@ static struct peer_stream *stream_of(struct incoming *incoming)
 static void note_cluster_id(struct peer_stream *stream, const struct peer_header *header)
 {
     struct peer *peer = stream->incoming.peer;
-    struct incoming_side *side = &peer->incoming_sides[stream->from];
+    struct peer_incoming_side *side = &peer->incoming_sides[stream->from];
     pthread_mutex_lock(&peer->lock);
     memcpy(side->said_cluster_id, header->cluster_id, sizeof(side->said_cluster_id));
     bool is_known = raft_cluster_id_is_set(peer->cluster_id);
@@ -69,27 +69,28 @@ static void note_cluster_id(struct peer_stream *stream, const struct peer_header
 
 /* Later batches of a stream: who speaks must not change, only what it has learnt. */
 static void check_same(struct peer_stream *stream, const struct peer_header *header,
-                       struct refusal *refusal)
+                       struct peer_refusal *refusal)
 {
     struct peer *peer = stream->incoming.peer;
     peer_check_header(peer, header, stream->from, refusal);
     if (refusal->code != 0 && refusal->wants_cluster_id && stream->may_lack_id) {
-        *refusal = (struct refusal){.code = 0};
+        *refusal = (struct peer_refusal){.code = 0};
     }
     if (refusal->code != 0) {
         return;
     }
     if (!bytes_equal(header->from_node_id, peer_node_id(peer, stream->from)) ||
         header->incarnation != stream->incarnation || header->stream_id != stream->stream_id) {
-        refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
-               "the stream of %s carries a batch of another node, incarnation or stream",
-               peer->members[stream->from].node_id);
+        peer_refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
+                    "the stream of %s carries a batch of another node, incarnation or stream",
+                    peer->members[stream->from].node_id);
         return;
     }
     note_cluster_id(stream, header);
 }
 
-static void end_refused(struct peer_stream *stream, raft_member from, const struct refusal *refusal)
+static void end_refused(struct peer_stream *stream, raft_member from,
+                        const struct peer_refusal *refusal)
 {
     struct peer *peer = stream->incoming.peer;
     stream->is_over = true;
@@ -98,9 +99,9 @@ static void end_refused(struct peer_stream *stream, raft_member from, const stru
         is_stranger ? &peer->stranger_refusals : &peer->incoming_sides[from].refusals;
     peer_warn(limit, "refused a stream", is_stranger ? NULL : peer->members[from].node_id,
               stream->address, refusal->text);
-    call_refuse(stream->incoming.call, refusal->code, refusal->text);
+    peer_call_refuse(stream->incoming.call, refusal->code, refusal->text);
     if (refusal->wants_cluster_id && !is_stranger && from != peer->self) {
-        link_tell_cluster_id(peer->links[from]);
+        peer_link_tell_cluster_id(peer->links[from]);
     }
 }
 
@@ -139,13 +140,13 @@ static void tell_news(struct peer_stream *stream, const char *what)
 static void end_replaced(struct peer_stream *stream)
 {
     stream->is_over = true;
-    call_refuse(stream->incoming.call, GRPC_STATUS_ABORTED, "replaced by a newer stream");
+    peer_call_refuse(stream->incoming.call, GRPC_STATUS_ABORTED, "replaced by a newer stream");
 }
 
 static void greet(struct peer_stream *stream, raft_member from, const struct peer_header *header)
 {
     struct peer *peer = stream->incoming.peer;
-    struct incoming_side *side = &peer->incoming_sides[from];
+    struct peer_incoming_side *side = &peer->incoming_sides[from];
     if (side->stream != NULL) {
         end_replaced(side->stream);
     }
@@ -161,7 +162,7 @@ static void greet(struct peer_stream *stream, raft_member from, const struct pee
     tell_news(stream, "stream from peer began");
     post_hello(stream, header->is_fresh);
     rpc_call_send_headers(stream->incoming.call);
-    link_hurry(peer->links[from]);
+    peer_link_hurry(peer->links[from]);
 }
 
 /* ---- batches ---- */
@@ -187,7 +188,7 @@ static void release_batch(struct peer_event *event)
         }
     }
     pthread_mutex_unlock(&stream->incoming.lock);
-    incoming_unref(&stream->incoming);
+    peer_incoming_unref(&stream->incoming);
     free(batch);
 }
 
@@ -221,24 +222,24 @@ static struct batch_event *create_batch_event(struct peer_stream *stream, struct
 }
 
 static void post_messages(struct peer_stream *stream, struct bytes wire,
-                          const struct peer_batch *batch, struct refusal *refusal)
+                          const struct peer_batch *batch, struct peer_refusal *refusal)
 {
     struct peer *peer = stream->incoming.peer;
     struct raft_entry *entries;
     struct bytes copy;
     struct batch_event *created = create_batch_event(stream, wire, batch, &entries, &copy);
     if (created == NULL) {
-        refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
+        peer_refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
         return;
     }
     const struct peer_sender sender = {stream->from, peer_node_id(peer, stream->from)};
     const char *why;
     if (peer_batch_read(copy, &sender, created->event.messages.items, entries, &why) != 0) {
-        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s", why);
+        peer_refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s", why);
         free(created);
         return;
     }
-    incoming_ref(&stream->incoming);
+    peer_incoming_ref(&stream->incoming);
     pthread_mutex_lock(&stream->incoming.lock);
     stream->unreleased++;
     stream->unreleased_bytes += wire.size;
@@ -246,7 +247,7 @@ static void post_messages(struct peer_stream *stream, struct bytes wire,
     peer->receiver.post(peer->receiver.context, &created->event);
 }
 
-void stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late)
+void peer_stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late)
 {
     pthread_mutex_lock(&stream->incoming.lock);
     bool is_paused = stream->is_paused;
@@ -257,9 +258,9 @@ void stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late
     if (stream->is_over || !stream->is_sealed || now_ns < stream->heard_ns + STREAM_SILENCE_NS) {
         return;
     }
-    struct refusal refusal = {.code = 0};
-    refuse(&refusal, GRPC_STATUS_UNAVAILABLE, "no whole batch has come for %d s",
-           (int)(STREAM_SILENCE_NS / NS_PER_S));
+    struct peer_refusal refusal = {.code = 0};
+    peer_refuse(&refusal, GRPC_STATUS_UNAVAILABLE, "no whole batch has come for %d s",
+                (int)(STREAM_SILENCE_NS / NS_PER_S));
     end_refused(stream, stream->from, &refusal);
 }
 
@@ -306,13 +307,13 @@ static uint64_t silence_ns_max(const struct peer *peer)
 }
 
 /* The challenger is who it says: it takes the place. */
-static void let_challenger_in(struct incoming_side *side, raft_member from)
+static void let_challenger_in(struct peer_incoming_side *side, raft_member from)
 {
     struct peer_stream *challenger = side->challenger;
     side->challenger = NULL;
     struct peer_batch batch;
     struct bytes hello = buf_bytes(&challenger->challenge);
-    struct refusal refusal = {.code = 0};
+    struct peer_refusal refusal = {.code = 0};
     int rc = peer_batch_scan(hello, &batch);
     CHECK(rc == 0); /* it was read before */
     peer_check_header(side->peer, &batch.header, from, &refusal);
@@ -338,7 +339,7 @@ static bool is_silent(const struct peer *peer, const struct peer_stream *stream)
 
 static void on_silence(void *context)
 {
-    struct incoming_side *side = context;
+    struct peer_incoming_side *side = context;
     struct peer *peer = side->peer;
     if (!atomic_load(&peer->is_stopping) && side->challenger != NULL && side->stream != NULL &&
         is_silent(peer, side->stream)) {
@@ -349,15 +350,15 @@ static void on_silence(void *context)
 /* Another process has the place: it stays if it is alive. A newcomer may be the same node after a
  * restart whose earlier connection has not been noticed to be dead. */
 static void challenge(struct peer_stream *newcomer, raft_member from, struct bytes hello,
-                      struct refusal *refusal)
+                      struct peer_refusal *refusal)
 {
     struct peer *peer = newcomer->incoming.peer;
-    struct incoming_side *side = &peer->incoming_sides[from];
+    struct peer_incoming_side *side = &peer->incoming_sides[from];
     struct peer_stream *older = side->stream;
     buf_init(&newcomer->challenge, PEER_BATCH_BYTES_MAX);
     buf_append(&newcomer->challenge, hello.data, hello.size);
     if (buf_failed(&newcomer->challenge)) {
-        refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
+        peer_refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
         return;
     }
     if (side->challenger != NULL) {
@@ -376,7 +377,7 @@ static void challenge(struct peer_stream *newcomer, raft_member from, struct byt
 static void refuse_challenger(struct peer_stream *stream)
 {
     struct peer *peer = stream->incoming.peer;
-    struct incoming_side *side = &peer->incoming_sides[stream->from];
+    struct peer_incoming_side *side = &peer->incoming_sides[stream->from];
     struct peer_stream *challenger = side->challenger;
     stream->probed_ns = 0;
     if (challenger == NULL) {
@@ -388,8 +389,8 @@ static void refuse_challenger(struct peer_stream *stream)
     describe(stream, ours, sizeof(ours));
     describe(challenger, theirs, sizeof(theirs));
     const char *node_id = peer->members[stream->from].node_id;
-    struct refusal refusal = {.code = 0};
-    refuse(
+    struct peer_refusal refusal = {.code = 0};
+    peer_refuse(
         &refusal, GRPC_STATUS_FAILED_PRECONDITION,
         "two processes have node_id %s: the one that was here first comes from %s, the other one "
         "from %s; stop one of them, or give it a node_id and a data_dir of its own",
@@ -398,7 +399,8 @@ static void refuse_challenger(struct peer_stream *stream)
 }
 
 static void take_hello(struct peer_stream *stream, struct bytes wire,
-                       const struct peer_header *header, raft_member *from, struct refusal *refusal)
+                       const struct peer_header *header, raft_member *from,
+                       struct peer_refusal *refusal)
 {
     struct peer *peer = stream->incoming.peer;
     *from = peer_find_member(peer, header->from_node_id);
@@ -409,22 +411,22 @@ static void take_hello(struct peer_stream *stream, struct bytes wire,
     stream->incarnation = header->incarnation;
     stream->stream_id = header->stream_id;
     stream->process = header->process;
-    struct shown listen_addr = show(header->listen_addr);
+    struct peer_shown listen_addr = peer_show(header->listen_addr);
     memcpy(stream->listen_addr, listen_addr.text, sizeof(stream->listen_addr));
     const struct peer_stream *older = peer->incoming_sides[*from].stream;
     bool is_same = older == NULL || (older->process != 0 && older->process == stream->process);
     if (!is_same && !is_silent(peer, older)) {
         /* That it does not name the cluster is not what its operator has to know first. */
-        *refusal = (struct refusal){.code = 0};
+        *refusal = (struct peer_refusal){.code = 0};
         challenge(stream, *from, wire, refusal);
     } else if (refusal->code == 0) {
         greet(stream, *from, header);
     }
 }
 
-bool stream_is_of_sender(struct peer *peer, raft_member from, const struct peer_header *header)
+bool peer_stream_is_of_sender(struct peer *peer, raft_member from, const struct peer_header *header)
 {
-    const struct incoming_side *side = &peer->incoming_sides[from];
+    const struct peer_incoming_side *side = &peer->incoming_sides[from];
     const struct peer_stream *stream = side->stream;
     if (stream == NULL) {
         return true;
@@ -441,19 +443,19 @@ bool stream_is_of_sender(struct peer *peer, raft_member from, const struct peer_
 /* ---- the call's events ---- */
 
 static void take_batch(struct peer_stream *stream, struct bytes wire, raft_member *from,
-                       struct refusal *refusal)
+                       struct peer_refusal *refusal)
 {
     struct peer_batch batch;
     int rc = peer_batch_scan(wire, &batch);
     if (rc != 0) {
-        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s",
-               rc == ERR_FULL ? "too many messages or entries" : "not a PeerBatch");
+        peer_refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT, "malformed batch: %s",
+                    rc == ERR_FULL ? "too many messages or entries" : "not a PeerBatch");
         return;
     }
     stream->heard_ns = clock_monotonic_ns(clock_system());
     if (!peer_batch_is_sound(wire, &batch) || (stream->is_sealed && batch.checksum == 0)) {
-        refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT,
-               "malformed batch: its checksum is wrong, it was changed on the way");
+        peer_refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT,
+                    "malformed batch: its checksum is wrong, it was changed on the way");
         return;
     }
     stream->is_sealed = batch.checksum != 0;
@@ -476,7 +478,7 @@ static void on_message(struct rpc_call *call, struct bytes message, void *contex
     if (stream->is_over) {
         return;
     }
-    struct refusal refusal = {.code = 0};
+    struct peer_refusal refusal = {.code = 0};
     raft_member from = stream->from;
     take_batch(stream, message, &from, &refusal);
     if (refusal.code != 0) {
@@ -494,7 +496,7 @@ static void on_sent(struct rpc_call *call, void *context)
 
 static void on_half_close(struct rpc_call *call, void *context)
 {
-    call_refuse(call, GRPC_STATUS_OK, NULL);
+    peer_call_refuse(call, GRPC_STATUS_OK, NULL);
 }
 
 static void forget_challenger(struct peer *peer, const struct peer_stream *stream)
@@ -513,7 +515,7 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
     stream->is_over = true;
     forget_challenger(peer, stream);
     if (stream->from != RAFT_NO_MEMBER) {
-        struct incoming_side *side = &peer->incoming_sides[stream->from];
+        struct peer_incoming_side *side = &peer->incoming_sides[stream->from];
         bool is_free = side->stream == stream;
         if (is_free) {
             side->stream = NULL;
@@ -524,21 +526,21 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
             let_challenger_in(side, stream->from);
         }
     }
-    incoming_end(&stream->incoming);
+    peer_incoming_end(&stream->incoming);
 }
 
-static void destroy(struct incoming *incoming)
+static void destroy(struct peer_incoming *incoming)
 {
     struct peer_stream *stream = stream_of(incoming);
     buf_finish(&stream->challenge);
     free(stream);
 }
 
-void stream_accept(struct peer *peer, struct rpc_call *call)
+void peer_stream_accept(struct peer *peer, struct rpc_call *call)
 {
     struct peer_stream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL) {
-        call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a stream");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a stream");
         return;
     }
     stream->from = RAFT_NO_MEMBER;
@@ -552,5 +554,5 @@ void stream_accept(struct peer *peer, struct rpc_call *call)
         .on_closed = on_closed,
         .context = stream,
     };
-    incoming_begin(&stream->incoming, peer, call, &events);
+    peer_incoming_begin(&stream->incoming, peer, call, &events);
 }
