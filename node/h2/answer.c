@@ -1,9 +1,10 @@
-/* The outgoing half of a call. Any thread says what is to be sent, under the call's lock; the
- * server's thread gives it to nghttp2. */
+/* The outgoing half of a call, and its references. Any thread says what is to be sent, under the
+ * call's lock; the server's thread gives it to nghttp2. */
 #include "h2/h2_internal.h"
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/references.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -399,4 +400,23 @@ void h2_call_refuse(struct h2_call *call, const char *http_status, const char *m
     (void)nghttp2_submit_response(call->connection->session, call->stream_id, headers.list,
                                   headers.count, NULL);
     pthread_mutex_unlock(&call->lock);
+}
+
+/* ---- references ---- */
+
+void h2_call_ref(struct h2_call *call)
+{
+    atomic_fetch_add_explicit(&call->references, 1, memory_order_relaxed);
+}
+
+void h2_call_unref(struct h2_call *call)
+{
+    if (!references_drop(&call->references)) {
+        return;
+    }
+    free(call->path);
+    buf_finish(&call->metadata);
+    h2_answer_finish(&call->answer);
+    pthread_mutex_destroy(&call->lock);
+    free(call);
 }

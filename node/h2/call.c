@@ -1,10 +1,8 @@
-/* The incoming half of a call, and its life. All of it runs on the server's thread, but for the
- * references. */
+/* The incoming half of a call, and its life. All of it runs on the server's thread. */
 #include "h2/h2_internal.h"
 
 #include "base/check.h"
 #include "base/errors.h"
-#include "base/references.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,23 +41,6 @@ struct h2_call *h2_call_create(struct h2_connection *connection, int32_t stream_
     connection->call_count++;
     atomic_fetch_add(&server->call_count, 1);
     return call;
-}
-
-void h2_call_ref(struct h2_call *call)
-{
-    atomic_fetch_add_explicit(&call->references, 1, memory_order_relaxed);
-}
-
-void h2_call_unref(struct h2_call *call)
-{
-    if (!references_drop(&call->references)) {
-        return;
-    }
-    free(call->path);
-    buf_finish(&call->metadata);
-    h2_answer_finish(&call->answer);
-    pthread_mutex_destroy(&call->lock);
-    free(call);
 }
 
 static bool is_over(struct h2_call *call)

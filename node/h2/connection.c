@@ -19,41 +19,12 @@
 /* A connection is given up when its first frame, its answer to a ping, or the socket's taking of
  * what waits is late by this. */
 #define PATIENCE_NS (20 * NS_PER_S)
-#define PING_STRIKES_MAX 2
 /* A client may take back calls: so many at once, and in each second. */
 #define RESETS_BURST 10000
 #define RESETS_RATE 1000
 #define PING_ACKS_MAX 1000
 
 /* ---- what the session sees ---- */
-
-static const uint8_t goodbye[8] = {'g', 'o', 'o', 'd', 'b', 'y', 'e', '!'};
-
-static void submit_goaway(struct h2_connection *connection, uint32_t code, const char *reason)
-{
-    (void)nghttp2_submit_goaway(connection->session, NGHTTP2_FLAG_NONE,
-                                nghttp2_session_get_last_proc_stream_id(connection->session), code,
-                                (const uint8_t *)reason, strlen(reason));
-}
-
-void h2_connection_on_ping(struct h2_connection *connection, const nghttp2_frame *frame)
-{
-    if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) {
-        if (memcmp(frame->ping.opaque_data, goodbye, sizeof(goodbye)) == 0) {
-            submit_goaway(connection, NGHTTP2_NO_ERROR, ""); /* the client knows by now */
-        }
-        return;
-    }
-    uint64_t now_ns = connection->server->now_ns;
-    /* Half of what we allow: the network moves pings together. */
-    uint64_t least_ns = connection->server->options.ping_interval_min_ms * NS_PER_MS / 2;
-    bool is_early = connection->ping_ns != 0 && now_ns < connection->ping_ns + least_ns;
-    connection->ping_ns = now_ns;
-    if (is_early && ++connection->ping_strikes > PING_STRIKES_MAX) {
-        submit_goaway(connection, NGHTTP2_ENHANCE_YOUR_CALM, "too_many_pings");
-        connection->is_leaving = true;
-    }
-}
 
 static int on_any_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *context)
 {
@@ -194,20 +165,6 @@ void h2_connection_doom(struct h2_connection *connection)
     list_remove(&connection->dirty_link);
     list_remove(&connection->idle_link); /* it makes room already */
     list_push_back(&connection->server->doomed, &connection->dirty_link);
-}
-
-void h2_connection_mark(struct h2_connection *connection)
-{
-    if (!connection->is_doomed && list_is_empty(&connection->dirty_link)) {
-        list_push_back(&connection->server->dirty, &connection->dirty_link);
-    }
-}
-
-void h2_connection_goaway(struct h2_connection *connection)
-{
-    (void)nghttp2_submit_shutdown_notice(connection->session);
-    (void)nghttp2_submit_ping(connection->session, NGHTTP2_FLAG_NONE, goodbye);
-    h2_connection_mark(connection);
 }
 
 void h2_connection_tick(struct h2_connection *connection, uint64_t now_ns)

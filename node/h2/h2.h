@@ -10,7 +10,8 @@
  * unless they say otherwise. No callback runs inside a function of ours. Shutdown:
  * h2_server_stop(), then h2_server_destroy().
  *
- * Reading order: server.c, listener.c, connection.c, request.c, call.c, answer.c, text.c. */
+ * Reading order: server.c, listener.c, connection.c, ping.c, request.c, call.c, answer.c; then what
+ * they stand on: thread.c, memory.c, text.c. */
 #ifndef RAFTOGRAM_H2_H2_H
 #define RAFTOGRAM_H2_H2_H
 

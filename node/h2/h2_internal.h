@@ -167,9 +167,16 @@ struct h2_call {
     struct h2_answer answer;
 };
 
-/* ---- server.c ---- */
+/* ---- thread.c ---- */
 
 uint64_t h2_now_ns(void);
+/* This thread does the server's work from now on; NULL: none's. Returns whose it did before. */
+const struct h2_server *h2_server_enter(const struct h2_server *server);
+/* Something is to be written: soon. */
+void h2_connection_mark(struct h2_connection *connection);
+
+/* ---- memory.c ---- */
+
 /* Takes bytes of the budget for the connection. What is large leaves a part of it to the others.
  * False: too much for it, or for all. Any thread. */
 bool h2_take(struct h2_connection *connection, uint64_t bytes, bool is_large);
@@ -189,14 +196,15 @@ void h2_accept(struct h2_server *server);
 /* Takes `fd`, also on error. Errors: ERR_NOMEM, ERR_IO. */
 int h2_connection_create(struct h2_server *server, int fd);
 void h2_connection_ready(struct h2_connection *connection, uint32_t events);
-/* Something is to be written: soon. */
-void h2_connection_mark(struct h2_connection *connection);
 void h2_connection_flush(struct h2_connection *connection);
 /* It is closed soon. */
 void h2_connection_doom(struct h2_connection *connection);
 void h2_connection_destroy(struct h2_connection *connection);
 /* Pings, and dooms it when it is dead, stuck or says nothing. */
 void h2_connection_tick(struct h2_connection *connection, uint64_t now_ns);
+
+/* ---- ping.c ---- */
+
 /* Asks the client to go. What it sent before it read that is still served. */
 void h2_connection_goaway(struct h2_connection *connection);
 void h2_connection_on_ping(struct h2_connection *connection, const nghttp2_frame *frame);

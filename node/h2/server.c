@@ -29,62 +29,7 @@
 /* When no call is left, connections get this long to say goodbye before they are cut. */
 #define GOODBYE_NS (100 * NS_PER_MS)
 
-static __thread const struct h2_server *current_server;
-
-uint64_t h2_now_ns(void)
-{
-    return clock_monotonic_ns(clock_system());
-}
-
-bool h2_server_is_current(const struct h2_server *server)
-{
-    return current_server == server;
-}
-
-bool h2_take(struct h2_connection *connection, uint64_t bytes, bool is_large)
-{
-    struct budget *memory = connection->server->options.memory;
-    if (memory == NULL) {
-        return true;
-    }
-    uint64_t share = memory->limit_bytes / CONNECTION_SHARE;
-    uint64_t kept = is_large ? memory->limit_bytes / KEPT_SHARE : 0;
-    if (atomic_load(&connection->held_bytes) + bytes > share ||
-        budget_used(memory) + bytes + kept > memory->limit_bytes || !budget_take(memory, bytes)) {
-        return false;
-    }
-    atomic_fetch_add(&connection->held_bytes, bytes);
-    return true;
-}
-
-void h2_take_over(struct h2_connection *connection, uint64_t bytes)
-{
-    if (connection->server->options.memory != NULL) {
-        budget_take_over(connection->server->options.memory, bytes);
-        atomic_fetch_add(&connection->held_bytes, bytes);
-    }
-}
-
-void h2_give(struct h2_connection *connection, uint64_t bytes)
-{
-    struct budget *memory = connection->server->options.memory;
-    if (memory != NULL && bytes > 0) {
-        uint64_t before = atomic_fetch_sub(&connection->held_bytes, bytes);
-        CHECK(before >= bytes);
-        budget_give(memory, bytes);
-    }
-}
-
 /* ---- posts ---- */
-
-void h2_server_post(struct h2_server *server, struct h2_post *post)
-{
-    if (h2_server_is_current(server)) {
-        list_push_back(&server->posts, &post->link);
-    } else {
-        mailbox_post(&server->mailbox, &post->link);
-    }
-}
 
 /* Those that were there when it began: what they post is for the next time. */
 static void run_posts(struct h2_server *server)
@@ -117,8 +62,7 @@ void h2_server_run(struct h2_server *server, struct h2_post *post)
         h2_server_post(server, post);
         return;
     }
-    const struct h2_server *before = current_server;
-    current_server = server;
+    const struct h2_server *before = h2_server_enter(server);
     server->now_ns = h2_now_ns();
     post->run(post);
     run_posts(server);
@@ -127,7 +71,7 @@ void h2_server_run(struct h2_server *server, struct h2_post *post)
     }
     bool has_more = !list_is_empty(&server->posts) || !list_is_empty(&server->dirty) ||
                     !list_is_empty(&server->doomed);
-    current_server = before;
+    (void)h2_server_enter(before);
     pthread_mutex_unlock(&server->lock);
     if (has_more) {
         mailbox_wake(&server->mailbox);
@@ -335,7 +279,7 @@ static void wait_for_events(struct h2_server *server)
 static void *run(void *context)
 {
     struct h2_server *server = context;
-    current_server = server;
+    (void)h2_server_enter(server);
     pthread_mutex_lock(&server->lock);
     while (!atomic_load(&server->is_ending)) {
         wait_for_events(server);
