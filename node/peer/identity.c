@@ -40,7 +40,7 @@ uint64_t peer_membership_hash(const struct peer_address *members, int member_cou
     qsort(ids, (size_t)member_count, sizeof(ids[0]), compare_texts);
     uint64_t hash = 0;
     for (int i = 0; i < member_count; i++) {
-        /* With its NUL, so that "ab", "c" is not "a", "bc". */
+        /* Includes the NUL, so that "ab", "c" differs from "a", "bc". */
         hash = checksum64_seed(hash, ids[i], strlen(ids[i]) + 1);
     }
     return hash;
@@ -115,12 +115,11 @@ static void check_cluster(struct peer *peer, const struct peer_header *header, r
     }
     if (!raft_cluster_id_is_set(header->cluster_id)) {
         refusal->wants_cluster_id = true;
-        peer_refuse(
-            refusal, GRPC_STATUS_FAILED_PRECONDITION,
-            "%s does not name the cluster of %s: a new node hears it at its raft_addr, %s, and "
-            "then comes again",
-            peer_show(header->from_node_id).text, peer->members[peer->self].node_id,
-            peer->members[from].raft_addr);
+        peer_refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
+                    "%s does not name the cluster of %s: a new node receives the id at its "
+                    "raft_addr, %s, and then dials again",
+                    peer_show(header->from_node_id).text, peer->members[peer->self].node_id,
+                    peer->members[from].raft_addr);
     } else {
         peer_refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
                     "%s belongs to cluster %s, %s to cluster %s: one of their data_dirs is from "

@@ -1,7 +1,7 @@
-/* Links: the stream that we dial to each other node, and what waits to be sent on it.
+/* A link: the stream that this node dials to one other node, and what waits to be sent on it.
  *
- * Each dial has a channel of its own: one that failed before would answer for its old failures,
- * while what counts here is whether somebody listens now. */
+ * Each dial creates a channel: a channel that failed before reports its old failures, but what
+ * counts is whether the peer listens now. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
@@ -18,11 +18,13 @@
 #define BACKOFF_MS_MAX 1000
 #define KEEPALIVE_MS_MIN 1000
 #define DIAL_MS_MIN 100
-/* How long a look-up may take until it is told, and how often it is asked whether it has ended. */
+/* Look-up time after which a warning is logged, and the interval of the checks whether it has
+ * ended. */
 #define LOOK_UP_MS 1000
-/* A refusal comes from the kernel over there at once; what takes longer is something else. */
+/* The peer's kernel refuses a connection at once. A failure that takes longer has another
+ * reason. */
 #define REFUSED_MS_MAX 1000
-/* A lost stream is redialled at once, but not more often than this. */
+/* Least time between immediate redials of a lost stream. */
 #define REDIAL_INTERVAL_MS_MIN 100
 #define RECEIVE_BYTES_MAX (64u << 10)
 
@@ -30,28 +32,28 @@ struct peer_link {
     struct peer *peer;
     raft_member member;
 
-    /* The loop's thread. */
-    struct rpc_name *name; /* of the peer's address */
+    /* Used on the loop's thread only. */
+    struct rpc_name *name; /* the peer's address */
     struct rpc_channel *channel;
     struct random random;
-    uint32_t backoff_ms; /* 0: the next dial is at once */
+    uint32_t backoff_ms; /* 0: the next dial is immediate */
     uint64_t redial_ns;
     uint64_t give_up_ns;
     uint64_t dialled_ns;
-    uint64_t nameless_ns; /* since when no address is known; 0: one is */
-    uint64_t hurried_ns;  /* when it was last redialled at once; 0: never */
+    uint64_t nameless_ns; /* since when no address is known; 0: an address is known */
+    uint64_t hurried_ns;  /* time of the last immediate redial; 0: never */
     struct log_limit failures;
     struct log_limit news;
 
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* guards all below */
     pthread_cond_t closed;
     struct rpc_client_call *call; /* NULL between dials */
     uint64_t stream_id;
-    uint64_t sent_ns; /* the last batch */
+    uint64_t sent_ns; /* time of the last batch */
     bool is_up;
     bool is_sending;
-    bool is_sign_due;   /* a batch is wanted, also when there is nothing to say */
-    struct buf pending; /* the batch to come: room for its header, then messages */
+    bool is_sign_due;   /* a batch is due, even without messages */
+    struct buf pending; /* the next batch: space for its header, then messages */
     size_t header_size;
     size_t pending_messages;
     size_t pending_entries;
@@ -72,19 +74,18 @@ static const char *address_of(const struct peer_link *link)
 
 /* ---- sending ---- */
 
-/* With the lock held. */
+/* Requires the lock. */
 static void reset_pending(struct peer_link *link)
 {
     buf_reset(&link->pending);
     void *room = buf_extend(&link->pending, link->header_size);
-    CHECK(room != NULL); /* peer_link_create() made it, and buf_reset() keeps it */
+    CHECK(room != NULL); /* peer_link_create() allocated it, and buf_reset() keeps it */
     link->pending_messages = 0;
     link->pending_entries = 0;
     link->pending_forwards = (struct peer_unsent){0};
 }
 
-/* Sends what is pending as one batch, also when that is nothing but the header. With the lock held
- * and no send outstanding. */
+/* Sends the pending messages, or none, as one batch. Requires the lock and no outstanding send. */
 static void send_batch(struct peer_link *link)
 {
     const struct peer_header header = peer_header_to(link->peer, link->member, link->stream_id);
@@ -94,13 +95,13 @@ static void send_batch(struct peer_link *link)
     link->is_sending = rc == 0;
     link->sent_ns = clock_monotonic_ns(clock_system());
     if (rc != 0) {
-        return; /* the call is over: on_closed() follows, and tells what never left */
+        return; /* the call is over: on_closed() follows and reports what was not sent */
     }
     link->is_sign_due = false;
     reset_pending(link);
 }
 
-/* With the lock held. */
+/* Requires the lock. */
 static void send_pending(struct peer_link *link)
 {
     if (link->is_up && !link->is_sending && (link->pending_messages > 0 || link->is_sign_due)) {
@@ -128,7 +129,7 @@ static size_t entries_of(const struct peer_message *message)
     return is_append ? message->raft.append_request.count : 0;
 }
 
-/* With the lock held. */
+/* Requires the lock. */
 static int add_pending(struct peer_link *link, const struct peer_message *message)
 {
     size_t entries = entries_of(message);
@@ -193,7 +194,7 @@ static void on_timer(void *context)
     }
 }
 
-/* A timer that comes too early, because its reason is gone, finds nothing to do. */
+/* A timer whose reason is gone does nothing. */
 static void set_timer(struct peer_link *link, uint64_t deadline_ns)
 {
     int rc = rpc_loop_post(link->peer->loop, deadline_ns, on_timer, link);
@@ -204,7 +205,8 @@ static void schedule_redial(struct peer_link *link)
 {
     uint64_t delay_ns = 0;
     if (link->backoff_ms > 0) {
-        /* Jitter of a quarter, so that nodes that fell together do not dial together. */
+        /* Jitter of a quarter, so that nodes that failed at the same time do not dial at the same
+         * time. */
         uint64_t most_ns = link->backoff_ms * NS_PER_MS;
         delay_ns = most_ns - random_below(&link->random, most_ns / 4);
     }
@@ -245,13 +247,13 @@ static void on_headers(void *context)
     uint64_t suppressed;
     log_limit_reset(&link->news);
     if (log_limit_passes(&link->news, clock_monotonic_ns(clock_system()), "", &suppressed)) {
-        log_info("peer", "stream to peer stands", LOG_STR("peer", name_of(link)),
+        log_info("peer", "stream to peer is established", LOG_STR("peer", name_of(link)),
                  LOG_STR("address", address_of(link)));
     }
     post(link, PEER_EVENT_DIAL_UP);
 }
 
-/* A probe, for another process came to the peer in our name: that we are here. */
+/* Answers a probe with a batch. The peer sends one when another process uses this node's id. */
 static void on_message(void *context, struct bytes message)
 {
     struct peer_link *link = context;
@@ -263,8 +265,8 @@ static void on_message(void *context, struct bytes message)
     }
     char reason[REASON_BYTES_MAX];
     snprintf(reason, sizeof(reason),
-             "another process says that it is %s: it comes from %.300s, while this one listens on "
-             "%s; stop one of them, or give it a node_id and a data_dir of its own",
+             "another process says that it is %s: it comes from %.300s, this process listens on "
+             "%s; stop one of them, or give it its own node_id and data_dir",
              peer->members[peer->self].node_id, probe->rival, peer->listen_addr);
     phalanx__stream_probe__free_unpacked(probe, NULL);
     peer_warn(&peer->rivals, "two processes have this node's id", name_of(link), address_of(link),
@@ -280,8 +282,9 @@ static void on_sent(void *context)
     pthread_mutex_unlock(&link->lock);
 }
 
-/* gRPC reports every kind of failed dial as UNAVAILABLE; that nobody listens is in the text only:
- * "failed to connect to all addresses; last error: UNKNOWN: ...: Connection refused" (1.51). */
+/* gRPC reports every kind of failed dial as UNAVAILABLE. Only its text says that no process
+ * listens: "failed to connect to all addresses; last error: UNKNOWN: ...: Connection refused"
+ * (1.51). */
 static bool is_refused_dial(const struct peer_link *link, const struct rpc_result *result)
 {
     uint64_t elapsed_ns = clock_monotonic_ns(clock_system()) - link->dialled_ns;
@@ -294,17 +297,17 @@ static void log_loss(struct peer_link *link, const struct rpc_result *result, bo
     if (atomic_load(&link->peer->is_stopping)) {
         return;
     }
-    /* Only on_timer() cancels a dial while we are not stopping. */
+    /* Unless the peer is stopping, only on_timer() cancels a dial. */
     bool is_given_up = !was_up && result->code == GRPC_STATUS_CANCELLED;
     const char *text = is_given_up ? "no answer in time" : result->message;
     bool is_refused_by_peer = result->code == GRPC_STATUS_FAILED_PRECONDITION;
     const char *what = was_up               ? "stream to peer was lost"
-                       : is_refused_by_peer ? "peer refuses us"
+                       : is_refused_by_peer ? "peer refuses this node"
                                             : "cannot reach peer";
     peer_warn(&link->failures, what, name_of(link), address_of(link), text);
 }
 
-/* The peer may have another address by now. */
+/* Looks the peer's address up again, since it may have changed. */
 static void look_again(struct peer_link *link, bool was_up)
 {
     if (atomic_load(&link->peer->is_stopping)) {
@@ -365,7 +368,7 @@ static int open_channel(struct peer_link *link, const char *target)
     return rpc_channel_create(link->peer->loop, &options, &link->channel);
 }
 
-/* Opens the stream and says hello. With the lock held. */
+/* Opens the stream and sends the first batch. Requires the lock. */
 static int open_stream(struct peer_link *link)
 {
     const struct rpc_client_options options = {.path = STREAM_PATH, .deadline_ns = UINT64_MAX};
@@ -386,7 +389,7 @@ static int open_stream(struct peer_link *link)
     return 0;
 }
 
-/* on_name_found() dials. */
+/* Starts a look-up, after which on_name_found() dials. */
 static void wait_for_name(struct peer_link *link, const char *reason)
 {
     uint64_t now_ns = clock_monotonic_ns(clock_system());
@@ -438,7 +441,7 @@ bool peer_link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX],
     return rpc_name_target(link->name, target, reason);
 }
 
-/* On the loop's thread. */
+/* Loop's thread. */
 static void on_name_found(void *context)
 {
     struct peer_link *link = context;
@@ -450,7 +453,7 @@ static void on_name_found(void *context)
     }
 }
 
-/* On the look-up's. The link is there: close_channel() ends this. */
+/* The look-up's thread. The link exists until close_channel() has ended the look-ups. */
 static void post_name_found(void *context)
 {
     struct peer_link *link = context;
@@ -558,7 +561,7 @@ void peer_link_stop(struct peer_link *link)
         pthread_cond_wait(&link->closed, &link->lock);
     }
     pthread_mutex_unlock(&link->lock);
-    /* The channel is the loop's, which runs this before it ends. */
+    /* The channel is used on the loop's thread, which runs this before it ends. */
     int rc = rpc_loop_post(link->peer->loop, 0, close_channel, link);
     CHECK(rc == 0);
 }

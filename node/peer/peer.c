@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Streams of all peers, their successors while the old ones end, and unary calls. */
+/* Streams of all peers, streams that replace them, and unary calls. */
 #define CALLS_MAX 128
 #define METADATA_BYTES_MAX (16u << 10)
 #define KEEPALIVE_MS_MIN 1000
@@ -61,7 +61,7 @@ static void transport_set_not_fresh(struct transport *transport)
     pthread_mutex_unlock(&peer->lock);
 }
 
-/* On the loop's thread, as all that sends: no batch goes out between the two. */
+/* Runs on the loop's thread, as all sending does: no batch is sent between the two steps. */
 static void transport_set_incarnation(struct transport *transport, uint64_t incarnation)
 {
     struct peer *peer = peer_of(transport);
@@ -131,7 +131,7 @@ static void on_call(void *context, struct rpc_call *call)
     }
 }
 
-static void look_after_streams(struct peer *peer, uint64_t now_ns)
+static void check_streams(struct peer *peer, uint64_t now_ns)
 {
     bool is_late = now_ns - peer->swept_ns > 2 * SWEEP_INTERVAL_NS;
     peer->swept_ns = now_ns;
@@ -140,12 +140,13 @@ static void look_after_streams(struct peer *peer, uint64_t now_ns)
             peer_link_give_sign(peer->links[i], now_ns);
         }
         if (peer->incoming_sides[i].stream != NULL) {
-            peer_stream_look_after(peer->incoming_sides[i].stream, now_ns, is_late);
+            peer_stream_check(peer->incoming_sides[i].stream, now_ns, is_late);
         }
     }
 }
 
-/* A call that does not say what it wants would hold its place for ever. */
+/* Ends calls whose first message is late, since each takes one of CALLS_MAX, and checks all
+ * streams. */
 static void sweep(void *context)
 {
     struct peer *peer = context;
@@ -163,7 +164,7 @@ static void sweep(void *context)
         }
     }
     pthread_mutex_unlock(&peer->lock);
-    look_after_streams(peer, now_ns);
+    check_streams(peer, now_ns);
     int rc = rpc_loop_post(peer->loop, now_ns + SWEEP_INTERVAL_NS, sweep, peer);
     CHECK(rc == 0 || rc == ERR_CLOSED);
 }

@@ -22,8 +22,9 @@
 #define REQUEST_VOTE_PATH "/phalanx.Consensus/RequestVote"
 
 #define REASON_BYTES_MAX 512
-/* A sender gives a sign after so long; a receiver of none takes the stream for lost. The largest
- * batch passes a slow link within that time. */
+/* A sender that has nothing to send sends a batch without messages after STREAM_SIGN_NS. A receiver
+ * ends a stream on which no batch came for STREAM_SILENCE_NS. The largest batch passes a slow link
+ * within that time. */
 #define STREAM_SIGN_NS NS_PER_S
 #define STREAM_SILENCE_NS (10 * NS_PER_S)
 
@@ -44,26 +45,27 @@ struct peer_member {
 struct peer_sending;
 struct peer_receiving;
 
-/* Why a stream is refused; code 0: it is not. */
+/* Why a stream is refused. Code 0: it is accepted. */
 struct peer_refusal {
     int code;
-    bool wants_cluster_id; /* that is all that it lacks */
+    bool wants_cluster_id; /* nothing else is wrong */
     char text[REASON_BYTES_MAX];
 };
 
-/* Of one peer's streams to us; on the loop's thread, but for what peer->lock guards. */
+/* The streams of one peer to this node. Used on the loop's thread, except for what peer->lock
+ * guards. */
 struct peer_incoming_side {
     struct peer *peer;
-    struct peer_stream *stream; /* NULL when there is none */
-    /* Of another process with the same node id: waits for a sign of life on `stream`, by which it
-     * is refused. NULL when there is none. */
+    struct peer_stream *stream; /* NULL: none */
+    /* The stream of another process with the same node id. It waits: the next batch on `stream`
+     * refuses it. NULL: none. */
     struct peer_stream *challenger;
     uint64_t epoch;
     struct log_limit refusals;
     struct log_limit news;
-    /* With peer->lock. */
-    uint8_t said_cluster_id[RAFT_CLUSTER_ID_BYTES]; /* on its newest stream */
-    struct peer_receiving *receiving;               /* the newest */
+    /* Guarded by peer->lock. */
+    uint8_t said_cluster_id[RAFT_CLUSTER_ID_BYTES]; /* named on its newest stream */
+    struct peer_receiving *receiving;               /* the newest one */
     uint64_t snapshot_epoch;
 };
 
@@ -76,43 +78,44 @@ struct peer {
     int member_count;
     raft_member self;
     uint64_t incarnation;
-    uint64_t process; /* random, of this process */
+    uint64_t process; /* random, identifies this process */
     char *listen_addr;
     uint64_t membership_hash;
     uint32_t election_timeout_ms;
-    struct peer_link *links[RAFT_MEMBERS_MAX]; /* NULL for ourselves */
+    struct peer_link *links[RAFT_MEMBERS_MAX]; /* NULL for this node */
     struct peer_sending *sendings[RAFT_MEMBERS_MAX];
     struct peer_incoming_side incoming_sides[RAFT_MEMBERS_MAX];
     struct log_limit stranger_refusals;
     struct log_limit rivals;
-    uint64_t swept_ns; /* when streams were looked after; the loop's thread */
+    uint64_t swept_ns; /* when streams were last checked; loop's thread */
     struct peer_counters counters;
     atomic_bool is_stopping;
     bool is_stopped;
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* guards all below */
     uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES];
     bool is_fresh;
-    struct list incoming; /* struct peer_incoming: calls that are not closed */
+    struct list incoming; /* of struct peer_incoming: calls that are not closed */
 };
 
 /* ---- identity.c ---- */
 
-/* The header of our batches to `to`, as of now. The cluster id is ours, or else the one that `to`
- * has told us. */
+/* Returns the current header of batches to `to`. Its cluster id is this node's, or, before this
+ * node has one, the id that `to` named. */
 struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t stream_id);
-/* All zero when there is none. */
+/* Copies the cluster id; all zero before there is one. */
 void peer_get_cluster_id(struct peer *peer, uint8_t *out);
 struct bytes peer_node_id(const struct peer *peer, raft_member member);
-/* RAFT_NO_MEMBER when there is none. */
+/* Returns RAFT_NO_MEMBER for an unknown node id. */
 raft_member peer_find_member(const struct peer *peer, struct bytes node_id);
 
-/* `from` is the sender as far as it is known. */
+/* Checks whether a header from another node is acceptable. `from` is the sender, or
+ * RAFT_NO_MEMBER. */
 void peer_check_header(struct peer *peer, const struct peer_header *header, raft_member from,
                        struct peer_refusal *refusal);
 void peer_refuse(struct peer_refusal *refusal, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* What came over the wire, cut and made printable. */
+/* Text from the wire, cut to size and made printable. */
 struct peer_shown {
     char text[PEER_LISTEN_ADDR_BYTES_MAX + 1];
 };
@@ -123,29 +126,30 @@ struct peer_shown peer_show(struct bytes bytes);
 
 /* Posts an event without messages. On the loop's thread. */
 void peer_post_plain(struct peer *peer, const struct peer_event *event);
-/* A line about others' doings, unless there were too many. */
+/* Logs a warning about another node, within `limit`. */
 void peer_warn(struct log_limit *limit, const char *what, const char *node_id, const char *address,
                const char *reason);
 
 /* ---- incoming calls: incoming.c ---- */
 
-/* What streams and queries have in common. Embedded first; freed by the last reference. */
+/* What streams, snapshots and queries have in common. It is their first member. The last reference
+ * frees it. */
 struct peer_incoming {
-    struct list link; /* in peer->incoming, with peer->lock */
+    struct list link; /* in peer->incoming; guarded by peer->lock */
     struct peer *peer;
     uint64_t begun_ns;
-    uint64_t greeting_ns_max; /* how long it may take to say what it wants */
+    uint64_t greeting_ns_max; /* time until its first message is due */
     atomic_bool has_greeted;
     atomic_uint references;
     pthread_mutex_t lock;
-    struct rpc_call *call; /* NULL once closed */
+    struct rpc_call *call; /* NULL after the call closed */
     void (*destroy)(struct peer_incoming *incoming);
 };
 
-/* With one reference, which peer_incoming_end() drops. */
+/* Begins the call with one reference, which peer_incoming_end() drops. */
 void peer_incoming_begin(struct peer_incoming *incoming, struct peer *peer, struct rpc_call *call,
                          const struct rpc_call_events *events);
-/* From on_closed: nobody uses the call after it. */
+/* Called by on_closed. The call is not used afterwards. */
 void peer_incoming_end(struct peer_incoming *incoming);
 void peer_incoming_ref(struct peer_incoming *incoming);
 void peer_incoming_unref(struct peer_incoming *incoming);
@@ -157,38 +161,38 @@ void peer_call_refuse(struct rpc_call *call, int code, const char *reason);
 /* Errors: ERR_NOMEM. */
 int peer_link_create(struct peer *peer, raft_member member, struct peer_link **out);
 void peer_link_start(struct peer_link *link);
-/* The peer has been heard: dials at once instead of waiting for the next try. On the loop's thread.
- */
+/* Dials at once instead of at the next try, since the peer was heard. Loop's thread. */
 void peer_link_hurry(struct peer_link *link);
-/* The peer does not know our cluster's id: tells it, by a batch without messages if the stream
- * stands, else by dialling. On the loop's thread. */
+/* Tells the peer the cluster id: by a batch without messages if the stream is up, else by dialling.
+ * Loop's thread. */
 void peer_link_tell_cluster_id(struct peer_link *link);
-/* rpc_name_target() of the peer. On the loop's thread. */
+/* rpc_name_target() of the peer. Loop's thread. */
 bool peer_link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason);
-/* Sends a batch if none has gone for STREAM_SIGN_NS: the peer hears that the stream passes them. On
- * the loop's thread. */
+/* Sends a batch without messages if none was sent for STREAM_SIGN_NS, so that the peer sees that
+ * the stream works. Loop's thread. */
 void peer_link_give_sign(struct peer_link *link, uint64_t now_ns);
-/* Ends the stream, so that another one begins with what the header says then. */
+/* Ends the stream. The next one begins with the header as it is then. */
 void peer_link_redial(struct peer_link *link);
 /* As transport_ops says. */
 int peer_link_send(struct peer_link *link, const struct peer_message *message);
 void peer_link_flush(struct peer_link *link);
-/* Ends the stream and waits for it; no event is posted afterwards. After peer->is_stopping. */
+/* Ends the stream and waits for its end. No event is posted afterwards. Requires
+ * peer->is_stopping. */
 void peer_link_stop(struct peer_link *link);
-/* When the loop is gone. Accepts NULL. */
+/* Called after the loop's end. Accepts NULL. */
 void peer_link_destroy(struct peer_link *link);
 
 /* ---- servers: stream.c, query.c ---- */
 
-/* Whether a snapshot's sender is the process that the stream of `from` is of, if there is one. */
+/* Returns whether a snapshot comes from the same process as the stream of `from`; true without a
+ * stream. */
 bool peer_stream_is_of_sender(struct peer *peer, raft_member from,
                               const struct peer_header *header);
 void peer_stream_accept(struct peer *peer, struct rpc_call *call);
-/* Ends a stream on which no whole batch has come for STREAM_SILENCE_NS although its sender gives
- * signs. A length that was changed on the way makes gRPC wait for bytes of a message that never
- * was: it takes all that follows for a part of it, and answers pings. `is_late`: this node was
- * stopped. */
-void peer_stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late);
+/* Ends a stream on which no whole batch came for STREAM_SILENCE_NS. If a length is corrupted in
+ * transit, gRPC takes all later bytes for a part of that message and still answers pings.
+ * `is_late`: this node did not run for a while. */
+void peer_stream_check(struct peer_stream *stream, uint64_t now_ns, bool is_late);
 void peer_query_accept(struct peer *peer, struct rpc_call *call, enum raft_message_kind kind);
 
 /* ---- snapshots: sending.c, receiving.c ---- */

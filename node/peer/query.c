@@ -1,5 +1,5 @@
-/* The unary AppendEntries and RequestVote of the reference document: each is handed to the driver
- * as a QUERY event, whose answer ends the call, in the request's encoding. */
+/* The unary AppendEntries and RequestVote of the reference document. Each becomes a QUERY event for
+ * the driver. The driver's answer ends the call, in the request's encoding. */
 #include "base/errors.h"
 #include "peer/peer_internal.h"
 #include "phalanx/consensus.pb-c.h"
@@ -11,7 +11,7 @@
 #define QUERY_NS_MAX (10 * NS_PER_S)
 
 struct query {
-    struct peer_incoming incoming; /* first */
+    struct peer_incoming incoming; /* first member */
     enum raft_message_kind kind;
     bool is_json;
 };
@@ -55,7 +55,7 @@ static void encode_answer(const struct query *query, const struct peer_answer *a
     }
 }
 
-/* Any thread, also when the call or the peer is gone. */
+/* Any thread, also after the end of the call and of the peer. */
 static void answer_query(struct peer_event *event, const struct peer_answer *answer)
 {
     struct query_event *query_event = CONTAINER_OF(event, struct query_event, event);
@@ -65,7 +65,7 @@ static void answer_query(struct peer_event *event, const struct peer_answer *ans
     encode_answer(query, answer, &query_event->message.raft, &body);
     pthread_mutex_lock(&query->incoming.lock);
     if (query->incoming.call != NULL && buf_failed(&body)) {
-        peer_call_refuse(query->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(query->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory");
     } else if (query->incoming.call != NULL) {
         const struct bytes message = buf_bytes(&body);
         const struct rpc_status status = {.code = GRPC_STATUS_OK};
@@ -90,7 +90,7 @@ static const ProtobufCMessageDescriptor *request_descriptor(const struct query *
                                               : &phalanx__request_vote_request__descriptor;
 }
 
-/* Puts JSON into protobuf, so that there is one way to read a request. */
+/* Converts JSON to protobuf, so that requests are read in one way. */
 static int pack_json(const struct query *query, struct bytes text, struct buf *out,
                      struct json_error *error)
 {
@@ -180,7 +180,7 @@ static void on_message(struct rpc_call *call, struct bytes message, void *contex
     if (rc == ERR_INVALID) {
         peer_call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, why);
     } else if (rc != 0) {
-        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory");
     }
     buf_finish(&packed);
 }
@@ -205,7 +205,7 @@ void peer_query_accept(struct peer *peer, struct rpc_call *call, enum raft_messa
 {
     struct query *query = calloc(1, sizeof(*query));
     if (query == NULL) {
-        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
     query->kind = kind;

@@ -1,5 +1,5 @@
-/* Snapshots that come from other nodes: their parts become events, one at a time, and what the
- * driver answers goes back. */
+/* Snapshots from other nodes. Each part becomes an event, one at a time. The driver's answers are
+ * sent back. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
@@ -14,13 +14,13 @@
 #define OFFER_NS_MAX (10 * NS_PER_S)
 
 struct peer_receiving {
-    struct peer_incoming incoming; /* first */
+    struct peer_incoming incoming; /* first member */
     raft_member from;              /* RAFT_NO_MEMBER before the offer */
     uint64_t epoch;
-    bool is_over; /* refused or replaced; the loop's thread */
+    bool is_over; /* refused or replaced; loop's thread */
 };
 
-/* With the part that it is a view into. */
+/* An event and the part that its data is a view into. */
 struct part_event {
     struct peer_event event;
     struct peer_receiving *receiving;
@@ -45,7 +45,7 @@ static void release_part(struct peer_event *event)
     free(part_event);
 }
 
-/* Takes the part, also on error. */
+/* Takes ownership of the part, also on error. */
 static int post_part(struct peer_receiving *receiving, Phalanx__SnapshotPart *part)
 {
     struct part_event *created = calloc(1, sizeof(*created));
@@ -97,14 +97,14 @@ static void check_offer(struct peer *peer, const Phalanx__SnapshotOffer *offer, 
     *from = peer_find_member(peer, header.from_node_id);
     peer_check_header(peer, &header, *from, refusal);
     if (refusal->code == 0 && !peer_stream_is_of_sender(peer, *from, &header)) {
-        refusal->code = GRPC_STATUS_UNAVAILABLE; /* its stream may come */
+        refusal->code = GRPC_STATUS_UNAVAILABLE; /* its stream may follow */
         snprintf(refusal->text, sizeof(refusal->text),
                  "the snapshot does not come from the process that %s has a stream from",
                  peer->members[peer->self].node_id);
     }
 }
 
-/* The newest one of a peer counts. */
+/* Makes this the peer's current snapshot stream, in place of an older one. */
 static void take_place(struct peer_receiving *receiving, raft_member from)
 {
     struct peer *peer = receiving->incoming.peer;
@@ -142,7 +142,7 @@ static void take_offer(struct peer_receiving *receiving, Phalanx__SnapshotPart *
     }
     take_place(receiving, from);
     if (post_part(receiving, part) != 0) {
-        peer_call_refuse(receiving->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(receiving->incoming.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory");
     }
 }
 
@@ -161,23 +161,24 @@ static void on_message(struct rpc_call *call, struct bytes message, void *contex
             phalanx__snapshot_part__free_unpacked(part, NULL);
         }
         receiving->is_over = true;
-        peer_call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT, "not the part that is due");
+        peer_call_refuse(call, GRPC_STATUS_INVALID_ARGUMENT,
+                         "unexpected part: expected an offer first, then chunks");
     } else if (wants_offer) {
         take_offer(receiving, part);
     } else if (post_part(receiving, part) != 0) {
         receiving->is_over = true;
-        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory");
     }
 }
 
 static void on_half_close(struct rpc_call *call, void *context)
 {
-    peer_call_refuse(call, GRPC_STATUS_CANCELLED, "the snapshot was given up");
+    peer_call_refuse(call, GRPC_STATUS_CANCELLED, "the sender abandoned the snapshot");
 }
 
 static void on_sent(struct rpc_call *call, void *context)
 {
-    /* There is one answer a stream: nothing waits. */
+    /* Nothing waits: a stream has one answer. */
 }
 
 static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
@@ -208,7 +209,7 @@ void peer_receiving_accept(struct peer *peer, struct rpc_call *call)
 {
     struct peer_receiving *receiving = calloc(1, sizeof(*receiving));
     if (receiving == NULL) {
-        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a snapshot");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory for a snapshot");
         return;
     }
     receiving->from = RAFT_NO_MEMBER;

@@ -15,7 +15,7 @@ static void release_plain(struct peer_event *event)
 void peer_post_plain(struct peer *peer, const struct peer_event *event)
 {
     struct peer_event *copy = malloc(sizeof(*copy));
-    /* The core would wait for ever for what this event tells. */
+    /* A lost event would block the core indefinitely. */
     CHECK(copy != NULL);
     *copy = *event;
     list_init(&copy->link);

@@ -1,5 +1,5 @@
-/* Snapshots that go to other nodes: a channel and a stream for each, beside the link to the same
- * node, so that chunks never stand before raft's messages. */
+/* A snapshot for another node. It has its own channel and stream, so that Raft messages never wait
+ * behind chunks. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
@@ -16,23 +16,23 @@
 struct peer_sending {
     struct peer *peer;
     raft_member member;
-    struct rpc_channel *channel; /* the loop's thread */
+    struct rpc_channel *channel; /* loop's thread only */
 
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* guards all below */
     pthread_cond_t ended;
-    bool is_active;    /* from the opening to SNAPSHOT_ENDED */
-    bool is_cancelled; /* before there was a call */
+    bool is_active;    /* from peer_sending_open() to SNAPSHOT_ENDED */
+    bool is_cancelled; /* before the call was opened */
     bool has_answer;
     bool is_sending;
     uint64_t epoch;
     uint32_t next_chunk;
-    struct buf out; /* the part that is sent next */
+    struct buf out; /* the part to send next */
     struct rpc_client_call *call;
 };
 
 /* ---- parts ---- */
 
-/* With the lock held. Errors: ERR_NOMEM. */
+/* Requires the lock. Errors: ERR_NOMEM. */
 static int pack_part(struct peer_sending *sending, const Phalanx__SnapshotPart *part)
 {
     buf_reset(&sending->out);
@@ -88,7 +88,7 @@ static void on_message(void *context, struct bytes message)
     pthread_mutex_lock(&sending->lock);
     bool is_first = answer != NULL && !sending->has_answer;
     uint64_t epoch = sending->epoch;
-    /* The answer may be here before the word that the offer has left: then that tells. */
+    /* If the answer arrives before on_sent() for the offer, on_sent() posts the event. */
     bool is_ready = is_first && !sending->is_sending;
     if (is_first) {
         sending->has_answer = true;
@@ -130,7 +130,7 @@ static void end(struct peer_sending *sending, enum peer_snapshot_end end, const 
         rpc_client_release(sending->call);
         sending->call = NULL;
     }
-    /* Before the event: whoever hears it may open again. */
+    /* Before the event, whose receiver may open the next one. */
     sending->is_active = false;
     pthread_cond_broadcast(&sending->ended);
     bool is_stopping = atomic_load(&sending->peer->is_stopping);
@@ -165,7 +165,7 @@ static int open_stream(struct peer_sending *sending)
     int rc = rpc_stream_open(sending->channel, &options, &events, &sending->call);
     if (rc == 0) {
         sending->is_sending = true;
-        /* A stream that is over already tells so by on_closed. */
+        /* If the stream has already ended, on_closed() reports it. */
         (void)rpc_stream_send(sending->call, buf_bytes(&sending->out), false);
     }
     return rc;

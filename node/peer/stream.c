@@ -1,5 +1,5 @@
-/* Streams that other nodes dialled to us. All runs on the loop's thread but what the release of an
- * event does: that is under the stream's lock. */
+/* Streams that other nodes dialled to this node. All runs on the loop's thread, except the release
+ * of an event, which takes the stream's lock. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
@@ -13,34 +13,35 @@
 
 #define HELLO_NS_MAX (5 * NS_PER_S)
 #define ADDRESS_BYTES_MAX 128
-/* A stream that gives no sign of life for that many election timeouts after it was asked for one
- * makes room for another process of the same node id. */
+/* A stream that does not answer a probe for this many election timeouts is replaced by that of
+ * another process with the same node id. */
 #define SILENT_TIMEOUTS 2
 
 struct peer_stream {
-    struct peer_incoming incoming; /* first */
+    struct peer_incoming incoming; /* first member */
     char address[ADDRESS_BYTES_MAX];
-    raft_member from; /* RAFT_NO_MEMBER before it is greeted */
+    raft_member from; /* RAFT_NO_MEMBER before its hello is accepted */
     uint64_t epoch;
     uint64_t incarnation;
     uint64_t stream_id;
     uint64_t process;
     char listen_addr[PEER_LISTEN_ADDR_BYTES_MAX + 1]; /* printable */
-    bool is_over;                                     /* refused, or replaced by a newer stream */
-    bool may_lack_id;     /* it was greeted before we knew our cluster, and has not named it yet */
-    bool is_probing;      /* a probe is on its way to it */
-    uint64_t probed_ns;   /* when a sign of life was asked for; 0: none is owed */
-    struct buf challenge; /* its hello, while another process has its place */
-    bool is_sealed;       /* its batches have checksums: all of them must */
-    uint64_t heard_ns;    /* the last whole batch */
+    bool is_over;                                     /* refused or replaced */
+    bool may_lack_id;   /* accepted before this node knew its cluster, and has not named one yet */
+    bool is_probing;    /* a probe is being sent */
+    uint64_t probed_ns; /* when the unanswered probe was sent; 0: none */
+    struct buf challenge; /* its hello, while a stream of another process is in its place */
+    bool is_sealed;       /* its batches have checksums; one without is refused */
+    uint64_t heard_ns;    /* when the last whole batch came */
 
-    /* Under incoming.lock. */
+    /* Guarded by incoming.lock. */
     size_t unreleased;
     size_t unreleased_bytes;
     bool is_paused;
 };
 
-/* One allocation with its messages, their entries and the batch that they are views into. */
+/* One allocation: the event, its messages, their entries, and the batch that they are views
+ * into. */
 struct batch_event {
     struct peer_event event;
     struct peer_stream *stream;
@@ -54,7 +55,7 @@ static struct peer_stream *stream_of(struct peer_incoming *incoming)
 
 /* ---- refusing ---- */
 
-/* What we say to the peer while we know no cluster of our own. */
+/* Notes the cluster id that the peer named: this node uses it until it has its own. */
 static void note_cluster_id(struct peer_stream *stream, const struct peer_header *header)
 {
     struct peer *peer = stream->incoming.peer;
@@ -67,7 +68,7 @@ static void note_cluster_id(struct peer_stream *stream, const struct peer_header
         stream->may_lack_id && !(is_known && raft_cluster_id_is_set(header->cluster_id));
 }
 
-/* Later batches of a stream: who speaks must not change, only what it has learnt. */
+/* Checks a later batch of a stream: the sender must be the same, its cluster id may be new. */
 static void check_same(struct peer_stream *stream, const struct peer_header *header,
                        struct peer_refusal *refusal)
 {
@@ -125,7 +126,7 @@ static void post_lost(struct peer_stream *stream)
     peer_post_plain(stream->incoming.peer, &event);
 }
 
-static void tell_news(struct peer_stream *stream, const char *what)
+static void log_news(struct peer_stream *stream, const char *what)
 {
     struct peer *peer = stream->incoming.peer;
     uint64_t suppressed;
@@ -159,7 +160,7 @@ static void greet(struct peer_stream *stream, raft_member from, const struct pee
     note_cluster_id(stream, header);
     atomic_store(&stream->incoming.has_greeted, true);
     log_limit_reset(&side->refusals);
-    tell_news(stream, "stream from peer began");
+    log_news(stream, "stream from peer began");
     post_hello(stream, header->is_fresh);
     rpc_call_send_headers(stream->incoming.call);
     peer_link_hurry(peer->links[from]);
@@ -173,7 +174,7 @@ static bool is_full(const struct peer_stream *stream)
            stream->unreleased_bytes >= PEER_UNHANDLED_BYTES_MAX;
 }
 
-/* Any thread, also when the stream and the peer are gone. */
+/* Any thread, also after the end of the stream and of the peer. */
 static void release_batch(struct peer_event *event)
 {
     struct batch_event *batch = CONTAINER_OF(event, struct batch_event, event);
@@ -229,7 +230,7 @@ static void post_messages(struct peer_stream *stream, struct bytes wire,
     struct bytes copy;
     struct batch_event *created = create_batch_event(stream, wire, batch, &entries, &copy);
     if (created == NULL) {
-        peer_refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
+        peer_refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory for a batch");
         return;
     }
     const struct peer_sender sender = {stream->from, peer_node_id(peer, stream->from)};
@@ -247,13 +248,13 @@ static void post_messages(struct peer_stream *stream, struct bytes wire,
     peer->receiver.post(peer->receiver.context, &created->event);
 }
 
-void peer_stream_look_after(struct peer_stream *stream, uint64_t now_ns, bool is_late)
+void peer_stream_check(struct peer_stream *stream, uint64_t now_ns, bool is_late)
 {
     pthread_mutex_lock(&stream->incoming.lock);
     bool is_paused = stream->is_paused;
     pthread_mutex_unlock(&stream->incoming.lock);
     if (is_late || is_paused) {
-        stream->heard_ns = now_ns; /* what has come was not looked at yet */
+        stream->heard_ns = now_ns; /* what arrived meanwhile was not read yet */
     }
     if (stream->is_over || !stream->is_sealed || now_ns < stream->heard_ns + STREAM_SILENCE_NS) {
         return;
@@ -280,7 +281,7 @@ static void receive_more(struct peer_stream *stream)
 static void describe(const struct peer_stream *stream, char *out, size_t size)
 {
     snprintf(out, size, "%s (listens on %s)", stream->address,
-             stream->listen_addr[0] == '\0' ? "an address that it does not tell"
+             stream->listen_addr[0] == '\0' ? "an address that it does not name"
                                             : stream->listen_addr);
 }
 
@@ -306,8 +307,8 @@ static uint64_t silence_ns_max(const struct peer *peer)
     return SILENT_TIMEOUTS * peer->election_timeout_ms * NS_PER_MS;
 }
 
-/* The challenger is who it says: it takes the place. */
-static void let_challenger_in(struct peer_incoming_side *side, raft_member from)
+/* Accepts the challenger in place of the earlier stream. */
+static void accept_challenger(struct peer_incoming_side *side, raft_member from)
 {
     struct peer_stream *challenger = side->challenger;
     side->challenger = NULL;
@@ -315,7 +316,7 @@ static void let_challenger_in(struct peer_incoming_side *side, raft_member from)
     struct bytes hello = buf_bytes(&challenger->challenge);
     struct peer_refusal refusal = {.code = 0};
     int rc = peer_batch_scan(hello, &batch);
-    CHECK(rc == 0); /* it was read before */
+    CHECK(rc == 0); /* it was scanned before */
     peer_check_header(side->peer, &batch.header, from, &refusal);
     if (refusal.code == 0) {
         greet(challenger, from, &batch.header);
@@ -343,12 +344,12 @@ static void on_silence(void *context)
     struct peer *peer = side->peer;
     if (!atomic_load(&peer->is_stopping) && side->challenger != NULL && side->stream != NULL &&
         is_silent(peer, side->stream)) {
-        let_challenger_in(side, (raft_member)(side - peer->incoming_sides));
+        accept_challenger(side, (raft_member)(side - peer->incoming_sides));
     }
 }
 
-/* Another process has the place: it stays if it is alive. A newcomer may be the same node after a
- * restart whose earlier connection has not been noticed to be dead. */
+/* Makes the newcomer wait and probes the stream of the other process. If that is alive, it stays.
+ * Else the newcomer is the node after a restart, and the earlier connection is dead. */
 static void challenge(struct peer_stream *newcomer, raft_member from, struct bytes hello,
                       struct peer_refusal *refusal)
 {
@@ -358,7 +359,7 @@ static void challenge(struct peer_stream *newcomer, raft_member from, struct byt
     buf_init(&newcomer->challenge, PEER_BATCH_BYTES_MAX);
     buf_append(&newcomer->challenge, hello.data, hello.size);
     if (buf_failed(&newcomer->challenge)) {
-        peer_refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a batch");
+        peer_refuse(refusal, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory for a batch");
         return;
     }
     if (side->challenger != NULL) {
@@ -373,7 +374,7 @@ static void challenge(struct peer_stream *newcomer, raft_member from, struct byt
     CHECK(rc == 0 || rc == ERR_CLOSED);
 }
 
-/* A batch came on `stream`, which has its place: whoever wants it is another process. */
+/* Refuses the challenger, since a batch came on `stream`: the challenger is another process. */
 static void refuse_challenger(struct peer_stream *stream)
 {
     struct peer *peer = stream->incoming.peer;
@@ -390,11 +391,10 @@ static void refuse_challenger(struct peer_stream *stream)
     describe(challenger, theirs, sizeof(theirs));
     const char *node_id = peer->members[stream->from].node_id;
     struct peer_refusal refusal = {.code = 0};
-    peer_refuse(
-        &refusal, GRPC_STATUS_FAILED_PRECONDITION,
-        "two processes have node_id %s: the one that was here first comes from %s, the other one "
-        "from %s; stop one of them, or give it a node_id and a data_dir of its own",
-        node_id, ours, theirs);
+    peer_refuse(&refusal, GRPC_STATUS_FAILED_PRECONDITION,
+                "two processes have node_id %s: the first comes from %s, the second "
+                "from %s; stop one of them, or give it its own node_id and data_dir",
+                node_id, ours, theirs);
     end_refused(challenger, stream->from, &refusal);
 }
 
@@ -416,7 +416,7 @@ static void take_hello(struct peer_stream *stream, struct bytes wire,
     const struct peer_stream *older = peer->incoming_sides[*from].stream;
     bool is_same = older == NULL || (older->process != 0 && older->process == stream->process);
     if (!is_same && !is_silent(peer, older)) {
-        /* That it does not name the cluster is not what its operator has to know first. */
+        /* The second process is reported, not the missing cluster id. */
         *refusal = (struct peer_refusal){.code = 0};
         challenge(stream, *from, wire, refusal);
     } else if (refusal->code == 0) {
@@ -455,7 +455,7 @@ static void take_batch(struct peer_stream *stream, struct bytes wire, raft_membe
     stream->heard_ns = clock_monotonic_ns(clock_system());
     if (!peer_batch_is_sound(wire, &batch) || (stream->is_sealed && batch.checksum == 0)) {
         peer_refuse(refusal, GRPC_STATUS_INVALID_ARGUMENT,
-                    "malformed batch: its checksum is wrong, it was changed on the way");
+                    "malformed batch: its checksum is wrong, its bytes were changed in transit");
         return;
     }
     stream->is_sealed = batch.checksum != 0;
@@ -520,10 +520,10 @@ static void on_closed(struct rpc_call *call, bool is_cancelled, void *context)
         if (is_free) {
             side->stream = NULL;
         }
-        tell_news(stream, "stream from peer ended");
+        log_news(stream, "stream from peer ended");
         post_lost(stream);
         if (is_free && side->challenger != NULL && !atomic_load(&peer->is_stopping)) {
-            let_challenger_in(side, stream->from);
+            accept_challenger(side, stream->from);
         }
     }
     peer_incoming_end(&stream->incoming);
@@ -540,7 +540,7 @@ void peer_stream_accept(struct peer *peer, struct rpc_call *call)
 {
     struct peer_stream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL) {
-        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory for a stream");
+        peer_call_refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory for a stream");
         return;
     }
     stream->from = RAFT_NO_MEMBER;

@@ -1,8 +1,8 @@
-/* What the driver says to other nodes and hears from them, as a vtable: gRPC (peer.h) or simulated.
+/* How the driver exchanges messages with other nodes, as a vtable: gRPC (peer.h) or simulated.
  *
- * Each node dials every other one and sends on the stream that it dialled; the answers come on the
- * stream that the other dialled. Messages of one stream keep their order; a stream that ends may
- * lose what was on it. Nothing is queued for a peer that is not connected. */
+ * Each node dials every other node and sends on the stream that it dialled. Answers arrive on the
+ * stream that the other node dialled. Messages of one stream keep their order. When a stream ends,
+ * messages on it may be lost. Nothing is queued for a peer that is not connected. */
 #ifndef RAFTOGRAM_PEER_TRANSPORT_H
 #define RAFTOGRAM_PEER_TRANSPORT_H
 
@@ -15,11 +15,11 @@
 #include <stdint.h>
 
 #define PEER_BATCH_MESSAGES_MAX 8192
-#define PEER_BATCH_BYTES_MAX (16u << 20)  /* what is accepted in one batch */
-#define PEER_QUEUE_BYTES_MAX (8u << 20)   /* outgoing, per peer; beyond it messages are dropped */
-#define PEER_BATCH_ENTRIES_MAX (1u << 18) /* log entries in one batch, over all its messages */
-#define PEER_UNHANDLED_BATCHES_MAX 64     /* incoming, per stream; beyond it reading pauses */
-#define PEER_UNHANDLED_BYTES_MAX (32u << 20) /* the same, by their size */
+#define PEER_BATCH_BYTES_MAX (16u << 20)  /* accepted in one batch */
+#define PEER_QUEUE_BYTES_MAX (8u << 20)   /* outgoing, per peer; messages beyond it are dropped */
+#define PEER_BATCH_ENTRIES_MAX (1u << 18) /* log entries in all messages of one batch */
+#define PEER_UNHANDLED_BATCHES_MAX 64     /* incoming, per stream; reading pauses beyond it */
+#define PEER_UNHANDLED_BYTES_MAX (32u << 20) /* the same, by size */
 #define PEER_COMMAND_BYTES_MAX (4u << 20)    /* a forwarded command or its result */
 
 enum peer_message_kind {
@@ -32,8 +32,8 @@ enum peer_message_kind {
 struct peer_message {
     enum peer_message_kind kind;
     union {
-        /* Outgoing append requests have their entries filled in (data and term; `change` is not
-         * looked at). Incoming ones have `change` NULL: the driver decodes it from data. */
+        /* Outgoing append requests have entries with data and term; `change` is not used. In
+         * incoming ones `change` is NULL, and the driver decodes it from data. */
         struct raft_message raft;
         struct {
             uint64_t id;
@@ -44,31 +44,32 @@ struct peer_message {
             uint64_t id;
             int32_t code; /* enum node_outcome */
             struct bytes result;
-            uint64_t index; /* of its entry when code is 0; 0: not told */
+            uint64_t index; /* index of its entry if code is 0; 0: unknown */
         } forward_response;
         struct {
             uint64_t index;
-            uint64_t hash;     /* of all results up to the index */
-            uint64_t contents; /* of what was written since the last one; 0: not known */
+            uint64_t hash;     /* hash of all results up to the index */
+            uint64_t contents; /* hash of what was written since the last message; 0: unknown */
         } apply_hash;
     };
 };
 
 enum peer_event_kind {
-    PEER_EVENT_MESSAGES,     /* arrived on the stream `epoch` */
-    PEER_EVENT_HELLO,        /* a stream from the peer began */
-    PEER_EVENT_STREAM_LOST,  /* it ended */
-    PEER_EVENT_DIAL_UP,      /* our stream to the peer stands: its server answered */
-    PEER_EVENT_DIAL_LOST,    /* our stream ended after it stood; `unsent` never left this node */
-    PEER_EVENT_DIAL_REFUSED, /* nobody listens there */
-    PEER_EVENT_QUERY,        /* a bare RPC of the reference document: answer and change nothing */
-    /* A snapshot comes from the peer, on a stream of its own: `epoch` numbers these streams. */
-    PEER_EVENT_SNAPSHOT_OFFER, /* wants a snapshot_answer() */
-    PEER_EVENT_SNAPSHOT_CHUNK, /* the next one comes when this event is released */
+    PEER_EVENT_MESSAGES,    /* arrived on the stream `epoch` */
+    PEER_EVENT_HELLO,       /* a stream from the peer began */
+    PEER_EVENT_STREAM_LOST, /* it ended */
+    PEER_EVENT_DIAL_UP,     /* the stream to the peer is up: its server answered */
+    PEER_EVENT_DIAL_LOST, /* the stream to the peer was up and ended; `unsent` never left this node
+                           */
+    PEER_EVENT_DIAL_REFUSED, /* no process listens there */
+    PEER_EVENT_QUERY, /* a unary call of the reference document: answer it and change no state */
+    /* A snapshot from the peer, on its own stream. `epoch` numbers these streams. */
+    PEER_EVENT_SNAPSHOT_OFFER, /* requires a snapshot_answer() */
+    PEER_EVENT_SNAPSHOT_CHUNK, /* the next one follows when this event is released */
     PEER_EVENT_SNAPSHOT_LOST,  /* the stream ended, answered or not */
-    /* A snapshot goes to the peer; `epoch` is that of snapshot_open(). */
-    PEER_EVENT_SNAPSHOT_READY, /* wants `chunk` by snapshot_chunk(), or all of them have gone */
-    PEER_EVENT_SNAPSHOT_ENDED, /* `end` and `reason`; the peer may be opened to again */
+    /* A snapshot for the peer. `epoch` is that of snapshot_open(). */
+    PEER_EVENT_SNAPSHOT_READY, /* send `chunk` by snapshot_chunk(), unless all chunks were sent */
+    PEER_EVENT_SNAPSHOT_ENDED, /* `end` and `reason`; snapshot_open() is possible again */
 };
 
 /* The answer to a QUERY. */
@@ -79,33 +80,34 @@ struct peer_answer {
 };
 
 enum peer_snapshot_end {
-    PEER_SNAPSHOT_DONE,    /* installed, or not needed */
-    PEER_SNAPSHOT_REFUSED, /* the receiver says why */
-    PEER_SNAPSHOT_BROKEN,  /* the stream was lost: what has arrived is kept over there */
+    PEER_SNAPSHOT_DONE,    /* installed or not needed */
+    PEER_SNAPSHOT_REFUSED, /* refused by the receiver */
+    PEER_SNAPSHOT_BROKEN,  /* the stream was lost; the receiver keeps what arrived */
 };
 
 #define PEER_REASON_BYTES_MAX 256
 
 struct peer_snapshot_answer {
     bool is_over;
-    uint32_t next_chunk;        /* not over: where to go on */
+    uint32_t next_chunk;        /* if not over: the next chunk to send */
     enum peer_snapshot_end end; /* over */
     const char *reason;         /* over; may be NULL */
 };
 
-/* Forward requests that follow one another: of `count` ids from `first` on. */
+/* Forward requests with `count` consecutive ids from `first`. */
 struct peer_unsent {
     uint64_t first;
     uint64_t count;
 };
 
-/* Owned by whoever holds it; ended by peer_event->release(). */
+/* Owned by its holder, who calls release(). */
 struct peer_event {
     struct list link;
     enum peer_event_kind kind;
     raft_member peer;
     uint64_t epoch; /* MESSAGES, HELLO, STREAM_LOST: increasing per peer; SNAPSHOT_*: see there */
-    void (*release)(struct peer_event *event); /* frees; lets the stream read on. Any thread. */
+    void (*release)(
+        struct peer_event *event); /* frees it and lets the stream continue reading; any thread */
     union {
         struct {
             struct peer_message *items;
@@ -124,7 +126,7 @@ struct peer_event {
             void (*answer)(struct peer_event *event, const struct peer_answer *answer);
         } query;
         struct {
-            raft_term term;        /* of the sender */
+            raft_term term;        /* the sender's term */
             struct bytes manifest; /* valid until the release */
         } snapshot_offer;
         struct {
@@ -144,29 +146,30 @@ struct peer_event {
 struct transport;
 
 struct transport_ops {
-    /* Adds to what goes to `to` at the next flush. Copies all. Node thread.
+    /* Adds a message to the next batch for `to`. Copies everything. Node thread.
      * Errors: ERR_CLOSED (not connected), ERR_FULL (dropped). */
     int (*send)(struct transport *transport, raft_member to, const struct peer_message *message);
-    /* Sends all that was added since, one batch a peer. Node thread. */
+    /* Sends what was added since the last flush, one batch per peer. Node thread. */
     void (*flush)(struct transport *transport);
-    /* From now on this is our cluster (16 bytes), and the data_dir is not fresh any more. */
+    /* Sets the cluster id (16 bytes) and marks the data_dir as no longer fresh. */
     void (*set_cluster_id)(struct transport *transport, const uint8_t *cluster_id);
     void (*set_not_fresh)(struct transport *transport);
-    /* The data_dir has another incarnation: the streams that we dialled end, and begin anew. */
+    /* Sets the data_dir's incarnation. The streams that this node dialled end and are dialled
+     * again. */
     void (*set_incarnation)(struct transport *transport, uint64_t incarnation);
 
-    /* Snapshots go on streams of their own, one at a time to each peer, one chunk at a time. All of
-     * these are called on the node's thread and never wait; what they copy they copy at once. */
+    /* Snapshots have their own streams: one snapshot at a time to each peer, one chunk at a time.
+     * These functions are called on the node's thread and never block. They copy their data. */
 
-    /* Offers one; `epoch` comes back in the events. SNAPSHOT_ENDED is owed from then on.
-     * Errors: ERR_BUSY (the one before has not ended yet), ERR_NOMEM, ERR_CLOSED. */
+    /* Offers a snapshot. Its events have this `epoch`. SNAPSHOT_ENDED follows in any case.
+     * Errors: ERR_BUSY (the previous snapshot has not ended), ERR_NOMEM, ERR_CLOSED. */
     int (*snapshot_open)(struct transport *transport, raft_member to, uint64_t epoch,
                          raft_term term, struct bytes manifest);
-    /* After SNAPSHOT_READY. A stream that is over drops it. */
+    /* Sends a chunk after SNAPSHOT_READY. Does nothing if the stream has ended. */
     void (*snapshot_chunk)(struct transport *transport, raft_member to, uint64_t epoch,
                            uint32_t chunk, struct bytes data);
     void (*snapshot_close)(struct transport *transport, raft_member to, uint64_t epoch);
-    /* To SNAPSHOT_OFFER: where to go on, once; and, once, how it ends. */
+    /* Answers SNAPSHOT_OFFER: once with the next chunk, and once with the end. */
     void (*snapshot_answer)(struct transport *transport, raft_member from, uint64_t epoch,
                             const struct peer_snapshot_answer *answer);
 };
@@ -175,7 +178,7 @@ struct transport {
     const struct transport_ops *ops;
 };
 
-/* Where events go: any thread; must take the event (ownership passes). Never blocks. */
+/* Receives events on any thread and takes ownership. Must not block. */
 struct peer_receiver {
     void (*post)(void *context, struct peer_event *event);
     void *context;

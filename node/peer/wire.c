@@ -10,7 +10,7 @@
 
 /* ---- protobuf's encoding ---- */
 
-/* A field's tag. All our field numbers are below 16, so that a tag is one byte when written. */
+/* A field's tag. All field numbers here are below 16, so that a tag is one byte. */
 #define VARINT(number) PROTOBUF_TAG(number, PROTOBUF_VARINT)
 #define FIXED64(number) PROTOBUF_TAG(number, PROTOBUF_FIXED64)
 #define BYTES(number) PROTOBUF_TAG(number, PROTOBUF_BYTES)
@@ -19,7 +19,7 @@
 
 static size_t varint_size(uint64_t value)
 {
-    /* One byte per seven bits; zero takes one too. */
+    /* One byte per seven bits, and one for zero. */
     return (size_t)(63 - __builtin_clzll(value | 1)) / 7 + 1;
 }
 
@@ -49,7 +49,7 @@ static uint8_t *put_fixed64(uint8_t *out, uint8_t tag, uint64_t value)
     return out + sizeof(value);
 }
 
-/* As protobuf_read_field(), and refuses numbers that no message may have. */
+/* As protobuf_read_field(), but refuses field numbers that protobuf does not allow. */
 static int read_field(struct bytes_reader *reader, struct protobuf_field *field)
 {
     int rc = protobuf_read_field(reader, field);
@@ -89,7 +89,7 @@ void peer_header_write(const struct peer_header *header, uint8_t *out)
     out = put_fixed64(out, FIXED64(10), header->process);
     *out++ = BYTES(11);
     out = put_bytes(out, header->listen_addr);
-    out = put_fixed64(out, CHECKSUM_TAG, 0); /* the last: peer_batch_seal() */
+    out = put_fixed64(out, CHECKSUM_TAG, 0); /* last; peer_batch_seal() fills it in */
     CHECK((size_t)(out - begin) == peer_header_size(header));
 }
 
@@ -121,17 +121,17 @@ bool peer_batch_is_sound(struct bytes wire, const struct peer_batch *batch)
 
 #define FIELDS_MAX 8
 
-/* A message on its way out: its scalar fields, and the entries if it is an append request. */
+/* An outgoing message: its scalar fields, and the entries if it is an append request. */
 struct draft {
-    uint8_t kind; /* the field of PeerMessage */
+    uint8_t kind; /* its field in PeerMessage */
     size_t count;
     struct protobuf_field fields[FIELDS_MAX];
-    const struct raft_message *append; /* else NULL */
+    const struct raft_message *append; /* NULL for other messages */
 };
 
 static void add_number(struct draft *draft, uint8_t number, uint64_t value)
 {
-    /* proto3 leaves defaults out. */
+    /* proto3 omits defaults. */
     if (value != 0) {
         CHECK(draft->count < FIELDS_MAX);
         draft->fields[draft->count++] =
@@ -181,8 +181,8 @@ static void draft_append_response(struct draft *draft, const struct raft_message
 static void draft_vote_request(struct draft *draft, const struct raft_message *raft,
                                struct bytes self_id)
 {
-    /* `term` is the one that is asked for, as in the reference document; the sender's own follows
-     * from it. */
+    /* `term` is the term that is campaigned for, as in the reference document. The sender's own
+     * term follows from it. */
     CHECK(raft->vote_request.for_term == raft->term + raft->vote_request.is_pre_vote);
     draft->kind = 3;
     add_number(draft, 1, raft->vote_request.for_term);
@@ -386,7 +386,7 @@ static int read_kind(struct bytes wire, struct protobuf_field *kind)
     if (read_field(&reader, kind) <= 0 || read_field(&reader, &more) != 0) {
         return ERR_INVALID;
     }
-    /* All kinds are messages; anything else has no bytes to look into. */
+    /* All kinds are messages; other types have no bytes. */
     return protobuf_type(kind) == PROTOBUF_BYTES ? 0 : ERR_INVALID;
 }
 
@@ -528,7 +528,7 @@ static int read_entry(struct bytes wire, struct raft_entry *entry, raft_index *i
     return rc < 0 ? malformed(why, "a malformed entry") : 0;
 }
 
-/* `is_strict`: the entries bear their indexes, as ours do. */
+/* `is_strict`: the entries must have consecutive indexes, as this program writes them. */
 static int read_append_request(struct bytes wire, bool is_strict, struct raft_message *out,
                                struct raft_entry *entries, struct bytes *node_id, const char **why)
 {
@@ -630,14 +630,15 @@ static int read_vote_request(struct bytes wire, struct raft_message *out, struct
     if (rc < 0) {
         return malformed(why, "a malformed vote request");
     }
-    /* A bare request may well ask for term 0. */
+    /* A unary request may name term 0. */
     raft_term for_term = out->vote_request.for_term;
     bool is_ahead = out->vote_request.is_pre_vote && for_term > 0;
     out->term = is_ahead ? for_term - 1 : for_term;
     return 0;
 }
 
-/* Messages of numbers only: number n of the message goes to numbers[n], others are ignored. */
+/* Reads a message of numbers: field n goes to numbers[n]. Other fields are ignored, except
+ * `bytes`. */
 #define NUMBERS_MAX 15
 
 static int read_numbers(struct bytes wire, uint64_t numbers[NUMBERS_MAX], struct bytes *bytes,

@@ -26,7 +26,7 @@ async function bothAreTold(refusers, node, rival) {
   for (const refuser of refusers) {
     await until(`${refuser.id} to refuse`, () => lines(refuser.process, 'refused a stream', `two processes have node_id ${node.id}`,
       `listens on ${node.raft}`, `listens on ${rival.raft}`).length === 1);
-    await until('the rival to be refused', () => lines(rival.process, 'peer refuses us', `two processes have node_id ${node.id}`,
+    await until('the rival to be refused', () => lines(rival.process, 'peer refuses this node', `two processes have node_id ${node.id}`,
       `"peer":"${refuser.id}"`, `listens on ${node.raft}`, `listens on ${rival.raft}`).length === 1);
   }
   await until(`${node.id} to hear of it`, () => lines(node.process, "two processes have this node's id", rival.raft).length >= 1);

@@ -65,7 +65,7 @@ static void test_a_hello_that_does_not_fit_is_refused_with_the_reason(void **sta
     header = hello_of(&cluster, 1, 0);
     char words[128];
     snprintf(words, sizeof(words),
-             "node2 does not name the cluster of node1: a new node hears it "
+             "node2 does not name the cluster of node1: a new node receives the id "
              "at its raft_addr, %s",
              cluster.addresses[1]);
     expect_refused(&cluster, &header, code, words);
@@ -284,7 +284,8 @@ static void test_both_sides_log_the_reason_once(void **state)
     node_start(&cluster.nodes[0]);
     const char *reason = "node1 belongs to cluster aa01";
     uint64_t until_ns = now_ns() + AWAIT_NS;
-    while (count_lines(lines, "peer refuses us", "node2", reason) == 0 && now_ns() < until_ns) {
+    while (count_lines(lines, "peer refuses this node", "node2", reason) == 0 &&
+           now_ns() < until_ns) {
         sched_yield();
     }
     /* Some more tries, which are not told again. */
@@ -292,7 +293,7 @@ static void test_both_sides_log_the_reason_once(void **state)
     while (now_ns() < until_ns) {
         sched_yield();
     }
-    assert_int_equal(count_lines(lines, "peer refuses us", "node2", reason), 1);
+    assert_int_equal(count_lines(lines, "peer refuses this node", "node2", reason), 1);
     assert_int_equal(count_lines(lines, "refused a stream", "node1", reason), 1);
     assert_false(has_event(&cluster.nodes[0], PEER_EVENT_DIAL_UP, 1));
     assert_false(has_event(&cluster.nodes[0], PEER_EVENT_DIAL_LOST, 1));

@@ -84,8 +84,8 @@ static void test_the_newcomer_is_refused_while_the_first_answers_and_all_are_tol
     const char *address = cluster.addresses[1];
     const char *const refuser[] = {"refused a stream", "two processes have node_id node2", address,
                                    rival.address};
-    const char *const refused[] = {"peer refuses us", "two processes have node_id node2", address,
-                                   rival.address};
+    const char *const refused[] = {"peer refuses this node", "two processes have node_id node2",
+                                   address, rival.address};
     const char *const first[] = {"two processes have this node's id", address, rival.address};
     await_line(lines, refuser, 4);
     await_line(lines, refused, 4);
