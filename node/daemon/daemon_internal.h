@@ -4,8 +4,8 @@
 
 #include "base/mailbox.h"
 #include "config/config.h"
-#include "dispatch/dispatch.h"
 #include "dispatch/frontend.h"
+#include "dispatch/service.h"
 #include "driver/boot.h"
 #include "driver/node.h"
 #include "driver/snapshot_jobs.h"

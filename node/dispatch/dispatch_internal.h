@@ -1,9 +1,10 @@
-/* Inside dispatch: what dispatch.c and its parts dispatch_*.c share. */
+/* What the files of dispatch share. */
 #ifndef RAFTOGRAM_DISPATCH_INTERNAL_H
 #define RAFTOGRAM_DISPATCH_INTERNAL_H
 
 #include "base/mailbox.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/service.h"
 #include "driver/node.h"
 #include "raftogram/v1/cluster.pb-c.h"
 #include "raftogram/v1/messaging.pb-c.h"
@@ -52,7 +53,6 @@ struct dispatch {
     struct list watchers;
     bool was_stale;        /* as the watchers were told by dispatch_look_at_age(); its thread's */
     atomic_bool is_ending; /* subscriptions end with DRAINING */
-    char cluster_id[33];   /* hex, written once under watch_lock */
     atomic_uint_fast64_t grpc_calls;
     atomic_uint_fast64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES];
 };
@@ -77,16 +77,50 @@ struct method_handler {
     void (*read)(struct work *work);
 };
 
-extern const struct method_handler dispatch_method_handlers[DISPATCH_METHOD_COUNT];
+extern const struct method_handler *const dispatch_method_handlers[DISPATCH_METHOD_COUNT];
+extern const struct method_handler dispatch_handle_create_channel;
+extern const struct method_handler dispatch_handle_send_message;
+extern const struct method_handler dispatch_handle_read_history;
+extern const struct method_handler dispatch_handle_list_channels;
+extern const struct method_handler dispatch_handle_subscribe;
+extern const struct method_handler dispatch_handle_propose;
+extern const struct method_handler dispatch_handle_read;
+extern const struct method_handler dispatch_handle_status;
+extern const struct method_handler dispatch_handle_transfer_leadership;
+extern const struct method_handler dispatch_handle_list_keys;
 
-/* A call was answered with this status. */
+/* ---- work.c: what handlers share ---- */
+
+/* Counts an answer with this status. */
 void dispatch_count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code);
-/* Ends the call: frees the request message and the work, after done(). */
+/* Ends the call: runs done(), then frees the request message and the work. */
 void dispatch_finish_work(struct work *work, const ProtobufCMessage *response);
-/* NULL or one line: why the id is no good. */
+/* Ends the call with the status of its request, which was not NODE_OK. */
+void work_finish_with_outcome(struct work *work);
+/* Ends the call with the status of a failed query. */
+void work_finish_with_error(struct work *work, int error);
+/* Ends the call with INVALID_ARGUMENT. Returns false, for prepare() to return. */
+bool work_refuse_field(struct work *work, const char *reason, const char *text);
+/* Checks the command's fields. False: the call has been ended. */
+bool work_refuse_command(struct work *work, const struct command *command);
+/* Encodes the command into the work and makes it the request. False: the call has been ended. */
+bool work_prepare_command(struct work *work, const struct command *command);
+/* True: the request failed, or its command was applied without effect, and the call has been
+ * ended. */
+bool work_refuse_result(struct work *work);
+/* The limit of a page as the client gave it, within the bounds; 0 is the default. */
+size_t work_clamp_limit(uint32_t limit);
+/* NULL, or one line: why the id is refused. */
 const char *dispatch_channel_id_fault(const char *id);
+/* The next reader in turn, for a subscription, which stays with it. */
+struct reader *reader_pick(struct dispatch *dispatch);
+/* The first reader whose queue is short, so that reads which became due together wake one thread.
+ */
+struct reader *reader_pick_idle(struct dispatch *dispatch);
+/* Queues the job. The frontends' limits on calls and subscriptions bound the queue. */
+void reader_post(struct reader *reader, struct reader_job *job);
 
-/* statuses of calls */
+/* ---- call_status.c ---- */
 
 /* Sets the status of a request that did not end with NODE_OK. */
 void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_request *request,
@@ -94,25 +128,26 @@ void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_req
 /* Sets the status of a failed query. */
 void dispatch_status_of_error(int error, struct dispatch_status *status);
 
-/* readers */
+/* ---- readers.c ---- */
 int readers_start(struct dispatch *dispatch, size_t count);
 void readers_stop(struct dispatch *dispatch);
-struct reader *reader_pick(struct dispatch *dispatch);
-struct reader *reader_pick_idle(struct dispatch *dispatch);
-void reader_post(struct reader *reader, struct reader_job *job);
 
-/* node status */
+/* ---- node_status.c ---- */
+
+/* The cluster's id in hex, as published; "" until founded. */
+#define CLUSTER_ID_TEXT_SIZE 33
+void dispatch_get_cluster_id(const struct dispatch *dispatch, char out[CLUSTER_ID_TEXT_SIZE]);
 
 /* Since when no leader is known, also while the node's thread cannot say so; 0: one is. */
 uint64_t dispatch_leaderless_since(const struct dispatch *dispatch, const struct node_status *node,
                                    uint64_t now_ns);
 
-/* subscriptions, reader's thread */
+/* ---- subscriptions.c; on a reader's thread ---- */
 void subscription_serve(struct hub_subscription *hub_subscription);
 void subscription_sweep(struct reader *reader, uint64_t now_ns);
 void subscription_measure_lag(struct reader *reader);
 
-/* pages */
+/* ---- pages.c ---- */
 
 /* Encodes as many messages of the page as `format` has room for, if nobody has done so before.
  * Returns the page's; NULL: no memory. */

@@ -88,28 +88,3 @@ void readers_stop(struct dispatch *dispatch)
     }
     dispatch->reader_count = 0;
 }
-
-/* One reader after the other for subscriptions, which stay where they are. */
-struct reader *reader_pick(struct dispatch *dispatch)
-{
-    return &dispatch->readers[atomic_fetch_add(&dispatch->next_reader, 1) % dispatch->reader_count];
-}
-
-/* Reads that became due together go to one reader, so that one thread is woken for them and not
- * all; beyond READER_QUEUE_MAX the next one helps. */
-struct reader *reader_pick_idle(struct dispatch *dispatch)
-{
-    for (size_t i = 0; i < dispatch->reader_count; i++) {
-        if (atomic_load(&dispatch->readers[i].jobs) < READER_QUEUE_MAX) {
-            return &dispatch->readers[i];
-        }
-    }
-    return reader_pick(dispatch);
-}
-
-/* Bounded by the calls and subscriptions that the frontends admit. */
-void reader_post(struct reader *reader, struct reader_job *job)
-{
-    atomic_fetch_add(&reader->jobs, 1);
-    mailbox_post(&reader->mailbox, &job->link);
-}

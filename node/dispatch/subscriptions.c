@@ -66,11 +66,11 @@ static bool check_cursor(struct dispatch_subscription *subscription, struct chan
                          struct dispatch_status *status)
 {
     const Raftogram__V1__SubscribeRequest *query = subscription->query;
-    struct dispatch_node_status node;
-    dispatch_get_node_status(subscription->dispatch, &node);
-    if (query->cluster_id[0] != '\0' && strcmp(query->cluster_id, node.cluster_id) != 0) {
+    char cluster_id[CLUSTER_ID_TEXT_SIZE];
+    dispatch_get_cluster_id(subscription->dispatch, cluster_id);
+    if (query->cluster_id[0] != '\0' && strcmp(query->cluster_id, cluster_id) != 0) {
         dispatch_status_set(status, DISPATCH_FAILED_PRECONDITION, "CLUSTER_CHANGED",
-                            "the cursor is of another cluster; this one is %s", node.cluster_id);
+                            "the cursor is of another cluster; this one is %s", cluster_id);
         return false;
     }
     int rc =
@@ -121,8 +121,8 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
             dispatch_status_of_error(rc, &status);
             refuse(subscription, &status);
         } else {
-            struct dispatch_node_status node;
-            dispatch_get_node_status(subscription->dispatch, &node);
+            char cluster_id[CLUSTER_ID_TEXT_SIZE];
+            dispatch_get_cluster_id(subscription->dispatch, cluster_id);
             list_push_back(&reader->subscriptions, &subscription->link);
             subscription->is_opened = true;
             subscription->end_sequence = channel.last_sequence;
@@ -132,7 +132,7 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
             subscription->is_open = true;
             pthread_mutex_unlock(&subscription->lock);
             subscription->events.opened(subscription->events.context, &status,
-                                        channel.last_sequence, node.cluster_id);
+                                        channel.last_sequence, cluster_id);
         }
     }
     finish_if_closing(subscription);

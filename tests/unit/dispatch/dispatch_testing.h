@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
-#include "dispatch/dispatch.h"
+#include "dispatch/service.h"
 #include "driver/node.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"

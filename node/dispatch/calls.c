@@ -1,0 +1,71 @@
+/* The way of a unary call: its handler, the node, a reader, its answer. */
+#include "base/errors.h"
+#include "dispatch/dispatch_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* A call's deadline is handed on as its request's. */
+static_assert(DISPATCH_DEADLINE_MAX_MS * NS_PER_MS == NODE_REQUEST_MAX_NS,
+              "dispatch.h says how long the node lets a request wait");
+
+static void run_read(struct reader_job *job, struct reader *reader)
+{
+    (void)reader;
+    struct work *work = LIST_ENTRY(job, struct work, job);
+    dispatch_method_handlers[work->call->method->id]->read(work);
+}
+
+static void request_done(struct node_request *request)
+{
+    struct work *work = (struct work *)(void *)request;
+    const struct method_handler *handler = dispatch_method_handlers[work->call->method->id];
+    if (handler->read != NULL && request->outcome == NODE_OK) {
+        work->job.run = run_read;
+        reader_post(reader_pick_idle(work->dispatch), &work->job);
+        return;
+    }
+    /* Views of the result are valid here only. */
+    bool has_views = request->result.channel_id.size + request->result.name.size > 0;
+    if (work->call->ready != NULL && !has_views) {
+        work->call->ready(work->call);
+        return;
+    }
+    handler->applied(work);
+}
+
+void dispatch_complete(struct dispatch_call *call)
+{
+    dispatch_method_handlers[call->method->id]->applied(call->work);
+}
+
+void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
+{
+    call->status = (struct dispatch_status){0};
+    call->response = NULL;
+    struct work *work = calloc(1, sizeof(*work));
+    if (work == NULL) {
+        dispatch_status_set(&call->status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
+                            "out of memory");
+        dispatch_count_call(dispatch, call->method->id, call->status.code);
+        protobuf_c_message_free_unpacked(call->request, NULL);
+        call->request = NULL;
+        call->done(call);
+        return;
+    }
+    work->dispatch = dispatch;
+    work->call = call;
+    call->work = work;
+    work->request.deadline_ns = call->deadline_ns;
+    work->request.may_forward = call->may_forward;
+    work->request.done = request_done;
+    if (!dispatch_method_handlers[call->method->id]->prepare(work)) {
+        return;
+    }
+    int rc = node_submit(dispatch->node, &work->request);
+    if (rc != 0) {
+        work->request.outcome = rc == ERR_CLOSED ? NODE_DRAINING : NODE_OVERLOADED;
+        dispatch_status_of_outcome(dispatch, &work->request, &call->status);
+        dispatch_finish_work(work, NULL);
+    }
+}

@@ -1,0 +1,92 @@
+/* Decodes request bodies, JSON or protobuf, and checks their strings. */
+#include "base/errors.h"
+#include "base/protobuf.h"
+#include "dispatch/dispatch_internal.h"
+#include "json/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* protobuf-c checks no strings and cuts them at NUL, so they are looked at on the wire. Our
+ * requests have no nested messages. NULL, or the name of the first bad field. */
+static const char *find_bad_string(const ProtobufCMessageDescriptor *descriptor, struct bytes body)
+{
+    struct bytes_reader reader = bytes_reader_of(body);
+    struct protobuf_field read;
+    /* protobuf-c has refused what is malformed. */
+    while (protobuf_read_field(&reader, &read) > 0) {
+        const ProtobufCFieldDescriptor *field =
+            protobuf_c_message_descriptor_get_field(descriptor, (unsigned)protobuf_number(&read));
+        if (protobuf_type(&read) == PROTOBUF_BYTES && field != NULL &&
+            field->type == PROTOBUF_C_TYPE_STRING &&
+            (!bytes_is_utf8(read.bytes) || memchr(read.bytes.data, 0, read.bytes.size) != NULL)) {
+            return field->name;
+        }
+    }
+    return NULL;
+}
+
+/* protobuf-c answers NULL for a bad message and for want of memory alike. */
+static void *noting_alloc(void *has_failed, size_t size)
+{
+    void *memory = malloc(size);
+    if (memory == NULL) {
+        *(bool *)has_failed = true;
+    }
+    return memory;
+}
+
+static void plain_free(void *context, void *memory)
+{
+    (void)context;
+    free(memory);
+}
+
+static int refuse_for_memory(struct dispatch_status *status)
+{
+    dispatch_status_set(status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+    return ERR_NOMEM;
+}
+
+int dispatch_decode(const struct dispatch_method *method, struct bytes body, ProtobufCMessage **out,
+                    struct dispatch_status *status)
+{
+    const uint8_t *data = body.data;
+    if (json_is_body(method->input, body)) {
+        struct json_error error;
+        /* phalanx.*: its clients are written in Go, where names have any case. */
+        int rc = method->is_snake_case ? json_decode_any_case(method->input, body, out, &error)
+                                       : json_decode(method->input, body, out, &error);
+        if (rc == ERR_NOMEM) {
+            return refuse_for_memory(status);
+        }
+        if (rc != 0) {
+            dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s",
+                                error.text);
+            return ERR_INVALID;
+        }
+        return 0;
+    }
+    bool has_failed = false;
+    /* Freed by the standard allocator, as it is the same. */
+    ProtobufCAllocator allocator = {noting_alloc, plain_free, &has_failed};
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(method->input, &allocator, body.size, data);
+    if (message == NULL && has_failed) {
+        return refuse_for_memory(status);
+    }
+    if (message == NULL) {
+        dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD",
+                            "the body is not a %s", method->input->name);
+        return ERR_INVALID;
+    }
+    const char *bad = body.size > 0 ? find_bad_string(method->input, body) : NULL;
+    if (bad != NULL) {
+        protobuf_c_message_free_unpacked(message, NULL);
+        dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD",
+                            "%s must be UTF-8 without NUL", bad);
+        return ERR_INVALID;
+    }
+    *out = message;
+    return 0;
+}
