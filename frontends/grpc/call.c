@@ -119,7 +119,6 @@ static bool admit(struct call *call)
     call->is_counted = has_room(call);
     if (call->is_counted) {
         *(call->is_probe ? &frontend->probes : &frontend->calls) += 1;
-        dispatch_note_grpc_calls(frontend->dispatch, frontend->calls + frontend->probes);
     }
     pthread_mutex_unlock(&frontend->lock);
     if (!call->is_counted) {
@@ -145,7 +144,6 @@ void call_unref(struct call *call)
     pthread_mutex_lock(&frontend->lock);
     if (call->is_counted) {
         *(call->is_probe ? &frontend->probes : &frontend->calls) -= 1;
-        dispatch_note_grpc_calls(frontend->dispatch, frontend->calls + frontend->probes);
     }
     CHECK(frontend->objects > 0);
     frontend->objects--;

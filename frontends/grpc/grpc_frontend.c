@@ -119,6 +119,35 @@ static void explain(int rc, const struct listen_fault *fault, const char *addres
     }
 }
 
+struct grpc_stats {
+    uint64_t calls;
+};
+
+static const struct metric metric_rows[] = {
+    METRIC_ROW_AS(METRIC_GAUGE, grpc_stats, calls, "grpc_calls", "grpc_calls",
+                  "gRPC calls that are open, subscriptions and health watches among them."),
+};
+
+static void get_stats(void *context, void *figures)
+{
+    struct grpc_frontend *frontend = context;
+    pthread_mutex_lock(&frontend->lock);
+    ((struct grpc_stats *)figures)->calls = frontend->calls + frontend->probes;
+    pthread_mutex_unlock(&frontend->lock);
+}
+
+static void offer_metrics(struct grpc_frontend *frontend)
+{
+    frontend->metrics = (struct metric_source){
+        .rows = metric_rows,
+        .row_count = sizeof(metric_rows) / sizeof(metric_rows[0]),
+        .size = sizeof(struct grpc_stats),
+        .read = get_stats,
+        .context = frontend,
+    };
+    dispatch_add_metrics(frontend->dispatch, &frontend->metrics);
+}
+
 static int start(const struct frontend_options *options, void **out, char *error, size_t error_size)
 {
     int rc = ERR_NOMEM;
@@ -142,6 +171,7 @@ static int start(const struct frontend_options *options, void **out, char *error
         goto free_frontend;
     }
     health_start(frontend);
+    offer_metrics(frontend);
     log_info("grpc", "listening", LOG_STR("address", options->grpc_bind_addr),
              LOG_I64("port", h2_server_port(frontend->server)));
     *out = frontend;
@@ -172,6 +202,7 @@ static void stop(void *instance, uint32_t grace_ms)
         pthread_cond_wait(&frontend->changed, &frontend->lock);
     }
     pthread_mutex_unlock(&frontend->lock);
+    dispatch_remove_metrics(frontend->dispatch, &frontend->metrics);
     health_stop(frontend);
     h2_server_destroy(frontend->server);
     free_frontend(frontend);

@@ -26,6 +26,7 @@ struct grpc_frontend {
     struct dispatch *dispatch;
     struct h2_server *server;
     struct health health;
+    struct metric_source metrics;
     struct descriptor_set descriptors;
     bool has_reflection;
     uint32_t calls_max;

@@ -518,6 +518,8 @@ static int start(const struct frontend_options *options, void **out, char *error
         goto free_frontend;
     }
     dispatch_watch(frontend->dispatch, &frontend->watcher);
+    http_metrics_init(frontend);
+    dispatch_add_metrics(frontend->dispatch, &frontend->metrics);
     log_info("http", "listening", LOG_STR("address", options->http_bind_addr));
     *out = frontend;
     return 0;
@@ -566,6 +568,7 @@ static void stop(void *instance, uint32_t grace_ms)
     frontend_post_task(frontend, &frontend->over_task);
     await_empty(frontend, UINT32_MAX);
     dispatch_unwatch(frontend->dispatch, &frontend->watcher);
+    dispatch_remove_metrics(frontend->dispatch, &frontend->metrics);
     atomic_store(&frontend->is_over, true);
     lws_cancel_service(frontend->context);
     pthread_join(frontend->thread, NULL);

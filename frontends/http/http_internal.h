@@ -71,6 +71,7 @@ struct http_frontend {
     size_t calls;        /* of all connections */
     struct buf scratch;  /* where a frame is put together */
     struct dispatch_watcher watcher;
+    struct metric_source metrics;
     struct task watch_task;
     const char *told_role; /* what connections were told last */
     const char *told_leader_id;
@@ -204,6 +205,8 @@ void serve_ws(struct http_frontend *frontend, const struct request *request, str
 void serve_status(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer);
 
+/* Sets frontend->metrics: the figures of this frontend, read on its service thread. */
+void http_metrics_init(struct http_frontend *frontend);
 void serve_metrics(struct http_frontend *frontend, const struct request *request,
                    struct answer *answer);
 /* Every path that is none of the above. */

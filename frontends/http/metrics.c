@@ -82,6 +82,36 @@ static void append_histogram(struct buf *out, const char *name, const struct lat
     buf_printf(out, "\n%s_count %" PRIu64 "\n", name, counts->count);
 }
 
+/* ---- tables ---- */
+
+static void append_rows(struct buf *out, const struct metric *rows, size_t count,
+                        const void *figures)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct metric *row = &rows[i];
+        switch (row->type) {
+        case METRIC_COUNTER:
+            append_counter(out, row->name, metric_value(row, figures), row->help);
+            break;
+        case METRIC_GAUGE:
+        case METRIC_FLAG:
+            append_gauge(out, row->name, metric_value(row, figures), row->help);
+            break;
+        case METRIC_HISTOGRAM:
+            append_histogram(
+                out, row->name,
+                (const struct latency_counts *)(const void *)((const char *)figures + row->offset),
+                row->help);
+            break;
+        }
+    }
+}
+
+static void append_source(void *out, const struct metric_source *source, const void *figures)
+{
+    append_rows(out, source->rows, source->row_count, figures);
+}
+
 /* ---- raft ---- */
 
 static void append_states(struct buf *out, const char *state)
@@ -92,107 +122,6 @@ static void append_states(struct buf *out, const char *state)
         buf_printf(out, "raftogram_current_state{state=\"%s\"} %d\n", states[i],
                    strcmp(states[i], state) == 0);
     }
-}
-
-static void append_reference(struct buf *out, const struct dispatch_metrics *metrics)
-{
-    append_counter(out, "raftogram_messages_sent_total", metrics->messages_sent_total,
-                   "Raft messages sent to peers.");
-    append_gauge(out, "raftogram_election_count", metrics->election_count,
-                 "Elections this node began; the same as raftogram_elections_total.");
-    append_counter(out, "raftogram_elections_total", metrics->election_count,
-                   "Elections this node began.");
-    append_gauge(out, "raftogram_last_commit_index", metrics->last_commit_index,
-                 "Highest log index known to be committed.");
-    append_counter(out, "raftogram_proposals_total", metrics->proposals_total,
-                   "Writes that clients asked of this node.");
-    append_counter(out, "raftogram_reads_total", metrics->reads_total,
-                   "Reads of clients that this node has served.");
-    append_gauge(out, "raftogram_applied_index", metrics->applied_index,
-                 "Highest log index applied to the state machine.");
-}
-
-static void append_raft(struct buf *out, const struct dispatch_node_status *node,
-                        const struct dispatch_metrics *metrics)
-{
-    append_gauge(out, "raftogram_term", node->term, "Current term.");
-    append_gauge(out, "raftogram_is_leader", node->is_leader, "1 on the leader.");
-    append_gauge(out, "raftogram_has_leader", node->has_leader, "1 while a leader is known.");
-    append_gauge(out, "raftogram_has_quorum", node->has_quorum,
-                 "1 while a majority of the nodes is in reach.");
-    append_gauge(
-        out, "raftogram_is_ready", node->is_ready,
-        "1 while the node serves: a leader is known, it has caught up, it is not draining.");
-    append_counter(out, "raftogram_leader_changes_total", metrics->leader_changes_total,
-                   "Changes of the leader that this node saw.");
-    append_gauge(out, "raftogram_proposals_pending", metrics->proposals_pending,
-                 "Writes that wait for their result.");
-    append_counter(out, "raftogram_proposals_failed_total", metrics->proposals_failed_total,
-                   "Writes that failed or whose outcome is unknown.");
-    append_counter(out, "raftogram_forwards_total", metrics->forwards_total,
-                   "Writes sent on to the leader.");
-    append_gauge(out, "raftogram_requests_pending", metrics->requests_pending,
-                 "Requests that wait for the log, a quorum or a leader.");
-    append_gauge(out, "raftogram_log_first_index", node->first_index, "First index in the log.");
-    append_gauge(out, "raftogram_log_last_index", node->last_index, "Last index in the log.");
-    append_gauge(out, "raftogram_snapshot_index", node->snapshot_index,
-                 "Index up to which the log was compacted.");
-    append_gauge(out, "raftogram_log_entries", metrics->log_entries, "Entries in the log.");
-    append_gauge(out, "raftogram_log_bytes", metrics->log_bytes, "Size of the log on disk.");
-    append_counter(out, "raftogram_log_commits_total", metrics->log_commits_total,
-                   "Synchronous writes of the log.");
-    append_counter(out, "raftogram_log_written_bytes_total", metrics->log_written_bytes_total,
-                   "Bytes written to the log.");
-    append_histogram(out, "raftogram_log_sync_duration_seconds", &metrics->log_sync,
-                     "One synchronous write of the log: write and fdatasync.");
-    append_histogram(out, "raftogram_apply_duration_seconds", &metrics->apply,
-                     "Applying one batch of committed entries to the state machine.");
-    append_histogram(out, "raftogram_proposal_duration_seconds", &metrics->proposal,
-                     "From a write's arrival at this node to its success.");
-    append_histogram(out, "raftogram_turn_delay_seconds", &metrics->turn_delay,
-                     "How late the node's thread began a turn that was due.");
-}
-
-/* What needs a person. */
-static void append_damage(struct buf *out, const struct dispatch_node_status *node,
-                          const struct dispatch_metrics *metrics)
-{
-    append_gauge(out, "raftogram_store_damaged", node->is_damaged,
-                 "1 when the store fails its checksums; the node ends and repairs itself.");
-    append_gauge(
-        out, "raftogram_recovering", node->is_recovering,
-        "1 while a wiped or damaged node is filled again: it does not count for a quorum.");
-    append_gauge(out, "raftogram_diverged", node->is_diverged,
-                 "1 when this node applied something else than the leader.");
-    append_gauge(out, "raftogram_log_full", metrics->is_log_full,
-                 "1 while the disk has no room for the log.");
-    append_gauge(
-        out, "raftogram_store_full", metrics->is_store_full,
-        "1 while the store cannot grow: the disk is full or limits.store_size is reached.");
-}
-
-static void append_chat(struct buf *out, const struct dispatch_metrics *metrics)
-{
-    append_gauge(out, "raftogram_durable_applied_index", metrics->durable_applied_index,
-                 "Highest log index that the store has on disk.");
-    append_gauge(out, "raftogram_store_bytes", metrics->store_bytes, "Size of the store in use.");
-    append_gauge(out, "raftogram_overlay_bytes", metrics->overlay_bytes,
-                 "Applied state in memory that is not in the store yet.");
-    append_counter(out, "raftogram_store_flushes_total", metrics->store_flushes_total,
-                   "Transactions that wrote applied state to the store.");
-    append_counter(out, "raftogram_messages_applied_total", metrics->messages_applied_total,
-                   "Chat messages applied since the start.");
-    append_gauge(out, "raftogram_channels", metrics->channel_count, "Channels.");
-    append_gauge(out, "raftogram_messages", metrics->message_count, "Messages stored.");
-    append_gauge(out, "raftogram_keys", metrics->value_count, "Keys in the key-value map.");
-    append_counter(out, "raftogram_dedupe_hits_total", metrics->dedupe_hits_total,
-                   "Messages recognised by their client message id.");
-    append_gauge(out, "raftogram_subscriptions", metrics->subscriptions,
-                 "Subscriptions of all protocols.");
-    append_gauge(out, "raftogram_grpc_calls", metrics->grpc_calls,
-                 "gRPC calls that are open, subscriptions and health watches among them.");
-    append_gauge(out, "raftogram_subscription_lag_max_messages", metrics->subscription_lag_max,
-                 "Messages that the slowest subscription has still to be sent.");
 }
 
 /* ---- calls ---- */
@@ -257,14 +186,8 @@ static void append_peer_metric(struct buf *out, const struct dispatch_node_statu
     }
 }
 
-static void append_peers(struct buf *out, const struct dispatch_node_status *node,
-                         const struct dispatch_metrics *metrics)
+static void append_peers(struct buf *out, const struct dispatch_node_status *node)
 {
-    append_counter(
-        out, "raftogram_peer_messages_dropped_total", metrics->peer_messages_dropped_total,
-        "Messages of any kind that were not sent to a peer, which takes them too slowly.");
-    append_counter(out, "raftogram_peer_connects_total", metrics->peer_connects_total,
-                   "Streams to peers that came to stand.");
     if (node->member_count < 2) {
         return;
     }
@@ -282,28 +205,59 @@ static void append_peers(struct buf *out, const struct dispatch_node_status *nod
 
 /* ---- this frontend ---- */
 
-static void append_frontend(struct buf *out, const struct http_frontend *frontend)
+struct http_stats {
+    uint64_t requests_total;
+    uint64_t session_count;
+    uint64_t socket_count;
+    uint64_t sockets_total;
+    uint64_t closed_for_fault_total;
+    uint64_t calls;
+    uint64_t frames_received_total;
+    uint64_t frames_sent_total;
+    uint64_t messages_sent_total;
+};
+
+#define ROW(type, field, name, status_name, help) \
+    METRIC_ROW_AS(METRIC_##type, http_stats, field, name, status_name, help)
+
+static const struct metric http_metric_rows[] = {
+    ROW(COUNTER, requests_total, "http_requests_total", "http_requests_total", "HTTP requests answered."),
+    ROW(GAUGE, session_count, "http_connections", "http_connections", "Connections to the HTTP port, WebSockets among them."),
+    ROW(GAUGE, socket_count, "websocket_connections", "websocket_connections", "WebSocket connections."),
+    ROW(COUNTER, sockets_total, "websocket_connections_opened_total", "websocket_connections_opened_total", "WebSocket connections ever opened."),
+    ROW(COUNTER, closed_for_fault_total, "websocket_closed_for_fault_total", "websocket_closed_for_fault_total", "WebSocket connections closed by this node for a fault of the client's, or for its own overload."),
+    ROW(GAUGE, calls, "websocket_calls", "websocket_calls", "WebSocket calls that wait for their answer."),
+    ROW(COUNTER, frames_received_total, "websocket_frames_received_total", "websocket_frames_received_total", "WebSocket messages received."),
+    ROW(COUNTER, frames_sent_total, "websocket_frames_sent_total", "websocket_frames_sent_total", "WebSocket messages sent."),
+    ROW(COUNTER, messages_sent_total, "websocket_messages_sent_total", "websocket_messages_sent_total", "Chat messages delivered to WebSocket subscriptions."),
+};
+
+/* The service thread alone renders figures, and it alone changes these. */
+static void get_stats(void *context, void *figures)
 {
-    append_counter(out, "raftogram_http_requests_total", frontend->requests_total,
-                   "HTTP requests answered.");
-    append_gauge(out, "raftogram_http_connections", frontend->session_count,
-                 "Connections to the HTTP port, WebSockets among them.");
-    append_gauge(out, "raftogram_websocket_connections", frontend->socket_count,
-                 "WebSocket connections.");
-    append_counter(out, "raftogram_websocket_connections_opened_total", frontend->sockets_total,
-                   "WebSocket connections ever opened.");
-    append_counter(out, "raftogram_websocket_closed_for_fault_total",
-                   frontend->closed_for_fault_total,
-                   "WebSocket connections closed by this node for a fault of the client's, or for "
-                   "its own overload.");
-    append_gauge(out, "raftogram_websocket_calls", frontend->calls,
-                 "WebSocket calls that wait for their answer.");
-    append_counter(out, "raftogram_websocket_frames_received_total",
-                   frontend->frames_received_total, "WebSocket messages received.");
-    append_counter(out, "raftogram_websocket_frames_sent_total", frontend->frames_sent_total,
-                   "WebSocket messages sent.");
-    append_counter(out, "raftogram_websocket_messages_sent_total", frontend->messages_sent_total,
-                   "Chat messages delivered to WebSocket subscriptions.");
+    const struct http_frontend *frontend = context;
+    *(struct http_stats *)figures = (struct http_stats){
+        .requests_total = frontend->requests_total,
+        .session_count = frontend->session_count,
+        .socket_count = frontend->socket_count,
+        .sockets_total = frontend->sockets_total,
+        .closed_for_fault_total = frontend->closed_for_fault_total,
+        .calls = frontend->calls,
+        .frames_received_total = frontend->frames_received_total,
+        .frames_sent_total = frontend->frames_sent_total,
+        .messages_sent_total = frontend->messages_sent_total,
+    };
+}
+
+void http_metrics_init(struct http_frontend *frontend)
+{
+    frontend->metrics = (struct metric_source){
+        .rows = http_metric_rows,
+        .row_count = sizeof(http_metric_rows) / sizeof(http_metric_rows[0]),
+        .size = sizeof(struct http_stats),
+        .read = get_stats,
+        .context = frontend,
+    };
 }
 
 /* ---- the process ---- */
@@ -370,22 +324,16 @@ static void append_process(struct buf *out, struct http_frontend *frontend, uint
 void serve_metrics(struct http_frontend *frontend, const struct request *request,
                    struct answer *answer)
 {
-    struct dispatch_node_status node;
     struct dispatch_metrics metrics;
-    dispatch_get_node_status(frontend->dispatch, &node);
     dispatch_get_metrics(frontend->dispatch, &metrics);
     struct buf *out = &answer->body;
     answer->content_type = "text/plain; version=0.0.4; charset=utf-8";
     append_head(out, "raftogram_build_info", "gauge", "1, with the version as a label.");
     buf_append_text(out, "raftogram_build_info{version=\"" RAFTOGRAM_VERSION "\"} 1\n");
-    append_gauge(out, "raftogram_uptime_seconds", node.uptime_seconds, "Time since the start.");
-    append_states(out, node.state);
-    append_reference(out, &metrics);
-    append_raft(out, &node, &metrics);
-    append_damage(out, &node, &metrics);
-    append_chat(out, &metrics);
+    append_states(out, metrics.node.state);
+    append_rows(out, dispatch_metric_rows, dispatch_metric_row_count, &metrics);
     append_calls(out, &metrics);
-    append_peers(out, &node, &metrics);
-    append_frontend(out, frontend);
-    append_process(out, frontend, node.uptime_seconds);
+    append_peers(out, &metrics.node);
+    dispatch_walk_metrics(frontend->dispatch, append_source, out);
+    append_process(out, frontend, metrics.node.uptime_seconds);
 }

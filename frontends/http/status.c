@@ -265,72 +265,67 @@ static void append_members(struct buf *out, const struct dispatch_node_status *n
     buf_append_byte(out, ']');
 }
 
-/* What an operator looks for beside the document of the reference; as in /metrics. */
-static void append_details(struct buf *out, const struct http_frontend *frontend,
-                           const struct dispatch_node_status *node,
-                           const struct dispatch_metrics *metrics)
+/* Appends the figures of a table that are not elsewhere in the document. */
+static void append_rows(struct buf *out, const struct metric *rows, size_t count,
+                        const void *figures)
 {
-    append_number(out, "durable_applied_index", metrics->durable_applied_index);
-    append_number(out, "log_bytes", metrics->log_bytes);
-    append_number(out, "store_bytes", metrics->store_bytes);
-    append_number(out, "overlay_bytes", metrics->overlay_bytes);
-    append_number(out, "requests_pending", metrics->requests_pending);
-    append_number(out, "proposals_pending", metrics->proposals_pending);
-    append_number(out, "proposals_failed_total", metrics->proposals_failed_total);
-    append_number(out, "forwards_total", metrics->forwards_total);
-    append_number(out, "leader_changes_total", metrics->leader_changes_total);
-    append_number(out, "dedupe_hits_total", metrics->dedupe_hits_total);
-    append_number(out, "subscriptions", metrics->subscriptions);
-    append_number(out, "subscription_lag_max", metrics->subscription_lag_max);
-    append_number(out, "http_connections", frontend->session_count);
-    append_number(out, "websocket_connections", frontend->socket_count);
-    append_boolean(out, "is_recovering", node->is_recovering);
-    append_boolean(out, "is_diverged", node->is_diverged);
-    append_boolean(out, "is_store_damaged", node->is_damaged);
-    append_boolean(out, "is_log_full", metrics->is_log_full);
-    append_boolean(out, "is_store_full", metrics->is_store_full);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].status_name == NULL) {
+            continue;
+        }
+        if (rows[i].type == METRIC_FLAG) {
+            append_boolean(out, rows[i].status_name, metric_value(&rows[i], figures) != 0);
+        } else {
+            append_number(out, rows[i].status_name, metric_value(&rows[i], figures));
+        }
+    }
+}
+
+static void append_source(void *out, const struct metric_source *source, const void *figures)
+{
+    append_rows(out, source->rows, source->row_count, figures);
 }
 
 void serve_status(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer)
 {
-    struct dispatch_node_status node;
     struct dispatch_metrics metrics;
     size_t keys_max;
     if (!read_limit(request, &keys_max)) {
         answer_error(answer, 400, "kv_limit is to be a number");
         return;
     }
-    dispatch_get_node_status(frontend->dispatch, &node);
     dispatch_get_metrics(frontend->dispatch, &metrics);
+    const struct dispatch_node_status *node = &metrics.node;
     struct buf *out = &answer->body;
     answer->content_type = "application/json";
     buf_append_text(out, "{\"node_id\":");
-    append_text(out, node.node_id);
-    append_member(out, "state", node.state);
-    append_number(out, "term", node.term);
-    append_member(out, "leader_id", node.leader_id);
-    append_number(out, "commit_index", node.commit_index);
-    append_number(out, "applied_index", node.applied_index);
+    append_text(out, node->node_id);
+    append_member(out, "state", node->state);
+    append_number(out, "term", node->term);
+    append_member(out, "leader_id", node->leader_id);
+    append_number(out, "commit_index", node->commit_index);
+    append_number(out, "applied_index", node->applied_index);
     append_number(out, "log_length", metrics.log_entries);
-    append_peers(out, &node);
+    append_peers(out, node);
     append_number(out, "kv_size", metrics.value_count);
     append_values(frontend, keys_max, out);
-    append_metrics(out, &metrics, node.state);
-    append_member(out, "role", node.role);
-    append_boolean(out, "is_leader", node.is_leader);
-    append_boolean(out, "has_quorum", node.has_quorum);
-    append_boolean(out, "is_ready", node.is_ready);
-    append_boolean(out, "is_draining", node.is_draining);
-    append_number(out, "first_index", node.first_index);
-    append_number(out, "last_index", node.last_index);
-    append_number(out, "snapshot_index", node.snapshot_index);
+    append_metrics(out, &metrics, node->state);
+    append_member(out, "role", node->role);
+    append_boolean(out, "is_leader", node->is_leader);
+    append_boolean(out, "has_quorum", node->has_quorum);
+    append_boolean(out, "is_ready", node->is_ready);
+    append_boolean(out, "is_draining", node->is_draining);
+    append_number(out, "first_index", node->first_index);
+    append_number(out, "last_index", node->last_index);
+    append_number(out, "snapshot_index", node->snapshot_index);
     append_number(out, "channel_count", metrics.channel_count);
     append_number(out, "message_count", metrics.message_count);
-    append_details(out, frontend, &node, &metrics);
-    append_member(out, "cluster_id", node.cluster_id);
+    append_rows(out, dispatch_metric_rows, dispatch_metric_row_count, &metrics);
+    dispatch_walk_metrics(frontend->dispatch, append_source, out);
+    append_member(out, "cluster_id", node->cluster_id);
     append_member(out, "version", RAFTOGRAM_VERSION);
-    append_number(out, "uptime_seconds", node.uptime_seconds);
-    append_members(out, &node);
+    append_number(out, "uptime_seconds", node->uptime_seconds);
+    append_members(out, node);
     buf_append_text(out, "}\n");
 }

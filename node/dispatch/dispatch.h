@@ -11,6 +11,7 @@
 #include "base/cluster.h"
 #include "base/latency.h"
 #include "base/list.h"
+#include "base/metric.h"
 
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
@@ -258,8 +259,9 @@ int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
                          int (*each)(void *context, struct bytes key, struct bytes value),
                          void *context);
 
-/* Counters and gauges for /status and /metrics. */
+/* Figures of this node for /metrics and /status; dispatch_metric_rows describes them. */
 struct dispatch_metrics {
+    struct dispatch_node_status node;
     uint64_t messages_sent_total;         /* raft messages to peers */
     uint64_t peer_messages_dropped_total; /* of any kind: a peer takes them too slowly */
     uint64_t peer_connects_total;         /* streams to peers that came to stand */
@@ -273,7 +275,6 @@ struct dispatch_metrics {
     uint64_t forwards_total;
     uint64_t requests_pending;
     uint64_t subscriptions;
-    uint64_t grpc_calls; /* open ones, streams among them */
     uint64_t dedupe_hits_total;
     uint64_t log_entries;
     uint64_t log_bytes;
@@ -298,8 +299,18 @@ struct dispatch_metrics {
     uint64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES]; /* answered, by status */
 };
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out);
-/* The gRPC frontend has so many calls open: for the metrics, which another frontend shows. Any
- * thread. */
-void dispatch_note_grpc_calls(struct dispatch *dispatch, uint64_t open);
+extern const struct metric dispatch_metric_rows[];
+extern const size_t dispatch_metric_row_count;
+
+/* Adds the figures of a frontend, which any frontend may then show. The source is the caller's, and
+ * stays until dispatch_remove_metrics(). */
+void dispatch_add_metrics(struct dispatch *dispatch, struct metric_source *source);
+/* After it returns read() does not run any more. */
+void dispatch_remove_metrics(struct dispatch *dispatch, struct metric_source *source);
+/* Calls `each` for every source, with its figures. */
+void dispatch_walk_metrics(struct dispatch *dispatch,
+                           void (*each)(void *context, const struct metric_source *source,
+                                        const void *figures),
+                           void *context);
 
 #endif

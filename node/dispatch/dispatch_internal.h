@@ -51,9 +51,9 @@ struct dispatch {
     atomic_uint next_reader;
     pthread_mutex_t watch_lock;
     struct list watchers;
+    struct list metric_sources; /* under watch_lock */
     bool was_stale;        /* as the watchers were told by dispatch_look_at_age(); its thread's */
     atomic_bool is_ending; /* subscriptions end with DRAINING */
-    atomic_uint_fast64_t grpc_calls;
     atomic_uint_fast64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES];
 };
 

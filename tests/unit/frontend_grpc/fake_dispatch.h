@@ -48,50 +48,16 @@ static struct {
     struct dispatch_watcher *watcher;
 } fake; /* under the watch */
 
-void dispatch_note_grpc_calls(struct dispatch *dispatch, uint64_t open)
+void dispatch_add_metrics(struct dispatch *dispatch, struct metric_source *source)
 {
+    (void)dispatch;
+    list_init(&source->link);
 }
 
-/* ---- methods, decoding, statuses ---- */
-
-static const struct dispatch_method fake_methods[] = {
-    {
-        .id = DISPATCH_SEND_MESSAGE,
-        .name = "SendMessage",
-        .path = "/raftogram.v1.Messenger/SendMessage",
-        .service = "raftogram.v1.Messenger",
-        .input = &raftogram__v1__send_message_request__descriptor,
-        .output = &raftogram__v1__send_message_response__descriptor,
-        .is_mutation = true,
-    },
-    {
-        .id = DISPATCH_SUBSCRIBE,
-        .name = "Subscribe",
-        .path = "/raftogram.v1.Messenger/Subscribe",
-        .service = "raftogram.v1.Messenger",
-        .input = &raftogram__v1__subscribe_request__descriptor,
-        .output = &raftogram__v1__subscribe_chunk__descriptor,
-        .is_streaming = true,
-    },
-    {
-        .id = DISPATCH_READ,
-        .name = "Read",
-        .path = "/phalanx.KV/Read",
-        .service = "phalanx.KV",
-        .input = &phalanx__read_request__descriptor,
-        .output = &phalanx__read_response__descriptor,
-        .is_snake_case = true,
-    },
-};
-
-const struct dispatch_method *dispatch_method_by_path(const char *path)
+void dispatch_remove_metrics(struct dispatch *dispatch, struct metric_source *source)
 {
-    for (size_t i = 0; i < sizeof(fake_methods) / sizeof(fake_methods[0]); i++) {
-        if (strcmp(fake_methods[i].path, path) == 0) {
-            return &fake_methods[i];
-        }
-    }
-    return NULL;
+    (void)dispatch;
+    list_remove(&source->link);
 }
 
 void dispatch_status_set(struct dispatch_status *status, int code, const char *reason,
