@@ -1,12 +1,10 @@
 # cmake -D FOLDER=ctl/completion -D OUTPUT=completion_scripts.c -P embed.cmake
 # The templates of the shells' completions as strings.
+include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/embed_bytes.cmake)
+
 set(rows "")
 foreach(shell bash zsh fish)
-  file(READ ${FOLDER}/raftogramctl.${shell} hex HEX)
-  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
-  string(REGEX REPLACE
-         "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)"
-         "\\1\n" bytes "${bytes}")
+  embed_bytes(${FOLDER}/raftogramctl.${shell} bytes size)
   string(APPEND arrays "static const char ${shell}[] = {\n${bytes}0};\n")
   string(APPEND rows "    {\"${shell}\", ${shell}},\n")
 endforeach()

@@ -1,8 +1,7 @@
 # cmake -D INPUT=descriptors.bin -D OUTPUT=descriptor_set.c -P embed.cmake
-file(READ ${INPUT} hex HEX)
-string(REGEX REPLACE "(..)" "0x\\1," bytes ${hex})
-string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)"
-       "\\1\n" bytes ${bytes})
+include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/embed_bytes.cmake)
+
+embed_bytes(${INPUT} bytes size)
 file(WRITE ${OUTPUT} "/* Generated: the encoded FileDescriptorSet of proto/. */
 #include \"descriptors.h\"
 

@@ -1,5 +1,7 @@
 # cmake -D ROOT=web -D OUTPUT=embedded_files.c -P embed.cmake
 # The files of a folder as arrays of bytes. Hidden files, tests and notes stay out.
+include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/embed_bytes.cmake)
+
 file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/*)
 list(SORT files)
 set(arrays "")
@@ -10,13 +12,7 @@ foreach(path IN LISTS files)
      "[.](html|js|mjs|css|svg|png|ico|json|webmanifest|woff2|txt)$")
     continue()
   endif()
-  file(READ ${ROOT}/${path} hex HEX)
-  string(LENGTH "${hex}" digits)
-  math(EXPR size "${digits} / 2")
-  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
-  string(REGEX REPLACE
-         "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)"
-         "\\1\n" bytes "${bytes}")
+  embed_bytes(${ROOT}/${path} bytes size)
   # The zero keeps an empty file's array from being empty.
   string(APPEND arrays "static const unsigned char file_${number}[] = {\n${bytes}0};\n")
   string(APPEND rows "    {\"/${path}\", file_${number}, ${size}},\n")
