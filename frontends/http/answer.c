@@ -259,3 +259,16 @@ int session_continue(struct session *session)
     free(block);
     return rc;
 }
+
+bool request_argument(const struct request *request, const char *name, char *out, size_t out_size)
+{
+    struct bytes value;
+    if (!http_find_argument(request->head->query, name, &value)) {
+        return false;
+    }
+    struct buf text = {.max_bytes = out_size - 1};
+    bool is_decoded = http_decode(value, &text) && !buf_failed(&text);
+    lws_strncpy(out, is_decoded ? buf_text(&text) : "%", out_size);
+    buf_finish(&text);
+    return true;
+}

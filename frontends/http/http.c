@@ -3,8 +3,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "http_internal.h"
-#include "origin.h"
-#include "ws.h"
+#include "ws/ws.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -12,219 +11,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-/* ---- tasks ---- */
-
-void frontend_post_task(struct http_frontend *frontend, struct task *task)
-{
-    if (atomic_exchange(&task->is_posted, true)) {
-        return;
-    }
-    pthread_mutex_lock(&frontend->lock);
-    bool is_first = list_is_empty(&frontend->inbox);
-    list_push_back(&frontend->inbox, &task->link);
-    pthread_mutex_unlock(&frontend->lock);
-    if (is_first) {
-        lws_cancel_service(frontend->context);
-    }
-}
-
-static void run_tasks(struct http_frontend *frontend)
-{
-    struct list tasks; /* what comes from now on waits for the next turn */
-    list_init(&tasks);
-    pthread_mutex_lock(&frontend->lock);
-    list_splice_back(&tasks, &frontend->inbox);
-    pthread_mutex_unlock(&frontend->lock);
-    struct list *link;
-    while ((link = list_pop_front(&tasks)) != NULL) {
-        struct task *task = LIST_ENTRY(link, struct task, link);
-        /* From here on it may be posted again: it is off the list, and sees what was done before.
-         */
-        atomic_store(&task->is_posted, false);
-        task->run(task);
-    }
-}
-
-struct session *frontend_session(struct http_frontend *frontend, int fd)
-{
-    struct session *session;
-    HASH_FIND(by_fd, frontend->sessions_by_fd, &fd, sizeof(fd), session);
-    return session;
-}
-
-/* ---- deadlines ---- */
-
-void session_set_deadline(struct session *session, unsigned seconds)
-{
-    lws_set_timer_usecs(session->wsi, (lws_usec_t)seconds * LWS_US_PER_SEC);
-}
-
-void session_hears(struct session *session)
-{
-    if (session->ws != NULL) {
-        ws_hears(session->ws);
-        return;
-    }
-    crowd_note_idle(session);
-    if (http_filter_has_begun(&session->wire.filter) && !session->is_head_timed) {
-        session->is_head_timed = true;
-        session_set_deadline(session, session->crowd.is_reserved ? HTTP_RESERVED_S : HTTP_HEAD_S);
-    }
-}
-
-static int on_deadline(struct session *session)
-{
-    struct http_filter *filter = &session->wire.filter;
-    if (!http_filter_has_begun(filter)) {
-        return -1;
-    }
-    struct answer answer = {0};
-    http_filter_refuse(filter, 408, "the request's head did not come in time");
-    answer_error(&answer, filter->head.status, filter->head.message);
-    return session_answer(session, &answer);
-}
-
-/* ---- requests ---- */
-
-/* The members' addresses are dispatch's own texts. */
-static void get_rules(struct http_frontend *frontend, const char *peers[CLUSTER_MEMBERS_MAX],
-                      struct origin_rules *out)
-{
-    struct dispatch_node_status node;
-    dispatch_get_node_status(frontend->dispatch, &node);
-    for (size_t i = 0; i < node.member_count; i++) {
-        peers[i] = node.members[i].http_addr;
-    }
-    *out = (struct origin_rules){
-        .hosts = frontend->options.allowed_hosts,
-        .host_count = frontend->options.allowed_host_count,
-        .origins = frontend->options.allowed_origins,
-        .origin_count = frontend->options.allowed_origin_count,
-        .peers = peers,
-        .peer_count = node.member_count,
-    };
-}
-
-bool frontend_allows_origin(struct http_frontend *frontend, const struct http_head *head)
-{
-    const char *peers[CLUSTER_MEMBERS_MAX];
-    struct origin_rules rules;
-    get_rules(frontend, peers, &rules);
-    return origin_is_allowed(&rules, head->origin, head->host);
-}
-
-/* HTTP/1.0 may come without a Host: browsers, which rebinding needs, always send one. */
-static bool is_host_fine(struct http_frontend *frontend, const struct http_head *head,
-                         struct answer *answer)
-{
-    struct authority host;
-    if (head->host.data == NULL) {
-        return true;
-    }
-    if (!authority_read(head->host, &host)) {
-        answer_error(answer, 400, "the Host is to be a name or an address, with a port or without");
-        answer->is_last = true;
-        return false;
-    }
-    if (authority_is_ip(&host)) {
-        return true;
-    }
-    const char *peers[CLUSTER_MEMBERS_MAX];
-    struct origin_rules rules;
-    get_rules(frontend, peers, &rules);
-    if (!origin_host_is_allowed(&rules, head->host)) {
-        answer_error(answer, 421, "this host is not served here: list it in http.allowed_hosts");
-        answer->is_last = true;
-        return false;
-    }
-    return true;
-}
-
-static void refuse_method(struct answer *answer)
-{
-    answer_error(answer, 405, "only GET and HEAD are served here");
-    answer->allow = "GET, HEAD";
-}
-
-static void serve_request(struct session *session, const struct request *request,
-                          struct answer *answer)
-{
-    struct http_frontend *frontend = session->frontend;
-    const struct http_head *head = request->head;
-    const struct route *route = route_find(request->path);
-    if (ws_is_handshake(head)) {
-        if (ws_may_upgrade(frontend, request, answer)) {
-            /* Only a change since it was read: the node may serve no more. */
-            answer_error(answer, 503, "this node is shutting down: use another");
-        }
-        return;
-    }
-    if (request->is_over && (route == NULL || !route->is_probe)) {
-        answer_error(answer, 503, "too many connections: try again later");
-    } else if (head->method == HTTP_METHOD_OTHER) {
-        refuse_method(answer);
-    } else if (route != NULL) {
-        route->serve(frontend, request, answer);
-    } else {
-        serve_page(frontend, request, answer);
-    }
-}
-
-/* The path for people: decoded. False: `answer` says why not. */
-static bool decode_path(const struct http_head *head, struct buf *path, struct answer *answer)
-{
-    bool is_decoded = http_decode(head->path, path);
-    if (!is_decoded) {
-        answer_error(answer, 400, "the path has a faulty percent sign");
-        answer->is_last = true;
-    } else if (buf_failed(path)) {
-        answer_error(answer, 503, "out of memory: try again later");
-    }
-    return is_decoded && !buf_failed(path);
-}
-
-static int on_request(struct session *session)
-{
-    struct answer answer = {.status = 200};
-    struct buf path = {0};
-    const struct http_head *head = &session->wire.filter.head;
-    session->frontend->requests_total++;
-    if (session->wire.filter.state != HTTP_FILTER_REQUEST || session->is_busy) {
-        return -1; /* not from us: wire.h */
-    }
-    if (head->status != 0) {
-        answer_error(&answer, head->status, head->message);
-    } else if (*(const char *)head->path.data != '/') {
-        refuse_method(&answer); /* CONNECT host:port, OPTIONS * */
-        answer.is_last = true;
-    } else if (is_host_fine(session->frontend, head, &answer) &&
-               decode_path(head, &path, &answer)) {
-        const struct request request = {
-            .path = buf_text(&path), .head = head, .is_over = crowd_is_over(session)};
-        serve_request(session, &request, &answer);
-        answer.is_last = answer.is_last || request.is_over;
-    }
-    buf_finish(&path);
-    return session_answer(session, &answer);
-}
-
-bool session_may_upgrade(struct session *session)
-{
-    const struct http_head *head = &session->wire.filter.head;
-    struct answer answer = {0};
-    struct buf path = {0};
-    bool may = false;
-    if (ws_is_handshake(head) && is_host_fine(session->frontend, head, &answer) &&
-        decode_path(head, &path, &answer)) {
-        const struct request request = {
-            .path = buf_text(&path), .head = head, .is_over = crowd_is_over(session)};
-        may = ws_may_upgrade(session->frontend, &request, &answer);
-    }
-    buf_finish(&path);
-    answer_finish(&answer);
-    return may;
-}
 
 /* Of the 101, which libwebsockets writes. */
 static int add_date(struct lws_process_html_args *args)
@@ -236,36 +22,6 @@ static int add_date(struct lws_process_html_args *args)
     }
     buf_finish(&date);
     return 0;
-}
-
-void frontend_check_empty(struct http_frontend *frontend)
-{
-    if (frontend->phase == HTTP_SERVING || frontend->session_count > 0 ||
-        frontend->socket_count > 0) {
-        return;
-    }
-    pthread_mutex_lock(&frontend->lock);
-    frontend->is_empty = true;
-    pthread_cond_broadcast(&frontend->changed);
-    pthread_mutex_unlock(&frontend->lock);
-}
-
-void session_destroy(struct session *session)
-{
-    struct http_frontend *frontend = session->frontend;
-    if (session->ws != NULL) {
-        ws_gone(session->ws);
-    }
-    session_drop_answer(session);
-    list_remove(&session->link);
-    if (session->by_fd.tbl != NULL) {
-        HASH_DELETE(by_fd, frontend->sessions_by_fd, session);
-    }
-    crowd_leave(session);
-    wire_finish(&session->wire);
-    frontend->session_count--;
-    free(session);
-    frontend_check_empty(frontend);
 }
 
 static int on_ws(struct session *session, enum lws_callback_reasons reason, void *in, size_t size)
@@ -301,10 +57,10 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
     struct session *session = lws_get_opaque_user_data(wsi);
     switch (reason) {
     case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
-        run_tasks(lws_context_user(lws_get_context(wsi)));
+        frontend_run_tasks(lws_context_user(lws_get_context(wsi)));
         return 0;
     case LWS_CALLBACK_HTTP:
-        return session != NULL ? on_request(session) : -1;
+        return session != NULL ? requests_serve(session) : -1;
     case LWS_CALLBACK_HTTP_WRITEABLE:
         return session != NULL ? session_continue(session) : -1;
     case LWS_CALLBACK_ESTABLISHED:
@@ -317,9 +73,12 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
         if (session == NULL) {
             return -1;
         }
-        return session->ws != NULL ? on_ws(session, reason, in, size) : on_deadline(session);
+        return session->ws != NULL ? on_ws(session, reason, in, size) : requests_end_late(session);
     case LWS_CALLBACK_WSI_DESTROY:
         if (session != NULL) {
+            if (session->ws != NULL) {
+                ws_gone(session->ws);
+            }
             session_destroy(session);
         }
         return 0;
@@ -333,8 +92,8 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
 static void *run_service(void *context)
 {
     struct http_frontend *frontend = context;
-    wire_enter(frontend);
-    memory_start(frontend);
+    wire_enter();
+    ws_watch_memory(frontend);
     while (!atomic_load(&frontend->is_over)) {
         if (lws_service(frontend->context, 0) < 0) {
             break;

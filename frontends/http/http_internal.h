@@ -1,10 +1,11 @@
-/* Inside the HTTP frontend: one libwebsockets context with one service thread. Everything here runs
- * on that thread, except what says "any thread".
+/* What the files of the HTTP frontend share: one libwebsockets context with one service thread.
+ * Everything runs on that thread, except what says "any thread".
  *
- * Reading order: http.c (start, stop, the service thread), listener.c (accepting), routes.c (which
- * path is what), answer.c (how an answer leaves), status.c, metrics.c, page.c and
- * static_files.c, then the WebSocket (ws.h). wire.c, http_filter.c and ws_frames.c stand between
- * the socket and libwebsockets, which sees nothing else of what a client sends. */
+ * Reading order: http.c (start, stop, the service thread), listener.c (accepts), session.c (a
+ * connection's begin and end), requests.c (from a request to its answer), routes.c (which path is
+ * served by what), answer.c (sends an answer), status.c, metrics.c, page.c and static_files.c, then
+ * the WebSocket (ws/ws.h). wire.c, http_filter.c and ws_frames.c are between the socket and
+ * libwebsockets, which sees only what they wrote. */
 #ifndef RAFTOGRAM_HTTP_INTERNAL_H
 #define RAFTOGRAM_HTTP_INTERNAL_H
 
@@ -24,10 +25,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* Without memory for it an element stays outside, and its handle's tbl is NULL. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include <sys/socket.h>
 
 /* libwebsockets' own table of a request's headers. */
 #define HTTP_HEADERS_BYTES_MAX (2 * HTTP_GIVEN_BYTES_MAX)
@@ -60,7 +58,6 @@ struct http_frontend {
     size_t listener_count;
     pthread_t thread;
     struct list sessions;
-    struct session *sessions_by_fd; /* a hash table */
     size_t session_count;
     size_t leaving_count; /* of sessions: crowd.h */
     size_t short_count;
@@ -98,14 +95,15 @@ struct http_frontend {
     atomic_bool is_over; /* the service thread ends */
 };
 
-/* Runs `task` on the service thread, soon; a posted task that has not run yet is not posted again.
- * Any thread. */
-void frontend_post_task(struct http_frontend *frontend, struct task *task);
-/* Something is gone that stop() may wait for. */
-void frontend_check_empty(struct http_frontend *frontend);
+/* ---- session.c: tasks ---- */
 
-/* Whose socket it is; NULL: none. */
-struct session *frontend_session(struct http_frontend *frontend, int fd);
+/* Runs `task` on the service thread, soon. A task that is posted and has not run yet is not posted
+ * again. Any thread. */
+void frontend_post_task(struct http_frontend *frontend, struct task *task);
+/* Runs the tasks that were posted. */
+void frontend_run_tasks(struct http_frontend *frontend);
+/* Wakes stop() when the last session and socket are gone. */
+void frontend_check_empty(struct http_frontend *frontend);
 
 /* ---- one client ---- */
 
@@ -126,7 +124,6 @@ struct ws;
 
 struct session {
     struct list link;
-    UT_hash_handle by_fd; /* its key is wire.fd */
     struct wire wire;
     struct crowd_member crowd;
     struct http_frontend *frontend;
@@ -139,15 +136,36 @@ struct session {
     struct ws *ws;      /* NULL while it is HTTP */
 };
 
-/* May a page of the head's Origin open a WebSocket here? */
-bool frontend_allows_origin(struct http_frontend *frontend, const struct http_head *head);
+/* ---- session.c: begin and end ---- */
 
-/* Of the filter's present request: true if it may become a WebSocket. */
-bool session_may_upgrade(struct session *session);
-/* Bytes have come that are no whole request. */
-void session_hears(struct session *session);
-/* It is hung up on then, unless something else is said before. */
-void session_set_deadline(struct session *session, unsigned seconds);
+/* Takes the descriptor, also without memory. */
+void session_create(struct http_frontend *frontend, int fd, const struct sockaddr_storage *from,
+                    const struct wire_events *events);
+/* Frees the session when its connection is gone. */
+void session_destroy(struct session *session);
+/* Closes the connection after that time, unless another deadline is set before. */
+static inline void session_set_deadline(struct session *session, unsigned seconds)
+{
+    lws_set_timer_usecs(session->wsi, (lws_usec_t)seconds * LWS_US_PER_SEC);
+}
+
+/* ---- hosts.c ---- */
+
+/* True if a page of the head's Origin may open a WebSocket here. */
+bool frontend_allows_origin(struct http_frontend *frontend, const struct http_head *head);
+/* True if the head's Host is served here, else `answer` says why not. */
+bool frontend_allows_host(struct http_frontend *frontend, const struct http_head *head,
+                          struct answer *answer);
+
+/* ---- requests.c ---- */
+
+extern const struct wire_events requests_wire_events;
+/* Answers the filter's present request. Returns what the libwebsockets callback must return. */
+int requests_serve(struct session *session);
+/* The session's deadline has passed. Returns what the libwebsockets callback must return. */
+int requests_end_late(struct session *session);
+
+/* ---- answer.c ---- */
 
 /* Begins to send; takes what `answer` holds. Returns what the libwebsockets callback must return.
  */
@@ -156,8 +174,6 @@ int session_answer(struct session *session, struct answer *answer);
 int session_continue(struct session *session);
 /* Frees what is left of the answer. */
 void session_drop_answer(struct session *session);
-/* The connection is gone: frees the session. */
-void session_destroy(struct session *session);
 
 void answer_finish(struct answer *answer);
 /* An error as JSON: {"error": message}. */
@@ -165,7 +181,12 @@ void answer_error(struct answer *answer, int status, const char *message);
 /* "date: …" with its line end, as all answers have it. */
 void append_date(struct buf *out);
 
-/* ---- listening ---- */
+struct request;
+/* An argument of the query, decoded; false if it is not there. Without memory, or cut short, it is
+ * a value that nobody takes: "%". */
+bool request_argument(const struct request *request, const char *name, char *out, size_t out_size);
+
+/* ---- listener.c ---- */
 
 extern const struct lws_protocols listener_protocol;
 
@@ -173,7 +194,7 @@ extern const struct lws_protocols listener_protocol;
 int listener_start(struct http_frontend *frontend, const struct listen_sockets *sockets);
 void listener_stop(struct http_frontend *frontend);
 
-/* ---- routes ---- */
+/* ---- routes.c ---- */
 
 struct request {
     const char *path; /* decoded */
@@ -190,10 +211,6 @@ struct route {
 
 /* NULL: one of the page's, perhaps. */
 const struct route *route_find(const char *path);
-
-/* An argument of the query, decoded; false if it is not there. Without memory, or cut short, it is
- * a value that nobody takes: "%". */
-bool request_argument(const struct request *request, const char *name, char *out, size_t out_size);
 
 void serve_health(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer);

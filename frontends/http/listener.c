@@ -7,43 +7,10 @@
 #include "http_internal.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define ACCEPTS_MAX 64 /* in one turn */
-
-static void add_session(struct http_frontend *frontend, int fd, const struct sockaddr_storage *from)
-{
-    const int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    struct session *session = calloc(1, sizeof(*session));
-    if (session == NULL) {
-        close(fd);
-        return;
-    }
-    session->frontend = frontend;
-    wire_init(&session->wire, fd);
-    session->wsi = lws_adopt_socket_vhost(frontend->vhost, fd); /* closes it when it fails */
-    if (session->wsi == NULL) {
-        free(session);
-        return;
-    }
-    lws_set_opaque_user_data(session->wsi, session);
-    list_push_back(&frontend->sessions, &session->link);
-    crowd_enter(session, from);
-    frontend->session_count++;
-    HASH_ADD(by_fd, frontend->sessions_by_fd, wire.fd, sizeof(session->wire.fd), session);
-    if (session->by_fd.tbl == NULL) {
-        /* No memory. recv() does not know it, so that nothing can be read from it. */
-        lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-        return;
-    }
-    crowd_note_idle(session);
-    session_set_deadline(session, session->crowd.is_reserved ? HTTP_RESERVED_S : HTTP_HEAD_S);
-}
 
 static void accept_clients(struct http_frontend *frontend, int listener_fd)
 {
@@ -59,7 +26,7 @@ static void accept_clients(struct http_frontend *frontend, int listener_fd)
             return;
         }
         if (crowd_make_room(frontend, fd)) {
-            add_session(frontend, fd, &from);
+            session_create(frontend, fd, &from, &requests_wire_events);
         } else {
             close(fd);
         }

@@ -25,7 +25,4 @@ size_t memory_part(const struct http_frontend *frontend, size_t part, size_t byt
 /* Something was refused, or a page not read, for want of memory. Any thread. */
 void memory_note_want(struct http_frontend *frontend);
 
-/* Service thread: begins to look after it. */
-void memory_start(struct http_frontend *frontend);
-
 #endif

@@ -221,15 +221,26 @@ struct http_stats {
     METRIC_ROW_AS(METRIC_##type, http_stats, field, name, status_name, help)
 
 static const struct metric http_metric_rows[] = {
-    ROW(COUNTER, requests_total, "http_requests_total", "http_requests_total", "HTTP requests answered."),
-    ROW(GAUGE, session_count, "http_connections", "http_connections", "Connections to the HTTP port, WebSockets among them."),
-    ROW(GAUGE, socket_count, "websocket_connections", "websocket_connections", "WebSocket connections."),
-    ROW(COUNTER, sockets_total, "websocket_connections_opened_total", "websocket_connections_opened_total", "WebSocket connections ever opened."),
-    ROW(COUNTER, closed_for_fault_total, "websocket_closed_for_fault_total", "websocket_closed_for_fault_total", "WebSocket connections closed by this node for a fault of the client's, or for its own overload."),
-    ROW(GAUGE, calls, "websocket_calls", "websocket_calls", "WebSocket calls that wait for their answer."),
-    ROW(COUNTER, frames_received_total, "websocket_frames_received_total", "websocket_frames_received_total", "WebSocket messages received."),
-    ROW(COUNTER, frames_sent_total, "websocket_frames_sent_total", "websocket_frames_sent_total", "WebSocket messages sent."),
-    ROW(COUNTER, messages_sent_total, "websocket_messages_sent_total", "websocket_messages_sent_total", "Chat messages delivered to WebSocket subscriptions."),
+    ROW(COUNTER, requests_total, "http_requests_total", "http_requests_total",
+        "HTTP requests answered."),
+    ROW(GAUGE, session_count, "http_connections", "http_connections",
+        "Connections to the HTTP port, WebSockets among them."),
+    ROW(GAUGE, socket_count, "websocket_connections", "websocket_connections",
+        "WebSocket connections."),
+    ROW(COUNTER, sockets_total, "websocket_connections_opened_total",
+        "websocket_connections_opened_total", "WebSocket connections ever opened."),
+    ROW(COUNTER, closed_for_fault_total, "websocket_closed_for_fault_total",
+        "websocket_closed_for_fault_total",
+        "WebSocket connections closed by this node for a fault of the client's, or for its own "
+        "overload."),
+    ROW(GAUGE, calls, "websocket_calls", "websocket_calls",
+        "WebSocket calls that wait for their answer."),
+    ROW(COUNTER, frames_received_total, "websocket_frames_received_total",
+        "websocket_frames_received_total", "WebSocket messages received."),
+    ROW(COUNTER, frames_sent_total, "websocket_frames_sent_total", "websocket_frames_sent_total",
+        "WebSocket messages sent."),
+    ROW(COUNTER, messages_sent_total, "websocket_messages_sent_total",
+        "websocket_messages_sent_total", "Chat messages delivered to WebSocket subscriptions."),
 };
 
 /* The service thread alone renders figures, and it alone changes these. */

@@ -2,7 +2,7 @@
 #undef _FORTIFY_SOURCE
 #include "wire.h"
 
-#include "http_internal.h"
+#include "base/check.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,24 +12,47 @@
 #define REQUEST_BYTES 16384
 #define FRAMES_BYTES 8192
 
-/* Set on service threads only. */
-static _Thread_local struct http_frontend *served;
+/* Of the service thread: the wires that it has added, by their descriptors. */
+struct wire_table {
+    bool is_service_thread;
+    struct wire *by_fd;
+};
 
-void wire_init(struct wire *wire, int fd)
+static _Thread_local struct wire_table table;
+
+void wire_enter(void)
 {
-    *wire = (struct wire){.fd = fd};
+    table.is_service_thread = true;
+}
+
+void wire_init(struct wire *wire, int fd, const struct wire_events *events)
+{
+    *wire = (struct wire){.fd = fd, .events = events};
     http_filter_init(&wire->filter);
+}
+
+bool wire_add(struct wire *wire)
+{
+    CHECK(table.is_service_thread);
+    HASH_ADD(by_fd, table.by_fd, fd, sizeof(wire->fd), wire);
+    return wire->by_fd.tbl != NULL;
 }
 
 void wire_finish(struct wire *wire)
 {
+    if (wire->by_fd.tbl != NULL) {
+        HASH_DELETE(by_fd, table.by_fd, wire);
+    }
     http_filter_finish(&wire->filter);
     ws_frames_finish(&wire->frames);
 }
 
-void wire_enter(struct http_frontend *frontend)
+/* NULL: the descriptor is not that of a client. */
+static struct wire *find(int fd)
 {
-    served = frontend;
+    struct wire *wire;
+    HASH_FIND(by_fd, table.by_fd, &fd, sizeof(fd), wire);
+    return wire;
 }
 
 static ssize_t receive(int fd, void *data, size_t size, int flags)
@@ -52,9 +75,8 @@ static ssize_t too_little_room(void)
 
 /* Takes no more from the socket than belongs to the request: what follows can be frames or the next
  * request, and that is for later. */
-static ssize_t read_request(struct session *session, void *out, size_t room)
+static ssize_t read_request(struct wire *wire, void *out, size_t room)
 {
-    struct wire *wire = &session->wire;
     uint8_t block[REQUEST_BYTES];
     if (room < HTTP_GIVEN_BYTES_MAX) {
         return too_little_room();
@@ -74,16 +96,15 @@ static ssize_t read_request(struct session *session, void *out, size_t room)
         return count;
     }
     if (wire->filter.state != HTTP_FILTER_REQUEST) {
-        session_hears(session);
+        wire->events->heard(wire);
         return nothing_yet();
     }
-    wire->is_upgrade = session_may_upgrade(session);
+    wire->is_upgrade = wire->events->may_upgrade(wire);
     return (ssize_t)http_filter_give(&wire->filter, wire->is_upgrade, out);
 }
 
-static ssize_t read_frames(struct session *session, void *out, size_t room)
+static ssize_t read_frames(struct wire *wire, void *out, size_t room)
 {
-    struct wire *wire = &session->wire;
     uint8_t block[FRAMES_BYTES];
     if (room <= WS_FRAMES_EXTRA) {
         return too_little_room();
@@ -94,7 +115,7 @@ static ssize_t read_frames(struct session *session, void *out, size_t room)
         return count;
     }
     size_t left = ws_frames_follow(&wire->frames, block, (size_t)count, out);
-    session_hears(session);
+    wire->events->heard(wire);
     return left > 0 ? (ssize_t)left : nothing_yet();
 }
 
@@ -105,10 +126,9 @@ static void hold_up(struct pollfd *fds, nfds_t count)
 {
     const short both = POLLIN | POLLOUT;
     for (nfds_t i = 0; i < count; i++) {
-        struct session *session =
-            (fds[i].events & both) == both ? frontend_session(served, fds[i].fd) : NULL;
-        if (session != NULL && !session->wire.is_websocket) {
-            session->wire.is_held_up = true;
+        struct wire *wire = (fds[i].events & both) == both ? find(fds[i].fd) : NULL;
+        if (wire != NULL && !wire->is_websocket) {
+            wire->is_held_up = true;
             fds[i].events = (short)(fds[i].events & ~POLLIN);
         }
     }
@@ -117,10 +137,9 @@ static void hold_up(struct pollfd *fds, nfds_t count)
 static void let_go(struct pollfd *fds, nfds_t count)
 {
     for (nfds_t i = 0; i < count; i++) {
-        struct session *session =
-            (fds[i].events & POLLOUT) != 0 ? frontend_session(served, fds[i].fd) : NULL;
-        if (session != NULL && session->wire.is_held_up) {
-            session->wire.is_held_up = false;
+        struct wire *wire = (fds[i].events & POLLOUT) != 0 ? find(fds[i].fd) : NULL;
+        if (wire != NULL && wire->is_held_up) {
+            wire->is_held_up = false;
             fds[i].events = (short)(fds[i].events | POLLIN);
         }
     }
@@ -130,11 +149,11 @@ int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     struct timespec timeout = {.tv_sec = timeout_ms / 1000,
                                .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
-    if (served != NULL) {
+    if (table.is_service_thread) {
         hold_up(fds, count);
     }
     int ready = ppoll(fds, count, timeout_ms < 0 ? NULL : &timeout, NULL);
-    if (served != NULL) {
+    if (table.is_service_thread) {
         let_go(fds, count);
     }
     return ready;
@@ -142,13 +161,12 @@ int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 
 ssize_t recv(int fd, void *data, size_t size, int flags)
 {
-    if (served == NULL || flags != 0) {
+    if (!table.is_service_thread || flags != 0) {
         return receive(fd, data, size, flags);
     }
-    struct session *session = frontend_session(served, fd);
-    if (session == NULL) {
-        return 0; /* of a client that there was no memory to remember: nothing comes unread by us */
+    struct wire *wire = find(fd);
+    if (wire == NULL) {
+        return 0; /* wire_add() had no memory: nothing is read that we have not seen */
     }
-    return session->wire.is_websocket ? read_frames(session, data, size)
-                                      : read_request(session, data, size);
+    return wire->is_websocket ? read_frames(wire, data, size) : read_request(wire, data, size);
 }

@@ -1,24 +1,41 @@
-/* What comes from a client's socket, before libwebsockets reads it.
+/* Reads what a client's socket holds before libwebsockets does.
  *
- * libwebsockets has no place where a program can see or change that, but it reads by recv(2), and a
- * function of that name in the program itself is found before the C library's. Ours does what that
- * does; only on the service thread and for the sockets of sessions it looks further: http_filter.h
- * and ws_frames.h say at what, and why. Both are pure, so that they can stand behind another way of
- * reading as well: all they need is to see bytes before they are taken (MSG_PEEK, SSL_peek).
- * Our poll(2) is found in the same way: while libwebsockets waits for an HTTP client to take bytes,
- * it does not read from it, but would be woken by what that has sent again and again. (Its own flow
- * control holds up what is sent, too.)
- * Everywhere else (gRPC, c-ares, systemd) both cost the look at one variable of the thread. Should
- * a later libwebsockets read in another way, a request would reach its own parser: on_request() and
- * on_upgrade() in http.c hang up on what did not come through here. */
+ * libwebsockets has no hook where a program can see or change received bytes. It reads with
+ * recv(2), and a function of that name in the program is found before the C library's. Our recv()
+ * behaves like the C library's, except on the service thread for sockets that were added here:
+ * their bytes pass through http_filter.h or ws_frames.h, which explain what is changed and why.
+ * Both are pure: behind another way of reading they only need to see bytes before these are taken
+ * (MSG_PEEK, SSL_peek). Our poll(2) is found in the same way. While libwebsockets waits for an HTTP
+ * client to take bytes, it does not read from that client, but polls for input too, and would be
+ * woken again and again. (Its own flow control also stops what is sent.) On other threads (gRPC,
+ * c-ares, systemd) both functions cost one look at a thread-local variable. If a later
+ * libwebsockets reads in another way, a request reaches its own parser, and requests.c and http.c
+ * hang up on whatever did not pass through here. */
 #ifndef RAFTOGRAM_HTTP_WIRE_H
 #define RAFTOGRAM_HTTP_WIRE_H
 
 #include "http_filter.h"
 #include "ws_frames.h"
 
+#include <stdbool.h>
+/* Without memory for it an element stays outside a hash table, and its handle's tbl is NULL. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+struct wire;
+
+/* Called while libwebsockets reads; on the service thread. */
+struct wire_events {
+    /* Bytes came that are not, or not yet, a whole request. */
+    void (*heard)(struct wire *wire);
+    /* The filter holds a whole request: true if it may become a WebSocket. */
+    bool (*may_upgrade)(struct wire *wire);
+};
+
 struct wire {
     int fd;
+    UT_hash_handle by_fd; /* in the service thread's table */
+    const struct wire_events *events;
     bool is_websocket; /* no HTTP any more */
     bool is_upgrade;   /* the present request: libwebsockets got a handshake for it */
     bool is_held_up;   /* during poll(): nobody asks for its input */
@@ -26,11 +43,14 @@ struct wire {
     struct ws_frames frames;
 };
 
-struct http_frontend;
-
-void wire_init(struct wire *wire, int fd);
+/* Makes this thread the service thread, whose recv() and poll() look further. */
+void wire_enter(void);
+/* `events` must outlive the wire. */
+void wire_init(struct wire *wire, int fd, const struct wire_events *events);
+/* From now on reads from its socket pass through it. False: no memory; nothing can be read from the
+ * socket. On the service thread, once. */
+bool wire_add(struct wire *wire);
+/* Removes it from the table and frees what it holds. On the service thread. */
 void wire_finish(struct wire *wire);
-/* This thread is the frontend's service thread from now on. */
-void wire_enter(struct http_frontend *frontend);
 
 #endif

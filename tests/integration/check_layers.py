@@ -42,7 +42,7 @@ ONLY_HEADERS = {
 }
 
 # Headers for the program only: it alone chooses the kind of store.
-PROGRAM_HEADERS = {"node/store/lmdb.h"}
+PROGRAM_HEADERS = {"node/store/lmdb.h", "node/dispatch/service.h"}
 
 # Foreign header (a prefix) -> the only modules that know the library.
 FOREIGN = {

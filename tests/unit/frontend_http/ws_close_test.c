@@ -1,6 +1,6 @@
 /* Closes whose occasions nobody can bring about from outside at will: memory that runs out, a
  * client that reads nothing or answers no ping. What libwebsockets would do is noted down here. */
-#include "http/ws.h"
+#include "http/ws/ws.h"
 
 #include "base/clock.h"
 

@@ -13,8 +13,8 @@
 #define RAFTOGRAM_HTTP_WS_H
 
 #include "base/clock.h"
-#include "http_internal.h"
-#include "jsonrpc.h"
+#include "../http_internal.h"
+#include "../jsonrpc.h"
 #include "json/json.h"
 
 #define WS_SUBPROTOCOL "raftogram.v1.json"
@@ -241,6 +241,11 @@ void ws_release_page(struct ws *ws);
 void ws_ask_for_page(struct ws *ws);
 /* All of a connection that is gone. */
 void ws_close_subscriptions(struct ws *ws);
+
+/* ---- ws_memory.c ---- */
+
+/* Begins to look after memory, if the frontend has a budget. */
+void ws_watch_memory(struct http_frontend *frontend);
 
 /* ---- ws_notice.c ---- */
 
