@@ -433,7 +433,7 @@ static void on_stream_event(struct raft *raft, const struct raft_event *event)
     }
 }
 
-static int dispatch(struct raft *raft, const struct raft_event *event)
+static int step_event(struct raft *raft, const struct raft_event *event)
 {
     switch (event->kind) {
     case RAFT_EVENT_TICK:
@@ -503,7 +503,7 @@ int raft_step(struct raft *raft, const struct raft_event *event,
     if (raft->leader != RAFT_NO_MEMBER) {
         settle_term_credit(raft, raft->now_ns);
     }
-    int rc = dispatch(raft, event);
+    int rc = step_event(raft, event);
     finish_effects(raft);
     *effects = &raft->effects;
     return rc;
