@@ -1,4 +1,4 @@
-/* Inside the driver: struct node, and what node.c and its parts node_*.c share. All of it belongs
+/* Inside the driver: struct node, and what its files share. All of it belongs
  * to the node's thread, unless it says otherwise. */
 #ifndef RAFTOGRAM_NODE_INTERNAL_H
 #define RAFTOGRAM_NODE_INTERNAL_H
@@ -272,7 +272,13 @@ struct node {
     struct node_status status;
 };
 
-/* node_effects.c */
+/* This node leads, or has leadership to give away. */
+static inline bool node_leads(const struct node *node)
+{
+    return raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
+}
+
+/* step.c */
 
 /* One step and its effects. A message that no correct peer sends returns ERR_INVALID. */
 int node_step(struct node *node, struct raft_event *event);
@@ -283,22 +289,52 @@ void node_save(struct node *node);
 void node_maintain_log(struct node *node);
 /* Marks the end of the log (wal_mark()) when that is due. */
 void node_mark_log(struct node *node);
-void node_apply(struct node *node);
 /* The cluster's id is that of the config, for the log and for the peers. */
 void node_founded(struct node *node);
+/* Resets what waits for a retry: another leader may take it at once. */
+void node_leader_changed(struct node *node);
 void node_set_fatal(struct node *node, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* node.c */
+/* inbox.c */
 
 /* Any thread. One more request; false when there are too many, or too large ones. */
 bool node_take_room(struct node *node, uint32_t command_size);
 void node_give_room(struct node *node, uint32_t command_size);
+
+/* leadership.c */
+
+/* Follows what the core says of leader and term. */
+void node_follow_leader(struct node *node);
 /* Tells the core whether this node may campaign, when that has changed. */
 void node_update_eligible(struct node *node);
 /* Another member could lead. */
 bool node_has_successor(const struct node *node);
 void node_give_leadership_away(struct node *node);
+/* Every turn: notices when the state machine has had no room for long. */
+void node_look_for_stall(struct node *node);
+/* Every turn: a leader that is not eligible hands over to a member that is ready. */
+void node_leave_if_unfit(struct node *node);
+/* Every turn: ends transfers that have succeeded or failed, and starts the next. They are tried one
+ * after the other. */
+void node_settle_transfers(struct node *node);
+
+/* progress.c */
+
+/* The highest commit index that this node knows of. */
+raft_index node_known_commit(const struct node *node);
+/* Every turn, after applying. */
+void node_look_for_progress(struct node *node);
+
+/* status.c */
+
+/* Publishes a copy of the state, and calls on_change when it differs in what others ask for. */
+void node_publish_status(struct node *node);
+
+/* apply.c */
+
+/* Applies what is committed, as far as this turn may. */
+void node_apply(struct node *node);
 
 /* drain.c */
 
@@ -307,36 +343,51 @@ void node_drain_turn(struct node *node);
 /* While this node drains, the leader answered that it does, too, and has nobody to hand over to. */
 void node_leader_leaves(struct node *node);
 
-/* node_requests.c */
+/* admission.c */
 
 void node_admit(struct node *node, struct node_request *request);
+/* Admits a command that is in no list, again or for the first time. */
+void node_admit_command(struct node *node, struct node_request *request);
+/* Puts a request that is in no list among those that wait for a leader, in the order in which they
+ * came: one that comes back goes before those that came later. */
+void node_wait_for_leader(struct node *node, struct node_request *request);
+/* This node has stopped leading a moment ago, and the next leader's name is due. */
+bool node_is_name_due(const struct node *node);
+void node_start_transfer(struct node *node, raft_member target);
+
+/* propose.c */
+
 /* Proposes or forwards what waits, asks for read indexes. */
 void node_push_requests(struct node *node);
 /* When what waits may go at the earliest, as far as only time is missing: 0 is now, UINT64_MAX when
  * it is not a matter of time. */
 uint64_t node_push_ns(const struct node *node);
-/* Puts a request that is in no list among those that wait for a leader, in the order in which they
- * came: one that comes back goes before those that came later. */
-void node_wait_for_leader(struct node *node, struct node_request *request);
-/* A request in one of the lists ends then at the latest: node_expire() must look. */
-void node_note_expiry(struct node *node, uint64_t expires_ns);
 /* The entry at `index` with `term` was applied with this result. */
 void node_entry_applied(struct node *node, raft_index index, raft_term term,
                         const struct command_result *result);
-void node_leader_changed(struct node *node);
-void node_expire(struct node *node);
-void node_settle_transfers(struct node *node);
-/* Calls done() of what is finished, as far as this turn may. */
-void node_complete(struct node *node);
 /* A snapshot has taken the place of the entries up to `index`: nobody knows any more which. Those
  * behind it are gone. */
 void node_drop_pending(struct node *node, raft_index index, raft_term term);
+
+/* completion.c */
+
+/* A request in one of the lists ends then at the latest: node_expire() must look. */
+void node_note_expiry(struct node *node, uint64_t expires_ns);
 void node_finish_request(struct node *node, struct node_request *request,
                          enum node_outcome outcome);
 /* All of a list. */
 void node_finish_requests(struct node *node, struct list *requests, enum node_outcome outcome);
+/* Calls done() of what is finished, as far as this turn may. */
+void node_complete(struct node *node);
+/* Calls done() of all that is finished. */
+void node_complete_all(struct node *node);
 
-/* node_forward.c */
+/* expiry.c */
+
+/* Every turn: ends the requests whose time is over. */
+void node_expire(struct node *node);
+
+/* forward.c */
 
 /* Forwards what waits, in order: a command never overtakes an earlier one of the same connection.
  */
@@ -347,11 +398,16 @@ void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsen
 void node_forward_request(struct node *node, raft_member from, const struct peer_message *message);
 void node_forward_response(struct node *node, const struct peer_message *message);
 
-/* repeats.c */
+/* watch.c */
 
 /* It was forwarded: its entry is looked for until it ends. */
 void node_watch_forward(struct node *node, struct node_request *request);
 void node_unwatch_forward(struct node *node, struct node_request *request);
+/* Where the requests of a hash are linked by watch_next. */
+struct node_request **node_watch_bucket(struct node *node, uint32_t hash);
+
+/* repeats.c */
+
 /* An entry with this command was applied with this result. */
 void node_note_stored(struct node *node, struct bytes data, raft_term term,
                       const struct command_result *result);
@@ -362,7 +418,7 @@ bool node_keep_answer(struct node *node, struct node_request *request, raft_inde
 /* After entries were applied: ends what waited for them. */
 void node_release_answers(struct node *node);
 
-/* node_reads.c */
+/* reads.c */
 
 /* Asks for one read index for all of `reads_new`. */
 void node_ask_read_index(struct node *node);
@@ -370,7 +426,7 @@ void node_read_ready(struct node *node, const struct raft_ready_read *ready);
 /* Moves reads whose index is applied to `finished`, or all when nothing is applied any more. */
 void node_release_reads(struct node *node);
 
-/* node_room.c */
+/* log_room.c */
 
 /* Room for a batch of the largest size, or for `command_bytes` if that is more. */
 bool node_has_room_for_batch(struct node *node, uint64_t command_bytes);
@@ -382,7 +438,7 @@ bool node_has_room_for_message(struct node *node, struct raft_message *message);
 /* Every turn: begins and ends the state of a full disk. */
 void node_look_for_room(struct node *node);
 
-/* node_checkpoint.c */
+/* checkpoint.c */
 
 /* What is applied by now ends at a checkpoint. */
 void node_take_checkpoint(struct node *node);
@@ -390,7 +446,7 @@ void node_take_checkpoint(struct node *node);
 void node_send_checkpoints(struct node *node);
 void node_compare_checkpoint(struct node *node, raft_member from, const struct checkpoint *said);
 
-/* node_compact.c */
+/* compact.c */
 
 /* At the end of a turn: cuts the log if that is due. */
 void node_compact(struct node *node);
@@ -399,16 +455,44 @@ void node_cut_for_room(struct node *node, bool keeps_trailing);
 /* Keeps the log behind `index` for a peer that makes progress, for a while. */
 void node_hold_log(struct node *node, raft_member member, raft_index index, bool is_transfer);
 
-/* node_snapshot.c */
+/* snapshots.c */
 
-/* Every turn: begins and ends transfers. Returns when to call again at the latest. */
-uint64_t node_snapshots_turn(struct node *node);
 /* An event about snapshots; true when it was taken and will be released. */
 bool node_snapshot_event(struct node *node, struct peer_event *event);
 /* Takes the job. */
 void node_snapshot_job_done(struct node *node, struct node_job *job);
 
-/* node_config.c */
+/* snapshot_send.c */
+
+/* Every turn: begins and ends transfers. Returns when to call again at the latest. */
+uint64_t node_snapshots_turn(struct node *node);
+void node_snapshot_wants_chunk(struct node *node, const struct peer_event *event);
+void node_snapshot_sending_ended(struct node *node, const struct peer_event *event);
+void node_snapshot_made(struct node *node, struct node_job *job);
+void node_snapshot_chunk_read(struct node *node, struct node_job *job);
+
+/* snapshot_receive.c */
+
+/* Take the event. */
+void node_snapshot_offered(struct node *node, struct peer_event *event);
+void node_snapshot_chunk_came(struct node *node, struct peer_event *event);
+/* Leave it to the caller. */
+void node_snapshot_receiving_lost(struct node *node, const struct peer_event *event);
+void node_snapshot_taken_up(struct node *node, const struct node_job *job);
+void node_snapshot_chunk_written(struct node *node, const struct node_job *job);
+void node_snapshot_completed(struct node *node, struct node_job *job);
+
+/* snapshot_jobs.c */
+
+/* NULL when there is no memory. */
+struct node_job *node_job_create(enum node_job_kind kind, raft_member peer, uint64_t epoch);
+/* Hands the job to the thread that runs jobs. */
+void node_submit_job(struct node *node, struct node_job *job);
+/* Logs a fault of a transfer, with a limit for each peer. */
+void node_warn_of_snapshot(struct node *node, raft_member peer, const char *what,
+                           const char *reason);
+
+/* membership_codec.c */
 
 /* A CONFIG_CHANGE entry's data. Members are named, so that a log cannot be read by another
  * membership. */

@@ -18,42 +18,6 @@
 #include "base/check.h"
 #include "driver/node_internal.h"
 
-#include <string.h>
-
-static struct node_request **bucket_of(struct node *node, uint32_t hash)
-{
-    return &node->watched[hash % NODE_WATCHED_BUCKETS];
-}
-
-void node_watch_forward(struct node *node, struct node_request *request)
-{
-    if (!request->may_repeat || request->is_watched) {
-        return;
-    }
-    request->is_watched = true;
-    request->forward_term = node->leader_term;
-    request->watch_hash = command_hash((struct bytes){request->command, request->command_size});
-    struct node_request **bucket = bucket_of(node, request->watch_hash);
-    request->watch_next = *bucket;
-    *bucket = request;
-    node->watched_count++;
-}
-
-void node_unwatch_forward(struct node *node, struct node_request *request)
-{
-    if (!request->is_watched) {
-        return;
-    }
-    struct node_request **at = bucket_of(node, request->watch_hash);
-    while (*at != request) {
-        CHECK(*at != NULL);
-        at = &(*at)->watch_next;
-    }
-    *at = request->watch_next;
-    request->is_watched = false;
-    node->watched_count--;
-}
-
 static bool is_own(const struct node_request *request, uint32_t hash, struct bytes data,
                    raft_term term)
 {
@@ -70,7 +34,7 @@ void node_note_stored(struct node *node, struct bytes data, raft_term term,
         return;
     }
     uint32_t hash = command_hash(data);
-    struct node_request *request = *bucket_of(node, hash);
+    struct node_request *request = *node_watch_bucket(node, hash);
     while (request != NULL && !is_own(request, hash, data, term)) {
         request = request->watch_next;
     }

@@ -2,6 +2,8 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/log.h"
+#include "driver/node_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,5 +296,37 @@ void node_job_run(struct node_files *files, struct node_job *job)
     }
     if (job->rc != 0 && job->reason[0] == '\0') {
         snprintf(job->reason, sizeof(job->reason), "%s", error_text(job->rc));
+    }
+}
+
+/* ---- for the node's thread ---- */
+
+struct node_job *node_job_create(enum node_job_kind kind, raft_member peer, uint64_t epoch)
+{
+    struct node_job *job = calloc(1, sizeof(*job));
+    if (job != NULL) {
+        list_init(&job->link);
+        job->kind = kind;
+        job->peer = peer;
+        job->epoch = epoch;
+    }
+    return job;
+}
+
+void node_submit_job(struct node *node, struct node_job *job)
+{
+    node->options.submit_job(node->options.job_context, job);
+}
+
+/* Others decide how often there is a reason to. */
+void node_warn_of_snapshot(struct node *node, raft_member peer, const char *what,
+                           const char *reason)
+{
+    char text[LOG_LIMIT_TEXT_BYTES];
+    snprintf(text, sizeof(text), "%s: %s", what, reason);
+    uint64_t suppressed;
+    if (log_limit_passes(&node->snapshot_faults[peer], node->now_ns, text, &suppressed)) {
+        log_warn("node", what, LOG_STR("peer", node->node_ids[peer]), LOG_STR("reason", reason),
+                 LOG_U64("suppressed", suppressed));
     }
 }

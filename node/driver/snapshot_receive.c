@@ -1,13 +1,10 @@
-/* Snapshots: to followers that need what the log has no more, and from a leader that says so. The
- * steps that take long are jobs (node_jobs.h); here is who gets what, and the switch. */
+/* Receiving a snapshot from the leader, and installing it. Steps that take long are jobs
+ * (snapshot_jobs.h). */
 #include "base/check.h"
-#include "base/checksum.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "driver/node_internal.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const struct transport_ops *ops(const struct node *node)
@@ -19,265 +16,6 @@ static const char *name_of(const struct node *node, raft_member member)
 {
     return node->node_ids[member];
 }
-
-static bool leads(const struct node *node)
-{
-    return raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
-}
-
-static struct node_job *create_job(enum node_job_kind kind, raft_member peer, uint64_t epoch)
-{
-    struct node_job *job = calloc(1, sizeof(*job));
-    if (job != NULL) {
-        list_init(&job->link);
-        job->kind = kind;
-        job->peer = peer;
-        job->epoch = epoch;
-    }
-    return job;
-}
-
-static void submit(struct node *node, struct node_job *job)
-{
-    node->options.submit_job(node->options.job_context, job);
-}
-
-/* Others decide how often there is a reason to. */
-static void warn(struct node *node, raft_member peer, const char *what, const char *reason)
-{
-    char text[LOG_LIMIT_TEXT_BYTES];
-    snprintf(text, sizeof(text), "%s: %s", what, reason);
-    uint64_t suppressed;
-    if (log_limit_passes(&node->snapshot_faults[peer], node->now_ns, text, &suppressed)) {
-        log_warn("node", what, LOG_STR("peer", name_of(node, peer)), LOG_STR("reason", reason),
-                 LOG_U64("suppressed", suppressed));
-    }
-}
-
-/* ---- sending ---- */
-
-/* The two nodes' ids must differ even when index and term do not. */
-static uint64_t new_snapshot_id(struct node *node)
-{
-    uint64_t parts[] = {wal_hard_state(node->wal)->incarnation, node->now_ns, node->options.seed,
-                        ++node->snapshot_count};
-    return checksum64(parts, sizeof(parts));
-}
-
-/* The log goes on behind it. */
-static bool is_served_useful(const struct node *node)
-{
-    return node->served.is_known && node->served.index + 1 >= wal_first_index(node->wal);
-}
-
-static void make(struct node *node)
-{
-    struct node_job *job = create_job(NODE_JOB_MAKE, RAFT_NO_MEMBER, 0);
-    if (job == NULL) {
-        return;
-    }
-    job->id = new_snapshot_id(node);
-    node->is_making = true;
-    node->served.is_known = false;
-    /* The copy is of this or a later state: the log behind it must be there when it is done. */
-    raft_index durable = chat_durable_applied(node->chat);
-    for (raft_member i = 0; i < node->options.member_count; i++) {
-        if ((node->snapshot_wanted >> i & 1u) != 0) {
-            node_hold_log(node, i, durable, true);
-        }
-    }
-    submit(node, job);
-}
-
-static void open_to(struct node *node, raft_member peer, raft_term term)
-{
-    struct snapshot_sending *sending = &node->sendings[peer];
-    sending->epoch = ++node->snapshot_epoch;
-    int rc = ops(node)->snapshot_open(node->transport, peer, sending->epoch, term,
-                                      buf_bytes(&node->served.manifest));
-    if (rc != 0) {
-        sending->retry_ns = node->now_ns + NODE_SNAPSHOT_RETRY_NS;
-        return;
-    }
-    sending->is_active = true;
-    sending->id = node->served.id;
-    sending->progress_ns = node->now_ns;
-    sending->chunk = 0;
-    node->served.used_ns = node->now_ns;
-    if (!node->holds[peer].is_transfer || node->holds[peer].index != node->served.index) {
-        /* Once: a peer that never takes a chunk does not hold the log for ever. */
-        node_hold_log(node, peer, node->served.index, true);
-    }
-    log_info("node", "sending a snapshot", LOG_STR("peer", name_of(node, peer)),
-             LOG_U64("index", node->served.index), LOG_U64("bytes", node->served.bytes));
-}
-
-static void start_sending(struct node *node)
-{
-    struct raft_status status;
-    raft_get_status(node->raft, node->now_ns, &status);
-    for (raft_member i = 0; i < node->options.member_count; i++) {
-        const struct snapshot_sending *sending = &node->sendings[i];
-        bool is_due = (node->snapshot_wanted >> i & 1u) != 0 && status.members[i].is_connected &&
-                      !sending->is_active && node->now_ns >= sending->retry_ns;
-        if (!is_due || node->is_making) {
-            continue;
-        }
-        if (is_served_useful(node)) {
-            open_to(node, i, status.term);
-        } else if (node->now_ns >= node->make_retry_ns) {
-            make(node);
-        }
-    }
-}
-
-static void drop_served(struct node *node)
-{
-    struct node_job *job = create_job(NODE_JOB_DROP, RAFT_NO_MEMBER, 0);
-    if (job != NULL) {
-        node->served.is_known = false;
-        submit(node, job);
-    }
-}
-
-static bool is_any_sending(const struct node *node)
-{
-    for (raft_member i = 0; i < node->options.member_count; i++) {
-        if (node->sendings[i].is_active) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A peer that neither takes nor ends is given up. The last silence, while it verifies and installs
- * the whole, may be longer. */
-static void end_stalled(struct node *node, bool is_leader)
-{
-    for (raft_member i = 0; i < node->options.member_count; i++) {
-        const struct snapshot_sending *sending = &node->sendings[i];
-        bool is_last = sending->chunk >= node->served.chunk_count;
-        uint64_t patience_ns = is_last ? NODE_SNAPSHOT_INSTALL_NS : NODE_SNAPSHOT_STALL_NS;
-        if (sending->is_active &&
-            (!is_leader || node->now_ns > sending->progress_ns + patience_ns)) {
-            ops(node)->snapshot_close(node->transport, i, sending->epoch);
-        }
-    }
-}
-
-uint64_t node_snapshots_turn(struct node *node)
-{
-    if (node->options.submit_job == NULL) {
-        return UINT64_MAX;
-    }
-    bool is_leader = leads(node);
-    end_stalled(node, is_leader);
-    if (is_leader && node->snapshot_wanted != 0) {
-        start_sending(node);
-    }
-    bool is_sending = is_any_sending(node);
-    if (node->served.is_known && !is_sending &&
-        node->now_ns > node->served.used_ns + NODE_SNAPSHOT_KEPT_NS) {
-        drop_served(node);
-    }
-    bool is_busy = is_sending || node->served.is_known || (is_leader && node->snapshot_wanted != 0);
-    return is_busy ? node->now_ns + NODE_SNAPSHOT_RETRY_NS : UINT64_MAX;
-}
-
-static void made(struct node *node, struct node_job *job)
-{
-    node->is_making = false;
-    if (job->rc != 0) {
-        log_error("node", "no snapshot can be made", LOG_STR("reason", job->reason));
-        node->make_retry_ns = node->now_ns + NODE_SNAPSHOT_REFUSED_NS;
-        if (job->rc == ERR_CORRUPT) {
-            chat_set_damaged(node->chat);
-        }
-        return;
-    }
-    buf_finish(&node->served.manifest);
-    node->served = (struct snapshot_served){
-        .is_known = true,
-        .id = job->id,
-        .index = job->index,
-        .bytes = job->bytes,
-        .chunk_count = job->chunk_count,
-        .used_ns = node->now_ns,
-        .manifest = job->data,
-    };
-    job->data = (struct buf){0};
-    log_info("node", "a snapshot is made", LOG_U64("index", job->index),
-             LOG_U64("bytes", job->bytes));
-}
-
-static void wants_chunk(struct node *node, const struct peer_event *event)
-{
-    struct snapshot_sending *sending = &node->sendings[event->peer];
-    if (!sending->is_active || sending->epoch != event->epoch) {
-        return;
-    }
-    sending->progress_ns = node->now_ns;
-    sending->chunk = event->snapshot_ready.chunk;
-    node->served.used_ns = node->now_ns;
-    node_hold_log(node, event->peer, node->served.index, true);
-    if (!node->served.is_known || sending->id != node->served.id ||
-        event->snapshot_ready.chunk > node->served.chunk_count) {
-        ops(node)->snapshot_close(node->transport, event->peer, event->epoch);
-        return;
-    }
-    if (event->snapshot_ready.chunk == node->served.chunk_count) {
-        return; /* it has all: its end says what became of it */
-    }
-    struct node_job *job = create_job(NODE_JOB_READ, event->peer, event->epoch);
-    if (job == NULL) {
-        ops(node)->snapshot_close(node->transport, event->peer, event->epoch);
-        return;
-    }
-    job->id = sending->id;
-    job->chunk = event->snapshot_ready.chunk;
-    submit(node, job);
-}
-
-static void chunk_read(struct node *node, struct node_job *job)
-{
-    if (job->rc == 0) {
-        ops(node)->snapshot_chunk(node->transport, job->peer, job->epoch, job->chunk,
-                                  buf_bytes(&job->data));
-        return;
-    }
-    log_error("node", "a snapshot cannot be read", LOG_STR("reason", job->reason),
-              LOG_U64("chunk", job->chunk));
-    ops(node)->snapshot_close(node->transport, job->peer, job->epoch);
-    if (job->rc == ERR_CORRUPT && node->served.is_known && node->served.id == job->id) {
-        drop_served(node); /* the next one is made anew */
-    }
-}
-
-static void sending_ended(struct node *node, const struct peer_event *event)
-{
-    struct snapshot_sending *sending = &node->sendings[event->peer];
-    if (!sending->is_active || sending->epoch != event->epoch) {
-        return;
-    }
-    sending->is_active = false;
-    bool is_done = event->snapshot_ended.end == PEER_SNAPSHOT_DONE;
-    /* At once when it broke off on its way, later when it did not even begin. */
-    sending->failures = is_done || sending->chunk > 0 ? 0 : sending->failures + 1;
-    bool is_late = event->snapshot_ended.end == PEER_SNAPSHOT_REFUSED || sending->failures > 1;
-    uint64_t pause_ns = is_late ? NODE_SNAPSHOT_REFUSED_NS : NODE_SNAPSHOT_RETRY_NS;
-    sending->retry_ns = node->now_ns + (is_done ? 0 : pause_ns);
-    if (is_done) {
-        node_hold_log(node, event->peer, node->served.index, true);
-        log_info("node", "a peer has the snapshot", LOG_STR("peer", name_of(node, event->peer)));
-    } else {
-        warn(node, event->peer, "a snapshot did not arrive", event->snapshot_ended.reason);
-    }
-    struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_SENT,
-                              .snapshot = {.peer = event->peer, .success = is_done}};
-    (void)node_step(node, &step);
-}
-
-/* ---- receiving ---- */
 
 static void answer(struct node *node, raft_member from, uint64_t epoch, enum peer_snapshot_end end,
                    const char *reason)
@@ -293,7 +31,7 @@ static void stop_receiving(struct node *node, enum peer_snapshot_end end, const 
     receiving->is_active = false;
     answer(node, receiving->from, receiving->epoch, end, reason);
     if (end != PEER_SNAPSHOT_DONE) {
-        warn(node, receiving->from, "a snapshot is not received", reason);
+        node_warn_of_snapshot(node, receiving->from, "a snapshot is not received", reason);
     }
 }
 
@@ -334,7 +72,7 @@ static void begin_receiving(struct node *node, struct peer_event *event,
                             const struct snapshot_manifest *manifest,
                             const struct raft_config *config)
 {
-    struct node_job *job = create_job(NODE_JOB_RECEIVE, event->peer, event->epoch);
+    struct node_job *job = node_job_create(NODE_JOB_RECEIVE, event->peer, event->epoch);
     if (job == NULL) {
         answer(node, event->peer, event->epoch, PEER_SNAPSHOT_BROKEN, "out of memory");
         event->release(event);
@@ -355,10 +93,10 @@ static void begin_receiving(struct node *node, struct peer_event *event,
     log_info("node", "receiving a snapshot", LOG_STR("peer", name_of(node, event->peer)),
              LOG_U64("index", manifest->index), LOG_U64("bytes", manifest->size));
     job->event = event;
-    submit(node, job);
+    node_submit_job(node, job);
 }
 
-static void offered(struct node *node, struct peer_event *event)
+void node_snapshot_offered(struct node *node, struct peer_event *event)
 {
     struct snapshot_manifest manifest = {0};
     struct raft_config config;
@@ -374,7 +112,7 @@ static void offered(struct node *node, struct peer_event *event)
         begin_receiving(node, event, &manifest, &config);
     } else {
         if (end == PEER_SNAPSHOT_REFUSED) {
-            warn(node, event->peer, "refused a snapshot", fault);
+            node_warn_of_snapshot(node, event->peer, "refused a snapshot", fault);
         }
         answer(node, event->peer, event->epoch, end, fault);
         event->release(event);
@@ -386,7 +124,7 @@ static void offered(struct node *node, struct peer_event *event)
 static void complete(struct node *node)
 {
     struct node_job *job =
-        create_job(NODE_JOB_COMPLETE, node->receiving.from, node->receiving.epoch);
+        node_job_create(NODE_JOB_COMPLETE, node->receiving.from, node->receiving.epoch);
     if (job == NULL) {
         stop_receiving(node, PEER_SNAPSHOT_BROKEN, "out of memory");
         return;
@@ -395,7 +133,7 @@ static void complete(struct node *node)
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_INSTALLING,
                               .snapshot = {.is_active = true}};
     (void)node_step(node, &step);
-    submit(node, job);
+    node_submit_job(node, job);
 }
 
 static bool is_current(const struct node *node, raft_member from, uint64_t epoch)
@@ -404,7 +142,7 @@ static bool is_current(const struct node *node, raft_member from, uint64_t epoch
     return receiving->is_active && receiving->from == from && receiving->epoch == epoch;
 }
 
-static void took_up(struct node *node, const struct node_job *job)
+void node_snapshot_taken_up(struct node *node, const struct node_job *job)
 {
     if (!is_current(node, job->peer, job->epoch)) {
         return;
@@ -424,10 +162,11 @@ static void took_up(struct node *node, const struct node_job *job)
     }
 }
 
-static void chunk_came(struct node *node, struct peer_event *event)
+void node_snapshot_chunk_came(struct node *node, struct peer_event *event)
 {
     bool is_wanted = is_current(node, event->peer, event->epoch) && !node->receiving.is_completing;
-    struct node_job *job = is_wanted ? create_job(NODE_JOB_WRITE, event->peer, event->epoch) : NULL;
+    struct node_job *job =
+        is_wanted ? node_job_create(NODE_JOB_WRITE, event->peer, event->epoch) : NULL;
     if (job == NULL) {
         if (is_wanted) {
             stop_receiving(node, PEER_SNAPSHOT_BROKEN, "out of memory");
@@ -437,10 +176,10 @@ static void chunk_came(struct node *node, struct peer_event *event)
     }
     job->chunk = event->snapshot_chunk.chunk;
     job->event = event;
-    submit(node, job);
+    node_submit_job(node, job);
 }
 
-static void wrote(struct node *node, const struct node_job *job)
+void node_snapshot_chunk_written(struct node *node, const struct node_job *job)
 {
     if (!is_current(node, job->peer, job->epoch)) {
         return;
@@ -453,7 +192,7 @@ static void wrote(struct node *node, const struct node_job *job)
     }
 }
 
-static void receiving_lost(struct node *node, const struct peer_event *event)
+void node_snapshot_receiving_lost(struct node *node, const struct peer_event *event)
 {
     /* What is complete is installed, whoever still listens. */
     if (!is_current(node, event->peer, event->epoch) || node->receiving.is_completing) {
@@ -462,9 +201,9 @@ static void receiving_lost(struct node *node, const struct peer_event *event)
     node->receiving.is_active = false;
     log_info("node", "the stream of a snapshot was lost",
              LOG_STR("peer", name_of(node, event->peer)));
-    struct node_job *job = create_job(NODE_JOB_FORGET, event->peer, event->epoch);
+    struct node_job *job = node_job_create(NODE_JOB_FORGET, event->peer, event->epoch);
     if (job != NULL) {
-        submit(node, job);
+        node_submit_job(node, job);
     }
 }
 
@@ -529,8 +268,9 @@ static void install(struct node *node, struct node_job *job)
     if (node->fatal[0] != '\0') {
         return;
     }
-    bool is_needed = !leads(node) && raft_can_install(node->raft, receiving->index,
-                                                      receiving->term) == RAFT_INSTALL_RESET_LOG;
+    bool is_needed =
+        !node_leads(node) &&
+        raft_can_install(node->raft, receiving->index, receiving->term) == RAFT_INSTALL_RESET_LOG;
     if (!is_needed) {
         stop_receiving(node, PEER_SNAPSHOT_DONE, "it is here already");
         return;
@@ -553,7 +293,7 @@ static void install(struct node *node, struct node_job *job)
     node->is_changed = true;
 }
 
-static void completed(struct node *node, struct node_job *job)
+void node_snapshot_completed(struct node *node, struct node_job *job)
 {
     CHECK(node->receiving.is_active);
     CHECK(node->receiving.is_completing);
@@ -564,54 +304,4 @@ static void completed(struct node *node, struct node_job *job)
     }
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_INSTALLING};
     (void)node_step(node, &step);
-}
-
-/* ---- what comes in ---- */
-
-bool node_snapshot_event(struct node *node, struct peer_event *event)
-{
-    switch (event->kind) {
-    case PEER_EVENT_SNAPSHOT_OFFER:
-        offered(node, event);
-        return true;
-    case PEER_EVENT_SNAPSHOT_CHUNK:
-        chunk_came(node, event);
-        return true;
-    case PEER_EVENT_SNAPSHOT_LOST:
-        receiving_lost(node, event);
-        return false;
-    case PEER_EVENT_SNAPSHOT_READY:
-        wants_chunk(node, event);
-        return false;
-    case PEER_EVENT_SNAPSHOT_ENDED:
-        sending_ended(node, event);
-        return false;
-    default:
-        return false;
-    }
-}
-
-void node_snapshot_job_done(struct node *node, struct node_job *job)
-{
-    switch (job->kind) {
-    case NODE_JOB_MAKE:
-        made(node, job);
-        break;
-    case NODE_JOB_READ:
-        chunk_read(node, job);
-        break;
-    case NODE_JOB_RECEIVE:
-        took_up(node, job);
-        break;
-    case NODE_JOB_WRITE:
-        wrote(node, job);
-        break;
-    case NODE_JOB_COMPLETE:
-        completed(node, job);
-        break;
-    case NODE_JOB_DROP:
-    case NODE_JOB_FORGET:
-        break;
-    }
-    node_job_destroy(job);
 }

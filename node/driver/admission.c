@@ -1,0 +1,137 @@
+/* Admission of requests. Each request is in exactly one list of struct node until
+ * node_finish_request() moves it to `finished`. */
+#include "driver/node_internal.h"
+
+/* A little before the caller's deadline, so that it hears why. */
+static uint64_t before_deadline(const struct node_request *request, uint64_t now_ns)
+{
+    if (request->deadline_ns <= now_ns) {
+        return now_ns;
+    }
+    uint64_t left = request->deadline_ns - now_ns;
+    uint64_t margin = left / 8 < 50 * NS_PER_MS ? left / 8 : 50 * NS_PER_MS;
+    return request->deadline_ns - margin;
+}
+
+static uint64_t wait_until(const struct node *node, const struct node_request *request,
+                           uint64_t wait_ns)
+{
+    uint64_t limit = request->submitted_ns + wait_ns;
+    uint64_t deadline = before_deadline(request, node->now_ns);
+    return limit < deadline ? limit : deadline;
+}
+
+void node_wait_for_leader(struct node *node, struct node_request *request)
+{
+    request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
+    node_note_expiry(node, request->expires_ns);
+    struct list *position = node->waiting.prev;
+    const struct list *first = node->waiting.next;
+    if (first != &node->waiting &&
+        LIST_ENTRY(first, struct node_request, link)->order > request->order) {
+        position = &node->waiting; /* many may come back at once: they do so from the last on */
+    }
+    while (position != &node->waiting &&
+           LIST_ENTRY(position, struct node_request, link)->order > request->order) {
+        position = position->prev;
+    }
+    list_insert_after(&request->link, position);
+}
+
+bool node_is_name_due(const struct node *node)
+{
+    return node->leader == RAFT_NO_MEMBER && node->now_ns < node->name_until_ns;
+}
+
+void node_admit_command(struct node *node, struct node_request *request)
+{
+    if (!node_leads(node) && !request->may_forward && !node_is_name_due(node)) {
+        /* A node that drains still names the leader that took over. */
+        node_finish_request(node, request, NODE_NOT_LEADER);
+        return;
+    }
+    if (node->is_drain_hopeless) {
+        node_finish_request(node, request, NODE_DRAINING);
+        return;
+    }
+    node_wait_for_leader(node, request);
+}
+
+static void admit_read(struct node *node, struct node_request *request)
+{
+    request->was_leader = node_leads(node);
+    if (request->is_leader_only && !node_leads(node)) {
+        node_finish_request(node, request, NODE_NOT_LEADER);
+        return;
+    }
+    if (node->is_drain_hopeless && !node_leads(node)) {
+        node_finish_request(node, request, NODE_DRAINING);
+        return;
+    }
+    request->expires_ns =
+        wait_until(node, request, NODE_READ_WAIT_TIMEOUTS * node->options.election_timeout_ns);
+    node_note_expiry(node, request->expires_ns);
+    list_push_back(&node->reads_new, &request->link);
+}
+
+void node_start_transfer(struct node *node, raft_member target)
+{
+    node->is_transfer_over = false;
+    node->transfer_target = target;
+    struct raft_event event = {.kind = RAFT_EVENT_TRANSFER, .transfer = {.target = target}};
+    (void)node_step(node, &event);
+}
+
+static void admit_transfer(struct node *node, struct node_request *request)
+{
+    raft_member target = request->transfer_target;
+    if (!node_leads(node)) {
+        node_finish_request(node, request, NODE_NOT_LEADER);
+        return;
+    }
+    if (target != RAFT_NO_MEMBER && (target < 0 || target >= node->options.member_count)) {
+        node_finish_request(node, request, NODE_BAD_TARGET);
+        return;
+    }
+    if (target == node->self) {
+        node_finish_request(node, request, NODE_OK);
+        return;
+    }
+    request->expires_ns = before_deadline(request, node->now_ns);
+    node_note_expiry(node, request->expires_ns);
+    bool is_first = list_is_empty(&node->transfers);
+    list_push_back(&node->transfers, &request->link);
+    if (is_first) {
+        node_start_transfer(node, target);
+    }
+}
+
+void node_admit(struct node *node, struct node_request *request)
+{
+    request->order = node->next_order++;
+    request->submitted_ns = node->now_ns;
+    request->is_unsure = false;
+    request->has_caller_deadline = request->deadline_ns != UINT64_MAX;
+    if (request->deadline_ns > node->now_ns + NODE_REQUEST_MAX_NS) {
+        request->deadline_ns = node->now_ns + NODE_REQUEST_MAX_NS;
+        request->has_caller_deadline = false;
+    }
+    list_init(&request->link);
+    switch (request->kind) {
+    case NODE_REQUEST_COMMAND:
+        request->may_forward = request->may_forward && !atomic_load(&node->is_forwarding_over);
+        request->is_watched = false;
+        request->is_stored = false;
+        request->came_wall_ms = clock_wall_ms(node->options.clock);
+        node->proposals_total++;
+        node->proposals_pending++;
+        node_admit_command(node, request);
+        break;
+    case NODE_REQUEST_READ:
+        admit_read(node, request);
+        break;
+    case NODE_REQUEST_TRANSFER:
+        admit_transfer(node, request);
+        break;
+    }
+}

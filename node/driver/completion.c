@@ -1,0 +1,72 @@
+/* The end of requests: outcomes, and the calls of done(). */
+#include "driver/node_internal.h"
+
+void node_finish_request(struct node *node, struct node_request *request, enum node_outcome outcome)
+{
+    /* That nothing was proposed is true of the last try only. */
+    bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
+    request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
+    request->leader = node->leader;
+    node_unwatch_forward(node, request);
+    if (request->kind == NODE_REQUEST_COMMAND) {
+        node->proposals_pending--;
+        node->proposals_failed += outcome != NODE_OK;
+    }
+    node->reads_total += request->kind == NODE_REQUEST_READ && outcome == NODE_OK;
+    list_remove(&request->link);
+    list_push_back(&node->finished, &request->link);
+}
+
+static void complete(struct node *node, struct node_request *request, uint64_t now_ns)
+{
+    if (request->kind == NODE_REQUEST_COMMAND && request->outcome == NODE_OK) {
+        /* A turn may be given a time that is ahead of the clock. */
+        bool is_behind = now_ns > request->submitted_ns;
+        latency_record(&node->proposal_latency, is_behind ? now_ns - request->submitted_ns : 0);
+    }
+    /* done() may free the request, so its buffer is taken out first. */
+    struct buf text = request->result_text;
+    request->result_text = (struct buf){0};
+    node_give_room(node, request->command_size);
+    request->done(request);
+    buf_finish(&text);
+}
+
+void node_complete_all(struct node *node)
+{
+    uint64_t now_ns = clock_monotonic_ns(node->options.clock);
+    struct list *link;
+    while ((link = list_pop_front(&node->finished)) != NULL) {
+        complete(node, LIST_ENTRY(link, struct node_request, link), now_ns);
+    }
+}
+
+void node_complete(struct node *node)
+{
+    const uint64_t budget_ns = node->options.heartbeat_interval_ns / 4;
+    uint64_t now_ns = list_is_empty(&node->finished) ? 0 : clock_monotonic_ns(node->options.clock);
+    while (!list_is_empty(&node->finished) && node->completions < NODE_COMPLETE_TURN_MAX &&
+           node->completing_ns <= budget_ns) {
+        complete(node, LIST_ENTRY(list_pop_front(&node->finished), struct node_request, link),
+                 now_ns);
+        if (++node->completions % NODE_COMPLETE_CHECK == 0) {
+            uint64_t end_ns = clock_monotonic_ns(node->options.clock);
+            node->completing_ns += end_ns - now_ns;
+            now_ns = end_ns;
+        }
+    }
+}
+
+void node_finish_requests(struct node *node, struct list *requests, enum node_outcome outcome)
+{
+    while (!list_is_empty(requests)) {
+        node_finish_request(node, LIST_ENTRY(requests->next, struct node_request, link), outcome);
+    }
+}
+
+void node_note_expiry(struct node *node, uint64_t expires_ns)
+{
+    if (expires_ns < node->expire_at_ns) {
+        node->expire_at_ns = expires_ns;
+    }
+}

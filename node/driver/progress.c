@@ -1,0 +1,47 @@
+/* Detects a node that lags behind and applies nothing. */
+#include "base/log.h"
+#include "driver/node_internal.h"
+
+/* As far as this node knows. */
+raft_index node_known_commit(const struct node *node)
+{
+    bool is_more = node->leader != node->self && node->heard_commit > node->commit_index;
+    return is_more ? node->heard_commit : node->commit_index;
+}
+
+static const char *why_still(const struct node *node)
+{
+    if (node->is_log_full) {
+        return "its disk has no room for the log";
+    }
+    if (chat_is_overfull(node->chat)) {
+        return atomic_load(&node->is_store_full) ? "the store is full" : "the store takes nothing";
+    }
+    return node->receiving.is_active ? "a snapshot is on its way"
+                                     : "it does not get the entries that are missing";
+}
+
+/* A node that lags behind and does not get on cannot vouch for anything: it says so, and lets its
+ * callers go to others. */
+void node_look_for_progress(struct node *node)
+{
+    bool is_level = node->applied_index >= node_known_commit(node);
+    if (is_level || node->still_since_ns == 0 || node->applied_index != node->still_index) {
+        node->still_index = node->applied_index;
+        node->still_since_ns = is_level ? 0 : node->now_ns;
+    }
+    uint64_t limit_ns = NODE_STILL_TIMEOUTS * node->options.election_timeout_ns;
+    bool is_still = !is_level && node->now_ns >= node->still_since_ns + limit_ns;
+    if (is_still == node->is_standing_still) {
+        return;
+    }
+    node->is_standing_still = is_still;
+    node->is_changed = true;
+    if (is_still) {
+        log_warn("node", "this node stands still while others go on",
+                 LOG_STR("reason", why_still(node)), LOG_U64("applied_index", node->applied_index),
+                 LOG_U64("commit_index", node_known_commit(node)));
+    } else {
+        log_info("node", "this node gets on again", LOG_U64("applied_index", node->applied_index));
+    }
+}
