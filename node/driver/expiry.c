@@ -57,6 +57,7 @@ static void close_inbox(struct node *node)
 void node_fail_all(struct node *node)
 {
     close_inbox(node);
+    node_take_ready_reads(node);
     node_finish_requests(node, &node->waiting, NODE_DRAINING);
     node_finish_requests(node, &node->pending, NODE_COMMIT_UNKNOWN);
     node_finish_requests(node, &node->forwarded, NODE_COMMIT_UNKNOWN);

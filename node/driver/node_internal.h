@@ -64,6 +64,7 @@
 #define NODE_SNAPSHOT_INSTALL_NS (1800 * NS_PER_S) /* verifying and opening it may take */
 #define NODE_SNAPSHOT_KEPT_NS (300 * NS_PER_S)     /* a snapshot that nobody uses */
 #define NODE_WATCHED_BUCKETS 1024u
+#define NODE_READY_READS_MAX (RAFT_READS_MAX + 1) /* between two looks of reads.c */
 #define NODE_READ_WAIT_TIMEOUTS 4 /* election timeouts that a read waits for a leader */
 /* Election timeouts after which a node that applies nothing of what is committed, or has not heard
  * how much that is, is not caught up. */
@@ -243,6 +244,8 @@ struct node {
     bool is_compaction_due;
     bool is_flush_asked;
     struct log_hold holds[RAFT_MEMBERS_MAX];
+    struct raft_ready_read ready_reads[NODE_READY_READS_MAX]; /* since reads.c took them */
+    size_t ready_read_count;
     uint32_t snapshot_wanted; /* by whom: a bit per member */
     struct snapshot_served served;
     bool is_making;
@@ -422,7 +425,9 @@ void node_release_answers(struct node *node);
 
 /* Asks for one read index for all of `reads_new`. */
 void node_ask_read_index(struct node *node);
-void node_read_ready(struct node *node, const struct raft_ready_read *ready);
+/* Takes the ready reads that node_step() has kept: their requests wait for apply, or to be asked
+ * for again. */
+void node_take_ready_reads(struct node *node);
 /* Moves reads whose index is applied to `finished`, or all when nothing is applied any more. */
 void node_release_reads(struct node *node);
 

@@ -250,6 +250,7 @@ static void push_commands(struct node *node)
 
 void node_push_requests(struct node *node)
 {
+    node_take_ready_reads(node);
     if (!list_is_empty(&node->waiting)) {
         push_commands(node);
     }

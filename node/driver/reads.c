@@ -36,10 +36,9 @@ static void read_refused(struct node *node, struct read_group *group)
         }
     }
     list_splice_back(&node->reads_new, &group->requests);
-    node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
 }
 
-void node_read_ready(struct node *node, const struct raft_ready_read *ready)
+static void take_ready_read(struct node *node, const struct raft_ready_read *ready)
 {
     struct read_group *group = NULL;
     LIST_FOR_EACH (link, &node->reads_asked) {
@@ -65,8 +64,17 @@ void node_read_ready(struct node *node, const struct raft_ready_read *ready)
     list_push_back(&node->reads_indexed, &group->link);
 }
 
+void node_take_ready_reads(struct node *node)
+{
+    for (size_t i = 0; i < node->ready_read_count; i++) {
+        take_ready_read(node, &node->ready_reads[i]);
+    }
+    node->ready_read_count = 0;
+}
+
 void node_release_reads(struct node *node)
 {
+    node_take_ready_reads(node);
     struct list *link = node->reads_indexed.next;
     while (link != &node->reads_indexed) {
         struct read_group *group = LIST_ENTRY(link, struct read_group, link);

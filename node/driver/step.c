@@ -142,6 +142,18 @@ static void route_messages(struct node *node, const struct raft_effects *effects
 
 /* ---- one step ---- */
 
+/* Appends to what node_take_ready_reads() takes: effects are valid until the next step only. */
+static void keep_ready_reads(struct node *node, const struct raft_effects *effects)
+{
+    for (size_t i = 0; i < effects->read_count; i++) {
+        CHECK(node->ready_read_count < NODE_READY_READS_MAX);
+        node->ready_reads[node->ready_read_count++] = effects->reads[i];
+        if (!effects->reads[i].confirmed) {
+            node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
+        }
+    }
+}
+
 int node_step(struct node *node, struct raft_event *event)
 {
     event->now_ns = node->now_ns;
@@ -160,9 +172,7 @@ int node_step(struct node *node, struct raft_event *event)
     route_messages(node, effects);
     CHECK(effects->commit_index >= node->commit_index);
     node->commit_index = effects->commit_index;
-    for (size_t i = 0; i < effects->read_count; i++) {
-        node_read_ready(node, &effects->reads[i]);
-    }
+    keep_ready_reads(node, effects);
     if (effects->is_role_changed) {
         node->is_changed = true;
         node_leader_changed(node);

@@ -368,6 +368,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     say_who_is_missing(node);
     node_look_for_stall(node);
     node_leave_if_unfit(node);
+    node_take_ready_reads(node);
     node_drain_turn(node);
     node_push_requests(node);
     struct raft_event replicate = {.kind = RAFT_EVENT_REPLICATE};
@@ -387,6 +388,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_release_reads(node);
     node_publish_status(node); /* before done(), so that whoever asks then sees it */
     node_settle_transfers(node);
+    node_take_ready_reads(node);
     node_expire(node);
     node_complete(node);
     node_send_checkpoints(node);
@@ -396,5 +398,6 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_look_for_room(node);
     node_publish_status(node);
     node_mark_log(node);
+    node_take_ready_reads(node);
     return next_turn_ns(node);
 }
