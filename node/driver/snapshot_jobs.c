@@ -11,18 +11,40 @@
 
 #define VERIFY_ROWS 10000 /* between two looks at is_cancelled */
 
+static void release_event(struct peer_event *event)
+{
+    if (event != NULL) {
+        event->release(event);
+    }
+}
+
 void node_job_destroy(struct node_job *job)
 {
     if (job == NULL) {
         return;
     }
-    if (job->event != NULL) {
-        job->event->release(job->event);
+    switch (job->kind) {
+    case NODE_JOB_MAKE:
+        buf_finish(&job->make.manifest);
+        break;
+    case NODE_JOB_READ:
+        buf_finish(&job->read.data);
+        break;
+    case NODE_JOB_RECEIVE:
+        release_event(job->receive.event);
+        break;
+    case NODE_JOB_WRITE:
+        release_event(job->write.event);
+        break;
+    case NODE_JOB_COMPLETE:
+        if (job->complete.store != NULL) {
+            job->complete.store->ops->close(job->complete.store);
+        }
+        break;
+    case NODE_JOB_DROP:
+    case NODE_JOB_FORGET:
+        break;
     }
-    if (job->store != NULL) {
-        job->store->ops->close(job->store);
-    }
-    buf_finish(&job->data);
     free(job);
 }
 
@@ -151,7 +173,7 @@ static int make_file(struct node_files *files, struct node_job *job, const char 
         rc = remove_file(fs, dir, "lock.mdb");
     }
     if (rc == 0) {
-        describe(&files->served, job->id, &meta);
+        describe(&files->served, job->make.id, &meta);
         rc = snapshot_manifest_measure(&files->served, fs, path);
     }
     return rc == 0 ? fs->ops->open(fs, path, FS_OPEN_READ, &files->served_file) : rc;
@@ -168,24 +190,24 @@ static int make(struct node_files *files, struct node_job *job)
         (void)snapshot_clear_dir(files->dir->fs, files->dir->snapshots_path);
         return rc;
     }
-    snapshot_manifest_encode(&files->served, &job->data);
-    job->index = files->served.index;
-    job->bytes = files->served.size;
-    job->chunk_count = files->served.chunk_count;
-    return buf_failed(&job->data) ? ERR_NOMEM : 0;
+    snapshot_manifest_encode(&files->served, &job->make.manifest);
+    job->make.index = files->served.index;
+    job->make.bytes = files->served.size;
+    job->make.chunk_count = files->served.chunk_count;
+    return buf_failed(&job->make.manifest) ? ERR_NOMEM : 0;
 }
 
 static int read_chunk(struct node_files *files, struct node_job *job)
 {
-    if (files->served_file == NULL || files->served.id != job->id ||
-        job->chunk >= files->served.chunk_count) {
+    if (files->served_file == NULL || files->served.id != job->read.id ||
+        job->read.chunk >= files->served.chunk_count) {
         return ERR_NOT_FOUND;
     }
-    void *room = buf_extend(&job->data, snapshot_chunk_bytes(&files->served, job->chunk));
+    void *room = buf_extend(&job->read.data, snapshot_chunk_bytes(&files->served, job->read.chunk));
     if (room == NULL) {
         return ERR_NOMEM;
     }
-    return snapshot_read_chunk(&files->served, files->dir->fs, files->served_file, job->chunk,
+    return snapshot_read_chunk(&files->served, files->dir->fs, files->served_file, job->read.chunk,
                                room);
 }
 
@@ -195,9 +217,9 @@ static int receive(struct node_files *files, struct node_job *job)
 {
     stop_receiving(files);
     int rc = snapshot_incoming_open(&files->incoming, files->dir->fs, files->dir->incoming_path,
-                                    job->event->snapshot_offer.manifest);
+                                    job->receive.event->snapshot_offer.manifest);
     files->is_receiving = rc == 0;
-    job->chunk = files->incoming.next_chunk;
+    job->receive.next_chunk = files->incoming.next_chunk;
     return rc;
 }
 
@@ -213,7 +235,8 @@ static int write_chunk(struct node_files *files, struct node_job *job)
     if (!files->is_receiving) {
         return ERR_CLOSED;
     }
-    int rc = snapshot_incoming_write(&files->incoming, job->chunk, job->event->snapshot_chunk.data);
+    int rc = snapshot_incoming_write(&files->incoming, job->write.chunk,
+                                     job->write.event->snapshot_chunk.data);
     /* After a failed sync the page cache may show what the disk has not. */
     if (rc == ERR_NO_SPACE || rc == ERR_IO) {
         clear_incoming(files);
@@ -250,19 +273,19 @@ static int complete(struct node_files *files, struct node_job *job)
     if (rc == 0) {
         const struct store_place place = {
             .dir = dir, .home = files->dir->store_path, .is_untrusted = true};
-        rc = files->store_kind->open(files->store_kind, &place, &job->store, job->reason,
+        rc = files->store_kind->open(files->store_kind, &place, &job->complete.store, job->reason,
                                      sizeof(job->reason));
     }
     if (rc == 0) {
-        rc = compare(&files->incoming.manifest, job->store);
+        rc = compare(&files->incoming.manifest, job->complete.store);
     }
     if (rc == 0) {
         stop_receiving(files);
         return 0;
     }
-    if (job->store != NULL) {
-        job->store->ops->close(job->store);
-        job->store = NULL;
+    if (job->complete.store != NULL) {
+        job->complete.store->ops->close(job->complete.store);
+        job->complete.store = NULL;
     }
     clear_incoming(files);
     return rc;

@@ -1,8 +1,8 @@
 /* What the driver has done outside its thread: all about snapshots that touches the disk for long.
  * A job is one step; node_job_run() does it, on a thread that runs one after the other (the
  * simulator runs them inline), and node_post_job() brings the result back. */
-#ifndef RAFTOGRAM_NODE_JOBS_H
-#define RAFTOGRAM_NODE_JOBS_H
+#ifndef RAFTOGRAM_SNAPSHOT_JOBS_H
+#define RAFTOGRAM_SNAPSHOT_JOBS_H
 
 #include "base/list.h"
 #include "chat/chat.h"
@@ -30,17 +30,36 @@ struct node_job {
     enum node_job_kind kind;
     raft_member peer;
     uint64_t epoch;
-    uint64_t id;              /* MAKE, READ: of the snapshot */
-    uint32_t chunk;           /* READ, WRITE; out of RECEIVE: where to go on */
-    struct peer_event *event; /* RECEIVE, WRITE: has the data; the driver's to release */
     /* Out. */
     int rc;
     char reason[PEER_REASON_BYTES_MAX]; /* on error; may be empty */
-    struct buf data;                    /* MAKE: the manifest; READ: the chunk */
-    uint64_t index;                     /* MAKE */
-    uint64_t bytes;                     /* MAKE: of the file */
-    uint32_t chunk_count;               /* MAKE */
-    struct store *store;                /* COMPLETE: the caller's to close or to pass on */
+    /* By `kind`; DROP and FORGET have nothing. */
+    union {
+        struct {
+            uint64_t id; /* of the snapshot */
+            /* Out: the manifest, the snapshot's index, and the size of the file. */
+            struct buf manifest;
+            uint64_t index;
+            uint64_t bytes;
+            uint32_t chunk_count;
+        } make;
+        struct {
+            uint64_t id;
+            uint32_t chunk;
+            struct buf data; /* out */
+        } read;
+        struct {
+            struct peer_event *event; /* has the manifest; the driver's to release */
+            uint32_t next_chunk;      /* out: the first chunk that is missing */
+        } receive;
+        struct {
+            struct peer_event *event; /* has the data; the driver's to release */
+            uint32_t chunk;
+        } write;
+        struct {
+            struct store *store; /* out; the caller's to close or to pass on */
+        } complete;
+    };
 };
 
 /* Frees it with all that it holds but what has been set to NULL. */

@@ -92,7 +92,7 @@ static void begin_receiving(struct node *node, struct peer_event *event,
     };
     log_info("node", "receiving a snapshot", LOG_STR("peer", name_of(node, event->peer)),
              LOG_U64("index", manifest->index), LOG_U64("bytes", manifest->size));
-    job->event = event;
+    job->receive.event = event;
     node_submit_job(node, job);
 }
 
@@ -152,12 +152,13 @@ void node_snapshot_taken_up(struct node *node, const struct node_job *job)
                        job->reason);
         return;
     }
-    if (job->chunk > 0) {
-        log_info("node", "a snapshot goes on where it ended", LOG_U64("chunk", job->chunk));
+    if (job->receive.next_chunk > 0) {
+        log_info("node", "a snapshot goes on where it ended",
+                 LOG_U64("chunk", job->receive.next_chunk));
     }
-    const struct peer_snapshot_answer go_on = {.next_chunk = job->chunk};
+    const struct peer_snapshot_answer go_on = {.next_chunk = job->receive.next_chunk};
     ops(node)->snapshot_answer(node->transport, job->peer, job->epoch, &go_on);
-    if (job->chunk == node->receiving.chunk_count) {
+    if (job->receive.next_chunk == node->receiving.chunk_count) {
         complete(node);
     }
 }
@@ -174,8 +175,8 @@ void node_snapshot_chunk_came(struct node *node, struct peer_event *event)
         event->release(event);
         return;
     }
-    job->chunk = event->snapshot_chunk.chunk;
-    job->event = event;
+    job->write.chunk = event->snapshot_chunk.chunk;
+    job->write.event = event;
     node_submit_job(node, job);
 }
 
@@ -187,7 +188,7 @@ void node_snapshot_chunk_written(struct node *node, const struct node_job *job)
     if (job->rc != 0) {
         stop_receiving(node, job->rc == ERR_NO_SPACE ? PEER_SNAPSHOT_REFUSED : PEER_SNAPSHOT_BROKEN,
                        job->reason);
-    } else if (job->chunk + 1 == node->receiving.chunk_count) {
+    } else if (job->write.chunk + 1 == node->receiving.chunk_count) {
         complete(node);
     }
 }
@@ -279,12 +280,12 @@ static void install(struct node *node, struct node_job *job)
         stop_receiving(node, PEER_SNAPSHOT_REFUSED, "no room to install it");
         return;
     }
-    int rc = chat_replace_store(node->chat, job->store);
+    int rc = chat_replace_store(node->chat, job->complete.store);
     if (rc != 0) {
         node_set_fatal(node, "an installed snapshot cannot be used: %s", error_text(rc));
         return;
     }
-    job->store = NULL; /* the chat's */
+    job->complete.store = NULL; /* the chat's */
     tell_core(node);
     CHECK(chat_durable_applied(node->chat) + 1 == wal_first_index(node->wal));
     log_info("node", "a snapshot is installed", LOG_U64("index", receiving->index),

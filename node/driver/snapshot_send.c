@@ -34,7 +34,7 @@ static void make(struct node *node)
     if (job == NULL) {
         return;
     }
-    job->id = new_snapshot_id(node);
+    job->make.id = new_snapshot_id(node);
     node->is_making = true;
     node->served.is_known = false;
     /* The copy is of this or a later state: the log behind it must be there when it is done. */
@@ -156,16 +156,16 @@ void node_snapshot_made(struct node *node, struct node_job *job)
     buf_finish(&node->served.manifest);
     node->served = (struct snapshot_served){
         .is_known = true,
-        .id = job->id,
-        .index = job->index,
-        .bytes = job->bytes,
-        .chunk_count = job->chunk_count,
+        .id = job->make.id,
+        .index = job->make.index,
+        .bytes = job->make.bytes,
+        .chunk_count = job->make.chunk_count,
         .used_ns = node->now_ns,
-        .manifest = job->data,
+        .manifest = job->make.manifest,
     };
-    job->data = (struct buf){0};
-    log_info("node", "a snapshot is made", LOG_U64("index", job->index),
-             LOG_U64("bytes", job->bytes));
+    job->make.manifest = (struct buf){0};
+    log_info("node", "a snapshot is made", LOG_U64("index", job->make.index),
+             LOG_U64("bytes", job->make.bytes));
 }
 
 void node_snapshot_wants_chunk(struct node *node, const struct peer_event *event)
@@ -191,22 +191,22 @@ void node_snapshot_wants_chunk(struct node *node, const struct peer_event *event
         ops(node)->snapshot_close(node->transport, event->peer, event->epoch);
         return;
     }
-    job->id = sending->id;
-    job->chunk = event->snapshot_ready.chunk;
+    job->read.id = sending->id;
+    job->read.chunk = event->snapshot_ready.chunk;
     node_submit_job(node, job);
 }
 
 void node_snapshot_chunk_read(struct node *node, struct node_job *job)
 {
     if (job->rc == 0) {
-        ops(node)->snapshot_chunk(node->transport, job->peer, job->epoch, job->chunk,
-                                  buf_bytes(&job->data));
+        ops(node)->snapshot_chunk(node->transport, job->peer, job->epoch, job->read.chunk,
+                                  buf_bytes(&job->read.data));
         return;
     }
     log_error("node", "a snapshot cannot be read", LOG_STR("reason", job->reason),
-              LOG_U64("chunk", job->chunk));
+              LOG_U64("chunk", job->read.chunk));
     ops(node)->snapshot_close(node->transport, job->peer, job->epoch);
-    if (job->rc == ERR_CORRUPT && node->served.is_known && node->served.id == job->id) {
+    if (job->rc == ERR_CORRUPT && node->served.is_known && node->served.id == job->read.id) {
         drop_served(node); /* the next one is made anew */
     }
 }

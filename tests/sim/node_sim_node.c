@@ -255,6 +255,21 @@ static void wake_store(void *context)
     sim_node_flush(context);
 }
 
+/* For the trace: the chunk that the job is about. */
+static unsigned chunk_of(const struct node_job *job)
+{
+    switch (job->kind) {
+    case NODE_JOB_READ:
+        return job->read.chunk;
+    case NODE_JOB_RECEIVE:
+        return job->receive.next_chunk;
+    case NODE_JOB_WRITE:
+        return job->write.chunk;
+    default:
+        return 0;
+    }
+}
+
 /* ---- the snapshots' thread ---- */
 
 static void run_job(struct sim *sim, struct sim_event *event)
@@ -271,7 +286,7 @@ static void run_job(struct sim *sim, struct sim_event *event)
     node->spent_ns = 0;
     node->depth++;
     node_job_run(&node->files, job);
-    sim_trace(sim, "%s job %d chunk %u: %d %s", node->name, (int)job->kind, job->chunk, job->rc,
+    sim_trace(sim, "%s job %d chunk %u: %d %s", node->name, (int)job->kind, chunk_of(job), job->rc,
               job->reason);
     node->has_install = node->has_install || job->kind == NODE_JOB_COMPLETE;
     if (job->kind == NODE_JOB_COMPLETE) {
