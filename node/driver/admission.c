@@ -25,13 +25,14 @@ void node_wait_for_leader(struct node *node, struct node_request *request)
 {
     request->expires_ns = wait_until(node, request, NODE_LEADER_WAIT_NS);
     node_note_expiry(node, request->expires_ns);
-    struct list *position = node->waiting.prev;
-    const struct list *first = node->waiting.next;
-    if (first != &node->waiting &&
+    struct list *position = node->requests.waiting.prev;
+    const struct list *first = node->requests.waiting.next;
+    if (first != &node->requests.waiting &&
         LIST_ENTRY(first, struct node_request, link)->order > request->order) {
-        position = &node->waiting; /* many may come back at once: they do so from the last on */
+        position =
+            &node->requests.waiting; /* many may come back at once: they do so from the last on */
     }
-    while (position != &node->waiting &&
+    while (position != &node->requests.waiting &&
            LIST_ENTRY(position, struct node_request, link)->order > request->order) {
         position = position->prev;
     }
@@ -40,7 +41,8 @@ void node_wait_for_leader(struct node *node, struct node_request *request)
 
 bool node_is_name_due(const struct node *node)
 {
-    return node->leader == RAFT_NO_MEMBER && node->now_ns < node->name_until_ns;
+    return node->leadership.leader == RAFT_NO_MEMBER &&
+           node->now_ns < node->leadership.name_until_ns;
 }
 
 void node_admit_command(struct node *node, struct node_request *request)
@@ -50,7 +52,7 @@ void node_admit_command(struct node *node, struct node_request *request)
         node_finish_request(node, request, NODE_NOT_LEADER);
         return;
     }
-    if (node->is_drain_hopeless) {
+    if (node->drain.is_hopeless) {
         node_finish_request(node, request, NODE_DRAINING);
         return;
     }
@@ -64,22 +66,14 @@ static void admit_read(struct node *node, struct node_request *request)
         node_finish_request(node, request, NODE_NOT_LEADER);
         return;
     }
-    if (node->is_drain_hopeless && !node_leads(node)) {
+    if (node->drain.is_hopeless && !node_leads(node)) {
         node_finish_request(node, request, NODE_DRAINING);
         return;
     }
     request->expires_ns =
         wait_until(node, request, NODE_READ_WAIT_TIMEOUTS * node->options.election_timeout_ns);
     node_note_expiry(node, request->expires_ns);
-    list_push_back(&node->reads_new, &request->link);
-}
-
-void node_start_transfer(struct node *node, raft_member target)
-{
-    node->is_transfer_over = false;
-    node->transfer_target = target;
-    struct raft_event event = {.kind = RAFT_EVENT_TRANSFER, .transfer = {.target = target}};
-    (void)node_step(node, &event);
+    node_wait_for_read_index(node, request);
 }
 
 static void admit_transfer(struct node *node, struct node_request *request)
@@ -99,8 +93,8 @@ static void admit_transfer(struct node *node, struct node_request *request)
     }
     request->expires_ns = before_deadline(request, node->now_ns);
     node_note_expiry(node, request->expires_ns);
-    bool is_first = list_is_empty(&node->transfers);
-    list_push_back(&node->transfers, &request->link);
+    bool is_first = list_is_empty(&node->requests.transfers);
+    list_push_back(&node->requests.transfers, &request->link);
     if (is_first) {
         node_start_transfer(node, target);
     }
@@ -108,7 +102,7 @@ static void admit_transfer(struct node *node, struct node_request *request)
 
 void node_admit(struct node *node, struct node_request *request)
 {
-    request->order = node->next_order++;
+    request->order = node->requests.next_order++;
     request->submitted_ns = node->now_ns;
     request->is_unsure = false;
     request->has_caller_deadline = request->deadline_ns != UINT64_MAX;
@@ -119,12 +113,13 @@ void node_admit(struct node *node, struct node_request *request)
     list_init(&request->link);
     switch (request->kind) {
     case NODE_REQUEST_COMMAND:
-        request->may_forward = request->may_forward && !atomic_load(&node->is_forwarding_over);
+        request->may_forward =
+            request->may_forward && !atomic_load(&node->drain.is_forwarding_over);
         request->is_watched = false;
         request->is_stored = false;
         request->came_wall_ms = clock_wall_ms(node->options.clock);
-        node->proposals_total++;
-        node->proposals_pending++;
+        node->counters.proposals_total++;
+        node->counters.proposals_pending++;
         node_admit_command(node, request);
         break;
     case NODE_REQUEST_READ:

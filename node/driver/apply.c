@@ -62,7 +62,7 @@ static raft_index batch_end(const struct node *node)
     if (end > checkpoint) {
         end = checkpoint;
     }
-    return end < node->commit_index ? end : node->commit_index;
+    return end < node->core.commit_index ? end : node->core.commit_index;
 }
 
 /* The overlay's bound holds within a batch, too: the entries of a backlog may be large. And its
@@ -85,18 +85,19 @@ void node_apply(struct node *node)
 {
     const uint64_t budget_ns = node->options.heartbeat_interval_ns / 4;
     raft_index turn_end = node->applied_index + NODE_APPLY_TURN_MAX;
-    bool is_behind = node->applied_index < node->commit_index;
+    bool is_behind = node->applied_index < node->core.commit_index;
     uint64_t turn_begin_ns = is_behind ? clock_monotonic_ns(node->options.clock) : 0;
     bool is_late = false;
-    while (!is_late && node->applied_index < node->commit_index && node->applied_index < turn_end &&
-           !chat_is_overfull(node->chat) && node->fatal[0] == '\0') {
+    while (!is_late && node->applied_index < node->core.commit_index &&
+           node->applied_index < turn_end && !chat_is_overfull(node->chat) &&
+           node->fatal[0] == '\0') {
         raft_index end = batch_end(node);
         uint64_t begin_ns = clock_monotonic_ns(node->options.clock);
         chat_apply_begin(node->chat);
         int rc = apply_batch(node, end, turn_begin_ns + budget_ns);
         chat_apply_end(node->chat);
         uint64_t now_ns = clock_monotonic_ns(node->options.clock);
-        latency_record(&node->apply_latency, now_ns - begin_ns);
+        latency_record(&node->counters.apply_latency, now_ns - begin_ns);
         is_late = now_ns > turn_begin_ns + budget_ns;
         if (rc != 0) {
             node_set_fatal(node, "entry %llu cannot be applied: %s",
@@ -109,4 +110,10 @@ void node_apply(struct node *node)
         node_complete(node);
     }
     node_release_answers(node);
+}
+
+void node_note_state_replaced(struct node *node, raft_index index, const struct raft_config *config)
+{
+    node->applied_index = index;
+    node->config = *config;
 }

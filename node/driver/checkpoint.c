@@ -9,7 +9,8 @@
 
 static struct checkpoint *at(struct node *node, raft_member member, raft_index index)
 {
-    return &node->checkpoints[member][(index / NODE_CHECKPOINT_ENTRIES) % NODE_CHECKPOINTS_MAX];
+    return &node->checkpoints
+                .kept[member][(index / NODE_CHECKPOINT_ENTRIES) % NODE_CHECKPOINTS_MAX];
 }
 
 static bool is_same(const struct checkpoint *a, const struct checkpoint *b)
@@ -35,16 +36,16 @@ static bool is_majority(const struct node *node, int votes)
 
 static void set_diverged(struct node *node, bool is_diverged, raft_index index)
 {
-    if (node->is_diverged == is_diverged) {
+    if (node->checkpoints.is_diverged == is_diverged) {
         return;
     }
-    node->is_diverged = is_diverged;
+    node->checkpoints.is_diverged = is_diverged;
     node->is_changed = true;
     const char *text = is_diverged ? "this node's state differs from the leader's"
                                    : "most nodes agree with this one's state";
     uint64_t suppressed;
-    log_limit_reset(&node->state_news);
-    if (log_limit_passes(&node->state_news, node->now_ns, text, &suppressed)) {
+    log_limit_reset(&node->checkpoints.news);
+    if (log_limit_passes(&node->checkpoints.news, node->now_ns, text, &suppressed)) {
         LOG_AT(is_diverged ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "node", text,
                LOG_U64("index", index), LOG_U64("suppressed", suppressed));
     }
@@ -53,10 +54,10 @@ static void set_diverged(struct node *node, bool is_diverged, raft_index index)
 
 static void set_outvoted(struct node *node, raft_index index)
 {
-    if (!node->is_outvoted) {
+    if (!node->checkpoints.is_outvoted) {
         log_error("node", "this node's state differs from that of most nodes",
                   LOG_U64("index", index));
-        node->is_outvoted = true;
+        node->checkpoints.is_outvoted = true;
         node_set_damaged(node);
     }
 }
@@ -79,7 +80,7 @@ static void judge(struct node *node, raft_index index)
         if (is_majority(node, count_votes(node, said))) {
             set_outvoted(node, index);
         }
-        if (member == node->leader) {
+        if (member == node->leadership.leader) {
             set_diverged(node, true, index);
         }
     }
@@ -114,7 +115,7 @@ void node_send_checkpoints(struct node *node)
     raft_index last = node->applied_index / NODE_CHECKPOINT_ENTRIES * NODE_CHECKPOINT_ENTRIES;
     raft_index kept = NODE_CHECKPOINTS_MAX * NODE_CHECKPOINT_ENTRIES;
     raft_index index =
-        last > kept && node->checkpoint_sent < last - kept ? last - kept : node->checkpoint_sent;
+        last > kept && node->checkpoints.sent < last - kept ? last - kept : node->checkpoints.sent;
     while (index < last) {
         index += NODE_CHECKPOINT_ENTRIES;
         const struct checkpoint *own = at(node, node->self, index);
@@ -123,7 +124,7 @@ void node_send_checkpoints(struct node *node)
             judge(node, index);
         }
     }
-    node->checkpoint_sent = index;
+    node->checkpoints.sent = index;
 }
 
 void node_compare_checkpoint(struct node *node, raft_member from, const struct checkpoint *said)
@@ -133,4 +134,9 @@ void node_compare_checkpoint(struct node *node, raft_member from, const struct c
         *kept = *said;
         judge(node, said->index);
     }
+}
+
+bool node_is_outvoted(const struct node *node)
+{
+    return node->checkpoints.is_outvoted;
 }

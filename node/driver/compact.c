@@ -9,9 +9,21 @@ static raft_index lower(raft_index a, raft_index b)
     return a < b ? a : b;
 }
 
+void node_compaction_init(struct node *node)
+{
+    node->compaction.last_index = wal_first_index(node->wal) - 1;
+    node->compaction.at_ns = node->now_ns + node->options.snapshot_interval_ns;
+    node->compaction.at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
+}
+
+void node_note_log_replaced(struct node *node, raft_index index)
+{
+    node->compaction.last_index = index;
+}
+
 void node_hold_log(struct node *node, raft_member member, raft_index index, bool is_transfer)
 {
-    node->holds[member] = (struct log_hold){
+    node->compaction.holds[member] = (struct log_hold){
         .index = index,
         .until_ns = node->now_ns + node->options.snapshot_interval_ns + NODE_HOLD_NS,
         .is_transfer = is_transfer,
@@ -26,7 +38,7 @@ static void hold_for_followers(struct node *node)
     raft_get_status(node->raft, node->now_ns, &status);
     for (raft_member i = 0; i < node->options.member_count; i++) {
         const struct raft_member_status *member = &status.members[i];
-        struct log_hold *hold = &node->holds[i];
+        struct log_hold *hold = &node->compaction.holds[i];
         if (status.role != RAFT_LEADER || i == node->self ||
             (!member->is_connected && !hold->is_transfer)) {
             *hold = (struct log_hold){0};
@@ -44,7 +56,7 @@ static raft_index held_back(const struct node *node, raft_index target)
         return target;
     }
     for (raft_member i = 0; i < node->options.member_count; i++) {
-        const struct log_hold *hold = &node->holds[i];
+        const struct log_hold *hold = &node->compaction.holds[i];
         if (hold->until_ns > node->now_ns) {
             target = lower(target, hold->index);
         }
@@ -110,23 +122,24 @@ void node_compact(struct node *node)
     if (node->options.snapshot_interval_ns == 0) {
         return;
     }
-    if (node->now_ns >= node->compact_at_ns || wal_bytes(node->wal) >= node->compact_at_bytes) {
-        node->compact_at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
-        node->compact_at_ns = node->now_ns + node->options.snapshot_interval_ns;
+    if (node->now_ns >= node->compaction.at_ns ||
+        wal_bytes(node->wal) >= node->compaction.at_bytes) {
+        node->compaction.at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
+        node->compaction.at_ns = node->now_ns + node->options.snapshot_interval_ns;
         hold_for_followers(node);
-        node->is_flush_asked = false;
-        node->is_compaction_due =
-            node->applied_index >= node->compacted_at + node->options.snapshot_threshold;
+        node->compaction.is_flush_asked = false;
+        node->compaction.is_due =
+            node->applied_index >= node->compaction.last_index + node->options.snapshot_threshold;
     }
-    if (!node->is_compaction_due || wal_has_staged(node->wal)) {
+    if (!node->compaction.is_due || wal_has_staged(node->wal)) {
         return;
     }
     raft_index trailing = node->options.trailing_logs;
     raft_index target = node->applied_index > trailing ? node->applied_index - trailing : 0;
     raft_index durable = chat_durable_applied(node->chat);
-    if (durable < target && node->options.flush_store != NULL && !node->is_flush_asked) {
+    if (durable < target && node->options.flush_store != NULL && !node->compaction.is_flush_asked) {
         /* Comes back here when the store thread is done, or at the next look. */
-        node->is_flush_asked = true;
+        node->compaction.is_flush_asked = true;
         node->options.flush_store(node->options.flush_store_context);
     }
     bool is_whole = durable >= target;
@@ -135,8 +148,8 @@ void node_compact(struct node *node)
         compact(node, target);
     }
     if (is_whole) {
-        node->compact_at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
-        node->is_compaction_due = false;
-        node->compacted_at = node->applied_index;
+        node->compaction.at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
+        node->compaction.is_due = false;
+        node->compaction.last_index = node->applied_index;
     }
 }

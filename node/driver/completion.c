@@ -1,20 +1,44 @@
 /* The end of requests: outcomes, and the calls of done(). */
+#include "base/check.h"
 #include "driver/node_internal.h"
+
+void node_requests_init(struct node *node)
+{
+    struct node_requests *requests = &node->requests;
+    struct list *lists[] = {&requests->waiting,  &requests->pending,   &requests->forwarded,
+                            &requests->answered, &requests->transfers, &requests->finished};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        list_init(lists[i]);
+    }
+    requests->expire_at_ns = UINT64_MAX;
+}
+
+void node_requests_finish(struct node *node)
+{
+    CHECK(list_is_empty(&node->requests.pending));
+    CHECK(list_is_empty(&node->requests.waiting));
+}
+
+void node_begin_completions(struct node *node)
+{
+    node->requests.completions = 0;
+    node->requests.completing_ns = 0;
+}
 
 void node_finish_request(struct node *node, struct node_request *request, enum node_outcome outcome)
 {
     /* That nothing was proposed is true of the last try only. */
     bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
     request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
-    request->leader = node->leader;
+    request->leader = node->leadership.leader;
     node_unwatch_forward(node, request);
     if (request->kind == NODE_REQUEST_COMMAND) {
-        node->proposals_pending--;
-        node->proposals_failed += outcome != NODE_OK;
+        node->counters.proposals_pending--;
+        node->counters.proposals_failed += outcome != NODE_OK;
     }
-    node->reads_total += request->kind == NODE_REQUEST_READ && outcome == NODE_OK;
+    node->counters.reads_total += request->kind == NODE_REQUEST_READ && outcome == NODE_OK;
     list_remove(&request->link);
-    list_push_back(&node->finished, &request->link);
+    list_push_back(&node->requests.finished, &request->link);
 }
 
 static void complete(struct node *node, struct node_request *request, uint64_t now_ns)
@@ -22,7 +46,8 @@ static void complete(struct node *node, struct node_request *request, uint64_t n
     if (request->kind == NODE_REQUEST_COMMAND && request->outcome == NODE_OK) {
         /* A turn may be given a time that is ahead of the clock. */
         bool is_behind = now_ns > request->submitted_ns;
-        latency_record(&node->proposal_latency, is_behind ? now_ns - request->submitted_ns : 0);
+        latency_record(&node->counters.proposal_latency,
+                       is_behind ? now_ns - request->submitted_ns : 0);
     }
     /* done() may free the request, so its buffer is taken out first. */
     struct buf text = request->result_text;
@@ -36,7 +61,7 @@ void node_complete_all(struct node *node)
 {
     uint64_t now_ns = clock_monotonic_ns(node->options.clock);
     struct list *link;
-    while ((link = list_pop_front(&node->finished)) != NULL) {
+    while ((link = list_pop_front(&node->requests.finished)) != NULL) {
         complete(node, LIST_ENTRY(link, struct node_request, link), now_ns);
     }
 }
@@ -44,14 +69,17 @@ void node_complete_all(struct node *node)
 void node_complete(struct node *node)
 {
     const uint64_t budget_ns = node->options.heartbeat_interval_ns / 4;
-    uint64_t now_ns = list_is_empty(&node->finished) ? 0 : clock_monotonic_ns(node->options.clock);
-    while (!list_is_empty(&node->finished) && node->completions < NODE_COMPLETE_TURN_MAX &&
-           node->completing_ns <= budget_ns) {
-        complete(node, LIST_ENTRY(list_pop_front(&node->finished), struct node_request, link),
+    uint64_t now_ns =
+        list_is_empty(&node->requests.finished) ? 0 : clock_monotonic_ns(node->options.clock);
+    while (!list_is_empty(&node->requests.finished) &&
+           node->requests.completions < NODE_COMPLETE_TURN_MAX &&
+           node->requests.completing_ns <= budget_ns) {
+        complete(node,
+                 LIST_ENTRY(list_pop_front(&node->requests.finished), struct node_request, link),
                  now_ns);
-        if (++node->completions % NODE_COMPLETE_CHECK == 0) {
+        if (++node->requests.completions % NODE_COMPLETE_CHECK == 0) {
             uint64_t end_ns = clock_monotonic_ns(node->options.clock);
-            node->completing_ns += end_ns - now_ns;
+            node->requests.completing_ns += end_ns - now_ns;
             now_ns = end_ns;
         }
     }
@@ -66,7 +94,7 @@ void node_finish_requests(struct node *node, struct list *requests, enum node_ou
 
 void node_note_expiry(struct node *node, uint64_t expires_ns)
 {
-    if (expires_ns < node->expire_at_ns) {
-        node->expire_at_ns = expires_ns;
+    if (expires_ns < node->requests.expire_at_ns) {
+        node->requests.expire_at_ns = expires_ns;
     }
 }

@@ -7,30 +7,30 @@
 
 void node_drain(struct node *node)
 {
-    atomic_store(&node->drain_wanted, true);
+    atomic_store(&node->drain.is_wanted, true);
     node_wake(node);
 }
 
 void node_end_forwarding(struct node *node)
 {
-    atomic_store(&node->is_forwarding_over, true);
+    atomic_store(&node->drain.is_forwarding_over, true);
 }
 
 bool node_is_drained(const struct node *node)
 {
-    return atomic_load(&node->is_drained);
+    return atomic_load(&node->drain.is_over);
 }
 
 bool node_is_hopeless(const struct node *node)
 {
-    return atomic_load(&node->is_hopeless);
+    return atomic_load(&node->drain.is_said_hopeless);
 }
 
 static void begin(struct node *node)
 {
-    node->is_draining = true;
+    node->drain.is_active = true;
     node->is_changed = true;
-    node->quorum_seen_ns = node->now_ns;
+    node->drain.quorum_seen_ns = node->now_ns;
     log_info("node", "draining");
     node_update_eligible(node);
 }
@@ -38,11 +38,11 @@ static void begin(struct node *node)
 /* One step of handing over: transfer, and again when it was aborted while somebody could lead. */
 static void hand_over(struct node *node)
 {
-    node->is_drain_hopeless = !node_has_successor(node);
-    if (!node->is_drain_hopeless) {
+    node->drain.is_hopeless = !node_has_successor(node);
+    if (!node->drain.is_hopeless) {
         node_give_leadership_away(node);
     }
-    node->drain_retry_ns = node->now_ns + NODE_RETRY_NS;
+    node->drain.retry_ns = node->now_ns + NODE_RETRY_NS;
 }
 
 /* Most nodes are gone, or they drain, too, and elect nobody. */
@@ -51,54 +51,61 @@ static bool has_lost_quorum(struct node *node)
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
     if (status.has_quorum) {
-        node->quorum_seen_ns = node->now_ns;
+        node->drain.quorum_seen_ns = node->now_ns;
     }
-    return node->now_ns >= node->quorum_seen_ns + HOPE_TIMEOUTS * node->options.election_timeout_ns;
+    return node->now_ns >=
+           node->drain.quorum_seen_ns + HOPE_TIMEOUTS * node->options.election_timeout_ns;
 }
 
 void node_leader_leaves(struct node *node)
 {
-    node->is_leader_leaving = true;
-    node->is_drain_hopeless = true;
+    node->drain.is_leader_leaving = true;
+    node->drain.is_hopeless = true;
 }
 
 /* Nobody to forward to: what waits was not proposed. Without a quorum nobody will learn either what
  * becomes of the rest. */
 static void give_up(struct node *node, bool is_quorum_lost)
 {
-    node_finish_requests(node, &node->waiting, NODE_DRAINING);
-    node_finish_requests(node, &node->reads_new, NODE_DRAINING);
+    node_finish_requests(node, &node->requests.waiting, NODE_DRAINING);
+    node_finish_requests(node, &node->reads.waiting, NODE_DRAINING);
     if (is_quorum_lost) {
-        node_finish_requests(node, &node->pending, NODE_COMMIT_UNKNOWN);
-        node_finish_requests(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
-        node_finish_requests(node, &node->answered, NODE_OK);
+        node_finish_requests(node, &node->requests.pending, NODE_COMMIT_UNKNOWN);
+        node_finish_requests(node, &node->requests.forwarded, NODE_COMMIT_UNKNOWN);
+        node_finish_requests(node, &node->requests.answered, NODE_OK);
     }
 }
 
 void node_drain_turn(struct node *node)
 {
-    if (!atomic_load(&node->drain_wanted)) {
+    if (!atomic_load(&node->drain.is_wanted)) {
         return;
     }
-    if (!node->is_draining) {
+    if (!node->drain.is_active) {
         begin(node);
     }
     enum raft_propose_answer answer = raft_can_propose(node->raft);
-    if (answer == RAFT_PROPOSE_NOW && node->now_ns >= node->drain_retry_ns) {
+    if (answer == RAFT_PROPOSE_NOW && node->now_ns >= node->drain.retry_ns) {
         hand_over(node);
     }
     bool leads = raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
     bool is_quorum_lost = has_lost_quorum(node);
-    if (!leads && node->leader != RAFT_NO_MEMBER && !node->is_leader_leaving) {
-        node->is_drain_hopeless = false; /* another one leads */
+    if (!leads && node->leadership.leader != RAFT_NO_MEMBER && !node->drain.is_leader_leaving) {
+        node->drain.is_hopeless = false; /* another one leads */
     }
-    node->is_drain_hopeless = node->is_drain_hopeless || (!leads && is_quorum_lost);
-    if (node->is_drain_hopeless && !leads) {
+    node->drain.is_hopeless = node->drain.is_hopeless || (!leads && is_quorum_lost);
+    if (node->drain.is_hopeless && !leads) {
         give_up(node, is_quorum_lost);
     }
-    bool is_handed_over = !leads || node->is_drain_hopeless;
-    bool is_idle = list_is_empty(&node->pending) && list_is_empty(&node->waiting) &&
-                   list_is_empty(&node->forwarded) && list_is_empty(&node->answered);
-    atomic_store(&node->is_hopeless, node->is_drain_hopeless);
-    atomic_store(&node->is_drained, is_handed_over && is_idle);
+    bool is_handed_over = !leads || node->drain.is_hopeless;
+    bool is_idle =
+        list_is_empty(&node->requests.pending) && list_is_empty(&node->requests.waiting) &&
+        list_is_empty(&node->requests.forwarded) && list_is_empty(&node->requests.answered);
+    atomic_store(&node->drain.is_said_hopeless, node->drain.is_hopeless);
+    atomic_store(&node->drain.is_over, is_handed_over && is_idle);
+}
+
+void node_forget_leaving_leader(struct node *node)
+{
+    node->drain.is_leader_leaving = false;
 }

@@ -21,21 +21,21 @@ static void expire_list(struct node *node, struct list *requests, enum node_outc
 
 void node_expire(struct node *node)
 {
-    if (node->now_ns < node->expire_at_ns) {
+    if (node->now_ns < node->requests.expire_at_ns) {
         return;
     }
-    node->expire_at_ns = UINT64_MAX;
+    node->requests.expire_at_ns = UINT64_MAX;
     enum node_outcome waiting = node_leads(node) ? NODE_DEADLINE : NODE_NO_QUORUM;
-    expire_list(node, &node->waiting, waiting);
-    expire_list(node, &node->pending, NODE_COMMIT_UNKNOWN);
-    expire_list(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
-    expire_list(node, &node->answered, NODE_OK);
-    expire_list(node, &node->reads_new, NODE_NO_QUORUM);
-    expire_list(node, &node->transfers, NODE_DEADLINE);
-    LIST_FOR_EACH (link, &node->reads_asked) {
+    expire_list(node, &node->requests.waiting, waiting);
+    expire_list(node, &node->requests.pending, NODE_COMMIT_UNKNOWN);
+    expire_list(node, &node->requests.forwarded, NODE_COMMIT_UNKNOWN);
+    expire_list(node, &node->requests.answered, NODE_OK);
+    expire_list(node, &node->reads.waiting, NODE_NO_QUORUM);
+    expire_list(node, &node->requests.transfers, NODE_DEADLINE);
+    LIST_FOR_EACH (link, &node->reads.asked) {
         expire_list(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_NO_QUORUM);
     }
-    LIST_FOR_EACH (link, &node->reads_indexed) {
+    LIST_FOR_EACH (link, &node->reads.indexed) {
         expire_list(node, &LIST_ENTRY(link, struct read_group, link)->requests, NODE_DEADLINE);
     }
 }
@@ -44,10 +44,7 @@ static void close_inbox(struct node *node)
 {
     struct list last;
     list_init(&last);
-    pthread_mutex_lock(&node->inbox_lock);
-    node->is_closed = true;
-    list_splice_back(&last, &node->inbox_requests);
-    pthread_mutex_unlock(&node->inbox_lock);
+    node_inbox_close(node, &last);
     struct list *link;
     while ((link = list_pop_front(&last)) != NULL) {
         node_admit(node, LIST_ENTRY(link, struct node_request, link));
@@ -58,13 +55,13 @@ void node_fail_all(struct node *node)
 {
     close_inbox(node);
     node_take_ready_reads(node);
-    node_finish_requests(node, &node->waiting, NODE_DRAINING);
-    node_finish_requests(node, &node->pending, NODE_COMMIT_UNKNOWN);
-    node_finish_requests(node, &node->forwarded, NODE_COMMIT_UNKNOWN);
-    node_finish_requests(node, &node->answered, NODE_OK);
-    node_finish_requests(node, &node->reads_new, NODE_DRAINING);
-    node_finish_requests(node, &node->transfers, NODE_COMMIT_UNKNOWN);
-    struct list *lists[] = {&node->reads_asked, &node->reads_indexed};
+    node_finish_requests(node, &node->requests.waiting, NODE_DRAINING);
+    node_finish_requests(node, &node->requests.pending, NODE_COMMIT_UNKNOWN);
+    node_finish_requests(node, &node->requests.forwarded, NODE_COMMIT_UNKNOWN);
+    node_finish_requests(node, &node->requests.answered, NODE_OK);
+    node_finish_requests(node, &node->reads.waiting, NODE_DRAINING);
+    node_finish_requests(node, &node->requests.transfers, NODE_COMMIT_UNKNOWN);
+    struct list *lists[] = {&node->reads.asked, &node->reads.indexed};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         LIST_FOR_EACH (link, lists[i]) {
             node_finish_requests(node, &LIST_ENTRY(link, struct read_group, link)->requests,

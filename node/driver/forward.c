@@ -14,17 +14,24 @@ struct forwarded {
     uint8_t command[];
 };
 
+void node_forwarding_init(struct node *node)
+{
+    /* A leader may still answer what an earlier process of this node forwarded: no id of this one
+     * may be one of those. */
+    node->forwarding.next_id = node->options.seed;
+}
+
 static bool forward(struct node *node, struct node_request *request)
 {
     uint64_t left_ms =
         request->deadline_ns > node->now_ns ? (request->deadline_ns - node->now_ns) / NS_PER_MS : 0;
     struct peer_message message = {
         .kind = PEER_MESSAGE_FORWARD_REQUEST,
-        .forward_request = {.id = node->next_forward_id,
+        .forward_request = {.id = node->forwarding.next_id,
                             .command = {request->command, request->command_size},
                             .timeout_ms = (uint32_t)left_ms},
     };
-    int rc = node->transport->ops->send(node->transport, node->leader, &message);
+    int rc = node->transport->ops->send(node->transport, node->leadership.leader, &message);
     if (rc == ERR_FULL) {
         node_finish_request(node, request, NODE_OVERLOADED);
         return true;
@@ -32,25 +39,26 @@ static bool forward(struct node *node, struct node_request *request)
     if (rc != 0) {
         return false;
     }
-    request->forward_id = node->next_forward_id++;
-    request->forward_peer = node->leader;
+    request->forward_id = node->forwarding.next_id++;
+    request->forward_peer = node->leadership.leader;
     request->expires_ns = request->deadline_ns;
     node_note_expiry(node, request->expires_ns);
-    node->forwards_total++;
+    node->counters.forwards_total++;
     node_watch_forward(node, request);
     list_remove(&request->link);
-    list_push_back(&node->forwarded, &request->link);
+    list_push_back(&node->requests.forwarded, &request->link);
     return true;
 }
 
 void node_forward_waiting(struct node *node)
 {
-    while (!list_is_empty(&node->waiting)) {
-        struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
+    while (!list_is_empty(&node->requests.waiting)) {
+        struct node_request *request =
+            LIST_ENTRY(node->requests.waiting.next, struct node_request, link);
         if (!request->may_forward) {
             node_finish_request(node, request, NODE_NOT_LEADER);
         } else if (!forward(node, request)) {
-            node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
+            node_delay_forwards(node);
             return;
         }
     }
@@ -64,8 +72,8 @@ static void requeue(struct node *node, struct node_request *request)
 
 void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsent *unsent)
 {
-    struct list *link = node->forwarded.prev;
-    while (link != &node->forwarded) {
+    struct list *link = node->requests.forwarded.prev;
+    while (link != &node->requests.forwarded) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->prev;
         if (request->forward_peer != peer) {
@@ -81,6 +89,17 @@ void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsen
         } else {
             node_finish_request(node, request, NODE_COMMIT_UNKNOWN);
         }
+    }
+}
+
+/* Answers to what we forwarded may have been on the stream that ended. The end of one that another
+ * has replaced comes late, and says nothing new. */
+void node_note_stream(struct node *node, const struct peer_event *event, bool is_up)
+{
+    struct peer_stream_state *stream = &node->forwarding.streams[event->peer];
+    if (is_up || event->epoch == stream->epoch) {
+        node_peer_lost(node, event->peer, NULL);
+        *stream = (struct peer_stream_state){.is_up = is_up, .epoch = event->epoch};
     }
 }
 
@@ -142,7 +161,7 @@ void node_forward_request(struct node *node, raft_member from, const struct peer
 
 static struct node_request *find_forwarded(struct node *node, uint64_t id)
 {
-    LIST_FOR_EACH (link, &node->forwarded) {
+    LIST_FOR_EACH (link, &node->requests.forwarded) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         if (request->forward_id == id) {
             return request;
@@ -172,7 +191,7 @@ void node_forward_response(struct node *node, const struct peer_message *message
         }
         return;
     case NODE_DRAINING:
-        if (node->is_draining) {
+        if (node->drain.is_active) {
             node_leader_leaves(node);
             node_finish_request(node, request, NODE_DRAINING);
             return;
@@ -181,7 +200,7 @@ void node_forward_response(struct node *node, const struct peer_message *message
     case NODE_NOT_LEADER:
     case NODE_NO_QUORUM:
         /* Certainly not proposed there: wait for the next leader. */
-        node->forward_retry_ns = node->now_ns + NODE_RETRY_NS;
+        node_delay_forwards(node);
         requeue(node, request);
         return;
     case NODE_OVERLOADED:

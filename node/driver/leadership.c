@@ -2,69 +2,72 @@
 #include "base/log.h"
 #include "driver/node_internal.h"
 
-void node_follow_leader(struct node *node)
+bool node_follow_leader(struct node *node)
 {
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
-    if (status.leader == node->leader && status.term == node->leader_term) {
-        return;
+    if (status.leader == node->leadership.leader && status.term == node->leadership.term) {
+        return false;
     }
-    raft_member before = node->leader;
-    node->leader = status.leader;
-    node->leader_term = status.term;
-    node->is_majority_full = false;
-    node->is_leader_leaving = false;
+    raft_member before = node->leadership.leader;
+    node->leadership.leader = status.leader;
+    node->leadership.term = status.term;
     node->is_changed = true;
     node_leader_changed(node);
     if (status.leader == RAFT_NO_MEMBER) {
         if (before == node->self) {
-            node->name_until_ns = node->now_ns + NODE_NAME_WAIT_NS;
+            node->leadership.name_until_ns = node->now_ns + NODE_NAME_WAIT_NS;
         }
         if (before != RAFT_NO_MEMBER) {
-            node->leaderless_since_ns = node->now_ns;
+            node->leadership.leaderless_since_ns = node->now_ns;
             log_info("node", "no leader", LOG_U64("term", status.term));
         }
-        return;
+        return true;
     }
-    node->leaderless_since_ns = 0;
+    node->leadership.leaderless_since_ns = 0;
     if (before != status.leader) {
-        node->leader_changes++;
+        node->counters.leader_changes++;
         log_info("node", status.leader == node->self ? "this node leads" : "new leader",
                  LOG_STR("leader", node->node_ids[status.leader]), LOG_U64("term", status.term));
     }
+    return true;
+}
+
+void node_leadership_init(struct node *node)
+{
+    node->leadership.leader = RAFT_NO_MEMBER;
+    node->leadership.leaderless_since_ns = node->now_ns;
+    node->leadership.is_eligible = true;
 }
 
 void node_update_eligible(struct node *node)
 {
-    bool is_sound = !node->is_diverged && !node->is_draining && !node->is_store_damaged;
-    bool is_eligible = is_sound && !node->is_log_full && !node->is_stalled;
+    bool is_sound = !node->checkpoints.is_diverged && !node->drain.is_active &&
+                    !node->leadership.is_store_damaged;
+    bool is_eligible = is_sound && !node->log_room.is_full && !node->leadership.is_stalled;
     /* Its campaign and its first entry are written into the slack. */
     bool is_last_resort =
         is_sound && !is_eligible && wal_has_room(node->wal, NODE_LOG_SLACK_BYTES / 2);
-    if (is_eligible == node->is_eligible && is_last_resort == node->is_last_resort &&
-        node->is_log_full == node->was_log_full) {
+    if (is_eligible == node->leadership.is_eligible &&
+        is_last_resort == node->leadership.is_last_resort &&
+        node->log_room.is_full == node->leadership.was_log_full) {
         return;
     }
-    node->is_eligible = is_eligible;
-    node->is_last_resort = is_last_resort;
-    node->was_log_full = node->is_log_full;
+    node->leadership.is_eligible = is_eligible;
+    node->leadership.is_last_resort = is_last_resort;
+    node->leadership.was_log_full = node->log_room.is_full;
     struct raft_event event = {
         .kind = RAFT_EVENT_ELIGIBLE,
         .eligible = {.is_eligible = is_eligible,
                      .is_last_resort = is_last_resort,
-                     .is_full = node->is_log_full},
+                     .is_full = node->log_room.is_full},
     };
     (void)node_step(node, &event);
 }
 
-bool node_is_outvoted(const struct node *node)
-{
-    return node->is_outvoted;
-}
-
 void node_set_damaged(struct node *node)
 {
-    node->is_store_damaged = true;
+    node->leadership.is_store_damaged = true;
     node->is_changed = true;
     node_update_eligible(node);
 }
@@ -96,15 +99,15 @@ void node_give_leadership_away(struct node *node)
 void node_look_for_stall(struct node *node)
 {
     if (!chat_is_full(node->chat)) {
-        node->full_since_ns = 0;
-    } else if (node->full_since_ns == 0) {
-        node->full_since_ns = node->now_ns;
+        node->leadership.full_since_ns = 0;
+    } else if (node->leadership.full_since_ns == 0) {
+        node->leadership.full_since_ns = node->now_ns;
     }
-    bool is_stalled =
-        node->full_since_ns != 0 &&
-        (atomic_load(&node->is_store_full) || node->now_ns >= node->full_since_ns + NODE_STALL_NS);
-    if (is_stalled != node->is_stalled) {
-        node->is_stalled = is_stalled;
+    bool is_stalled = node->leadership.full_since_ns != 0 &&
+                      (atomic_load(&node->inbox.is_store_full) ||
+                       node->now_ns >= node->leadership.full_since_ns + NODE_STALL_NS);
+    if (is_stalled != node->leadership.is_stalled) {
+        node->leadership.is_stalled = is_stalled;
         if (is_stalled) {
             log_warn("node", "the store takes no more: others should lead");
         } else {
@@ -133,21 +136,30 @@ static bool has_ready_successor(const struct node *node)
  * writes the next term down, too, or its vote would be missing. */
 void node_leave_if_unfit(struct node *node)
 {
-    if (node->is_eligible || node->is_draining || node->now_ns < node->leave_retry_ns ||
+    if (node->leadership.is_eligible || node->drain.is_active ||
+        node->now_ns < node->leadership.leave_retry_ns ||
         raft_can_propose(node->raft) != RAFT_PROPOSE_NOW || !has_ready_successor(node) ||
         !wal_has_room(node->wal, NODE_HARD_STATE_BYTES + wal_staged_bytes(node->wal))) {
         return;
     }
     uint64_t pause_ns = 4 * node->options.election_timeout_ns; /* of which a try may take one */
-    node->leave_retry_ns =
+    node->leadership.leave_retry_ns =
         node->now_ns + (pause_ns > NODE_LEAVE_RETRY_NS ? pause_ns : NODE_LEAVE_RETRY_NS);
     node_give_leadership_away(node);
 }
 
+void node_start_transfer(struct node *node, raft_member target)
+{
+    node_clear_transfer_over(node);
+    node->leadership.transfer_target = target;
+    struct raft_event event = {.kind = RAFT_EVENT_TRANSFER, .transfer = {.target = target}};
+    (void)node_step(node, &event);
+}
+
 static void finish_transfers(struct node *node, raft_member target, enum node_outcome outcome)
 {
-    struct list *link = node->transfers.next;
-    while (link != &node->transfers) {
+    struct list *link = node->requests.transfers.next;
+    while (link != &node->requests.transfers) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->next;
         if (request->transfer_target == target) {
@@ -159,19 +171,21 @@ static void finish_transfers(struct node *node, raft_member target, enum node_ou
 /* They are tried one after the other. */
 void node_settle_transfers(struct node *node)
 {
-    if (list_is_empty(&node->transfers)) {
+    if (list_is_empty(&node->requests.transfers)) {
         return;
     }
     bool leads = node_leads(node);
-    if (!leads && node->leader != RAFT_NO_MEMBER) {
-        finish_transfers(node, node->leader, NODE_OK);
+    if (!leads && node->leadership.leader != RAFT_NO_MEMBER) {
+        finish_transfers(node, node->leadership.leader, NODE_OK);
         finish_transfers(node, RAFT_NO_MEMBER, NODE_OK);
-        node_finish_requests(node, &node->transfers, NODE_NOT_LEADER); /* others were asked for */
-    } else if (leads && node->is_transfer_over) {
-        finish_transfers(node, node->transfer_target, NODE_BAD_TARGET);
-        if (!list_is_empty(&node->transfers)) {
-            node_start_transfer(
-                node, LIST_ENTRY(node->transfers.next, struct node_request, link)->transfer_target);
+        node_finish_requests(node, &node->requests.transfers,
+                             NODE_NOT_LEADER); /* others were asked for */
+    } else if (leads && node->core.is_transfer_over) {
+        finish_transfers(node, node->leadership.transfer_target, NODE_BAD_TARGET);
+        if (!list_is_empty(&node->requests.transfers)) {
+            node_start_transfer(node,
+                                LIST_ENTRY(node->requests.transfers.next, struct node_request, link)
+                                    ->transfer_target);
         }
     }
 }

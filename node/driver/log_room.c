@@ -9,8 +9,7 @@
 static bool cut_and_look(struct node *node, uint64_t bytes, bool keeps_trailing)
 {
     node_cut_for_room(node, keeps_trailing);
-    node->maintain_ns = 0;
-    node_maintain_log(node);
+    node_maintain_log_now(node);
     return wal_has_room(node->wal, bytes);
 }
 
@@ -20,20 +19,20 @@ static bool has_room(struct node *node, uint64_t bytes)
         node_maintain_log(node);
     }
     if (!wal_has_room(node->wal, bytes) && !wal_has_staged(node->wal) &&
-        node->now_ns >= node->cut_retry_ns) {
+        node->now_ns >= node->log_room.cut_retry_ns) {
         /* It may be the log itself that fills the disk. */
         bool has_helped = cut_and_look(node, bytes, true) || cut_and_look(node, bytes, false);
-        node->cut_retry_ns = has_helped ? 0 : node->now_ns + NODE_MAINTAIN_RETRY_NS;
+        node->log_room.cut_retry_ns = has_helped ? 0 : node->now_ns + NODE_MAINTAIN_RETRY_NS;
     }
     return node->fatal[0] == '\0' && wal_has_room(node->wal, bytes);
 }
 
 static void set_full(struct node *node, bool is_full)
 {
-    if (is_full == node->is_log_full) {
+    if (is_full == node->log_room.is_full) {
         return;
     }
-    node->is_log_full = is_full;
+    node->log_room.is_full = is_full;
     node->is_changed = true;
     if (is_full) {
         log_error("node", "no room for the log on the disk: refusing writes");
@@ -54,16 +53,16 @@ static uint64_t batch_bytes(uint64_t command_bytes)
 bool node_has_room_for_batch(struct node *node, uint64_t command_bytes)
 {
     uint64_t bytes = batch_bytes(command_bytes);
-    bytes = bytes > node->room_wanted ? bytes : node->room_wanted;
+    bytes = bytes > node->log_room.wanted ? bytes : node->log_room.wanted;
     bool is_full = !has_room(node, bytes);
-    node->room_wanted = is_full ? bytes : 0;
+    node->log_room.wanted = is_full ? bytes : 0;
     set_full(node, is_full);
     return !is_full;
 }
 
 void node_look_for_room(struct node *node)
 {
-    if (node->is_log_full || !wal_has_room(node->wal, batch_bytes(0))) {
+    if (node->log_room.is_full || !wal_has_room(node->wal, batch_bytes(0))) {
         (void)node_has_room_for_batch(node, 0);
         node_update_eligible(node); /* the slack shrinks */
     }
@@ -72,13 +71,13 @@ void node_look_for_room(struct node *node)
 bool node_has_majority_room(struct node *node)
 {
     bool is_full = raft_is_majority_full(node->raft);
-    if (is_full != node->is_majority_full) {
-        node->is_majority_full = is_full;
+    if (is_full != node->log_room.is_majority_full) {
+        node->log_room.is_majority_full = is_full;
         const char *text = is_full ? "no room on the disks of too many members: refusing writes"
                                    : "a majority's disks have room again";
         uint64_t suppressed;
-        log_limit_reset(&node->room_news);
-        if (log_limit_passes(&node->room_news, node->now_ns, text, &suppressed)) {
+        log_limit_reset(&node->log_room.news);
+        if (log_limit_passes(&node->log_room.news, node->now_ns, text, &suppressed)) {
             LOG_AT(is_full ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "node", text,
                    LOG_U64("suppressed", suppressed));
         }
@@ -120,7 +119,7 @@ static bool has_room_for_entries(struct node *node, const struct raft_message *m
     }
     bool is_full = !has_room(node, bytes);
     if (is_full) {
-        node->room_wanted = bytes > node->room_wanted ? bytes : node->room_wanted;
+        node->log_room.wanted = bytes > node->log_room.wanted ? bytes : node->log_room.wanted;
         set_full(node, true);
     }
     return !is_full;
@@ -152,4 +151,18 @@ bool node_has_room_for_message(struct node *node, struct raft_message *message)
         message->append_request.count = 0;
     }
     return true;
+}
+
+void node_look_for_first_room(struct node *node)
+{
+    /* A node alone would campaign in its first turn, and have no room to note it down. The log is
+     * not cut for it: that may fail, which only a turn can tell. */
+    node->log_room.cut_retry_ns = UINT64_MAX;
+    node_look_for_room(node);
+    node->log_room.cut_retry_ns = 0;
+}
+
+void node_forget_full_majority(struct node *node)
+{
+    node->log_room.is_majority_full = false;
 }

@@ -213,19 +213,8 @@ static int create_core(struct node *node, char *error, size_t error_size)
         }
     }
     free(list);
-    node->was_not_fresh = !options.is_fresh;
+    node_core_init(node, options.is_fresh);
     return rc;
-}
-
-static void init_lists(struct node *node)
-{
-    struct list *lists[] = {&node->inbox_requests, &node->inbox_events, &node->inbox_jobs,
-                            &node->waiting,        &node->pending,      &node->forwarded,
-                            &node->reads_new,      &node->reads_asked,  &node->reads_indexed,
-                            &node->transfers,      &node->answered,     &node->finished};
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-        list_init(lists[i]);
-    }
 }
 
 int node_create(const struct node_options *options, struct node **out, char *error,
@@ -240,24 +229,16 @@ int node_create(const struct node_options *options, struct node **out, char *err
     node->chat = options->chat;
     node->self = options->self;
     node->now_ns = clock_monotonic_ns(options->clock);
-    node->leader = RAFT_NO_MEMBER;
-    node->heard_leader = RAFT_NO_MEMBER;
-    node->leaderless_since_ns = node->now_ns;
-    node->expire_at_ns = UINT64_MAX;
-    /* A leader may still answer what an earlier process of this node forwarded: no id of ours may
-     * be one of those. */
     random_seed(&node->random, options->seed);
-    node->next_forward_id = options->seed;
-    node->next_read_id = options->seed >> 1; /* likewise; the core wants them to increase */
-    node->is_eligible = true;
     node->applied_index = chat_durable_applied(node->chat);
-    node->commit_index = node->applied_index;
-    node->compacted_at = wal_first_index(node->wal) - 1;
-    node->compact_at_ns = node->now_ns + options->snapshot_interval_ns;
-    node->compact_at_bytes = wal_bytes(node->wal) + NODE_COMPACT_BYTES;
-    init_lists(node);
-    pthread_mutex_init(&node->inbox_lock, NULL);
-    pthread_mutex_init(&node->status_lock, NULL);
+    node_inbox_init(node);
+    node_requests_init(node);
+    node_reads_init(node);
+    node_forwarding_init(node);
+    node_leadership_init(node);
+    node_progress_init(node);
+    node_compaction_init(node);
+    node_status_init(node);
     node->entry_scratch = calloc(RAFT_APPEND_ENTRIES_MAX, sizeof(*node->entry_scratch));
     int rc = node->entry_scratch == NULL ? ERR_NOMEM : copy_members(node);
     if (rc == 0) {
@@ -276,20 +257,9 @@ int node_create(const struct node_options *options, struct node **out, char *err
         node_destroy(node);
         return rc;
     }
-    node->raft_deadline_ns = node->now_ns;
     node_publish_status(node);
     *out = node;
     return 0;
-}
-
-static void free_groups(struct list *groups)
-{
-    struct list *link;
-    while ((link = list_pop_front(groups)) != NULL) {
-        struct read_group *group = LIST_ENTRY(link, struct read_group, link);
-        CHECK(list_is_empty(&group->requests));
-        free(group);
-    }
 }
 
 void node_destroy(struct node *node)
@@ -297,28 +267,16 @@ void node_destroy(struct node *node)
     if (node == NULL) {
         return;
     }
-    CHECK(list_is_empty(&node->inbox_requests));
-    CHECK(list_is_empty(&node->pending));
-    CHECK(list_is_empty(&node->waiting));
-    struct list *link;
-    while ((link = list_pop_front(&node->inbox_events)) != NULL) {
-        struct peer_event *event = LIST_ENTRY(link, struct peer_event, link);
-        event->release(event);
-    }
-    while ((link = list_pop_front(&node->inbox_jobs)) != NULL) {
-        node_job_destroy(LIST_ENTRY(link, struct node_job, link));
-    }
-    buf_finish(&node->served.manifest);
-    free_groups(&node->reads_asked);
-    free_groups(&node->reads_indexed);
+    node_inbox_finish(node);
+    node_requests_finish(node);
+    node_reads_finish(node);
+    node_snapshots_finish(node);
+    node_core_finish(node);
+    node_turns_finish(node);
+    node_status_finish(node);
     raft_destroy(node->raft);
-    pthread_mutex_destroy(&node->inbox_lock);
-    pthread_mutex_destroy(&node->status_lock);
-    buf_finish(&node->payload_scratch);
     buf_finish(&node->encode_scratch);
-    free(node->held);
     free(node->entry_scratch);
-    free(node->change_scratch);
     free(node->node_ids);
     free(node);
 }

@@ -2,23 +2,40 @@
 #include "base/log.h"
 #include "driver/node_internal.h"
 
+void node_progress_init(struct node *node)
+{
+    node->progress.heard_leader = RAFT_NO_MEMBER;
+}
+
+void node_note_heard(struct node *node, raft_member from, const struct raft_message *message)
+{
+    if (message->term >= node->progress.heard_term) {
+        node->progress.heard_leader = from;
+        node->progress.heard_term = message->term;
+        node->progress.heard_commit = message->append_request.commit;
+        node->progress.heard_ns = node->now_ns;
+    }
+}
+
 /* As far as this node knows. */
 raft_index node_known_commit(const struct node *node)
 {
-    bool is_more = node->leader != node->self && node->heard_commit > node->commit_index;
-    return is_more ? node->heard_commit : node->commit_index;
+    bool is_more = node->leadership.leader != node->self &&
+                   node->progress.heard_commit > node->core.commit_index;
+    return is_more ? node->progress.heard_commit : node->core.commit_index;
 }
 
 static const char *why_still(const struct node *node)
 {
-    if (node->is_log_full) {
+    if (node->log_room.is_full) {
         return "its disk has no room for the log";
     }
     if (chat_is_overfull(node->chat)) {
-        return atomic_load(&node->is_store_full) ? "the store is full" : "the store takes nothing";
+        return atomic_load(&node->inbox.is_store_full) ? "the store is full"
+                                                       : "the store takes nothing";
     }
-    return node->receiving.is_active ? "a snapshot is on its way"
-                                     : "it does not get the entries that are missing";
+    return node->snapshots.receiving.is_active ? "a snapshot is on its way"
+                                               : "it does not get the entries that are missing";
 }
 
 /* A node that lags behind and does not get on cannot vouch for anything: it says so, and lets its
@@ -26,16 +43,17 @@ static const char *why_still(const struct node *node)
 void node_look_for_progress(struct node *node)
 {
     bool is_level = node->applied_index >= node_known_commit(node);
-    if (is_level || node->still_since_ns == 0 || node->applied_index != node->still_index) {
-        node->still_index = node->applied_index;
-        node->still_since_ns = is_level ? 0 : node->now_ns;
+    if (is_level || node->progress.still_since_ns == 0 ||
+        node->applied_index != node->progress.still_index) {
+        node->progress.still_index = node->applied_index;
+        node->progress.still_since_ns = is_level ? 0 : node->now_ns;
     }
     uint64_t limit_ns = NODE_STILL_TIMEOUTS * node->options.election_timeout_ns;
-    bool is_still = !is_level && node->now_ns >= node->still_since_ns + limit_ns;
-    if (is_still == node->is_standing_still) {
+    bool is_still = !is_level && node->now_ns >= node->progress.still_since_ns + limit_ns;
+    if (is_still == node->progress.is_still) {
         return;
     }
-    node->is_standing_still = is_still;
+    node->progress.is_still = is_still;
     node->is_changed = true;
     if (is_still) {
         log_warn("node", "this node stands still while others go on",

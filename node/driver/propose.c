@@ -13,9 +13,9 @@ static uint64_t cost_of(const struct node_request *request)
  * still or not. */
 static uint64_t outstanding_cost(const struct node *node)
 {
-    bool is_over = node->proposed_term != wal_hard_state(node->wal)->term ||
-                   node->applied_index >= node->proposed_index;
-    return is_over ? 0 : node->proposed_cost - node->applied_cost;
+    bool is_over = node->proposals.term != wal_hard_state(node->wal)->term ||
+                   node->applied_index >= node->proposals.index;
+    return is_over ? 0 : node->proposals.cost - node->proposals.applied_cost;
 }
 
 /* So that it finds room on the disks of those that have just called themselves full, and in the
@@ -29,8 +29,8 @@ static bool may_be_outstanding(const struct node *node, uint64_t cost)
 /* By index; indexes may come again in a later term while older ones still wait for their fate. */
 static void add_pending(struct node *node, struct node_request *request)
 {
-    struct list *position = node->pending.prev;
-    while (position != &node->pending &&
+    struct list *position = node->requests.pending.prev;
+    while (position != &node->requests.pending &&
            LIST_ENTRY(position, struct node_request, link)->index > request->index) {
         position = position->prev;
     }
@@ -44,8 +44,9 @@ static uint32_t fill_batch(struct node *node, struct list *batch)
     uint64_t bytes = 0;
     uint64_t cost = outstanding_cost(node);
     int64_t wall_ms = clock_wall_ms(node->options.clock);
-    while (!list_is_empty(&node->waiting) && count < RAFT_APPEND_ENTRIES_MAX) {
-        struct node_request *request = LIST_ENTRY(node->waiting.next, struct node_request, link);
+    while (!list_is_empty(&node->requests.waiting) && count < RAFT_APPEND_ENTRIES_MAX) {
+        struct node_request *request =
+            LIST_ENTRY(node->requests.waiting.next, struct node_request, link);
         bytes += request->command_size;
         cost += cost_of(request);
         if (count > 0 && (bytes > NODE_PROPOSE_BYTES_MAX || cost > NODE_PENDING_BYTES_MAX)) {
@@ -76,17 +77,17 @@ static void propose_batch(struct node *node)
     CHECK(rc == 0);
     raft_term term = wal_term(node->wal, first);
     if (outstanding_cost(node) == 0) {
-        node->applied_cost = node->proposed_cost;
+        node->proposals.applied_cost = node->proposals.cost;
     }
-    node->proposed_term = term;
+    node->proposals.term = term;
     struct list *link;
     while ((link = list_pop_front(&batch)) != NULL) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         request->index = first++;
         request->term = term;
-        node->proposed_index = request->index;
-        node->proposed_cost += cost_of(request);
-        request->proposed_cost = node->proposed_cost;
+        node->proposals.index = request->index;
+        node->proposals.cost += cost_of(request);
+        request->proposed_cost = node->proposals.cost;
         request->expires_ns = request->deadline_ns;
         node_note_expiry(node, request->expires_ns);
         add_pending(node, request);
@@ -96,13 +97,15 @@ static void propose_batch(struct node *node)
 static void propose(struct node *node)
 {
     if (chat_is_full(node->chat)) {
-        node_finish_requests(node, &node->waiting,
-                             atomic_load(&node->is_store_full) ? NODE_DISK_FULL : NODE_OVERLOADED);
+        node_finish_requests(node, &node->requests.waiting,
+                             atomic_load(&node->inbox.is_store_full) ? NODE_DISK_FULL
+                                                                     : NODE_OVERLOADED);
         return;
     }
-    const struct node_request *first = LIST_ENTRY(node->waiting.next, struct node_request, link);
+    const struct node_request *first =
+        LIST_ENTRY(node->requests.waiting.next, struct node_request, link);
     if (!node_has_room_for_batch(node, first->command_size) || !node_has_majority_room(node)) {
-        node_finish_requests(node, &node->waiting, NODE_DISK_FULL);
+        node_finish_requests(node, &node->requests.waiting, NODE_DISK_FULL);
         return;
     }
     bool may_propose = raft_can_propose(node->raft) == RAFT_PROPOSE_NOW; /* room may change it */
@@ -115,8 +118,8 @@ static void propose(struct node *node)
  * `term` was overwritten, or will be. It was certainly not applied. */
 static void readmit_overwritten(struct node *node, raft_term term)
 {
-    struct list *link = node->pending.prev;
-    while (link != &node->pending) {
+    struct list *link = node->requests.pending.prev;
+    while (link != &node->requests.pending) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->prev;
         if (request->term < term) {
@@ -129,12 +132,13 @@ static void readmit_overwritten(struct node *node, raft_term term)
 void node_entry_applied(struct node *node, raft_index index, raft_term term,
                         const struct command_result *result)
 {
-    if (!list_is_empty(&node->pending) &&
-        LIST_ENTRY(node->pending.prev, struct node_request, link)->term < term) {
+    if (!list_is_empty(&node->requests.pending) &&
+        LIST_ENTRY(node->requests.pending.prev, struct node_request, link)->term < term) {
         readmit_overwritten(node, term);
     }
-    while (!list_is_empty(&node->pending)) {
-        struct node_request *request = LIST_ENTRY(node->pending.next, struct node_request, link);
+    while (!list_is_empty(&node->requests.pending)) {
+        struct node_request *request =
+            LIST_ENTRY(node->requests.pending.next, struct node_request, link);
         if (request->index > index) {
             return;
         }
@@ -145,8 +149,8 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
             node_admit_command(node, request);
             continue;
         }
-        if (request->proposed_cost > node->applied_cost) {
-            node->applied_cost = request->proposed_cost;
+        if (request->proposed_cost > node->proposals.applied_cost) {
+            node->proposals.applied_cost = request->proposed_cost;
         }
         request->result = *result;
         if (result->channel_id.size + result->name.size > 0) {
@@ -164,8 +168,9 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
 
 void node_drop_pending(struct node *node, raft_index index, raft_term term)
 {
-    while (!list_is_empty(&node->pending)) {
-        struct node_request *request = LIST_ENTRY(node->pending.next, struct node_request, link);
+    while (!list_is_empty(&node->requests.pending)) {
+        struct node_request *request =
+            LIST_ENTRY(node->requests.pending.next, struct node_request, link);
         if (request->index > index) {
             break;
         }
@@ -181,18 +186,18 @@ void node_drop_pending(struct node *node, raft_index index, raft_term term)
  * applied tells the one, the earlier leader or the loss of its stream the other. */
 static uint64_t held_until_ns(const struct node *node)
 {
-    if (!list_is_empty(&node->pending)) {
+    if (!list_is_empty(&node->requests.pending)) {
         const struct node_request *first =
-            LIST_ENTRY(node->pending.next, struct node_request, link);
+            LIST_ENTRY(node->requests.pending.next, struct node_request, link);
         if (first->term < wal_hard_state(node->wal)->term) {
             return UINT64_MAX;
         }
     }
-    if (!list_is_empty(&node->forwarded)) {
+    if (!list_is_empty(&node->requests.forwarded)) {
         const struct node_request *first =
-            LIST_ENTRY(node->forwarded.next, struct node_request, link);
-        if (first->forward_peer != node->leader) {
-            return node->order_until_ns;
+            LIST_ENTRY(node->requests.forwarded.next, struct node_request, link);
+        if (first->forward_peer != node->leadership.leader) {
+            return node->core.order_until_ns;
         }
     }
     return 0;
@@ -200,29 +205,29 @@ static uint64_t held_until_ns(const struct node *node)
 
 uint64_t node_push_ns(const struct node *node)
 {
-    if (list_is_empty(&node->waiting)) {
+    if (list_is_empty(&node->requests.waiting)) {
         return UINT64_MAX;
     }
     uint64_t held_ns = held_until_ns(node);
     if (raft_can_propose(node->raft) == RAFT_PROPOSE_NOW) {
         const struct node_request *first =
-            LIST_ENTRY(node->waiting.next, struct node_request, link);
+            LIST_ENTRY(node->requests.waiting.next, struct node_request, link);
         return may_be_outstanding(node, cost_of(first)) ? held_ns : UINT64_MAX;
     }
     if (node_is_name_due(node)) {
-        return node->name_until_ns;
+        return node->leadership.name_until_ns;
     }
-    if (node->leader == RAFT_NO_MEMBER || node->leader == node->self ||
-        !node->streams[node->leader].is_up) {
+    if (node->leadership.leader == RAFT_NO_MEMBER || node->leadership.leader == node->self ||
+        !node->forwarding.streams[node->leadership.leader].is_up) {
         return UINT64_MAX; /* nobody to forward to, or one that could not answer */
     }
-    return held_ns > node->forward_retry_ns ? held_ns : node->forward_retry_ns;
+    return held_ns > node->core.forward_retry_ns ? held_ns : node->core.forward_retry_ns;
 }
 
 static void refuse_waiting(struct node *node)
 {
-    struct list *link = node->waiting.next;
-    while (link != &node->waiting) {
+    struct list *link = node->requests.waiting.next;
+    while (link != &node->requests.waiting) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->next;
         if (!request->may_forward) {
@@ -251,11 +256,11 @@ static void push_commands(struct node *node)
 void node_push_requests(struct node *node)
 {
     node_take_ready_reads(node);
-    if (!list_is_empty(&node->waiting)) {
+    if (!list_is_empty(&node->requests.waiting)) {
         push_commands(node);
     }
-    if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER &&
-        node->now_ns >= node->read_retry_ns) {
+    if (!list_is_empty(&node->reads.waiting) && node->leadership.leader != RAFT_NO_MEMBER &&
+        node->now_ns >= node->core.read_retry_ns) {
         node_ask_read_index(node);
     }
 }

@@ -4,24 +4,54 @@
 
 #include <stdlib.h>
 
+void node_reads_init(struct node *node)
+{
+    list_init(&node->reads.waiting);
+    list_init(&node->reads.asked);
+    list_init(&node->reads.indexed);
+    /* As node_forwarding_init(); the core wants these ids to increase. */
+    node->reads.next_id = node->options.seed >> 1;
+}
+
+static void free_groups(struct list *groups)
+{
+    struct list *link;
+    while ((link = list_pop_front(groups)) != NULL) {
+        struct read_group *group = LIST_ENTRY(link, struct read_group, link);
+        CHECK(list_is_empty(&group->requests));
+        free(group);
+    }
+}
+
+void node_reads_finish(struct node *node)
+{
+    free_groups(&node->reads.asked);
+    free_groups(&node->reads.indexed);
+}
+
+void node_wait_for_read_index(struct node *node, struct node_request *request)
+{
+    list_push_back(&node->reads.waiting, &request->link);
+}
+
 void node_ask_read_index(struct node *node)
 {
     struct read_group *group = calloc(1, sizeof(*group));
     if (group == NULL) {
-        node_finish_requests(node, &node->reads_new, NODE_OVERLOADED);
+        node_finish_requests(node, &node->reads.waiting, NODE_OVERLOADED);
         return;
     }
     list_init(&group->requests);
-    list_splice_back(&group->requests, &node->reads_new);
-    group->id = ++node->next_read_id;
-    list_push_back(&node->reads_asked, &group->link);
+    list_splice_back(&group->requests, &node->reads.waiting);
+    group->id = ++node->reads.next_id;
+    list_push_back(&node->reads.asked, &group->link);
     struct raft_event event = {.kind = RAFT_EVENT_READ, .read = {.id = group->id}};
     if (node_step(node, &event) != 0) {
         /* The core has too many: again next turn. */
-        list_splice_back(&node->reads_new, &group->requests);
+        list_splice_back(&node->reads.waiting, &group->requests);
         list_remove(&group->link);
         free(group);
-        node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
+        node_delay_reads(node);
     }
 }
 
@@ -35,13 +65,13 @@ static void read_refused(struct node *node, struct read_group *group)
             node_finish_request(node, request, NODE_NO_QUORUM);
         }
     }
-    list_splice_back(&node->reads_new, &group->requests);
+    list_splice_back(&node->reads.waiting, &group->requests);
 }
 
 static void take_ready_read(struct node *node, const struct raft_ready_read *ready)
 {
     struct read_group *group = NULL;
-    LIST_FOR_EACH (link, &node->reads_asked) {
+    LIST_FOR_EACH (link, &node->reads.asked) {
         struct read_group *candidate = LIST_ENTRY(link, struct read_group, link);
         if (candidate->id == ready->id) {
             group = candidate;
@@ -61,27 +91,27 @@ static void take_ready_read(struct node *node, const struct raft_ready_read *rea
         request->expires_ns = request->deadline_ns;
         node_note_expiry(node, request->expires_ns);
     }
-    list_push_back(&node->reads_indexed, &group->link);
+    list_push_back(&node->reads.indexed, &group->link);
 }
 
 void node_take_ready_reads(struct node *node)
 {
-    for (size_t i = 0; i < node->ready_read_count; i++) {
-        take_ready_read(node, &node->ready_reads[i]);
+    for (size_t i = 0; i < node->core.ready_read_count; i++) {
+        take_ready_read(node, &node->core.ready_reads[i]);
     }
-    node->ready_read_count = 0;
+    node->core.ready_read_count = 0;
 }
 
 void node_release_reads(struct node *node)
 {
     node_take_ready_reads(node);
-    struct list *link = node->reads_indexed.next;
-    while (link != &node->reads_indexed) {
+    struct list *link = node->reads.indexed.next;
+    while (link != &node->reads.indexed) {
         struct read_group *group = LIST_ENTRY(link, struct read_group, link);
         link = link->next;
         if (group->index <= node->applied_index) {
             node_finish_requests(node, &group->requests, NODE_OK);
-        } else if (node->is_standing_still) {
+        } else if (node->progress.is_still) {
             node_finish_requests(node, &group->requests, NODE_STANDS_STILL);
         }
         if (list_is_empty(&group->requests)) {

@@ -29,7 +29,7 @@ static bool is_own(const struct node_request *request, uint32_t hash, struct byt
 void node_note_stored(struct node *node, struct bytes data, raft_term term,
                       const struct command_result *result)
 {
-    if (node->watched_count == 0 || result->kind != COMMAND_SEND_MESSAGE ||
+    if (node->watch.count == 0 || result->kind != COMMAND_SEND_MESSAGE ||
         result->outcome != COMMAND_OK || result->deduplicated) {
         return;
     }
@@ -64,14 +64,14 @@ bool node_keep_answer(struct node *node, struct node_request *request, raft_inde
     }
     request->index = index;
     list_remove(&request->link);
-    list_push_back(&node->answered, &request->link);
+    list_push_back(&node->requests.answered, &request->link);
     return true;
 }
 
 void node_release_answers(struct node *node)
 {
-    struct list *link = node->answered.next;
-    while (link != &node->answered) {
+    struct list *link = node->requests.answered.next;
+    while (link != &node->requests.answered) {
         struct node_request *request = LIST_ENTRY(link, struct node_request, link);
         link = link->next;
         if (request->index <= node->applied_index) {

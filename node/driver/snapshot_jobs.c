@@ -348,7 +348,7 @@ void node_warn_of_snapshot(struct node *node, raft_member peer, const char *what
     char text[LOG_LIMIT_TEXT_BYTES];
     snprintf(text, sizeof(text), "%s: %s", what, reason);
     uint64_t suppressed;
-    if (log_limit_passes(&node->snapshot_faults[peer], node->now_ns, text, &suppressed)) {
+    if (log_limit_passes(&node->snapshots.faults[peer], node->now_ns, text, &suppressed)) {
         log_warn("node", what, LOG_STR("peer", node->node_ids[peer]), LOG_STR("reason", reason),
                  LOG_U64("suppressed", suppressed));
     }

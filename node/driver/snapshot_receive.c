@@ -27,7 +27,7 @@ static void answer(struct node *node, raft_member from, uint64_t epoch, enum pee
 /* Ends what is being received, with a word to the sender. */
 static void stop_receiving(struct node *node, enum peer_snapshot_end end, const char *reason)
 {
-    struct snapshot_receiving *receiving = &node->receiving;
+    struct snapshot_receiving *receiving = &node->snapshots.receiving;
     receiving->is_active = false;
     answer(node, receiving->from, receiving->epoch, end, reason);
     if (end != PEER_SNAPSHOT_DONE) {
@@ -48,7 +48,7 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
     if (event->snapshot_offer.term != status.term || status.leader != event->peer) {
         return "its sender does not lead here";
     }
-    if (node->receiving.is_active && node->receiving.is_completing) {
+    if (node->snapshots.receiving.is_active && node->snapshots.receiving.is_completing) {
         return "another snapshot is being installed";
     }
     *end = PEER_SNAPSHOT_REFUSED;
@@ -78,10 +78,10 @@ static void begin_receiving(struct node *node, struct peer_event *event,
         event->release(event);
         return;
     }
-    if (node->receiving.is_active) {
+    if (node->snapshots.receiving.is_active) {
         stop_receiving(node, PEER_SNAPSHOT_BROKEN, "another snapshot came");
     }
-    node->receiving = (struct snapshot_receiving){
+    node->snapshots.receiving = (struct snapshot_receiving){
         .is_active = true,
         .from = event->peer,
         .epoch = event->epoch,
@@ -123,13 +123,13 @@ void node_snapshot_offered(struct node *node, struct peer_event *event)
 /* From now on until it ends this node does not campaign. */
 static void complete(struct node *node)
 {
-    struct node_job *job =
-        node_job_create(NODE_JOB_COMPLETE, node->receiving.from, node->receiving.epoch);
+    struct node_job *job = node_job_create(NODE_JOB_COMPLETE, node->snapshots.receiving.from,
+                                           node->snapshots.receiving.epoch);
     if (job == NULL) {
         stop_receiving(node, PEER_SNAPSHOT_BROKEN, "out of memory");
         return;
     }
-    node->receiving.is_completing = true;
+    node->snapshots.receiving.is_completing = true;
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_INSTALLING,
                               .snapshot = {.is_active = true}};
     (void)node_step(node, &step);
@@ -138,7 +138,7 @@ static void complete(struct node *node)
 
 static bool is_current(const struct node *node, raft_member from, uint64_t epoch)
 {
-    const struct snapshot_receiving *receiving = &node->receiving;
+    const struct snapshot_receiving *receiving = &node->snapshots.receiving;
     return receiving->is_active && receiving->from == from && receiving->epoch == epoch;
 }
 
@@ -158,14 +158,15 @@ void node_snapshot_taken_up(struct node *node, const struct node_job *job)
     }
     const struct peer_snapshot_answer go_on = {.next_chunk = job->receive.next_chunk};
     ops(node)->snapshot_answer(node->transport, job->peer, job->epoch, &go_on);
-    if (job->receive.next_chunk == node->receiving.chunk_count) {
+    if (job->receive.next_chunk == node->snapshots.receiving.chunk_count) {
         complete(node);
     }
 }
 
 void node_snapshot_chunk_came(struct node *node, struct peer_event *event)
 {
-    bool is_wanted = is_current(node, event->peer, event->epoch) && !node->receiving.is_completing;
+    bool is_wanted =
+        is_current(node, event->peer, event->epoch) && !node->snapshots.receiving.is_completing;
     struct node_job *job =
         is_wanted ? node_job_create(NODE_JOB_WRITE, event->peer, event->epoch) : NULL;
     if (job == NULL) {
@@ -188,7 +189,7 @@ void node_snapshot_chunk_written(struct node *node, const struct node_job *job)
     if (job->rc != 0) {
         stop_receiving(node, job->rc == ERR_NO_SPACE ? PEER_SNAPSHOT_REFUSED : PEER_SNAPSHOT_BROKEN,
                        job->reason);
-    } else if (job->write.chunk + 1 == node->receiving.chunk_count) {
+    } else if (job->write.chunk + 1 == node->snapshots.receiving.chunk_count) {
         complete(node);
     }
 }
@@ -196,10 +197,10 @@ void node_snapshot_chunk_written(struct node *node, const struct node_job *job)
 void node_snapshot_receiving_lost(struct node *node, const struct peer_event *event)
 {
     /* What is complete is installed, whoever still listens. */
-    if (!is_current(node, event->peer, event->epoch) || node->receiving.is_completing) {
+    if (!is_current(node, event->peer, event->epoch) || node->snapshots.receiving.is_completing) {
         return;
     }
-    node->receiving.is_active = false;
+    node->snapshots.receiving.is_active = false;
     log_info("node", "the stream of a snapshot was lost",
              LOG_STR("peer", name_of(node, event->peer)));
     struct node_job *job = node_job_create(NODE_JOB_FORGET, event->peer, event->epoch);
@@ -216,7 +217,7 @@ static bool switch_files(struct node *node)
     struct data_dir *dir = node->options.data_dir;
     int rc = data_dir_begin_install(dir);
     if (rc == 0) {
-        rc = wal_reset(node->wal, node->receiving.index, node->receiving.term);
+        rc = wal_reset(node->wal, node->snapshots.receiving.index, node->snapshots.receiving.term);
     }
     if (rc == ERR_NO_SPACE) {
         rc = data_dir_end_install(dir); /* nothing has changed but its mark */
@@ -239,20 +240,16 @@ static bool switch_files(struct node *node)
 
 static void tell_core(struct node *node)
 {
-    const struct snapshot_receiving *receiving = &node->receiving;
-    node->config = receiving->config;
-    node->applied_index = receiving->index;
-    node->compacted_at = receiving->index;
+    const struct snapshot_receiving *receiving = &node->snapshots.receiving;
+    node_note_state_replaced(node, receiving->index, &receiving->config);
+    node_note_log_replaced(node, receiving->index);
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_INSTALLED,
                               .snapshot = {.index = receiving->index,
                                            .term = receiving->term,
                                            .config = receiving->config}};
     int rc = node_step(node, &step);
     CHECK(rc == 0);
-    if (!node->was_not_fresh) {
-        node->was_not_fresh = true;
-        ops(node)->set_not_fresh(node->transport);
-    }
+    node_set_not_fresh(node);
     node_founded(node);
     node_drop_pending(node, receiving->index, receiving->term);
     node_release_reads(node);
@@ -261,7 +258,7 @@ static void tell_core(struct node *node)
 /* All in one go on the node's thread: nothing is appended, applied or voted in between. */
 static void install(struct node *node, struct node_job *job)
 {
-    struct snapshot_receiving *receiving = &node->receiving;
+    struct snapshot_receiving *receiving = &node->snapshots.receiving;
     if (node->fatal[0] != '\0') {
         return;
     }
@@ -296,8 +293,8 @@ static void install(struct node *node, struct node_job *job)
 
 void node_snapshot_completed(struct node *node, struct node_job *job)
 {
-    CHECK(node->receiving.is_active);
-    CHECK(node->receiving.is_completing);
+    CHECK(node->snapshots.receiving.is_active);
+    CHECK(node->snapshots.receiving.is_completing);
     if (job->rc == 0) {
         install(node, job);
     } else {

@@ -18,14 +18,15 @@ static const char *name_of(const struct node *node, raft_member member)
 static uint64_t new_snapshot_id(struct node *node)
 {
     uint64_t parts[] = {wal_hard_state(node->wal)->incarnation, node->now_ns, node->options.seed,
-                        ++node->snapshot_count};
+                        ++node->snapshots.count};
     return checksum64(parts, sizeof(parts));
 }
 
 /* The log goes on behind it. */
 static bool is_served_useful(const struct node *node)
 {
-    return node->served.is_known && node->served.index + 1 >= wal_first_index(node->wal);
+    return node->snapshots.served.is_known &&
+           node->snapshots.served.index + 1 >= wal_first_index(node->wal);
 }
 
 static void make(struct node *node)
@@ -35,12 +36,12 @@ static void make(struct node *node)
         return;
     }
     job->make.id = new_snapshot_id(node);
-    node->is_making = true;
-    node->served.is_known = false;
+    node->snapshots.is_making = true;
+    node->snapshots.served.is_known = false;
     /* The copy is of this or a later state: the log behind it must be there when it is done. */
     raft_index durable = chat_durable_applied(node->chat);
     for (raft_member i = 0; i < node->options.member_count; i++) {
-        if ((node->snapshot_wanted >> i & 1u) != 0) {
+        if ((node->core.snapshot_wanted >> i & 1u) != 0) {
             node_hold_log(node, i, durable, true);
         }
     }
@@ -49,25 +50,27 @@ static void make(struct node *node)
 
 static void open_to(struct node *node, raft_member peer, raft_term term)
 {
-    struct snapshot_sending *sending = &node->sendings[peer];
-    sending->epoch = ++node->snapshot_epoch;
+    struct snapshot_sending *sending = &node->snapshots.sendings[peer];
+    sending->epoch = ++node->snapshots.epoch;
     int rc = ops(node)->snapshot_open(node->transport, peer, sending->epoch, term,
-                                      buf_bytes(&node->served.manifest));
+                                      buf_bytes(&node->snapshots.served.manifest));
     if (rc != 0) {
         sending->retry_ns = node->now_ns + NODE_SNAPSHOT_RETRY_NS;
         return;
     }
     sending->is_active = true;
-    sending->id = node->served.id;
+    sending->id = node->snapshots.served.id;
     sending->progress_ns = node->now_ns;
     sending->chunk = 0;
-    node->served.used_ns = node->now_ns;
-    if (!node->holds[peer].is_transfer || node->holds[peer].index != node->served.index) {
+    node->snapshots.served.used_ns = node->now_ns;
+    if (!node->compaction.holds[peer].is_transfer ||
+        node->compaction.holds[peer].index != node->snapshots.served.index) {
         /* Once: a peer that never takes a chunk does not hold the log for ever. */
-        node_hold_log(node, peer, node->served.index, true);
+        node_hold_log(node, peer, node->snapshots.served.index, true);
     }
     log_info("node", "sending a snapshot", LOG_STR("peer", name_of(node, peer)),
-             LOG_U64("index", node->served.index), LOG_U64("bytes", node->served.bytes));
+             LOG_U64("index", node->snapshots.served.index),
+             LOG_U64("bytes", node->snapshots.served.bytes));
 }
 
 static void start_sending(struct node *node)
@@ -75,15 +78,16 @@ static void start_sending(struct node *node)
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
     for (raft_member i = 0; i < node->options.member_count; i++) {
-        const struct snapshot_sending *sending = &node->sendings[i];
-        bool is_due = (node->snapshot_wanted >> i & 1u) != 0 && status.members[i].is_connected &&
-                      !sending->is_active && node->now_ns >= sending->retry_ns;
-        if (!is_due || node->is_making) {
+        const struct snapshot_sending *sending = &node->snapshots.sendings[i];
+        bool is_due = (node->core.snapshot_wanted >> i & 1u) != 0 &&
+                      status.members[i].is_connected && !sending->is_active &&
+                      node->now_ns >= sending->retry_ns;
+        if (!is_due || node->snapshots.is_making) {
             continue;
         }
         if (is_served_useful(node)) {
             open_to(node, i, status.term);
-        } else if (node->now_ns >= node->make_retry_ns) {
+        } else if (node->now_ns >= node->snapshots.make_retry_ns) {
             make(node);
         }
     }
@@ -93,7 +97,7 @@ static void drop_served(struct node *node)
 {
     struct node_job *job = node_job_create(NODE_JOB_DROP, RAFT_NO_MEMBER, 0);
     if (job != NULL) {
-        node->served.is_known = false;
+        node->snapshots.served.is_known = false;
         node_submit_job(node, job);
     }
 }
@@ -101,7 +105,7 @@ static void drop_served(struct node *node)
 static bool is_any_sending(const struct node *node)
 {
     for (raft_member i = 0; i < node->options.member_count; i++) {
-        if (node->sendings[i].is_active) {
+        if (node->snapshots.sendings[i].is_active) {
             return true;
         }
     }
@@ -113,8 +117,8 @@ static bool is_any_sending(const struct node *node)
 static void end_stalled(struct node *node, bool is_leader)
 {
     for (raft_member i = 0; i < node->options.member_count; i++) {
-        const struct snapshot_sending *sending = &node->sendings[i];
-        bool is_last = sending->chunk >= node->served.chunk_count;
+        const struct snapshot_sending *sending = &node->snapshots.sendings[i];
+        bool is_last = sending->chunk >= node->snapshots.served.chunk_count;
         uint64_t patience_ns = is_last ? NODE_SNAPSHOT_INSTALL_NS : NODE_SNAPSHOT_STALL_NS;
         if (sending->is_active &&
             (!is_leader || node->now_ns > sending->progress_ns + patience_ns)) {
@@ -123,38 +127,49 @@ static void end_stalled(struct node *node, bool is_leader)
     }
 }
 
-uint64_t node_snapshots_turn(struct node *node)
+static uint64_t next_look_ns(struct node *node)
 {
     if (node->options.submit_job == NULL) {
         return UINT64_MAX;
     }
     bool is_leader = node_leads(node);
     end_stalled(node, is_leader);
-    if (is_leader && node->snapshot_wanted != 0) {
+    if (is_leader && node->core.snapshot_wanted != 0) {
         start_sending(node);
     }
     bool is_sending = is_any_sending(node);
-    if (node->served.is_known && !is_sending &&
-        node->now_ns > node->served.used_ns + NODE_SNAPSHOT_KEPT_NS) {
+    if (node->snapshots.served.is_known && !is_sending &&
+        node->now_ns > node->snapshots.served.used_ns + NODE_SNAPSHOT_KEPT_NS) {
         drop_served(node);
     }
-    bool is_busy = is_sending || node->served.is_known || (is_leader && node->snapshot_wanted != 0);
+    bool is_busy = is_sending || node->snapshots.served.is_known ||
+                   (is_leader && node->core.snapshot_wanted != 0);
     return is_busy ? node->now_ns + NODE_SNAPSHOT_RETRY_NS : UINT64_MAX;
+}
+
+void node_snapshots_turn(struct node *node)
+{
+    node->snapshots.turn_ns = next_look_ns(node);
+}
+
+void node_snapshots_finish(struct node *node)
+{
+    buf_finish(&node->snapshots.served.manifest);
 }
 
 void node_snapshot_made(struct node *node, struct node_job *job)
 {
-    node->is_making = false;
+    node->snapshots.is_making = false;
     if (job->rc != 0) {
         log_error("node", "no snapshot can be made", LOG_STR("reason", job->reason));
-        node->make_retry_ns = node->now_ns + NODE_SNAPSHOT_REFUSED_NS;
+        node->snapshots.make_retry_ns = node->now_ns + NODE_SNAPSHOT_REFUSED_NS;
         if (job->rc == ERR_CORRUPT) {
             chat_set_damaged(node->chat);
         }
         return;
     }
-    buf_finish(&node->served.manifest);
-    node->served = (struct snapshot_served){
+    buf_finish(&node->snapshots.served.manifest);
+    node->snapshots.served = (struct snapshot_served){
         .is_known = true,
         .id = job->make.id,
         .index = job->make.index,
@@ -170,20 +185,20 @@ void node_snapshot_made(struct node *node, struct node_job *job)
 
 void node_snapshot_wants_chunk(struct node *node, const struct peer_event *event)
 {
-    struct snapshot_sending *sending = &node->sendings[event->peer];
+    struct snapshot_sending *sending = &node->snapshots.sendings[event->peer];
     if (!sending->is_active || sending->epoch != event->epoch) {
         return;
     }
     sending->progress_ns = node->now_ns;
     sending->chunk = event->snapshot_ready.chunk;
-    node->served.used_ns = node->now_ns;
-    node_hold_log(node, event->peer, node->served.index, true);
-    if (!node->served.is_known || sending->id != node->served.id ||
-        event->snapshot_ready.chunk > node->served.chunk_count) {
+    node->snapshots.served.used_ns = node->now_ns;
+    node_hold_log(node, event->peer, node->snapshots.served.index, true);
+    if (!node->snapshots.served.is_known || sending->id != node->snapshots.served.id ||
+        event->snapshot_ready.chunk > node->snapshots.served.chunk_count) {
         ops(node)->snapshot_close(node->transport, event->peer, event->epoch);
         return;
     }
-    if (event->snapshot_ready.chunk == node->served.chunk_count) {
+    if (event->snapshot_ready.chunk == node->snapshots.served.chunk_count) {
         return; /* it has all: its end says what became of it */
     }
     struct node_job *job = node_job_create(NODE_JOB_READ, event->peer, event->epoch);
@@ -206,14 +221,15 @@ void node_snapshot_chunk_read(struct node *node, struct node_job *job)
     log_error("node", "a snapshot cannot be read", LOG_STR("reason", job->reason),
               LOG_U64("chunk", job->read.chunk));
     ops(node)->snapshot_close(node->transport, job->peer, job->epoch);
-    if (job->rc == ERR_CORRUPT && node->served.is_known && node->served.id == job->read.id) {
+    if (job->rc == ERR_CORRUPT && node->snapshots.served.is_known &&
+        node->snapshots.served.id == job->read.id) {
         drop_served(node); /* the next one is made anew */
     }
 }
 
 void node_snapshot_sending_ended(struct node *node, const struct peer_event *event)
 {
-    struct snapshot_sending *sending = &node->sendings[event->peer];
+    struct snapshot_sending *sending = &node->snapshots.sendings[event->peer];
     if (!sending->is_active || sending->epoch != event->epoch) {
         return;
     }
@@ -225,7 +241,7 @@ void node_snapshot_sending_ended(struct node *node, const struct peer_event *eve
     uint64_t pause_ns = is_late ? NODE_SNAPSHOT_REFUSED_NS : NODE_SNAPSHOT_RETRY_NS;
     sending->retry_ns = node->now_ns + (is_done ? 0 : pause_ns);
     if (is_done) {
-        node_hold_log(node, event->peer, node->served.index, true);
+        node_hold_log(node, event->peer, node->snapshots.served.index, true);
         log_info("node", "a peer has the snapshot", LOG_STR("peer", name_of(node, event->peer)));
     } else {
         node_warn_of_snapshot(node, event->peer, "a snapshot did not arrive",

@@ -3,10 +3,20 @@
 
 #include <string.h>
 
+void node_status_init(struct node *node)
+{
+    pthread_mutex_init(&node->published.lock, NULL);
+}
+
+void node_status_finish(struct node *node)
+{
+    pthread_mutex_destroy(&node->published.lock);
+}
+
 static bool is_caught_up(const struct node *node, const struct raft_status *status)
 {
-    if (!status->is_whole || node->is_diverged || node->is_store_damaged ||
-        node->is_standing_still) {
+    if (!status->is_whole || node->checkpoints.is_diverged || node->leadership.is_store_damaged ||
+        node->progress.is_still) {
         return false;
     }
     if (status->role == RAFT_LEADER) {
@@ -14,11 +24,12 @@ static bool is_caught_up(const struct node *node, const struct raft_status *stat
                node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= status->commit_index;
     }
     /* The leader's first word, by which it became known, counts. */
-    return node->heard_leader != RAFT_NO_MEMBER && node->heard_leader == status->leader &&
-           node->heard_term == status->term &&
+    return node->progress.heard_leader != RAFT_NO_MEMBER &&
+           node->progress.heard_leader == status->leader &&
+           node->progress.heard_term == status->term &&
            node->now_ns <=
-               node->heard_ns + NODE_STILL_TIMEOUTS * node->options.election_timeout_ns &&
-           node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= node->heard_commit;
+               node->progress.heard_ns + NODE_STILL_TIMEOUTS * node->options.election_timeout_ns &&
+           node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= node->progress.heard_commit;
 }
 
 void node_publish_status(struct node *node)
@@ -29,23 +40,23 @@ void node_publish_status(struct node *node)
         .applied_index = node->applied_index,
         .durable_applied_index = chat_durable_applied(node->chat),
         .snapshot_index = wal_first_index(node->wal) - 1,
-        .leaderless_since_ns = node->leaderless_since_ns,
-        .still_since_ns = node->still_since_ns,
+        .leaderless_since_ns = node->leadership.leaderless_since_ns,
+        .still_since_ns = node->progress.still_since_ns,
         .known_commit = node_known_commit(node),
-        .is_standing_still = node->is_standing_still,
-        .is_draining = node->is_draining,
-        .is_store_damaged = node->is_store_damaged,
-        .is_diverged = node->is_diverged,
-        .is_log_full = node->is_log_full,
-        .is_store_full = atomic_load(&node->is_store_full),
-        .requests_pending = atomic_load(&node->requests_live),
-        .proposals_total = node->proposals_total,
-        .proposals_pending = node->proposals_pending,
-        .proposals_failed = node->proposals_failed,
-        .requests_total = node->next_order,
-        .reads_total = node->reads_total,
-        .leader_changes = node->leader_changes,
-        .forwards_total = node->forwards_total,
+        .is_standing_still = node->progress.is_still,
+        .is_draining = node->drain.is_active,
+        .is_store_damaged = node->leadership.is_store_damaged,
+        .is_diverged = node->checkpoints.is_diverged,
+        .is_log_full = node->log_room.is_full,
+        .is_store_full = atomic_load(&node->inbox.is_store_full),
+        .requests_pending = atomic_load(&node->inbox.requests_live),
+        .proposals_total = node->counters.proposals_total,
+        .proposals_pending = node->counters.proposals_pending,
+        .proposals_failed = node->counters.proposals_failed,
+        .requests_total = node->requests.next_order,
+        .reads_total = node->counters.reads_total,
+        .leader_changes = node->counters.leader_changes,
+        .forwards_total = node->counters.forwards_total,
         .log_bytes = wal_bytes(node->wal),
     };
     wal_get_stats(node->wal, &status.wal);
@@ -57,13 +68,13 @@ void node_publish_status(struct node *node)
            sizeof(status.cluster_id));
     status.is_caught_up = is_caught_up(node, &status.raft);
     status.is_ready = status.is_caught_up && status.raft.leader != RAFT_NO_MEMBER &&
-                      status.raft.has_quorum && !node->is_draining;
-    pthread_mutex_lock(&node->status_lock);
-    bool is_changed = node->is_changed || status.is_ready != node->status.is_ready ||
-                      status.raft.has_quorum != node->status.raft.has_quorum ||
-                      status.raft.role != node->status.raft.role;
-    node->status = status;
-    pthread_mutex_unlock(&node->status_lock);
+                      status.raft.has_quorum && !node->drain.is_active;
+    pthread_mutex_lock(&node->published.lock);
+    bool is_changed = node->is_changed || status.is_ready != node->published.status.is_ready ||
+                      status.raft.has_quorum != node->published.status.raft.has_quorum ||
+                      status.raft.role != node->published.status.raft.role;
+    node->published.status = status;
+    pthread_mutex_unlock(&node->published.lock);
     node->is_changed = false;
     if (is_changed && node->options.on_change != NULL) {
         node->options.on_change(node->options.on_change_context);
@@ -73,14 +84,14 @@ void node_publish_status(struct node *node)
 void node_get_status(const struct node *node, struct node_status *out)
 {
     struct node *mutable = (struct node *)(uintptr_t)node;
-    pthread_mutex_lock(&mutable->status_lock);
-    *out = node->status;
-    pthread_mutex_unlock(&mutable->status_lock);
+    pthread_mutex_lock(&mutable->published.lock);
+    *out = node->published.status;
+    pthread_mutex_unlock(&mutable->published.lock);
 }
 
 void node_get_latencies(const struct node *node, struct node_latencies *out)
 {
-    latency_read(&node->log_sync_latency, &out->log_sync);
-    latency_read(&node->apply_latency, &out->apply);
-    latency_read(&node->proposal_latency, &out->proposal);
+    latency_read(&node->counters.log_sync_latency, &out->log_sync);
+    latency_read(&node->counters.apply_latency, &out->apply);
+    latency_read(&node->counters.proposal_latency, &out->proposal);
 }

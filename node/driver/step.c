@@ -19,7 +19,28 @@ void node_set_fatal(struct node *node, const char *format, ...)
     va_end(arguments);
 }
 
+void node_core_init(struct node *node, bool is_fresh)
+{
+    node->core.commit_index = node->applied_index;
+    node->core.deadline_ns = node->now_ns;
+    node->core.was_not_fresh = !is_fresh;
+}
+
+void node_core_finish(struct node *node)
+{
+    buf_finish(&node->core.payload_scratch);
+    free(node->core.held);
+}
+
 /* ---- staging ---- */
+
+void node_set_not_fresh(struct node *node)
+{
+    if (!node->core.was_not_fresh) {
+        node->core.was_not_fresh = true;
+        node->transport->ops->set_not_fresh(node->transport);
+    }
+}
 
 static void stage_hard_state(struct node *node, const struct raft_effects *effects)
 {
@@ -56,9 +77,8 @@ static void stage_entries(struct node *node, const struct raft_effects *effects)
             return;
         }
     }
-    if (effects->append_count > 0 && !node->was_not_fresh) {
-        node->was_not_fresh = true;
-        node->transport->ops->set_not_fresh(node->transport);
+    if (effects->append_count > 0) {
+        node_set_not_fresh(node);
     }
 }
 
@@ -69,7 +89,7 @@ static bool load_entries(struct node *node, struct raft_message *message)
 {
     uint32_t count = message->append_request.count;
     CHECK(count <= RAFT_APPEND_ENTRIES_MAX);
-    buf_reset(&node->payload_scratch);
+    buf_reset(&node->core.payload_scratch);
     for (uint32_t i = 0; i < count; i++) {
         struct wal_entry entry;
         int rc = wal_read(node->wal, message->append_request.prev_index + 1 + i, &entry);
@@ -81,20 +101,20 @@ static bool load_entries(struct node *node, struct raft_message *message)
         if (rc != 0) {
             return false;
         }
-        buf_append(&node->payload_scratch, entry.data.data, entry.data.size);
+        buf_append(&node->core.payload_scratch, entry.data.data, entry.data.size);
         node->entry_scratch[i] = (struct raft_entry){
             .term = entry.term,
             .type = (enum raft_entry_type)entry.type,
             .size = (uint32_t)entry.data.size,
         };
     }
-    if (buf_failed(&node->payload_scratch)) {
+    if (buf_failed(&node->core.payload_scratch)) {
         return false;
     }
     size_t offset = 0;
     for (uint32_t i = 0; i < count; i++) {
         /* A no-op has no payload, and a batch of them no buffer. */
-        const uint8_t *payload = node->payload_scratch.data;
+        const uint8_t *payload = node->core.payload_scratch.data;
         node->entry_scratch[i].data = payload == NULL ? NULL : payload + offset;
         offset += node->entry_scratch[i].size;
     }
@@ -115,23 +135,23 @@ static void send_message(struct node *node, const struct raft_message *message)
 
 static void hold_message(struct node *node, const struct raft_outgoing *outgoing)
 {
-    if (node->held_count == node->held_capacity) {
-        size_t capacity = node->held_capacity == 0 ? 64 : 2 * node->held_capacity;
-        struct raft_outgoing *held = realloc(node->held, capacity * sizeof(*held));
+    if (node->core.held_count == node->core.held_capacity) {
+        size_t capacity = node->core.held_capacity == 0 ? 64 : 2 * node->core.held_capacity;
+        struct raft_outgoing *held = realloc(node->core.held, capacity * sizeof(*held));
         if (held == NULL) {
             return; /* lost, as on the wire */
         }
-        node->held = held;
-        node->held_capacity = capacity;
+        node->core.held = held;
+        node->core.held_capacity = capacity;
     }
-    node->held[node->held_count++] = *outgoing;
+    node->core.held[node->core.held_count++] = *outgoing;
 }
 
 static void route_messages(struct node *node, const struct raft_effects *effects)
 {
     for (size_t i = 0; i < effects->message_count; i++) {
         const struct raft_outgoing *outgoing = &effects->messages[i];
-        if (outgoing->save_seq <= node->durable_seq) {
+        if (outgoing->save_seq <= node->core.durable_seq) {
             send_message(node, &outgoing->message);
         } else {
             CHECK(outgoing->message.kind != RAFT_APPEND_REQUEST);
@@ -146,10 +166,10 @@ static void route_messages(struct node *node, const struct raft_effects *effects
 static void keep_ready_reads(struct node *node, const struct raft_effects *effects)
 {
     for (size_t i = 0; i < effects->read_count; i++) {
-        CHECK(node->ready_read_count < NODE_READY_READS_MAX);
-        node->ready_reads[node->ready_read_count++] = effects->reads[i];
+        CHECK(node->core.ready_read_count < NODE_READY_READS_MAX);
+        node->core.ready_reads[node->core.ready_read_count++] = effects->reads[i];
         if (!effects->reads[i].confirmed) {
-            node->read_retry_ns = node->now_ns + NODE_RETRY_NS;
+            node->core.read_retry_ns = node->now_ns + NODE_RETRY_NS;
         }
     }
 }
@@ -162,7 +182,7 @@ int node_step(struct node *node, struct raft_event *event)
     if (rc != 0) {
         return rc;
     }
-    node->staged_seq = effects->save_seq;
+    node->core.staged_seq = effects->save_seq;
     if (effects->has_hard_state) {
         stage_hard_state(node, effects);
     }
@@ -170,17 +190,17 @@ int node_step(struct node *node, struct raft_event *event)
         stage_entries(node, effects);
     }
     route_messages(node, effects);
-    CHECK(effects->commit_index >= node->commit_index);
-    node->commit_index = effects->commit_index;
+    CHECK(effects->commit_index >= node->core.commit_index);
+    node->core.commit_index = effects->commit_index;
     keep_ready_reads(node, effects);
     if (effects->is_role_changed) {
         node->is_changed = true;
         node_leader_changed(node);
     }
     if (effects->is_transfer_over) {
-        node->is_transfer_over = true;
+        node->core.is_transfer_over = true;
     }
-    node->has_forgotten |= effects->has_forgotten;
+    node->core.has_forgotten |= effects->has_forgotten;
     for (raft_member member = 0; member < node->options.member_count; member++) {
         if ((effects->forgetful >> member & 1u) != 0) {
             log_error("node",
@@ -189,35 +209,41 @@ int node_step(struct node *node, struct raft_event *event)
                       LOG_STR("member", node->node_ids[member]));
         }
     }
-    node->snapshot_wanted = effects->snapshot_wanted;
-    node->raft_deadline_ns = effects->next_deadline_ns;
+    node->core.snapshot_wanted = effects->snapshot_wanted;
+    node->core.deadline_ns = effects->next_deadline_ns;
     return 0;
 }
 
 static void send_held(struct node *node)
 {
-    size_t count = node->held_count;
-    node->held_count = 0;
+    size_t count = node->core.held_count;
+    node->core.held_count = 0;
     for (size_t i = 0; i < count; i++) {
-        CHECK(node->held[i].save_seq <= node->durable_seq);
-        send_message(node, &node->held[i].message);
+        CHECK(node->core.held[i].save_seq <= node->core.durable_seq);
+        send_message(node, &node->core.held[i].message);
     }
 }
 
 void node_maintain_log(struct node *node)
 {
-    if (node->now_ns < node->maintain_ns) {
+    if (node->now_ns < node->core.maintain_ns) {
         return;
     }
     if (wal_maintain(node->wal) != 0) {
         /* Each try fills what room there is for a moment: not in every turn. */
-        node->maintain_ns = node->now_ns + NODE_MAINTAIN_RETRY_NS;
+        node->core.maintain_ns = node->now_ns + NODE_MAINTAIN_RETRY_NS;
     }
+}
+
+void node_maintain_log_now(struct node *node)
+{
+    node->core.maintain_ns = 0;
+    node_maintain_log(node);
 }
 
 void node_mark_log(struct node *node)
 {
-    if (node->fatal[0] != '\0' || node->now_ns < node->mark_ns) {
+    if (node->fatal[0] != '\0' || node->now_ns < node->core.mark_ns) {
         return;
     }
     int rc = wal_mark(node->wal);
@@ -238,26 +264,26 @@ void node_save(struct node *node)
         uint64_t begin_ns = clock_monotonic_ns(node->options.clock);
         int rc = wal_commit(node->wal);
         uint64_t end_ns = clock_monotonic_ns(node->options.clock);
-        node->mark_ns = end_ns + NODE_MARK_NS + NODE_MARK_SYNCS * (end_ns - begin_ns);
+        node->core.mark_ns = end_ns + NODE_MARK_NS + NODE_MARK_SYNCS * (end_ns - begin_ns);
         if (rc != 0) {
             node_set_fatal(node, "the log cannot be written: %s", error_text(rc));
         } else {
             struct wal_stats stats;
             wal_get_stats(node->wal, &stats);
-            latency_record(&node->log_sync_latency, stats.last_commit_ns);
+            latency_record(&node->counters.log_sync_latency, stats.last_commit_ns);
         }
     }
     if (node->fatal[0] != '\0') {
         return;
     }
-    if (node->durable_seq == node->staged_seq) {
+    if (node->core.durable_seq == node->core.staged_seq) {
         return;
     }
-    node->durable_seq = node->staged_seq;
+    node->core.durable_seq = node->core.staged_seq;
     raft_index last = wal_durable_index(node->wal);
     struct raft_event event = {
         .kind = RAFT_EVENT_PERSISTED,
-        .persisted = {.save_seq = node->durable_seq,
+        .persisted = {.save_seq = node->core.durable_seq,
                       .last_index = last,
                       .last_term = wal_term(node->wal, last)},
     };
@@ -282,7 +308,60 @@ void node_founded(struct node *node)
 
 void node_leader_changed(struct node *node)
 {
-    node->order_until_ns = node->now_ns + NODE_ORDER_WAIT_NS;
-    node->forward_retry_ns = 0;
-    node->read_retry_ns = 0;
+    node->core.order_until_ns = node->now_ns + NODE_ORDER_WAIT_NS;
+    node->core.forward_retry_ns = 0;
+    node->core.read_retry_ns = 0;
+}
+
+void node_delay_forwards(struct node *node)
+{
+    node->core.forward_retry_ns = node->now_ns + NODE_RETRY_NS;
+}
+
+void node_forward_at_once(struct node *node)
+{
+    node->core.forward_retry_ns = 0;
+}
+
+void node_delay_reads(struct node *node)
+{
+    node->core.read_retry_ns = node->now_ns + NODE_RETRY_NS;
+}
+
+void node_clear_transfer_over(struct node *node)
+{
+    node->core.is_transfer_over = false;
+}
+
+/* Its files are whole, but of an earlier time. It goes on with them under a new incarnation: so it
+ * neither votes nor counts until the leader has given it what is missing and has admitted it. */
+void node_forget_incarnation(struct node *node)
+{
+    node->core.has_forgotten = false;
+    struct wal_hard_state state = *wal_hard_state(node->wal);
+    uint64_t before = state.incarnation;
+    while (state.incarnation == before || state.incarnation == 0) {
+        state.incarnation = random_next(&node->random);
+    }
+    state.is_recovering = true;
+    log_error("node",
+              "this node lacks entries that it had acknowledged (an old copy of its data_dir, or a "
+              "disk that lost writes): recovering from the other nodes",
+              LOG_STR("leader", node->leadership.leader == RAFT_NO_MEMBER
+                                    ? NULL
+                                    : node->node_ids[node->leadership.leader]),
+              LOG_U64("last_index", wal_last_index(node->wal)));
+    int rc = wal_stage_hard_state(node->wal, &state);
+    if (rc != 0) {
+        node_set_fatal(node, "cannot stage the hard state: %s", error_text(rc));
+        return;
+    }
+    struct raft_event event = {.kind = RAFT_EVENT_REBORN,
+                               .reborn = {.incarnation = state.incarnation}};
+    (void)node_step(node, &event);
+    node_save(node); /* before anybody hears of it */
+    if (node->fatal[0] == '\0') {
+        node->transport->ops->set_incarnation(node->transport, state.incarnation);
+    }
+    node->is_changed = true;
 }

@@ -10,17 +10,13 @@
 void node_attach(struct node *node, struct transport *transport)
 {
     node->transport = transport;
-    if (node->was_not_fresh) {
+    if (node->core.was_not_fresh) {
         transport->ops->set_not_fresh(transport);
     }
     if (node->config.is_founded) {
         transport->ops->set_cluster_id(transport, node->config.cluster_id);
     }
-    /* A node alone would campaign in its first turn, and have no room to note it down. The log is
-     * not cut for it: that may fail, which only a turn can tell. */
-    node->cut_retry_ns = UINT64_MAX;
-    node_look_for_room(node);
-    node->cut_retry_ns = 0;
+    node_look_for_first_room(node);
 }
 
 /* Decodes the config changes of an append request. */
@@ -33,11 +29,11 @@ static int decode_changes(struct node *node, struct raft_message *message)
     for (uint32_t i = 0; i < count; i++) {
         changes += entries[i].type == RAFT_ENTRY_CONFIG_CHANGE ? 1 : 0;
     }
-    if (changes > node->change_capacity) {
-        free(node->change_scratch);
-        node->change_scratch = calloc(changes, sizeof(*node->change_scratch));
-        node->change_capacity = node->change_scratch == NULL ? 0 : changes;
-        if (node->change_scratch == NULL) {
+    if (changes > node->turns.change_capacity) {
+        free(node->turns.change_scratch);
+        node->turns.change_scratch = calloc(changes, sizeof(*node->turns.change_scratch));
+        node->turns.change_capacity = node->turns.change_scratch == NULL ? 0 : changes;
+        if (node->turns.change_scratch == NULL) {
             return ERR_NOMEM;
         }
     }
@@ -47,11 +43,11 @@ static int decode_changes(struct node *node, struct raft_message *message)
             continue;
         }
         struct bytes data = {entries[i].data, entries[i].size};
-        int rc = node_change_decode(node, data, &node->change_scratch[next]);
+        int rc = node_change_decode(node, data, &node->turns.change_scratch[next]);
         if (rc != 0) {
             return rc;
         }
-        entries[i].change = &node->change_scratch[next++];
+        entries[i].change = &node->turns.change_scratch[next++];
     }
     return 0;
 }
@@ -84,7 +80,7 @@ static void warn_of_message(struct node *node, raft_member from, const struct ra
         snprintf(reason, sizeof(reason), "%s", error_text(rc));
     }
     uint64_t suppressed;
-    if (log_limit_passes(&node->message_faults[from], node->now_ns, reason, &suppressed)) {
+    if (log_limit_passes(&node->turns.message_faults[from], node->now_ns, reason, &suppressed)) {
         log_warn("node", "a peer sent a message that no correct node sends",
                  LOG_STR("peer", node->node_ids[from]), LOG_STR("reason", reason),
                  LOG_U64("kind", message->kind), LOG_U64("suppressed", suppressed));
@@ -110,11 +106,8 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
         warn_of_message(node, from, message, rc);
         return;
     }
-    if (message->kind == RAFT_APPEND_REQUEST && message->term >= node->heard_term) {
-        node->heard_leader = from;
-        node->heard_term = message->term;
-        node->heard_commit = message->append_request.commit;
-        node->heard_ns = node->now_ns;
+    if (message->kind == RAFT_APPEND_REQUEST) {
+        node_note_heard(node, from, message);
     }
 }
 
@@ -156,17 +149,6 @@ static void handle_stream(struct node *node, const struct peer_event *event,
     (void)node_step(node, &step);
 }
 
-/* Answers to what we forwarded may have been on the stream that ended. The end of one that another
- * has replaced comes late, and says nothing new. */
-static void note_stream(struct node *node, const struct peer_event *event, bool is_up)
-{
-    struct peer_stream_state *stream = &node->streams[event->peer];
-    if (is_up || event->epoch == stream->epoch) {
-        node_peer_lost(node, event->peer, NULL);
-        *stream = (struct peer_stream_state){.is_up = is_up, .epoch = event->epoch};
-    }
-}
-
 /* The unary calls of the reference document: the truth, and no change. */
 static void answer_query(struct node *node, struct peer_event *event)
 {
@@ -188,16 +170,16 @@ static void handle_event(struct node *node, struct peer_event *event)
         handle_messages(node, event);
         break;
     case PEER_EVENT_HELLO:
-        note_stream(node, event, true);
+        node_note_stream(node, event, true);
         handle_stream(node, event, RAFT_EVENT_PEER_HELLO);
         break;
     case PEER_EVENT_STREAM_LOST:
-        note_stream(node, event, false);
+        node_note_stream(node, event, false);
         handle_stream(node, event, RAFT_EVENT_STREAM_LOST);
         break;
     case PEER_EVENT_DIAL_UP:
         handle_stream(node, event, RAFT_EVENT_DIAL_UP);
-        node->forward_retry_ns = 0;
+        node_forward_at_once(node);
         break;
     case PEER_EVENT_DIAL_LOST:
         node_peer_lost(node, event->peer, &event->dial_lost.unsent);
@@ -222,46 +204,14 @@ static void handle_event(struct node *node, struct peer_event *event)
     event->release(event);
 }
 
-/* Its files are whole, but of an earlier time. It goes on with them under a new incarnation: so it
- * neither votes nor counts until the leader has given it what is missing and has admitted it. */
-static void forget_incarnation(struct node *node)
-{
-    node->has_forgotten = false;
-    struct wal_hard_state state = *wal_hard_state(node->wal);
-    uint64_t before = state.incarnation;
-    while (state.incarnation == before || state.incarnation == 0) {
-        state.incarnation = random_next(&node->random);
-    }
-    state.is_recovering = true;
-    log_error(
-        "node",
-        "this node lacks entries that it had acknowledged (an old copy of its data_dir, or a "
-        "disk that lost writes): recovering from the other nodes",
-        LOG_STR("leader", node->leader == RAFT_NO_MEMBER ? NULL : node->node_ids[node->leader]),
-        LOG_U64("last_index", wal_last_index(node->wal)));
-    int rc = wal_stage_hard_state(node->wal, &state);
-    if (rc != 0) {
-        node_set_fatal(node, "cannot stage the hard state: %s", error_text(rc));
-        return;
-    }
-    struct raft_event event = {.kind = RAFT_EVENT_REBORN,
-                               .reborn = {.incarnation = state.incarnation}};
-    (void)node_step(node, &event);
-    node_save(node); /* before anybody hears of it */
-    if (node->fatal[0] == '\0') {
-        node->transport->ops->set_incarnation(node->transport, state.incarnation);
-    }
-    node->is_changed = true;
-}
-
 /* A cluster is founded once all members have been seen with empty directories. */
 static void say_who_is_missing(struct node *node)
 {
-    if (node->config.is_founded || node->now_ns < node->missing_log_ns) {
+    if (node->config.is_founded || node->now_ns < node->turns.missing_log_ns) {
         return;
     }
-    bool is_first = node->missing_log_ns == 0;
-    node->missing_log_ns = node->now_ns + (is_first ? NS_PER_S : NODE_MISSING_NS);
+    bool is_first = node->turns.missing_log_ns == 0;
+    node->turns.missing_log_ns = node->now_ns + (is_first ? NS_PER_S : NODE_MISSING_NS);
     if (is_first) {
         return; /* they had no time to come yet */
     }
@@ -288,6 +238,14 @@ static void say_who_is_missing(struct node *node)
     buf_finish(&begun);
 }
 
+static void follow_leader(struct node *node)
+{
+    if (node_follow_leader(node)) {
+        node_forget_full_majority(node);
+        node_forget_leaving_leader(node);
+    }
+}
+
 static void take_inbox(struct node *node)
 {
     struct list events;
@@ -296,11 +254,7 @@ static void take_inbox(struct node *node)
     list_init(&events);
     list_init(&jobs);
     list_init(&requests);
-    pthread_mutex_lock(&node->inbox_lock);
-    list_splice_back(&events, &node->inbox_events);
-    list_splice_back(&jobs, &node->inbox_jobs);
-    list_splice_back(&requests, &node->inbox_requests);
-    pthread_mutex_unlock(&node->inbox_lock);
+    node_inbox_take(node, &events, &jobs, &requests);
     struct list *link;
     while ((link = list_pop_front(&events)) != NULL) {
         handle_event(node, LIST_ENTRY(link, struct peer_event, link));
@@ -308,7 +262,7 @@ static void take_inbox(struct node *node)
     while ((link = list_pop_front(&jobs)) != NULL) {
         node_snapshot_job_done(node, LIST_ENTRY(link, struct node_job, link));
     }
-    node_follow_leader(node);
+    follow_leader(node);
     while ((link = list_pop_front(&requests)) != NULL) {
         node_admit(node, LIST_ENTRY(link, struct node_request, link));
     }
@@ -321,31 +275,31 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 static uint64_t next_turn_ns(const struct node *node)
 {
-    uint64_t next = least(node->raft_deadline_ns, node->expire_at_ns);
+    uint64_t next = least(node->core.deadline_ns, node->requests.expire_at_ns);
     next = least(next, node_push_ns(node));
-    if (!list_is_empty(&node->reads_new) && node->leader != RAFT_NO_MEMBER) {
-        next = least(next, node->read_retry_ns);
+    if (!list_is_empty(&node->reads.waiting) && node->leadership.leader != RAFT_NO_MEMBER) {
+        next = least(next, node->core.read_retry_ns);
     }
     bool has_more_to_apply =
-        node->applied_index < node->commit_index && !chat_is_overfull(node->chat);
-    if (has_more_to_apply || !list_is_empty(&node->finished)) {
+        node->applied_index < node->core.commit_index && !chat_is_overfull(node->chat);
+    if (has_more_to_apply || !list_is_empty(&node->requests.finished)) {
         return node->now_ns;
     }
     if (!node->config.is_founded) {
-        next = least(next, node->missing_log_ns);
+        next = least(next, node->turns.missing_log_ns);
     }
     if (node->options.snapshot_interval_ns != 0) {
-        next = least(next, node->compact_at_ns);
+        next = least(next, node->compaction.at_ns);
     }
-    next = least(next, node->snapshot_turn_ns);
-    if (node->still_since_ns != 0 && !node->is_standing_still) {
+    next = least(next, node->snapshots.turn_ns);
+    if (node->progress.still_since_ns != 0 && !node->progress.is_still) {
         uint64_t limit_ns = NODE_STILL_TIMEOUTS * node->options.election_timeout_ns;
-        next = least(next, node->still_since_ns + limit_ns);
+        next = least(next, node->progress.still_since_ns + limit_ns);
     }
     if (!wal_is_marked(node->wal)) {
-        next = least(next, node->mark_ns);
+        next = least(next, node->core.mark_ns);
     }
-    if (node->is_draining) {
+    if (node->drain.is_active) {
         next = least(next, node->now_ns + NODE_RETRY_NS);
     }
     return next;
@@ -356,15 +310,14 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     CHECK(node->transport != NULL);
     CHECK(node->fatal[0] == '\0');
     node->now_ns = now_ns > node->now_ns ? now_ns : node->now_ns;
-    node->completions = 0;
-    node->completing_ns = 0;
+    node_begin_completions(node);
     take_inbox(node);
     if (node->fatal[0] != '\0') {
         return now_ns;
     }
     struct raft_event tick = {.kind = RAFT_EVENT_TICK};
     (void)node_step(node, &tick);
-    node_follow_leader(node);
+    follow_leader(node);
     say_who_is_missing(node);
     node_look_for_stall(node);
     node_leave_if_unfit(node);
@@ -373,16 +326,16 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_push_requests(node);
     struct raft_event replicate = {.kind = RAFT_EVENT_REPLICATE};
     (void)node_step(node, &replicate);
-    node->snapshot_turn_ns = node_snapshots_turn(node);
+    node_snapshots_turn(node);
     node_save(node);
-    if (node->has_forgotten && node->fatal[0] == '\0' &&
+    if (node->core.has_forgotten && node->fatal[0] == '\0' &&
         wal_has_room(node->wal, NODE_HARD_STATE_BYTES)) {
-        forget_incarnation(node);
+        node_forget_incarnation(node);
     }
     if (node->fatal[0] != '\0') {
         return now_ns;
     }
-    node_follow_leader(node);
+    follow_leader(node);
     node_apply(node);
     node_look_for_progress(node);
     node_release_reads(node);
@@ -400,4 +353,9 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_mark_log(node);
     node_take_ready_reads(node);
     return next_turn_ns(node);
+}
+
+void node_turns_finish(struct node *node)
+{
+    free(node->turns.change_scratch);
 }

@@ -4,7 +4,7 @@
 
 struct node_request **node_watch_bucket(struct node *node, uint32_t hash)
 {
-    return &node->watched[hash % NODE_WATCHED_BUCKETS];
+    return &node->watch.buckets[hash % NODE_WATCHED_BUCKETS];
 }
 
 void node_watch_forward(struct node *node, struct node_request *request)
@@ -13,12 +13,12 @@ void node_watch_forward(struct node *node, struct node_request *request)
         return;
     }
     request->is_watched = true;
-    request->forward_term = node->leader_term;
+    request->forward_term = node->leadership.term;
     request->watch_hash = command_hash((struct bytes){request->command, request->command_size});
     struct node_request **bucket = node_watch_bucket(node, request->watch_hash);
     request->watch_next = *bucket;
     *bucket = request;
-    node->watched_count++;
+    node->watch.count++;
 }
 
 void node_unwatch_forward(struct node *node, struct node_request *request)
@@ -33,5 +33,5 @@ void node_unwatch_forward(struct node *node, struct node_request *request)
     }
     *at = request->watch_next;
     request->is_watched = false;
-    node->watched_count--;
+    node->watch.count--;
 }

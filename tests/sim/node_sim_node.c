@@ -255,6 +255,8 @@ static void wake_store(void *context)
     sim_node_flush(context);
 }
 
+/* ---- the snapshots' thread ---- */
+
 /* For the trace: the chunk that the job is about. */
 static unsigned chunk_of(const struct node_job *job)
 {
@@ -269,8 +271,6 @@ static unsigned chunk_of(const struct node_job *job)
         return 0;
     }
 }
-
-/* ---- the snapshots' thread ---- */
 
 static void run_job(struct sim *sim, struct sim_event *event)
 {

@@ -1,0 +1,17 @@
+/* Applying what is committed to the state machine. */
+#ifndef RAFTOGRAM_DRIVER_APPLY_H
+#define RAFTOGRAM_DRIVER_APPLY_H
+
+#include "driver/node.h"
+
+#define NODE_APPLY_BATCH_MAX 1024u /* entries between chat_apply_begin() and _end() */
+#define NODE_APPLY_TURN_MAX 8192u  /* entries applied in one turn, */
+#define NODE_APPLY_CHECK 64u /*   and after how many it is asked whether that takes too long */
+
+/* Applies what is committed, as far as this turn may. */
+void node_apply(struct node *node);
+/* A snapshot was installed: its state takes the place of what was applied. */
+void node_note_state_replaced(struct node *node, raft_index index,
+                              const struct raft_config *config);
+
+#endif

@@ -1,0 +1,20 @@
+/* The table of forwarded commands whose entries this node looks for (repeats.c). */
+#ifndef RAFTOGRAM_DRIVER_WATCH_H
+#define RAFTOGRAM_DRIVER_WATCH_H
+
+#include "driver/node.h"
+
+#define NODE_WATCHED_BUCKETS 1024u
+
+struct node_watch {
+    struct node_request *buckets[NODE_WATCHED_BUCKETS]; /* by watch_hash */
+    size_t count;
+};
+
+/* It was forwarded: its entry is looked for until it ends. */
+void node_watch_forward(struct node *node, struct node_request *request);
+void node_unwatch_forward(struct node *node, struct node_request *request);
+/* Where the requests of a hash are linked by watch_next. */
+struct node_request **node_watch_bucket(struct node *node, uint32_t hash);
+
+#endif
