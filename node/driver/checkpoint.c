@@ -1,9 +1,8 @@
-/* Do all nodes apply the same? Every so many entries each tells the others the hash of all results
- * so far, and of what the last entries have written. A node that differs from the leader is not to
- * lead or to be read from; one that differs from most, who agree, is wrong for certain, be it the
- * leader itself: it starts over from the others' state. Where no majority agrees, nobody knows who
- * is right, and nothing is thrown away.
- */
+/* Detects diverging state. Every NODE_CHECKPOINT_ENTRIES entries, each node sends two hashes to the
+ * others: of all results so far, and of what the entries since the checkpoint before have written.
+ * A node that differs from the leader neither leads nor serves reads. A node that differs from an
+ * agreeing majority is wrong, even if it leads: it starts over from the others' state. While no
+ * majority agrees, it is not known which node is right, and nothing is discarded. */
 #include "base/log.h"
 #include "driver/node_internal.h"
 

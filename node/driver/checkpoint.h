@@ -27,10 +27,11 @@ struct node_checkpoints {
     struct log_limit news; /* of the state */
 };
 
-/* What is applied by now ends at a checkpoint. */
+/* Records the hashes at applied_index, which is a checkpoint. */
 void node_take_checkpoint(struct node *node);
-/* At the end of a turn: tells the others of those that were taken since the last call. */
+/* At the end of a turn: sends the checkpoints taken since the last call to the other members. */
 void node_send_checkpoints(struct node *node);
+/* Compares what a member has sent with this node's own checkpoint. */
 void node_compare_checkpoint(struct node *node, raft_member from, const struct checkpoint *said);
 
 #endif

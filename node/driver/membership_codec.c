@@ -1,6 +1,5 @@
 /* Membership on disk: config changes in the log, and the config that the store keeps. */
 #include "base/bytes_reader.h"
-#include "base/check.h"
 #include "base/errors.h"
 #include "driver/node_internal.h"
 

@@ -3,7 +3,6 @@
 
 #include "base/check.h"
 #include "base/errors.h"
-#include "base/log.h"
 #include "driver/node_internal.h"
 
 #include <stdio.h>
@@ -120,8 +119,8 @@ struct change_list {
     size_t count;
 };
 
-/* The config changes behind what is applied. When there are too many, the oldest are folded into
- * the config of the core: more than RAFT_CONFIGS_MAX are never uncommitted. */
+/* Loads the membership changes after applied_index. When there are more than RAFT_CONFIGS_MAX, the
+ * oldest are folded into the config of the core: never more than that are uncommitted. */
 static int load_changes(struct node *node, struct raft_config *config, struct change_list *list,
                         char *error, size_t error_size)
 {

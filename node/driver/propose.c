@@ -181,9 +181,9 @@ void node_drop_pending(struct node *node, raft_index index, raft_term term)
 
 /* ---- every turn ---- */
 
-/* Earlier commands may have to go again: they were proposed here in an earlier term, or forwarded
- * to an earlier leader, and their fate is not known yet. The first entry of this term that is
- * applied tells the one, the earlier leader or the loss of its stream the other. */
+/* Earlier commands may have to be sent again while their fate is not known. The fate of an earlier
+ * proposal is known once an entry of the current term is applied. The fate of a forwarded command
+ * is known when the earlier leader answers or its stream is lost. */
 static uint64_t held_until_ns(const struct node *node)
 {
     if (!list_is_empty(&node->requests.pending)) {

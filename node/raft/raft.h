@@ -3,7 +3,7 @@
  * goes out as effects. Rules are cited from Ongaro and Ousterhout, "In Search of an Understandable
  * Consensus Algorithm (Extended Version)" ("Raft"), and Ongaro's thesis ("thesis").
  *
- * The driver (node/driver/node.c) runs turns:
+ * The driver (node/driver/turn.c) runs turns:
  *   1. raft_step() for each waiting message, proposal, read, then TICK; after each step it does the
  *      effects in their order: stage hard state and entries in the log, keep the messages;
  *   2. raft_step(REPLICATE), which makes at most one batch of AppendEntries per peer out of all

@@ -1,5 +1,5 @@
-/* Several drivers in one process under virtual time: node.c and all below it as they are, with logs
- * in memory, stores in memory, and streams between them that a test can hold, cut and mend. */
+/* Several drivers in one process under virtual time: the driver and all below it as they are, with
+ * logs in memory, stores in memory, and streams between them that a test can hold, cut and mend. */
 #ifndef RAFTOGRAM_TESTS_NODE_TESTING_H
 #define RAFTOGRAM_TESTS_NODE_TESTING_H
 
