@@ -285,6 +285,26 @@ static int check_bind_addresses(struct config_reader *reader, const struct confi
     return 0;
 }
 
+static int compare_members(const void *a, const void *b)
+{
+    const struct cluster_member *left = a;
+    const struct cluster_member *right = b;
+    return strcmp(left->node_id, right->node_id);
+}
+
+/* Numbers the members by their node ids in bytewise order, whatever their order in the file. */
+static void sort_members(struct config_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->peer_count; i++) {
+        const struct config_peer *peer = &cluster->peers[i];
+        cluster->members[i] = (struct cluster_member){.node_id = peer->node_id,
+                                                      .raft_addr = peer->raft_addr,
+                                                      .grpc_addr = peer->grpc_addr,
+                                                      .http_addr = peer->http_addr};
+    }
+    qsort(cluster->members, cluster->peer_count, sizeof(cluster->members[0]), compare_members);
+}
+
 static int check_peers(struct config_reader *reader, struct config_cluster *cluster)
 {
     int line = config_reader_line(reader, &cluster->peer_count);
@@ -306,8 +326,9 @@ static int check_peers(struct config_reader *reader, struct config_cluster *clus
                                   "adds no tolerance: 1, 3, 5, 7 or 9",
                                   cluster->peer_count);
     }
+    sort_members(cluster);
     for (size_t i = 0; i < cluster->peer_count; i++) {
-        if (strcmp(cluster->peers[i].node_id, cluster->node_id) == 0) {
+        if (strcmp(cluster->members[i].node_id, cluster->node_id) == 0) {
             cluster->self = i;
             return 0;
         }

@@ -34,9 +34,10 @@ struct config_cluster {
     char grpc_bind_addr[ADDRESS_BYTES_MAX + 1];
     char health_bind_addr[ADDRESS_BYTES_MAX + 1];
     char data_dir[CONFIG_PATH_BYTES_MAX + 1];
-    struct config_peer peers[CLUSTER_MEMBERS_MAX]; /* in the file's order */
-    size_t peer_count;                             /* odd */
-    size_t self;                                   /* index of node_id in peers */
+    struct config_peer peers[CLUSTER_MEMBERS_MAX];      /* in the file's order */
+    size_t peer_count;                                  /* odd */
+    struct cluster_member members[CLUSTER_MEMBERS_MAX]; /* the peers, sorted by node id */
+    size_t self;                                        /* index of node_id in members */
 };
 
 struct config_raft {

@@ -34,39 +34,6 @@ const struct frontend *const daemon_frontends[] = {
     NULL,
 };
 
-/* ---- addresses ---- */
-
-static int compare_peers(const void *a, const void *b)
-{
-    const struct config_peer *const *left = a;
-    const struct config_peer *const *right = b;
-    return strcmp((*left)->node_id, (*right)->node_id);
-}
-
-/* Members are numbered by their node ids in bytewise order, whatever the order in the file. */
-static void sort_members(struct daemon *daemon)
-{
-    const struct config_cluster *cluster = &daemon->config->cluster;
-    const struct config_peer *sorted[CLUSTER_MEMBERS_MAX];
-    for (size_t i = 0; i < cluster->peer_count; i++) {
-        sorted[i] = &cluster->peers[i];
-    }
-    qsort(sorted, cluster->peer_count, sizeof(sorted[0]), compare_peers);
-    for (size_t i = 0; i < cluster->peer_count; i++) {
-        const struct config_peer *peer = sorted[i];
-        daemon->peer_addresses[i] =
-            (struct peer_address){.node_id = peer->node_id, .raft_addr = peer->raft_addr};
-        daemon->members[i] = (struct node_member){.node_id = peer->node_id};
-        daemon->addresses[i] = (struct dispatch_address){.node_id = peer->node_id,
-                                                         .raft_addr = peer->raft_addr,
-                                                         .grpc_addr = peer->grpc_addr,
-                                                         .http_addr = peer->http_addr};
-        if (strcmp(peer->node_id, cluster->node_id) == 0) {
-            daemon->self = (int)i;
-        }
-    }
-}
-
 /* ---- opening, in order ---- */
 
 static void post_event(void *context, struct peer_event *event)
@@ -85,9 +52,9 @@ static int create_node(struct daemon *daemon, char *error, size_t error_size)
 {
     const struct config *config = daemon->config;
     struct node_options options = {
-        .members = daemon->members,
+        .members = config->cluster.members,
         .member_count = (int)config->cluster.peer_count,
-        .self = daemon->self,
+        .self = (int)config->cluster.self,
         .election_timeout_ns = config->raft.election_timeout_ns,
         .heartbeat_interval_ns = config->raft.heartbeat_interval_ns,
         .requests_max = (uint32_t)config->limits.max_in_flight,
@@ -125,9 +92,9 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
     struct listen_fault fault;
     struct peer_options options = {
         .bind_addr = config->cluster.raft_bind_addr,
-        .members = daemon->peer_addresses,
+        .members = config->cluster.members,
         .member_count = (int)config->cluster.peer_count,
-        .self = daemon->self,
+        .self = (int)config->cluster.self,
         .incarnation = daemon->boot.incarnation,
         .is_fresh = wal_last_index(daemon->boot.wal) == 0 && !state->is_recovering && !is_founded,
         .election_timeout_ms = (uint32_t)(config->raft.election_timeout_ns / NS_PER_MS),
@@ -187,9 +154,9 @@ static int create_dispatch(struct daemon *daemon)
     const struct config *config = daemon->config;
     struct dispatch_options options = {
         .chat = daemon->boot.chat,
-        .members = daemon->addresses,
+        .members = config->cluster.members,
         .member_count = config->cluster.peer_count,
-        .self = (size_t)daemon->self,
+        .self = config->cluster.self,
         .max_payload_bytes = (uint32_t)config->limits.max_payload_bytes,
         .reader_count = READER_THREADS,
         .election_timeout_ns = config->raft.election_timeout_ns,
@@ -250,7 +217,6 @@ static int open_modules(struct daemon *daemon, char *error, size_t error_size)
     };
     store_lmdb_kind_init(&daemon->store, config->limits.store_size_bytes);
     store_lmdb_install_fault_handler();
-    sort_members(daemon);
     budget_init(&daemon->memory, config->limits.memory_bytes);
     int rc = boot_open(&boot, &daemon->boot, error, error_size);
     if (rc == 0) {

@@ -55,10 +55,6 @@ struct daemon {
     struct budget memory; /* limits.memory */
     void *instances[FRONTENDS_MAX];
     size_t instance_count;
-    struct peer_address peer_addresses[CLUSTER_MEMBERS_MAX];
-    struct dispatch_address addresses[CLUSTER_MEMBERS_MAX];
-    struct node_member members[CLUSTER_MEMBERS_MAX];
-    int self;
     const char *origins[CONFIG_ORIGINS_MAX];
     const char *hosts[CONFIG_HOSTS_MAX];
 

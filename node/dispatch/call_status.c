@@ -110,7 +110,7 @@ void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_req
         dispatch_status_set(status, DISPATCH_FAILED_PRECONDITION, "NOT_LEADER", "%s",
                             NOT_LEADER_MESSAGE);
         bool is_known = request->leader != RAFT_NO_MEMBER;
-        const struct dispatch_address *leader =
+        const struct cluster_member *leader =
             is_known ? &dispatch->options.members[request->leader] : NULL;
         status->is_not_leader = true;
         status->leader_grpc_target = is_known ? leader->grpc_addr : "";

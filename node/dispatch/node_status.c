@@ -32,7 +32,7 @@ static void set_members(const struct dispatch *dispatch, const struct node_statu
 {
     out->member_count = dispatch->options.member_count;
     for (size_t i = 0; i < out->member_count; i++) {
-        const struct dispatch_address *address = &dispatch->options.members[i];
+        const struct cluster_member *address = &dispatch->options.members[i];
         const struct raft_member_status *member = &node->raft.members[i];
         bool is_self = i == dispatch->options.self;
         uint64_t silence_ns =
@@ -128,9 +128,9 @@ void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_st
     struct node_status node;
     node_get_status(dispatch->node, &node);
     uint64_t now_ns = clock_monotonic_ns(clock_system());
-    const struct dispatch_address *members = dispatch->options.members;
+    const struct cluster_member *members = dispatch->options.members;
     bool has_leader = node.raft.leader != RAFT_NO_MEMBER;
-    const struct dispatch_address *leader = has_leader ? &members[node.raft.leader] : NULL;
+    const struct cluster_member *leader = has_leader ? &members[node.raft.leader] : NULL;
     *out = (struct dispatch_node_status){
         .node_id = members[dispatch->options.self].node_id,
         .has_leader = has_leader,

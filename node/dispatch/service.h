@@ -8,13 +8,6 @@
 struct node;
 struct chat;
 struct store;
-struct dispatch_address {
-    const char *node_id; /* sorted by node id bytewise: index = raft_member; strings must outlive
-                            dispatch */
-    const char *raft_addr;
-    const char *grpc_addr;
-    const char *http_addr;
-};
 struct dispatch_peer_counts {
     uint64_t messages_sent;
     uint64_t messages_dropped;
@@ -22,7 +15,7 @@ struct dispatch_peer_counts {
 };
 struct dispatch_options {
     struct chat *chat;
-    const struct dispatch_address *members;
+    const struct cluster_member *members; /* must outlive dispatch */
     size_t member_count;
     size_t self;
     uint32_t max_payload_bytes;

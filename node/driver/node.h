@@ -11,6 +11,7 @@
 #define RAFTOGRAM_NODE_H
 
 #include "base/clock.h"
+#include "base/cluster.h"
 #include "base/latency.h"
 #include "base/list.h"
 #include "chat/chat.h"
@@ -90,15 +91,11 @@ struct node_request {
     int64_t came_wall_ms;
 };
 
-struct node_member {
-    const char *node_id;
-};
-
 struct node_job;
 struct data_dir;
 
 struct node_options {
-    const struct node_member *members; /* sorted by node id bytewise; copied */
+    const struct cluster_member *members; /* sorted by node id bytewise; copied */
     int member_count;
     raft_member self;
     uint64_t election_timeout_ns;

@@ -30,7 +30,7 @@ static int compare_texts(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-uint64_t peer_membership_hash(const struct peer_address *members, int member_count)
+uint64_t peer_membership_hash(const struct cluster_member *members, int member_count)
 {
     const char *ids[RAFT_MEMBERS_MAX];
     CHECK(member_count <= RAFT_MEMBERS_MAX);

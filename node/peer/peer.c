@@ -181,7 +181,7 @@ static void end_incoming(struct peer *peer)
 
 /* ---- lifetime ---- */
 
-static int copy_members(struct peer *peer, const struct peer_options *options)
+static void set_members(struct peer *peer, const struct peer_options *options)
 {
     CHECK(options->member_count >= 1);
     CHECK(options->member_count <= RAFT_MEMBERS_MAX);
@@ -190,18 +190,13 @@ static int copy_members(struct peer *peer, const struct peer_options *options)
     peer->member_count = options->member_count;
     peer->self = options->self;
     for (int i = 0; i < options->member_count; i++) {
-        const struct peer_address *from = &options->members[i];
+        const struct cluster_member *from = &options->members[i];
         CHECK(strlen(from->node_id) <= PEER_NODE_ID_BYTES_MAX);
         CHECK(i == 0 || strcmp(options->members[i - 1].node_id, from->node_id) < 0);
         peer->incoming_sides[i].peer = peer;
-        peer->members[i].node_id = strdup(from->node_id);
-        peer->members[i].raft_addr = strdup(from->raft_addr);
-        if (peer->members[i].node_id == NULL || peer->members[i].raft_addr == NULL) {
-            return ERR_NOMEM;
-        }
     }
+    peer->members = options->members;
     peer->membership_hash = peer_membership_hash(options->members, options->member_count);
-    return 0;
 }
 
 static uint32_t keepalive_ms(const struct peer *peer)
@@ -248,8 +243,6 @@ static void free_peer(struct peer *peer)
     for (int i = 0; i < peer->member_count; i++) {
         peer_link_destroy(peer->links[i]);
         peer_sending_destroy(peer->sendings[i]);
-        free(peer->members[i].node_id);
-        free(peer->members[i].raft_addr);
     }
     pthread_mutex_destroy(&peer->lock);
     free(peer->listen_addr);
@@ -275,10 +268,8 @@ int peer_create(const struct peer_options *options, struct peer **out)
         random_bytes(&peer->process, sizeof(peer->process));
     }
     peer->listen_addr = strndup(options->bind_addr, PEER_LISTEN_ADDR_BYTES_MAX);
-    int rc = peer->listen_addr != NULL ? copy_members(peer, options) : ERR_NOMEM;
-    if (rc == 0) {
-        rc = create_links(peer);
-    }
+    set_members(peer, options);
+    int rc = peer->listen_addr != NULL ? create_links(peer) : ERR_NOMEM;
     if (rc != 0) {
         goto free_peer;
     }

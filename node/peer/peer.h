@@ -13,18 +13,13 @@
 #ifndef RAFTOGRAM_PEER_PEER_H
 #define RAFTOGRAM_PEER_PEER_H
 
+#include "base/cluster.h"
 #include "peer/transport.h"
 #include "rpc/rpc.h"
 
-struct peer_address {
-    const char *node_id;
-    const char *raft_addr;
-};
-
 struct peer_options {
     const char *bind_addr;
-    const struct peer_address
-        *members; /* sorted by node id bytewise: index = raft_member; copied */
+    const struct cluster_member *members; /* must outlive the peer */
     int member_count;
     raft_member self;
     uint64_t incarnation;
@@ -51,7 +46,7 @@ void peer_stop(struct peer *peer);
 void peer_destroy(struct peer *peer); /* accepts NULL */
 
 /* Returns a hash of the sorted node ids. Nodes of different memberships refuse each other. */
-uint64_t peer_membership_hash(const struct peer_address *members, int member_count);
+uint64_t peer_membership_hash(const struct cluster_member *members, int member_count);
 
 /* Counters since the start, over all peers. */
 struct peer_stats {

@@ -37,11 +37,6 @@ struct peer_counters {
     atomic_uint_fast64_t connects;
 };
 
-struct peer_member {
-    char *node_id;
-    char *raft_addr;
-};
-
 struct peer_sending;
 struct peer_receiving;
 
@@ -74,7 +69,7 @@ struct peer {
     struct rpc_loop *loop;
     struct rpc_server *server;
     struct peer_receiver receiver;
-    struct peer_member members[RAFT_MEMBERS_MAX];
+    const struct cluster_member *members;
     int member_count;
     raft_member self;
     uint64_t incarnation;

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/unconst.h"
 #include "peer/peer_internal.h"
 #include "phalanx/consensus.pb-c.h"
 
@@ -46,7 +47,7 @@ static int pack_part(struct peer_sending *sending, const Phalanx__SnapshotPart *
 
 static ProtobufCBinaryData view(struct bytes bytes)
 {
-    return (ProtobufCBinaryData){.len = bytes.size, .data = (uint8_t *)(uintptr_t)bytes.data};
+    return (ProtobufCBinaryData){.len = bytes.size, .data = unconst(bytes.data)};
 }
 
 static int pack_offer(struct peer_sending *sending, raft_term term, struct bytes manifest)
@@ -56,8 +57,8 @@ static int pack_offer(struct peer_sending *sending, raft_term term, struct bytes
     Phalanx__SnapshotOffer offer = PHALANX__SNAPSHOT_OFFER__INIT;
     Phalanx__SnapshotPart part = PHALANX__SNAPSHOT_PART__INIT;
     offer.format_version = header.format_version;
-    offer.from_node_id = peer->members[peer->self].node_id;
-    offer.to_node_id = peer->members[sending->member].node_id;
+    offer.from_node_id = unconst(peer->members[peer->self].node_id);
+    offer.to_node_id = unconst(peer->members[sending->member].node_id);
     offer.cluster_id = view((struct bytes){header.cluster_id, sizeof(header.cluster_id)});
     offer.incarnation = header.incarnation;
     offer.membership_hash = header.membership_hash;

@@ -42,7 +42,7 @@ static void check_config(const struct config *config)
     CHECK(cluster->peer_count % 2 == 1);
     CHECK(cluster->peer_count <= CLUSTER_MEMBERS_MAX);
     CHECK(cluster->self < cluster->peer_count);
-    CHECK(strcmp(cluster->peers[cluster->self].node_id, cluster->node_id) == 0);
+    CHECK(strcmp(cluster->members[cluster->self].node_id, cluster->node_id) == 0);
     CHECK(cluster->data_dir[0] != '\0');
     struct address address;
     CHECK(address_split(cluster->raft_bind_addr, &address, NULL) == 0);

@@ -11,7 +11,8 @@
 /* As the daemon's: what nobody can take over or answer does not hold up a stop for ever. */
 #define DRAIN_MAX_NS (10 * NS_PER_S)
 
-static const struct node_member members[SIM_NODES_MAX] = {{"n0"}, {"n1"}, {"n2"}, {"n3"}, {"n4"}};
+static const struct cluster_member members[SIM_NODES_MAX] = {
+    {.node_id = "n0"}, {.node_id = "n1"}, {.node_id = "n2"}, {.node_id = "n3"}, {.node_id = "n4"}};
 
 static void schedule_turn(struct sim_node *node, uint64_t at_ns);
 static void schedule_store(struct sim_node *node, uint64_t at_ns);

@@ -197,6 +197,31 @@ static void test_local_nodes_agree_on_their_peers(void **state)
     }
 }
 
+static void test_members_are_sorted_by_node_id(void **state)
+{
+    struct config *config = expect_good("cluster:\n"
+                                        "  node_id: b\n"
+                                        "  raft_bind_addr: h:1\n"
+                                        "  grpc_bind_addr: h:2\n"
+                                        "  health_bind_addr: h:3\n"
+                                        "  data_dir: d\n"
+                                        "  peers:\n"
+                                        "    - {node_id: c, raft_addr: c:1, grpc_addr: c:2}\n"
+                                        "    - {node_id: b, raft_addr: b:1, grpc_addr: b:2}\n"
+                                        "    - {node_id: B, raft_addr: f:1, grpc_addr: d:2, "
+                                        "http_addr: e:3}\n"
+                                        "");
+    const struct config_cluster *cluster = &config->cluster;
+    assert_string_equal(cluster->members[0].node_id, "B");
+    assert_string_equal(cluster->members[0].http_addr, "e:3");
+    assert_string_equal(cluster->members[1].raft_addr, "b:1");
+    assert_string_equal(cluster->members[1].http_addr, "");
+    assert_string_equal(cluster->members[2].grpc_addr, "c:2");
+    assert_int_equal(cluster->self, 1);
+    assert_string_equal(cluster->peers[0].node_id, "c");
+    config_destroy(config);
+}
+
 static void test_one_peer_is_a_valid_cluster(void **state)
 {
     struct config *config =
@@ -623,6 +648,7 @@ int main(void)
         cmocka_unit_test(test_every_key_is_read),
         cmocka_unit_test(test_template_is_valid_and_shows_the_defaults),
         cmocka_unit_test(test_local_nodes_agree_on_their_peers),
+        cmocka_unit_test(test_members_are_sorted_by_node_id),
         cmocka_unit_test(test_one_peer_is_a_valid_cluster),
         cmocka_unit_test(test_empty_optional_sections_mean_their_defaults),
         cmocka_unit_test(test_aliases_stand_for_what_they_name),

@@ -63,7 +63,7 @@ struct testing {
     struct dispatch *dispatch;
 };
 
-static struct dispatch_address member_addresses[] = {
+static struct cluster_member member_addresses[] = {
     {"node1", "h1:7000", "h1:9000", "h1:8080"},
     {"node2", "h2:7000", "h2:9000", ""},
     {"node3", "h3:7000", "h3:9000", "h3:8080"},

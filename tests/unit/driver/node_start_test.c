@@ -7,7 +7,7 @@ static int start_with(const struct wal_hard_state *state, char *error, size_t er
     struct net *net = net_create();
     struct net_node *first = &net->nodes[0];
     struct node_options options = first->node->options;
-    struct node_member members[NET_MEMBERS];
+    struct cluster_member members[NET_MEMBERS];
     for (int i = 0; i < NET_MEMBERS; i++) {
         members[i].node_id = net_names[i];
     }

@@ -348,7 +348,7 @@ static void net_start_node(struct net *net, int self)
     }
     assert_int_equal(store_memory_create(&node->store), 0);
     assert_int_equal(chat_create(node->store, &node->chat), 0);
-    struct node_member members[NET_MEMBERS];
+    struct cluster_member members[NET_MEMBERS];
     for (int i = 0; i < NET_MEMBERS; i++) {
         members[i].node_id = net_names[i];
     }

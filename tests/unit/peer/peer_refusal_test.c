@@ -306,11 +306,11 @@ static void test_both_sides_log_the_reason_once(void **state)
 
 static void test_membership_is_the_set_of_node_ids(void **state)
 {
-    const struct peer_address one[] = {{"a", "x:1"}, {"b", "x:2"}, {"c", "x:3"}};
-    const struct peer_address moved[] = {{"c", "y:3"}, {"a", "y:1"}, {"b", "y:2"}};
-    const struct peer_address other[] = {{"a", "x:1"}, {"b", "x:2"}, {"d", "x:3"}};
-    const struct peer_address joined[] = {{"ab", "x:1"}, {"c", "x:2"}};
-    const struct peer_address split[] = {{"a", "x:1"}, {"bc", "x:2"}};
+    const struct cluster_member one[] = {{.node_id = "a"}, {.node_id = "b"}, {.node_id = "c"}};
+    const struct cluster_member moved[] = {{.node_id = "c"}, {.node_id = "a"}, {.node_id = "b"}};
+    const struct cluster_member other[] = {{.node_id = "a"}, {.node_id = "b"}, {.node_id = "d"}};
+    const struct cluster_member joined[] = {{.node_id = "ab"}, {.node_id = "c"}};
+    const struct cluster_member split[] = {{.node_id = "a"}, {.node_id = "bc"}};
     assert_true(peer_membership_hash(one, 3) == peer_membership_hash(moved, 3));
     assert_true(peer_membership_hash(one, 3) != peer_membership_hash(other, 3));
     assert_true(peer_membership_hash(one, 3) != peer_membership_hash(one, 1));

@@ -71,7 +71,7 @@ struct test_node {
 struct test_cluster {
     int count;
     char addresses[NODES_MAX][32];
-    struct peer_address members[NODES_MAX];
+    struct cluster_member members[NODES_MAX];
     struct test_node nodes[NODES_MAX];
 };
 
@@ -106,7 +106,8 @@ static inline void cluster_init(struct test_cluster *cluster, int count)
     cluster->count = count;
     for (int i = 0; i < count; i++) {
         snprintf(cluster->addresses[i], sizeof(cluster->addresses[i]), "127.0.0.1:%d", free_port());
-        cluster->members[i] = (struct peer_address){names[i], cluster->addresses[i]};
+        cluster->members[i] =
+            (struct cluster_member){.node_id = names[i], .raft_addr = cluster->addresses[i]};
     }
     for (int i = 0; i < count; i++) {
         list_init(&cluster->nodes[i].events);
