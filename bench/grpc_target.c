@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/unconst.h"
 #include "bench/targets.h"
 #include "rpc/rpc.h"
 
@@ -88,8 +89,8 @@ static void encode_send(const struct grpc_target *target, const struct operation
     payload_fill(payload, target->options->payload_bytes, operation);
     make_id(target, operation->number, id);
     Raftogram__V1__SendMessageRequest request = RAFTOGRAM__V1__SEND_MESSAGE_REQUEST__INIT;
-    request.channel_id = (char *)(uintptr_t)target->options->channel;
-    request.author_id = (char *)(uintptr_t) "bench";
+    request.channel_id = unconst(target->options->channel);
+    request.author_id = unconst("bench");
     request.payload.data = (uint8_t *)payload;
     request.payload.len = target->options->payload_bytes;
     if (!target->options->is_without_ids) {
@@ -118,14 +119,14 @@ static void encode_request(const struct grpc_target *target, const struct operat
         break;
     case GRPC_HISTORY: {
         Raftogram__V1__ReadHistoryRequest request = RAFTOGRAM__V1__READ_HISTORY_REQUEST__INIT;
-        request.channel_id = (char *)(uintptr_t)target->options->channel;
+        request.channel_id = unconst(target->options->channel);
         request.limit = 1;
         append_message(out, &request.base);
         break;
     }
     case GRPC_KV_READ: {
         Phalanx__ReadRequest request = PHALANX__READ_REQUEST__INIT;
-        request.key = (char *)(uintptr_t)target->options->channel;
+        request.key = unconst(target->options->channel);
         append_message(out, &request.base);
         break;
     }
@@ -346,7 +347,7 @@ static int call_until_ok(struct grpc_target *target, const char *path, struct by
 static int prepare_channel(struct grpc_target *target, uint64_t deadline_ns)
 {
     Raftogram__V1__CreateChannelRequest request = RAFTOGRAM__V1__CREATE_CHANNEL_REQUEST__INIT;
-    request.channel_id = (char *)(uintptr_t)target->options->channel;
+    request.channel_id = unconst(target->options->channel);
     struct buf bytes = {0};
     append_message(&bytes, &request.base);
     int rc = call_until_ok(target, "/raftogram.v1.Messenger/CreateChannel", buf_bytes(&bytes),

@@ -4,6 +4,7 @@
 #define RAFTOGRAM_CTL_FIELD_H
 
 #include "base/buf.h"
+#include "base/unconst.h"
 
 #include <protobuf-c/protobuf-c.h>
 #include <stdint.h>
@@ -11,12 +12,12 @@
 /* NULL becomes the empty text, proto3's default. */
 static inline char *field_of_text(const char *text)
 {
-    return (char *)(uintptr_t)(text == NULL ? "" : text);
+    return unconst(text == NULL ? "" : text);
 }
 
 static inline ProtobufCBinaryData field_of_bytes(struct bytes bytes)
 {
-    return (ProtobufCBinaryData){bytes.size, (uint8_t *)(uintptr_t)bytes.data};
+    return (ProtobufCBinaryData){bytes.size, unconst(bytes.data)};
 }
 
 #endif

@@ -1,6 +1,7 @@
 /* grpc.reflection.v1 and v1alpha, which differ in their package only: the messages of v1 serve
  * both. One question at a time is answered; the next is read when the answer has left. */
 #include "base/errors.h"
+#include "base/unconst.h"
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "grpc_internal.h"
 
@@ -36,7 +37,7 @@ static void answer_error(struct answer *answer, int code, const char *text)
 {
     grpc__reflection__v1__error_response__init(&answer->error);
     answer->error.error_code = code;
-    answer->error.error_message = (char *)(uintptr_t)text;
+    answer->error.error_message = unconst(text);
     answer->response.message_response_case = RESPONSE(ERROR_RESPONSE);
     answer->response.error_response = &answer->error;
 }
@@ -46,7 +47,7 @@ static void answer_files(struct answer *answer, const struct descriptor_set *set
     struct bytes files[DESCRIPTOR_FILES_MAX];
     size_t count = descriptor_set_closure(set, file, files);
     for (size_t i = 0; i < count; i++) {
-        answer->encoded[i].data = (uint8_t *)(uintptr_t)files[i].data;
+        answer->encoded[i].data = unconst(files[i].data);
         answer->encoded[i].len = files[i].size;
     }
     grpc__reflection__v1__file_descriptor_response__init(&answer->files);
@@ -60,7 +61,7 @@ static void answer_services(struct answer *answer)
 {
     for (size_t i = 0; i < SERVED_COUNT; i++) {
         grpc__reflection__v1__service_response__init(&answer->services[i]);
-        answer->services[i].name = (char *)(uintptr_t)served[i];
+        answer->services[i].name = unconst(served[i]);
         answer->service_list[i] = &answer->services[i];
     }
     grpc__reflection__v1__list_service_response__init(&answer->list);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/unconst.h"
 
 #include <float.h>
 #include <math.h>
@@ -402,7 +403,7 @@ static int decode_map(const struct decoder *decoder, const struct place *place,
     *(void **)json_member_of(message, field->offset) = entries;
     size_t *count = json_member_of(message, field->quantifier_offset);
     /* jansson's iterator wants a pointer to mutable, and changes nothing. */
-    json_t *map = (json_t *)(uintptr_t)object;
+    json_t *map = unconst(object);
     for (void *at = json_object_iter(map); at != NULL; at = json_object_iter_next(map, at)) {
         struct place entry = {
             .parent = place, .key = json_object_iter_key(at), .depth = place->depth};
@@ -562,7 +563,7 @@ static int decode_message(const struct decoder *decoder, const struct place *pla
         return ERR_NOMEM;
     }
     protobuf_c_message_init(descriptor, message);
-    int rc = decode_fields(decoder, &inside, (json_t *)(uintptr_t)object, message);
+    int rc = decode_fields(decoder, &inside, unconst(object), message);
     if (rc != 0) {
         protobuf_c_message_free_unpacked(message, NULL);
         return rc;

@@ -1,5 +1,6 @@
 /* The channel arguments that servers and channels have in common. */
 #include "base/check.h"
+#include "base/unconst.h"
 #include "rpc/rpc_internal.h"
 
 /* Between a ping of ours and the verdict that the peer is gone. */
@@ -10,7 +11,7 @@ void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value)
     CHECK(args->count < RPC_ARGS_MAX);
     grpc_arg *arg = &args->list[args->count++];
     arg->type = GRPC_ARG_INTEGER;
-    arg->key = (char *)(uintptr_t)key; /* gRPC only reads it */
+    arg->key = unconst(key); /* gRPC only reads it */
     arg->value.integer = value > INT32_MAX ? INT32_MAX : (int)value;
 }
 
@@ -19,8 +20,8 @@ void rpc_args_add_text(struct rpc_args *args, const char *key, const char *value
     CHECK(args->count < RPC_ARGS_MAX);
     grpc_arg *arg = &args->list[args->count++];
     arg->type = GRPC_ARG_STRING;
-    arg->key = (char *)(uintptr_t)key; /* gRPC only reads them */
-    arg->value.string = (char *)(uintptr_t)value;
+    arg->key = unconst(key); /* gRPC only reads them */
+    arg->value.string = unconst(value);
 }
 
 void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max)

@@ -3,6 +3,7 @@
 
 #include "base/checksum.h"
 #include "base/errors.h"
+#include "base/unconst.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -65,7 +66,7 @@ int store_error_of(int rc)
 
 MDB_val store_val(struct bytes bytes)
 {
-    return (MDB_val){.mv_size = bytes.size, .mv_data = (void *)(uintptr_t)bytes.data};
+    return (MDB_val){.mv_size = bytes.size, .mv_data = unconst(bytes.data)};
 }
 
 bool store_map_holds(const struct lmdb_store *store, const MDB_val *value)

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/checksum.h"
+#include "base/unconst.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,8 +29,8 @@ static void drop_last(struct store_batches *batches)
         message_unref(batches->messages[i].message);
     }
     for (size_t i = 0; i < batches->value_count; i++) {
-        free((void *)(uintptr_t)batches->values[i].key.data);
-        free((void *)(uintptr_t)batches->values[i].value.data);
+        free(unconst(batches->values[i].key.data));
+        free(unconst(batches->values[i].value.data));
     }
     free(batches->messages);
     free(batches->values);

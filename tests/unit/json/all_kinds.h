@@ -7,6 +7,7 @@
 #ifndef RAFTOGRAM_TESTS_ALL_KINDS_H
 #define RAFTOGRAM_TESTS_ALL_KINDS_H
 
+#include "base/unconst.h"
 #include <protobuf-c/protobuf-c.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -209,7 +210,7 @@ static inline void kinds_name_entry_init(ProtobufCMessage *message)
 {
     *(struct kinds_name_entry *)(void *)message =
         (struct kinds_name_entry){.base = PROTOBUF_C_MESSAGE_INIT(&kinds_name_entry_descriptor),
-                                  .key = (char *)(uintptr_t)protobuf_c_empty_string};
+                                  .key = unconst(protobuf_c_empty_string)};
 }
 
 static inline void kinds_number_entry_init(ProtobufCMessage *message)
@@ -222,7 +223,7 @@ static inline void kinds_init(ProtobufCMessage *message)
 {
     *(struct kinds *)(void *)message =
         (struct kinds){.base = PROTOBUF_C_MESSAGE_INIT(&kinds_descriptor),
-                       .a_string = (char *)(uintptr_t)protobuf_c_empty_string};
+                       .a_string = unconst(protobuf_c_empty_string)};
 }
 
 #endif

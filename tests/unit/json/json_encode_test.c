@@ -1,6 +1,7 @@
 /* What every message of the contract looks like in JSON, letter by letter. */
 #include "json/json.h"
 
+#include "base/unconst.h"
 #include "unit/json/random_message.h"
 
 #include <limits.h>
@@ -9,7 +10,7 @@
 /* cmocka wants the two above. */
 #include <cmocka.h>
 
-#define TEXT(literal) ((char *)(uintptr_t)(literal))
+#define TEXT(literal) (unconst(literal))
 #define BYTES(literal)                                               \
     {                                                                \
         .len = sizeof(literal) - 1, .data = (uint8_t *)TEXT(literal) \
