@@ -68,6 +68,7 @@ void sim_queue_finish(struct sim_queue *queue);
 
 uint64_t sim_below(struct sim *sim, uint64_t bound);
 bool sim_one_in(struct sim *sim, uint64_t n);
+struct sim_node *sim_any_node(struct sim *sim);
 bool sim_permille(struct sim *sim, uint64_t permille);
 /* From the low to the high one, mostly near the low. */
 uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high);

@@ -431,15 +431,10 @@ static void attempt_done(struct node_request *request)
     event->attempt = attempt;
 }
 
-static struct sim_node *any_node(struct sim *sim)
-{
-    return &sim->nodes[sim_below(sim, (uint64_t)sim->levels.node_count)];
-}
-
 static void begin_attempt(struct client *client)
 {
     struct sim *sim = client->sim;
-    struct sim_node *node = any_node(sim);
+    struct sim_node *node = sim_any_node(sim);
     if (!node->is_up) {
         retry(client);
         return;
@@ -586,7 +581,7 @@ static void run_open(struct sim *sim, struct sim_event *event)
     if (subscriber->is_open || subscriber->is_asking) {
         return;
     }
-    subscriber->node = any_node(sim);
+    subscriber->node = sim_any_node(sim);
     if (!subscriber->node->is_up) {
         schedule_open(subscriber, sim_between(sim, 5 * MS, 100 * MS));
         return;

@@ -2,11 +2,6 @@
 #include "base/check.h"
 #include "node_sim.h"
 
-static struct sim_node *any_node(struct sim *sim)
-{
-    return &sim->nodes[sim_below(sim, (uint64_t)sim->levels.node_count)];
-}
-
 static struct sim_node *any_leader(struct sim *sim)
 {
     struct sim_node *leader = NULL;
@@ -101,7 +96,7 @@ static void black_out(struct sim *sim)
 static void cut(struct sim *sim)
 {
     int count = sim->levels.node_count;
-    int a = any_node(sim)->id;
+    int a = sim_any_node(sim)->id;
     unsigned how = (unsigned)sim_below(sim, 5);
     for (int i = 0; i < count; i++) {
         if (how == 0) { /* alone */
@@ -121,7 +116,7 @@ static void cut(struct sim *sim)
             }
         }
     }
-    int b = any_node(sim)->id;
+    int b = sim_any_node(sim)->id;
     if (how >= 3) {
         sim_network_cut(sim, a, b);
         if (how == 4) {
@@ -144,8 +139,8 @@ static void run_heal(struct sim *sim, struct sim_event *event)
 
 static void break_stream(struct sim *sim)
 {
-    int a = any_node(sim)->id;
-    int b = any_node(sim)->id;
+    int a = sim_any_node(sim)->id;
+    int b = sim_any_node(sim)->id;
     if (a != b) {
         sim_network_break(sim, a, b);
     }
@@ -330,7 +325,7 @@ static enum sim_fault choose(struct sim *sim)
 
 static void do_fault(struct sim *sim, enum sim_fault kind)
 {
-    struct sim_node *node = any_node(sim);
+    struct sim_node *node = sim_any_node(sim);
     switch (kind) {
     case FAULT_KILL:
     case FAULT_POWER_CUT:

@@ -103,6 +103,11 @@ uint64_t sim_below(struct sim *sim, uint64_t bound)
     return bound <= 1 ? 0 : random_below(&sim->random, bound);
 }
 
+struct sim_node *sim_any_node(struct sim *sim)
+{
+    return &sim->nodes[sim_below(sim, (uint64_t)sim->levels.node_count)];
+}
+
 bool sim_one_in(struct sim *sim, uint64_t n)
 {
     return sim_below(sim, n) == 0;

@@ -1,64 +1,9 @@
 /* Every allocation of the module fails once: each call then answers ERR_NOMEM and has changed
- * nothing, or does without. Sanitizers have an allocator of their own: nothing is tested there. */
+ * nothing, or does without. */
 #include "chat_fixture.h"
 
 #include "base/random.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CAN_FAIL 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define CAN_FAIL 0
-#endif
-#endif
-#ifndef CAN_FAIL
-#define CAN_FAIL 1
-#endif
-
-static long countdown = -1; /* allocations until one fails; negative: none does */
-static long outstanding;    /* allocations not freed */
-
-#if CAN_FAIL
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *memory, size_t size);
-void __libc_free(void *memory);
-
-static bool is_failing(void)
-{
-    return countdown >= 0 && countdown-- == 0;
-}
-
-static void *counted(void *memory)
-{
-    outstanding += memory != NULL;
-    return memory;
-}
-
-void *malloc(size_t size)
-{
-    return is_failing() ? NULL : counted(__libc_malloc(size));
-}
-
-void *calloc(size_t count, size_t size)
-{
-    return is_failing() ? NULL : counted(__libc_calloc(count, size));
-}
-
-void *realloc(void *memory, size_t size)
-{
-    if (is_failing()) {
-        return NULL;
-    }
-    return memory != NULL ? __libc_realloc(memory, size) : counted(__libc_realloc(NULL, size));
-}
-
-void free(void *memory)
-{
-    outstanding -= memory != NULL;
-    __libc_free(memory);
-}
-#endif
+#include "lib/failing_malloc.h"
 
 /* ---- the memory store does without memory badly: it is spared ---- */
 

@@ -61,8 +61,8 @@ static void test_pages_use_the_encoding_of_the_request(void **state)
     fake_close(subscription);
 
     CHANGE(fake.subscription = NULL);
-    run_open(&run, &fixture, SUBSCRIBE);
-    run_ask(&run, (struct bytes){"", 0});
+    run_start_stream(&run, fixture.channel, SUBSCRIBE);
+    run_send(&run, (struct bytes){"", 0});
     AWAIT(fake.subscription != NULL);
     fake_open(fake.subscription);
     AWAIT(fake.subscription->asked == 1);
@@ -100,10 +100,10 @@ static void test_stalled_client_holds_its_page_and_asks_for_no_more(void **state
     struct run run;
     fixture_init(&fixture);
     struct dispatch_subscription *subscription = subscribe(&run, &fixture);
-    CHANGE(run.is_stalled = true);
+    CHANGE(run.is_held = true);
     int pages = 0;
     uint64_t until_ns = clock_monotonic_ns(clock_system()) + NS_PER_S;
-    while (clock_monotonic_ns(clock_system()) < until_ns && pages < ANSWERS_MAX - 1) {
+    while (clock_monotonic_ns(clock_system()) < until_ns && pages < RUN_ANSWERS_MAX - 1) {
         pthread_mutex_lock(&watch_lock);
         bool is_asked = subscription->asked > pages;
         if (!is_asked) {
@@ -118,7 +118,7 @@ static void test_stalled_client_holds_its_page_and_asks_for_no_more(void **state
     pthread_mutex_lock(&watch_lock);
     assert_int_equal(subscription->asked, pages);
     assert_true(page.references > 0);
-    run.is_stalled = false;
+    run.is_held = false;
     pthread_cond_broadcast(&watch_changed);
     pthread_mutex_unlock(&watch_lock);
     AWAIT(run.answer_count == pages);
@@ -258,12 +258,12 @@ static void test_check_speaks_both_encodings(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture);
-    run_unary(&run, &fixture, CHECK_HEALTH, bytes_of_text("{\"service\":\"phalanx.KV\"}"));
+    run_unary(&run, fixture.channel, CHECK_HEALTH, bytes_of_text("{\"service\":\"phalanx.KV\"}"));
     assert_string_equal(run_answer(&run, 0), NOT_SERVING);
-    run_unary(&run, &fixture, CHECK_HEALTH, (struct bytes){"", 0});
+    run_unary(&run, fixture.channel, CHECK_HEALTH, (struct bytes){"", 0});
     assert_int_equal(run.answers[0].size, 2);
     assert_memory_equal(run.answers[0].data, "\x08\x01", 2);
-    run_unary(&run, &fixture, CHECK_HEALTH, bytes_of_text("{\"service\":\"nobody\"}"));
+    run_unary(&run, fixture.channel, CHECK_HEALTH, bytes_of_text("{\"service\":\"nobody\"}"));
     assert_int_equal(run.code, GRPC_STATUS_NOT_FOUND);
     fixture_finish(&fixture);
 }
@@ -303,7 +303,7 @@ static void test_watch_of_an_unknown_service_stays_open(void **state)
     AWAIT(run.answer_count == 1);
     assert_string_equal(run_answer(&run, 0), "{\"status\":\"SERVICE_UNKNOWN\"}");
     fake_set_ready(true);
-    ASSERT_NOW(!run.is_closed);
+    ASSERT_NOW(run.closed == 0);
     run_cancel(&run);
     assert_int_equal(run.answer_count, 1);
     fixture_finish(&fixture);
@@ -334,7 +334,7 @@ static void test_closing_is_told_and_ends_the_watches(void **state)
 static void assert_reflected(struct run *run, const char *question, const char *part)
 {
     int count = run->answer_count;
-    run_ask(run, bytes_of_text(question));
+    run_send(run, bytes_of_text(question));
     AWAIT(run->answer_count == count + 1);
     if (strstr(run_answer(run, count), part) == NULL) {
         fail_msg("no %s in %s", part, run_answer(run, count));
@@ -348,7 +348,7 @@ static void test_reflection_answers_each_question(void **state)
     struct run run;
     fixture_init(&fixture);
     for (size_t i = 0; i < 2; i++) {
-        run_open(&run, &fixture, paths[i]);
+        run_start_stream(&run, fixture.channel, paths[i]);
         assert_reflected(&run, "{\"listServices\":\"\"}",
                          "{\"service\":[{\"name\":\"grpc.health.v1.Health\"},");
         assert_reflected(&run, "{\"fileByFilename\":\"phalanx/kv.proto\"}",
@@ -378,9 +378,9 @@ static void test_reflection_can_be_off(void **state)
     struct run run;
     options.has_reflection = false;
     fixture_init_with(&fixture, &options);
-    run_unary(&run, &fixture, REFLECTION, bytes_of_text("{}"));
+    run_unary(&run, fixture.channel, REFLECTION, bytes_of_text("{}"));
     assert_int_equal(run.code, GRPC_STATUS_UNIMPLEMENTED);
-    run_unary(&run, &fixture, REFLECTION_ALPHA, bytes_of_text("{}"));
+    run_unary(&run, fixture.channel, REFLECTION_ALPHA, bytes_of_text("{}"));
     assert_int_equal(run.code, GRPC_STATUS_UNIMPLEMENTED);
     fixture_finish(&fixture);
 }

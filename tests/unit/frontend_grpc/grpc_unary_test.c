@@ -11,14 +11,15 @@ static void test_answer_uses_the_encoding_of_the_request(void **state)
     struct run run;
     fixture_init(&fixture);
     CHANGE(fake.is_answering_at_once = true);
-    run_unary(&run, &fixture, SEND, bytes_of_text("{\"channelId\":\"c\"}"));
+    run_unary(&run, fixture.channel, SEND, bytes_of_text("{\"channelId\":\"c\"}"));
     assert_int_equal(run.code, GRPC_STATUS_OK);
     assert_string_equal(run_answer(&run, 0), "{\"sequence\":\"7\",\"deduplicated\":false}");
-    run_unary(&run, &fixture, SEND, (struct bytes){encoded_request, sizeof(encoded_request)});
+    run_unary(&run, fixture.channel, SEND,
+              (struct bytes){encoded_request, sizeof(encoded_request)});
     assert_int_equal(run.code, GRPC_STATUS_OK);
     assert_int_equal(run.answers[0].size, sizeof(encoded_answer));
     assert_memory_equal(run.answers[0].data, encoded_answer, sizeof(encoded_answer));
-    run_unary(&run, &fixture, SEND, (struct bytes){"", 0});
+    run_unary(&run, fixture.channel, SEND, (struct bytes){"", 0});
     assert_memory_equal(run.answers[0].data, encoded_answer, sizeof(encoded_answer));
     assert_string_equal(fake.channel_ids[0], "c");
     assert_string_equal(fake.channel_ids[1], "c");
@@ -32,7 +33,7 @@ static void test_kv_writes_snake_case(void **state)
     struct run run;
     fixture_init(&fixture);
     CHANGE(fake.is_answering_at_once = true);
-    run_unary(&run, &fixture, READ, bytes_of_text("{\"key\":\"k\"}"));
+    run_unary(&run, fixture.channel, READ, bytes_of_text("{\"key\":\"k\"}"));
     assert_string_equal(run_answer(&run, 0),
                         "{\"value\":\"\",\"found\":true,\"leader_addr\":\"\",\"error\":\"\"}");
     fixture_finish(&fixture);
@@ -47,7 +48,7 @@ static void test_unknown_method_is_named(void **state)
     char expected[128];
     fixture_init(&fixture);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-        run_unary(&run, &fixture, paths[i], bytes_of_text("{}"));
+        run_unary(&run, fixture.channel, paths[i], bytes_of_text("{}"));
         snprintf(expected, sizeof(expected), "unknown method %s", paths[i]);
         assert_int_equal(run.code, GRPC_STATUS_UNIMPLEMENTED);
         assert_string_equal(run.text, expected);
@@ -60,7 +61,7 @@ static void test_body_that_does_not_decode_is_refused_with_details(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture);
-    run_unary(&run, &fixture, SEND, bytes_of_text("zzz"));
+    run_unary(&run, fixture.channel, SEND, bytes_of_text("zzz"));
     assert_int_equal(run.code, GRPC_STATUS_INVALID_ARGUMENT);
     assert_string_equal(run.text, "not a raftogram.v1.SendMessageRequest");
     assert_string_equal(run.details, "INVALID_FIELD");
@@ -73,7 +74,7 @@ static void test_refusal_of_dispatch_arrives_whole(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture);
-    run_start(&run, &fixture, SEND, bytes_of_text("{}"));
+    run_start_unary(&run, fixture.channel, SEND, bytes_of_text("{}"));
     AWAIT(fake.call_count == 1);
     fake_refuse(fake.calls[0]);
     run_wait(&run);
@@ -105,7 +106,7 @@ static void test_deadline_and_leave_to_forward_reach_dispatch(void **state)
     AWAIT(fake.call_count == 1);
     start_with(&run[1], &fixture, UINT64_MAX, "0");
     AWAIT(fake.call_count == 2);
-    run_start(&run[2], &fixture, SEND, bytes_of_text("{}"));
+    run_start_unary(&run[2], fixture.channel, SEND, bytes_of_text("{}"));
     AWAIT(fake.call_count == 3);
     assert_true(fake.calls[0]->may_forward);
     assert_false(fake.calls[1]->may_forward);
@@ -126,9 +127,9 @@ static void test_answer_to_a_client_that_left_is_dropped(void **state)
     struct fixture fixture;
     struct run run[2];
     fixture_init(&fixture);
-    run_start(&run[0], &fixture, SEND, bytes_of_text("{}"));
+    run_start_unary(&run[0], fixture.channel, SEND, bytes_of_text("{}"));
     AWAIT(fake.call_count == 1);
-    run_start(&run[1], &fixture, SEND, bytes_of_text("{}"));
+    run_start_unary(&run[1], fixture.channel, SEND, bytes_of_text("{}"));
     AWAIT(fake.call_count == 2);
     run_cancel(&run[0]);
     run_cancel(&run[1]);
@@ -155,17 +156,17 @@ static void test_calls_beyond_the_maximum_are_overloaded(void **state)
     options.max_calls = 2;
     fixture_init_with(&fixture, &options);
     for (size_t i = 0; i < 2; i++) {
-        run_start(&held[i], &fixture, SEND, bytes_of_text("{}"));
+        run_start_unary(&held[i], fixture.channel, SEND, bytes_of_text("{}"));
         AWAIT(fake.call_count == i + 1);
     }
-    run_unary(&run, &fixture, SEND, bytes_of_text("{}"));
+    run_unary(&run, fixture.channel, SEND, bytes_of_text("{}"));
     assert_int_equal(run.code, GRPC_STATUS_RESOURCE_EXHAUSTED);
     assert_string_equal(run.details, "OVERLOADED");
     fake_answer(fake.calls[0]);
     run_wait(&held[0]);
     AWAIT(open_calls(&fixture) == 1);
     CHANGE(fake.is_answering_at_once = true);
-    run_unary(&run, &fixture, SEND, bytes_of_text("{}"));
+    run_unary(&run, fixture.channel, SEND, bytes_of_text("{}"));
     assert_int_equal(run.code, GRPC_STATUS_OK);
     fake_answer(fake.calls[1]);
     run_wait(&held[1]);
@@ -177,7 +178,7 @@ static void test_half_close_without_a_request_is_an_error(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture);
-    run_open(&run, &fixture, SEND);
+    run_start_stream(&run, fixture.channel, SEND);
     rpc_stream_close_send(run.call);
     run_wait(&run);
     assert_int_equal(run.code, GRPC_STATUS_INTERNAL);
@@ -191,7 +192,7 @@ static void test_second_request_of_a_unary_call_is_refused_and_none_is_run(void 
     struct run run;
     fixture_init(&fixture);
     run_stream(&run, &fixture, SEND, "{}");
-    run_ask(&run, bytes_of_text("{}"));
+    run_send(&run, bytes_of_text("{}"));
     run_wait(&run);
     assert_int_equal(run.code, GRPC_STATUS_INTERNAL);
     assert_string_equal(run.text, "a second request on a call that takes one");
@@ -238,7 +239,7 @@ static void test_stop_waits_for_what_dispatch_still_holds(void **state)
     struct run run;
     pthread_t thread;
     fixture_init(&fixture);
-    run_start(&run, &fixture, SEND, bytes_of_text("{}"));
+    run_start_unary(&run, fixture.channel, SEND, bytes_of_text("{}"));
     AWAIT(fake.call_count == 1);
     assert_int_equal(pthread_create(&thread, NULL, stop_frontend, &fixture), 0);
     run_wait(&run);
@@ -256,10 +257,10 @@ static void test_closed_frontend_lets_calls_finish(void **state)
     struct run run;
     struct run late;
     fixture_init(&fixture);
-    run_start(&run, &fixture, SEND, bytes_of_text("{}"));
+    run_start_unary(&run, fixture.channel, SEND, bytes_of_text("{}"));
     AWAIT(fake.call_count == 1);
     frontend_grpc.close(fixture.frontend);
-    run_unary(&late, &fixture, SEND, bytes_of_text("{}"));
+    run_unary(&late, fixture.channel, SEND, bytes_of_text("{}"));
     assert_int_not_equal(late.code, GRPC_STATUS_OK);
     fake_answer(fake.calls[0]);
     run_wait(&run);

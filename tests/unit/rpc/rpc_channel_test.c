@@ -19,9 +19,9 @@ static void test_refused_dial_fails_at_once(void **state)
     fixture_init(&fixture, &default_server);
     stop_server(&fixture);
     uint64_t start_ns = now_ns();
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
-    run_start_stream(&run, &fixture, "/chat");
+    run_start_stream(&run, fixture.channel, "/chat");
     run_wait(&run);
     assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
     assert_int_equal(run.headers, 0);
@@ -34,8 +34,8 @@ static void test_lost_server_ends_a_stream_as_unavailable(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/chat");
-    stream_send(&run, bytes_of_text("x"));
+    run_start_stream(&run, fixture.channel, "/chat");
+    run_send(&run, bytes_of_text("x"));
     AWAIT(run.messages == 1);
     stop_server(&fixture);
     run_wait(&run);
@@ -58,15 +58,15 @@ static void test_channel_reconnects_when_the_server_returns(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     assert_int_equal(run.code, GRPC_STATUS_OK);
     stop_server(&fixture);
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
     listen_again(&fixture);
     uint64_t start_ns = now_ns();
     do {
-        run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+        run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     } while (run.code == GRPC_STATUS_UNAVAILABLE && now_ns() - start_ns < 10 * NS_PER_S);
     assert_int_equal(run.code, GRPC_STATUS_OK);
     uint64_t took_ms = (now_ns() - start_ns) / NS_PER_MS;
@@ -88,15 +88,15 @@ static void test_reset_backoff_dials_again_at_once(void **state)
                                              .backoff_max_ms = 100000,
                                              .receive_bytes_max = MESSAGE_MAX};
     assert_int_equal(rpc_channel_create(fixture.client_loop, &slow, &fixture.channel), 0);
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
     listen_again(&fixture);
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
     uint64_t start_ns = now_ns();
     rpc_channel_reset_backoff(fixture.channel);
     do {
-        run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+        run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     } while (run.code == GRPC_STATUS_UNAVAILABLE && now_ns() - start_ns < 10 * NS_PER_S);
     assert_int_equal(run.code, GRPC_STATUS_OK);
     print_message("reconnected after %d us\n", (int)((now_ns() - start_ns) / 1000));
@@ -127,7 +127,7 @@ static void test_peer_that_never_speaks_is_given_up(void **state)
     const struct rpc_channel_options options = {.address = address,
                                                 .receive_bytes_max = MESSAGE_MAX};
     assert_int_equal(rpc_channel_create(fixture.client_loop, &options, &fixture.channel), 0);
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     assert_int_equal(run.code, GRPC_STATUS_UNAVAILABLE);
     fixture_finish(&fixture);
     close(fd);
@@ -201,7 +201,7 @@ static void test_frozen_peer_is_noticed_by_both_sides(void **state)
     const struct rpc_channel_options options = {
         .address = address, .keepalive_ms = 200, .receive_bytes_max = MESSAGE_MAX};
     assert_int_equal(rpc_channel_create(fixture.client_loop, &options, &fixture.channel), 0);
-    run_start_stream(&run, &fixture, "/hold");
+    run_start_stream(&run, fixture.channel, "/hold");
     AWAIT(run.headers == 1);
     uint64_t start_ns = now_ns();
     CHANGE(proxy.is_frozen = true);
@@ -223,7 +223,7 @@ static void test_stop_does_not_wait_for_a_silent_connection(void **state)
     fixture_init(&fixture, &default_server);
     int fd = dial((uint16_t)rpc_server_port(fixture.server));
     struct run run;
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     uint64_t start_ns = now_ns();
     stop_server(&fixture);
     assert_true(now_ns() - start_ns < 5 * NS_PER_S);
@@ -243,7 +243,7 @@ static void test_frequent_pings_without_calls_are_tolerated(void **state)
     const struct rpc_channel_options options = {
         .address = fixture.address, .keepalive_ms = 100, .receive_bytes_max = MESSAGE_MAX};
     assert_int_equal(rpc_channel_create(fixture.client_loop, &options, &fixture.channel), 0);
-    run_start_stream(&run, &fixture, "/hold");
+    run_start_stream(&run, fixture.channel, "/hold");
     AWAIT(run.headers == 1);
     /* Time for some ten pings of each side. */
     uint64_t until_ns = now_ns() + NS_PER_S;

@@ -85,10 +85,10 @@ static void test_calls_beyond_the_maximum_are_refused(void **state)
     options.calls_max = 3;
     fixture_init(&fixture, &options);
     for (int i = 0; i < 3; i++) {
-        run_start_stream(&held[i], &fixture, "/upload");
+        run_start_stream(&held[i], fixture.channel, "/upload");
         AWAIT(fixture.accepted == i + 1);
     }
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     assert_int_equal(run.code, GRPC_STATUS_RESOURCE_EXHAUSTED);
     for (int i = 0; i < 3; i++) {
         rpc_stream_close_send(held[i].call);
@@ -99,7 +99,7 @@ static void test_calls_beyond_the_maximum_are_refused(void **state)
     /* The count goes down just after on_closed. */
     uint64_t until_ns = now_ns() + AWAIT_SECONDS * NS_PER_S;
     do {
-        run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+        run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     } while (run.code != GRPC_STATUS_OK && now_ns() < until_ns);
     assert_int_equal(run.code, GRPC_STATUS_OK);
     fixture_finish(&fixture);
@@ -110,7 +110,7 @@ static void test_stop_cancels_what_outlives_the_grace(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/hold");
+    run_start_stream(&run, fixture.channel, "/hold");
     AWAIT(fixture.accepted == 1);
     uint64_t start_ns = now_ns();
     rpc_server_stop(fixture.server, 200);
@@ -139,7 +139,7 @@ static void test_closed_server_lets_running_calls_finish(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/hold");
+    run_start_stream(&run, fixture.channel, "/hold");
     AWAIT(fixture.accepted == 1);
     rpc_server_close(fixture.server);
     rpc_server_close(fixture.server);
@@ -158,7 +158,7 @@ static void test_stop_without_calls_does_not_wait_out_the_grace(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_unary(&run, &fixture, "/echo", bytes_of_text("x"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("x"));
     uint64_t start_ns = now_ns();
     rpc_server_stop(fixture.server, 60000);
     assert_true(now_ns() - start_ns < 20 * NS_PER_S);
@@ -174,7 +174,7 @@ static void *storm_calls(void *argument)
 {
     struct storm *storm = argument;
     do {
-        run_unary(&storm->run, storm->fixture, "/elsewhere", bytes_of_text("x"));
+        run_unary(&storm->run, storm->fixture->channel, "/elsewhere", bytes_of_text("x"));
     } while (storm->run.code == GRPC_STATUS_OK);
     return NULL;
 }

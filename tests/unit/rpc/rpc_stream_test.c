@@ -7,8 +7,8 @@ static void test_download_delivers_every_message_and_then_the_status(void **stat
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/download");
-    stream_send(&run, bytes_of_text("100"));
+    run_start_stream(&run, fixture.channel, "/download");
+    run_send(&run, bytes_of_text("100"));
     rpc_stream_close_send(run.call);
     run_wait(&run);
     assert_int_equal(run.code, GRPC_STATUS_OK);
@@ -30,9 +30,9 @@ static int sent_when_stalled(struct fixture *fixture)
         sent = fixture->sent;
         while (fixture->sent == sent && watch_wait(until_ns)) {
         }
-        bool is_stalled = fixture->sent == sent;
+        bool is_held = fixture->sent == sent;
         pthread_mutex_unlock(&watch_lock);
-        if (is_stalled) {
+        if (is_held) {
             return sent;
         }
     }
@@ -43,9 +43,9 @@ static void test_slow_reader_holds_the_sender_back(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/download");
+    run_start_stream(&run, fixture.channel, "/download");
     run.is_held = true;
-    stream_send(&run, bytes_of_text("1000"));
+    run_send(&run, bytes_of_text("1000"));
     AWAIT(run.messages == 1);
     int sent = sent_when_stalled(&fixture);
     assert_true(sent < 500);
@@ -61,8 +61,8 @@ static void test_cancelled_reader_ends_the_sender(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/download");
-    stream_send(&run, bytes_of_text("100000"));
+    run_start_stream(&run, fixture.channel, "/download");
+    run_send(&run, bytes_of_text("100000"));
     AWAIT(run.messages > 10);
     rpc_client_cancel(run.call);
     run_wait(&run);
@@ -77,7 +77,7 @@ static void test_upload_is_counted_after_half_close(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/upload");
+    run_start_stream(&run, fixture.channel, "/upload");
     static const char part[1000];
     for (int i = 0; i < 50; i++) {
         int sent = run.sent;
@@ -99,7 +99,7 @@ static void test_half_close_follows_an_outstanding_send(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/upload");
+    run_start_stream(&run, fixture.channel, "/upload");
     assert_int_equal(rpc_stream_send(run.call, bytes_of_text("x"), false), 0);
     rpc_stream_close_send(run.call);
     run_wait(&run);
@@ -113,9 +113,9 @@ static void test_ping_pong_answers_each_message(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/chat");
+    run_start_stream(&run, fixture.channel, "/chat");
     for (int i = 1; i <= 200; i++) {
-        stream_send(&run, bytes_of_text("ping"));
+        run_send(&run, bytes_of_text("ping"));
         AWAIT(run.messages == i);
     }
     rpc_stream_close_send(run.call);
@@ -132,7 +132,7 @@ static void test_headers_arrive_before_any_message(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/hold");
+    run_start_stream(&run, fixture.channel, "/hold");
     AWAIT(run.headers == 1);
     assert_int_equal(run.closed, 0);
     assert_int_equal(run.messages, 0);
@@ -148,7 +148,7 @@ static void test_refused_stream_has_no_headers(void **state)
     struct run run;
     fixture_init(&fixture, &default_server);
     for (int i = 0; i < 100; i++) {
-        run_start_stream(&run, &fixture, "/nothing");
+        run_start_stream(&run, fixture.channel, "/nothing");
         run_wait(&run);
         assert_int_equal(run.code, GRPC_STATUS_UNIMPLEMENTED);
         assert_int_equal(run.headers, 0);
@@ -161,7 +161,7 @@ static void test_finish_follows_an_outstanding_send(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/hold");
+    run_start_stream(&run, fixture.channel, "/hold");
     AWAIT(fixture.held != NULL);
     assert_int_equal(rpc_call_send(fixture.held, bytes_of_text("last words")), 0);
     finish_with(fixture.held, GRPC_STATUS_ABORTED, "enough");
@@ -179,7 +179,7 @@ static void test_shared_slice_is_sent_and_kept(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/hold");
+    run_start_stream(&run, fixture.channel, "/hold");
     AWAIT(fixture.held != NULL);
     grpc_slice slice = grpc_slice_from_copied_string("a frame that two readers may share");
     assert_int_equal(rpc_call_send_slice(fixture.held, slice), 0);
@@ -197,7 +197,7 @@ static void test_oversize_stream_message_ends_the_call(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_stream(&run, &fixture, "/upload");
+    run_start_stream(&run, fixture.channel, "/upload");
     char *large = calloc(1, MESSAGE_MAX + 1);
     assert_int_equal(rpc_stream_send(run.call, (struct bytes){large, MESSAGE_MAX + 1}, false), 0);
     free(large);
@@ -226,7 +226,7 @@ static void test_send_may_race_with_cancel(void **state)
     struct run run;
     fixture_init(&fixture, &default_server);
     for (int i = 0; i < RACES; i++) {
-        run_start_stream(&run, &fixture, "/hold");
+        run_start_stream(&run, fixture.channel, "/hold");
         AWAIT(fixture.accepted == i + 1);
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, race_send, fixture.held), 0);

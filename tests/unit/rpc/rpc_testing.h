@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "lib/await.h"
+#include "lib/rpc_run.h"
 #include "rpc/rpc.h"
 
 #include <pthread.h>
@@ -280,125 +281,6 @@ static inline void fixture_finish(struct fixture *fixture)
     assert_int_equal(fixture->closed, fixture->accepted);
     rpc_loop_destroy(fixture->client_loop);
     rpc_loop_destroy(fixture->server_loop);
-}
-
-/* ---- the client's calls ---- */
-
-struct run {
-    struct rpc_client_call *call;
-    int headers;
-    int messages;
-    size_t message_bytes;
-    int sent;
-    int closed;
-    bool is_held; /* on_message waits while it is set */
-    int code;
-    char text[128];
-    char details[64];
-    size_t details_size;
-    size_t response_size;
-    bool has_response;
-    char response[64]; /* its beginning */
-};
-
-static inline void run_headers(void *context)
-{
-    struct run *run = context;
-    CHECK(run->closed == 0);
-    CHANGE(run->headers++);
-}
-
-static inline void run_message(void *context, struct bytes message)
-{
-    struct run *run = context;
-    CHANGE(run->messages++; run->message_bytes += message.size);
-    pthread_mutex_lock(&watch_lock);
-    while (run->is_held) {
-        pthread_cond_wait(&watch_changed, &watch_lock);
-    }
-    pthread_mutex_unlock(&watch_lock);
-}
-
-static inline void run_sent(void *context)
-{
-    struct run *run = context;
-    CHANGE(run->sent++);
-}
-
-static inline void copy_start(char *to, size_t to_size, struct bytes from)
-{
-    if (from.size > 0) {
-        memcpy(to, from.data, from.size < to_size ? from.size : to_size);
-    }
-}
-
-static inline void run_closed(void *context, const struct rpc_result *result)
-{
-    struct run *run = context;
-    pthread_mutex_lock(&watch_lock);
-    run->code = result->code;
-    snprintf(run->text, sizeof(run->text), "%s", result->message);
-    copy_start(run->details, sizeof(run->details), result->details);
-    run->details_size = result->details.size;
-    copy_start(run->response, sizeof(run->response), result->response);
-    run->response_size = result->response.size;
-    run->has_response = result->response.data != NULL;
-    run->closed++;
-    pthread_cond_broadcast(&watch_changed);
-    pthread_mutex_unlock(&watch_lock);
-}
-
-static inline struct rpc_client_events run_events(struct run *run)
-{
-    return (struct rpc_client_events){.on_headers = run_headers,
-                                      .on_message = run_message,
-                                      .on_sent = run_sent,
-                                      .on_closed = run_closed,
-                                      .context = run};
-}
-
-static inline struct rpc_client_options plain_options(const char *path)
-{
-    return (struct rpc_client_options){.path = path, .deadline_ns = UINT64_MAX};
-}
-
-static inline void run_start_unary(struct run *run, struct fixture *fixture, const char *path,
-                                   struct bytes request)
-{
-    memset(run, 0, sizeof(*run));
-    const struct rpc_client_options options = plain_options(path);
-    const struct rpc_client_events events = run_events(run);
-    assert_int_equal(rpc_unary(fixture->channel, &options, request, &events, &run->call), 0);
-}
-
-static inline void run_start_stream(struct run *run, struct fixture *fixture, const char *path)
-{
-    memset(run, 0, sizeof(*run));
-    const struct rpc_client_options options = plain_options(path);
-    const struct rpc_client_events events = run_events(run);
-    assert_int_equal(rpc_stream_open(fixture->channel, &options, &events, &run->call), 0);
-}
-
-static inline void run_wait(struct run *run)
-{
-    AWAIT(run->closed > 0);
-    rpc_client_release(run->call);
-    assert_int_equal(run->closed, 1);
-}
-
-/* One unary call from start to end. */
-static inline void run_unary(struct run *run, struct fixture *fixture, const char *path,
-                             struct bytes request)
-{
-    run_start_unary(run, fixture, path, request);
-    run_wait(run);
-}
-
-static inline void stream_send(struct run *run, struct bytes message)
-{
-    int sent = run->sent;
-    assert_int_equal(rpc_stream_send(run->call, message, false), 0);
-    AWAIT(run->sent > sent || run->closed > 0);
 }
 
 #endif

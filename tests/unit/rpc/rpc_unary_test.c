@@ -5,10 +5,10 @@ static void test_echo_answers_with_the_request(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_unary(&run, &fixture, "/echo", bytes_of_text("hello"));
+    run_unary(&run, fixture.channel, "/echo", bytes_of_text("hello"));
     assert_int_equal(run.code, GRPC_STATUS_OK);
     assert_int_equal(run.response_size, 5);
-    assert_memory_equal(run.response, "hello", 5);
+    assert_memory_equal(run.answers[0].data, "hello", 5);
     AWAIT(fixture.closed == 1);
     assert_int_equal(fixture.cancelled, 0);
     assert_true(fixture.deadline_ns == UINT64_MAX);
@@ -20,7 +20,7 @@ static void test_empty_message_is_not_a_missing_one(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_unary(&run, &fixture, "/echo", (struct bytes){NULL, 0});
+    run_unary(&run, fixture.channel, "/echo", (struct bytes){NULL, 0});
     assert_int_equal(run.code, GRPC_STATUS_OK);
     assert_true(run.has_response);
     assert_int_equal(run.response_size, 0);
@@ -34,7 +34,7 @@ static void test_large_message_of_many_slices_is_joined(void **state)
     fixture_init(&fixture, &default_server);
     char *large = malloc(MESSAGE_MAX);
     memset(large, 'x', MESSAGE_MAX);
-    run_unary(&run, &fixture, "/echo", (struct bytes){large, MESSAGE_MAX});
+    run_unary(&run, fixture.channel, "/echo", (struct bytes){large, MESSAGE_MAX});
     assert_int_equal(run.code, GRPC_STATUS_OK);
     assert_int_equal(run.response_size, MESSAGE_MAX);
     free(large);
@@ -47,7 +47,7 @@ static void test_oversize_message_is_resource_exhausted(void **state)
     struct run run;
     fixture_init(&fixture, &default_server);
     char *large = calloc(1, MESSAGE_MAX + 1);
-    run_unary(&run, &fixture, "/echo", (struct bytes){large, MESSAGE_MAX + 1});
+    run_unary(&run, fixture.channel, "/echo", (struct bytes){large, MESSAGE_MAX + 1});
     assert_int_equal(run.code, GRPC_STATUS_RESOURCE_EXHAUSTED);
     free(large);
     AWAIT(fixture.closed == 1);
@@ -60,7 +60,7 @@ static void test_unknown_method_is_unimplemented(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_unary(&run, &fixture, "/nothing", bytes_of_text(""));
+    run_unary(&run, fixture.channel, "/nothing", bytes_of_text(""));
     assert_int_equal(run.code, GRPC_STATUS_UNIMPLEMENTED);
     assert_string_equal(run.text, "no such method");
     assert_false(run.has_response);
@@ -72,7 +72,7 @@ static void test_status_details_travel_raw(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_unary(&run, &fixture, "/details", bytes_of_text(""));
+    run_unary(&run, fixture.channel, "/details", bytes_of_text(""));
     assert_int_equal(run.code, GRPC_STATUS_FAILED_PRECONDITION);
     assert_string_equal(run.text, "not leader: retry");
     assert_int_equal(run.details_size, 5);
@@ -95,7 +95,7 @@ static void test_request_metadata_is_seen(void **state)
     run_wait(&run);
     assert_int_equal(run.code, GRPC_STATUS_OK);
     assert_int_equal(run.response_size, 5);
-    assert_memory_equal(run.response, "first", 5);
+    assert_memory_equal(run.answers[0].data, "first", 5);
     fixture_finish(&fixture);
 }
 
@@ -146,7 +146,7 @@ static void test_client_cancel_reaches_the_server(void **state)
     struct fixture fixture;
     struct run run;
     fixture_init(&fixture, &default_server);
-    run_start_unary(&run, &fixture, "/hold", bytes_of_text("x"));
+    run_start_unary(&run, fixture.channel, "/hold", bytes_of_text("x"));
     AWAIT(fixture.messages == 1);
     rpc_client_cancel(run.call);
     run_wait(&run);
@@ -162,9 +162,9 @@ static void test_any_thread_may_finish(void **state)
     struct run run;
     fixture_init(&fixture, &default_server);
     for (int i = 0; i < 20; i++) {
-        run_unary(&run, &fixture, "/elsewhere", bytes_of_text("x"));
+        run_unary(&run, fixture.channel, "/elsewhere", bytes_of_text("x"));
         assert_int_equal(run.code, GRPC_STATUS_OK);
-        assert_memory_equal(run.response, "elsewhere", 9);
+        assert_memory_equal(run.answers[0].data, "elsewhere", 9);
     }
     AWAIT(elsewhere_finished == elsewhere_started);
     fixture_finish(&fixture);
@@ -184,7 +184,7 @@ static void test_finish_may_race_with_cancel(void **state)
     struct run run;
     fixture_init(&fixture, &default_server);
     for (int i = 0; i < RACES; i++) {
-        run_start_unary(&run, &fixture, "/hold", bytes_of_text("x"));
+        run_start_unary(&run, fixture.channel, "/hold", bytes_of_text("x"));
         AWAIT(fixture.messages == i + 1);
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, race_finish, fixture.held), 0);
@@ -207,12 +207,12 @@ static void test_a_thousand_concurrent_calls_are_all_answered(void **state)
     fixture_init(&fixture, &default_server);
     struct run *runs = calloc(CONCURRENT, sizeof(*runs));
     for (int i = 0; i < CONCURRENT; i++) {
-        run_start_unary(&runs[i], &fixture, "/echo", bytes_of_text("hello"));
+        run_start_unary(&runs[i], fixture.channel, "/echo", bytes_of_text("hello"));
     }
     for (int i = 0; i < CONCURRENT; i++) {
         run_wait(&runs[i]);
         assert_int_equal(runs[i].code, GRPC_STATUS_OK);
-        assert_memory_equal(runs[i].response, "hello", 5);
+        assert_memory_equal(runs[i].answers[0].data, "hello", 5);
     }
     free(runs);
     fixture_finish(&fixture);
