@@ -1,10 +1,10 @@
 /* The LMDB store as a kind of store. */
-#include "base/list.h"
+#include "base/container.h"
 #include "store/lmdb.h"
 
 static struct store_lmdb_kind *kind_of(struct store_kind *kind)
 {
-    return LIST_ENTRY(kind, struct store_lmdb_kind, kind);
+    return CONTAINER_OF(kind, struct store_lmdb_kind, kind);
 }
 
 static int open_store(struct store_kind *kind, const struct store_place *place, struct store **out,

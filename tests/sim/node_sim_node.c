@@ -22,7 +22,7 @@ static void schedule_store(struct sim_node *node, uint64_t at_ns);
 
 static struct sim_node *of_clock(const struct clock *clock)
 {
-    return LIST_ENTRY(unconst(clock), struct sim_node, clock);
+    return CONTAINER_OF(unconst(clock), struct sim_node, clock);
 }
 
 uint64_t sim_node_local_ns(const struct sim_node *node)

@@ -345,7 +345,7 @@ static int open_file(struct sim_store *store, const char *dir)
 static int open_store(struct store_kind *kind, const struct store_place *place, struct store **out,
                       char *error, size_t error_size)
 {
-    struct sim_node *node = LIST_ENTRY(kind, struct sim_node, store_kind);
+    struct sim_node *node = CONTAINER_OF(kind, struct sim_node, store_kind);
     struct sim_store *store = calloc(1, sizeof(*store));
     CHECK(store != NULL);
     CHECK(store_memory_create(&store->rows) == 0);
