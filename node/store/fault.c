@@ -1,6 +1,6 @@
-/* A page that cannot be read arrives as SIGBUS in the middle of LMDB, and one whose contents have
- * rotted may send LMDB to any address. Nothing can be rescued there: the process ends with one
- * line, and leaves a mark so that the next start looks closely. */
+/* Faults in the mapped file. A page that cannot be read raises SIGBUS inside LMDB, and a page
+ * with damaged contents can make LMDB access any address. LMDB cannot recover from either: the
+ * process ends with one line, and leaves a mark so that the next start checks the store. */
 #include "base/errors.h"
 #include "base/log.h"
 #include "store/file.h"
@@ -102,7 +102,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
     if (guard != NULL) {
         store_fault_exit(guard, "LMDB was led astray (damaged page)");
     }
-    /* Not ours: the access faults again when we return, and then ends the process as usual. */
+    /* Not a store's fault: the access faults again after the return, and then ends the process
+     * as usual. */
     signal(number, SIG_DFL);
 }
 

@@ -56,7 +56,7 @@ static int initialise(struct lmdb_store *store)
     return store_error_of(mdb_txn_commit(txn));
 }
 
-/* LMDB's own counts cost nothing to compare; the scrub counts the rows themselves. */
+/* Compares with LMDB's own counts, which is cheap. The scrub counts the rows themselves. */
 static int compare_counts(struct lmdb_store *store, MDB_txn *txn)
 {
     for (size_t i = ROW_META + 1; i < ROW_DATABASES; i++) {
@@ -96,7 +96,7 @@ static int load(struct lmdb_store *store)
     return store_error_of(mdb_txn_commit(txn)); /* keeps the database handles */
 }
 
-/* True in `is_empty` when nothing was ever committed. */
+/* Sets `is_empty` if nothing was ever committed. */
 static int look_for_databases(struct lmdb_store *store, bool *is_empty)
 {
     MDB_stat stat;
@@ -159,7 +159,7 @@ static bool has_mark(const struct lmdb_store *store, const char *name)
     return faccessat(store->guard.dir_fd, name, F_OK, 0) == 0;
 }
 
-/* After a fault every row is looked at, once, before the store is trusted again. */
+/* Checks every row once after a fault, and removes the mark if all are intact. */
 static int acquit(struct lmdb_store *store)
 {
     bool is_done = false;
@@ -195,7 +195,7 @@ static int open_dir(struct lmdb_store *store, const char *dir)
     return store->guard.dir_fd >= 0 ? 0 : store_error_of(errno);
 }
 
-/* Everything between the directory and the first read. */
+/* Checks the file, opens the environment and loads or creates the databases. */
 static int open_file(struct lmdb_store *store, const struct store_lmdb_options *options,
                      char *reason, size_t reason_size)
 {
@@ -229,8 +229,8 @@ static int open_file(struct lmdb_store *store, const struct store_lmdb_options *
         rc = acquit(store);
     }
     if (rc == 0) {
-        /* A killed process may have left a commit that is seen here and not durable yet: LMDB reads
-         * it as the newest, and the log would be cut by it. */
+        /* A killed process may have left a commit that is visible here but not durable yet. LMDB
+         * treats it as the newest, and the log would be compacted up to it. */
         rc = store_error_of(mdb_env_sync(store->env, 1));
     }
     return rc == 0 ? sync_directories(store) : rc;
@@ -309,7 +309,7 @@ static char *shown_path(const char *home)
     return strdup(path);
 }
 
-/* Marks go into `home` from now on. */
+/* Redirects marks into `home`. */
 static int move_guard(struct lmdb_store *store, const char *home)
 {
     if (mkdir(home, 0700) != 0 && errno != EEXIST) {

@@ -1,10 +1,10 @@
 /* One commit: every change sorted, in one write transaction with LMDB's default sync.
  *
- * Client ids are what makes a commit expensive: their hashes are spread evenly, so each batch would
- * touch most pages of a large index, write them all anew, and keep two generations of freed pages
- * in the file. So new ids go to the small database `recent`, and as many rows leave it for `dedupe`
- * as came, a run of neighbours at a time, going round. They then share the pages that they touch.
- */
+ * Client ids make a commit expensive. Their hashes are spread evenly, so each batch would
+ * rewrite most pages of a large index and keep two generations of freed pages in the file.
+ * Therefore new ids go into the small database `recent`. Each commit moves as many rows to
+ * `dedupe` as it adds: a run of neighbours, in turn over the whole key space. Neighbours share
+ * the pages that they change. */
 #include "store/lmdb_internal.h"
 
 #include "base/check.h"
@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The commit's own copies of what it changes in memory: taken over when it has succeeded. */
+/* The commit's copies of the state that it changes in memory. They replace the originals when it
+ * has succeeded. */
 struct writer {
     struct lmdb_store *store;
     MDB_txn *txn;
@@ -43,8 +44,8 @@ static int open_cursor(struct writer *writer, enum row_database database, MDB_cu
     return store_error_of(mdb_cursor_open(writer->txn, writer->store->databases[database], out));
 }
 
-/* A page that this transaction has written need not lie in the map; one that lies there may be
- * damaged, and its views must end there too. */
+/* False if a view leaves the map. A page that this transaction has written may lie outside the
+ * map. A page inside may be damaged, and its views must end inside too. */
 static bool is_sane(const struct writer *writer, const MDB_val *value)
 {
     uintptr_t at = (uintptr_t)value->mv_data;
@@ -52,7 +53,7 @@ static bool is_sane(const struct writer *writer, const MDB_val *value)
     return at < map->begin || at >= map->end || store_map_holds(writer->store, value);
 }
 
-/* Room for a row's value in its page, the checksum's included. */
+/* Reserves space for a row's value, with its checksum, in its page. */
 static int reserve(MDB_cursor *cursor, struct bytes key, size_t size, unsigned flags, uint8_t **out)
 {
     MDB_val mdb_key = store_val(key);
@@ -64,8 +65,9 @@ static int reserve(MDB_cursor *cursor, struct bytes key, size_t size, unsigned f
     return rc;
 }
 
-/* Takes the row that the key has out of the sums, if there is one; it stays where it is, and the
- * cursor on it. Errors: ERR_NOT_FOUND, ERR_CORRUPT: never overwrite damage, it would be hidden. */
+/* Subtracts the key's row from the totals if there is one. The row stays, and the cursor is at
+ * it. Errors: ERR_NOT_FOUND; ERR_CORRUPT: a damaged row is never overwritten, as that would hide
+ * the damage. */
 static int discount_row(struct writer *writer, MDB_cursor *cursor, enum row_database database,
                         struct bytes key)
 {
@@ -162,7 +164,8 @@ static int put_values(struct writer *writer, const struct store_batch *batch)
 
 /* ---- messages ---- */
 
-/* Whether the last message of all is the one before this in its channel: then they are one run. */
+/* Sets `out` if the last message of the store is this message's predecessor in its channel: then
+ * both belong to one run. */
 static int is_continued(struct writer *writer, const struct store_message *next, bool *out)
 {
     struct row_key key = row_position_key(writer->state.totals[ROW_MESSAGES].rows);
@@ -172,7 +175,7 @@ static int is_continued(struct writer *writer, const struct store_message *next,
     int rc = store_error_of(
         mdb_get(writer->txn, writer->store->databases[ROW_MESSAGES], &mdb_key, &value));
     if (rc != 0) {
-        /* Position 0: there are none yet. */
+        /* Position 0: the store has no messages yet. */
         return rc == ERR_NOT_FOUND && writer->state.totals[ROW_MESSAGES].rows > 0 ? ERR_CORRUPT : 0;
     }
     struct bytes body;
@@ -323,7 +326,7 @@ static int put_client_ids(struct writer *writer, const struct store_batch *batch
     return rc;
 }
 
-/* The row that the cursor stands on, out of `recent` and into `dedupe`. */
+/* Moves the row at the cursor from `recent` to `dedupe`. */
 static int move_row(struct writer *writer, MDB_cursor *recent, MDB_cursor *dedupe, MDB_val key,
                     MDB_val value)
 {
@@ -352,7 +355,7 @@ static int move_row(struct writer *writer, MDB_cursor *recent, MDB_cursor *dedup
     return rc;
 }
 
-/* The first row behind the position, or the very first one. */
+/* Finds the first row after the position, or the very first one. */
 static int find_slice(struct writer *writer, MDB_cursor *recent, MDB_val *key, MDB_val *value)
 {
     struct row_key *position = &writer->recent_position;
@@ -384,7 +387,7 @@ static int move_slice(struct writer *writer)
     for (uint64_t left = rows - writer->store->recent_rows; left > 0 && rc == 0; left--) {
         rc = move_row(writer, recent, dedupe, key, value);
         if (rc == 0 && left > 1) {
-            /* A cursor whose row was deleted stands before the next one. */
+            /* After a deletion the cursor is before the next row. */
             rc = store_error_of(mdb_cursor_get(recent, &key, &value, MDB_NEXT));
             if (rc == ERR_NOT_FOUND) {
                 rc = store_error_of(mdb_cursor_get(recent, &key, &value, MDB_FIRST));
@@ -429,8 +432,8 @@ static int write_batch(struct writer *writer, const struct store_batch *batch)
     return store_state_write(writer->store, writer->txn, &writer->state);
 }
 
-/* LMDB says EIO also when the disk took only the beginning of a write, which is what a disk does
- * that becomes full: then no call has failed, and errno is as it was. */
+/* Tells a full disk from an I/O error. LMDB returns EIO for a short write too, which is how a
+ * disk that becomes full shows itself: then no call has failed, and errno is unchanged. */
 static int commit_txn(MDB_txn *txn)
 {
     errno = 0;

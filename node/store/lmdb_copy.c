@@ -18,8 +18,8 @@ void store_copying_finish(struct store_copying *copying)
     pthread_mutex_destroy(&copying->lock);
 }
 
-/* LMDB knows no way to end a copy but an error: its next write finds a file that cannot be written
- * to. */
+/* Replaces the copy's descriptor by one that cannot be written to. LMDB offers no way to cancel
+ * a copy; its next write fails. */
 void store_copying_cancel(struct store_copying *copying)
 {
     pthread_mutex_lock(&copying->lock);
@@ -34,7 +34,7 @@ void store_copying_cancel(struct store_copying *copying)
     pthread_mutex_unlock(&copying->lock);
 }
 
-/* From fd >= 0 on it may be cancelled. True if it has been. */
+/* Registers the descriptor: from then on the copy can be cancelled. Returns true if it has been. */
 static bool copying_set(struct store_copying *copying, int fd)
 {
     if (copying == NULL) {

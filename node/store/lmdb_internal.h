@@ -16,7 +16,7 @@
  * time (lmdb_commit.c). */
 #define STORE_RECENT_ROWS 65536
 
-/* How many rows a database has, and the sum of their hashes (modulo 2^64). */
+/* The number of rows of a database, and the sum of their hashes (modulo 2^64). */
 struct store_totals {
     uint64_t rows;
     uint64_t hash;
@@ -28,7 +28,7 @@ struct store_state {
     struct store_totals totals[ROW_DATABASES]; /* that of ROW_META stays zero */
 };
 
-/* A pass over all rows, in slices. Where it stands is the last row that it has seen. */
+/* A pass over all rows, in slices. Its position is the last row that it has read. */
 struct store_scrub {
     bool is_running;
     enum row_database database;
@@ -70,10 +70,9 @@ struct store_read {
     struct lmdb_store *store;
     MDB_txn *txn;
     struct list link;
-    MDB_cursor *cursors[ROW_DATABASES]; /* opened when first used, and then kept for ever */
+    MDB_cursor *cursors[ROW_DATABASES]; /* opened at first use, closed with the store */
     bool is_renewed[ROW_DATABASES];
-    /* The message on which the cursor of `messages` stands, so that its neighbour costs no search.
-     */
+    /* The message at the cursor of `messages`: its neighbour is found without a search. */
     bool has_place;
     uint64_t place_channel;
     uint64_t place_sequence;
@@ -87,7 +86,7 @@ extern const struct store_database store_databases[ROW_DATABASES];
 
 /* lmdb_base.c */
 
-/* Our code for one of LMDB's or errno. */
+/* Returns the ERR_* for an error of LMDB or an errno. */
 int store_error_of(int rc);
 MDB_val store_val(struct bytes bytes);
 struct bytes store_bytes_of(MDB_val value);
@@ -104,8 +103,8 @@ uint64_t store_client_id_hash(const struct lmdb_store *store, struct bytes clien
 /* Whether its rows are sealed items, duplicates of the channel's number. */
 bool store_has_items(enum row_database database);
 
-/* Who has read all of the store has all of it mapped: gives the pages back to the page cache, so
- * that the process does not seem to grow with its store. */
+/* Gives the mapped pages back to the page cache. A full pass maps the whole file, and the
+ * process would otherwise appear to grow with its store. */
 void store_release_pages(const struct lmdb_store *store);
 
 /* lmdb_meta.c: the two rows of `meta`. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION. */
@@ -120,15 +119,15 @@ int store_commit(struct store *store, const struct store_batch *batch);
 
 /* lmdb_scrub.c */
 
-/* A row came (+1) or went (-1): keeps a running pass right about the rows behind it. `item` only
- * where store_has_items(). */
+/* Accounts for a row that was added (+1) or removed (-1) before the position of a running pass.
+ * `item` only if store_has_items(). */
 void store_scrub_account(struct store_scrub *scrub, enum row_database database, struct bytes key,
                          const uint8_t *item, int rows, uint64_t hash);
 
 /* The read half of the vtable, in lmdb_read.c. */
 int store_read_begin(struct store *store, struct store_read **out);
 void store_read_end(struct store_read *read);
-/* The read's cursor on a database; it stands nowhere in particular. */
+/* The read's cursor on a database, at an unspecified position. */
 int store_read_cursor(struct store_read *read, enum row_database database, MDB_cursor **out);
 int store_read_meta(struct store_read *read, struct store_meta *out);
 int store_get_channel(struct store_read *read, struct bytes id, struct store_channel *out);

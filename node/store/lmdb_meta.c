@@ -1,5 +1,5 @@
-/* The rows of the meta database: the format, written once; the state and the hash of what was
- * written lately, by each commit. */
+/* The rows of the meta database: the format is written once, the state and the contents' hash by
+ * each commit. */
 #include "store/lmdb_internal.h"
 
 #include "base/check.h"
@@ -21,7 +21,7 @@ static int meta_row_read(const struct lmdb_store *store, MDB_txn *txn, const cha
     return rc == 0 ? row_open(ROW_META, key, value, body, &hash) : rc;
 }
 
-/* `value` has room for the checksum at its front. */
+/* `value` begins with ROW_CHECKSUM_BYTES for the checksum. */
 static int meta_row_write(struct lmdb_store *store, MDB_txn *txn, const char *name, uint8_t *value,
                           size_t size)
 {
@@ -32,7 +32,7 @@ static int meta_row_write(struct lmdb_store *store, MDB_txn *txn, const char *na
     return store_error_of(mdb_put(txn, store->databases[ROW_META], &mdb_key, &mdb_value, 0));
 }
 
-/* The version comes first in every version; what follows is that version's own. */
+/* The version is the first field in every version; what follows depends on the version. */
 int store_format_read(struct lmdb_store *store, MDB_txn *txn)
 {
     struct bytes body;
@@ -55,7 +55,7 @@ int store_format_read(struct lmdb_store *store, MDB_txn *txn)
 
 int store_format_write(struct lmdb_store *store, MDB_txn *txn)
 {
-    /* A seed of its own for each store: nobody can prepare client ids that collide. */
+    /* Each store has a random seed, so that no client can prepare client ids that collide. */
     random_bytes(&store->hash_seed, sizeof store->hash_seed);
     uint8_t value[ROW_CHECKSUM_BYTES + FORMAT_BODY_BYTES];
     store_u32(value + ROW_CHECKSUM_BYTES, STORE_FORMAT_VERSION);
@@ -87,7 +87,8 @@ static void state_numbers(struct store_state *state, uint64_t *numbers[STATE_NUM
     CHECK(n == STATE_NUMBERS);
 }
 
-/* A row of its own, which older versions leave as it is: then its index shows that it is old. */
+/* A separate row, which older versions do not update: an index other than the state's shows that
+ * it is out of date. */
 enum { CONTENTS_BODY_BYTES = 24 };
 
 static int contents_read(const struct lmdb_store *store, MDB_txn *txn, struct store_meta *meta)

@@ -19,8 +19,8 @@ static struct store_read *take_idle(struct lmdb_store *store)
     return link != NULL ? LIST_ENTRY(link, struct store_read, link) : NULL;
 }
 
-/* A reset transaction keeps its reader slot and its cursors, so the next one starts without a
- * search or an allocation. NULL only counts. */
+/* Keeps a reset transaction for the next read: it keeps its reader slot and its cursors, so that
+ * the next read starts without a search or an allocation. NULL only counts. */
 static void give_back(struct lmdb_store *store, struct store_read *read)
 {
     pthread_mutex_lock(&store->lock);
@@ -86,7 +86,7 @@ int store_read_cursor(struct store_read *read, enum row_database database, MDB_c
 
 /* ---- rows by key ---- */
 
-/* The body of one row; ERR_NOT_FOUND also for keys that no row can have. */
+/* Reads the body of one row. ERR_NOT_FOUND also for keys that no row can have. */
 static int get_row(struct store_read *read, enum row_database database, struct bytes key,
                    struct bytes *body)
 {
@@ -104,7 +104,7 @@ static int seek_row(struct store_read *read, enum row_database database, struct 
                     bool is_exclusive, struct bytes *key, struct bytes *body)
 {
     if (from.size > ROW_KEY_BYTES_MAX) {
-        /* No key is as long; those behind `from` are the ones behind its beginning. */
+        /* No key is this long: the keys after `from` are those after its prefix. */
         from.size = ROW_KEY_BYTES_MAX;
         is_exclusive = true;
     }
@@ -187,7 +187,7 @@ static int open_run(uint64_t channel_number, MDB_val item, struct row_item *out)
     return rc == 0 ? row_item_key_decode((struct bytes){key.data, key.size}, out) : rc;
 }
 
-/* The run that must hold the message if there is one: the last that begins at or before it. */
+/* Finds the run that holds the message if it exists: the last run that begins at or before it. */
 static int find_run(struct store_read *read, uint64_t channel_number, uint64_t sequence,
                     struct row_item *out, bool *is_last)
 {
@@ -207,7 +207,7 @@ static int find_run(struct store_read *read, uint64_t channel_number, uint64_t s
     rc = store_cursor_get(store, cursor, &key, &found, MDB_GET_BOTH_RANGE);
     *is_last = rc == ERR_NOT_FOUND;
     if (rc == ERR_NOT_FOUND) {
-        /* Behind all of them, or the channel has none. */
+        /* After all of the channel's runs, or the channel has none. */
         rc = store_cursor_get(store, cursor, &key, &found, MDB_SET);
         if (rc == 0) {
             rc = store_cursor_get(store, cursor, &key, &found, MDB_LAST_DUP);
@@ -225,7 +225,7 @@ static int find_run(struct store_read *read, uint64_t channel_number, uint64_t s
         }
         rc = rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc; /* the run of sequence 1 is missing */
     } else if (rc == 0) {
-        *is_last = true; /* or not: but a run has at least its first message */
+        *is_last = true; /* perhaps not, but a run has at least its first message */
     }
     if (rc == 0) {
         *out = run;
@@ -233,8 +233,8 @@ static int find_run(struct store_read *read, uint64_t channel_number, uint64_t s
     return rc;
 }
 
-/* Puts the cursor of `messages` on the message. Positions and sequences have no gaps, so what is
- * not where it must be is a lost row, except behind the end of a channel's last run. */
+/* Moves the cursor of `messages` to the message. Positions and sequences have no gaps, so a
+ * message that is not in its place is a lost row, except after the end of a channel's last run. */
 static int find_message(struct store_read *read, uint64_t channel_number, uint64_t sequence,
                         struct row_message *out)
 {
@@ -274,7 +274,7 @@ static int find_message(struct store_read *read, uint64_t channel_number, uint64
     return may_be_absent && out->channel_number != channel_number ? ERR_NOT_FOUND : ERR_CORRUPT;
 }
 
-/* The message behind the one that the cursor stands on, if it is the wanted one. */
+/* Moves to the next message if it is the wanted one. */
 static int step_to_message(struct store_read *read, uint64_t channel_number, uint64_t sequence,
                            struct row_message *out)
 {
@@ -323,8 +323,8 @@ int store_next_message(struct store_read *read, uint64_t channel_number, uint64_
 
 /* ---- dedupe ---- */
 
-/* One row of the chain of client ids that share a hash: is it the wanted one? ERR_NOT_FOUND behind
- * the chain's end. A message that is missing is damage: they were written together. */
+/* Compares one row of a chain of client ids with the same hash. ERR_NOT_FOUND after the chain's
+ * end. A missing message is damage: both were written together. */
 static int try_dedupe(struct store_read *read, struct bytes key, const struct row_item *wanted,
                       struct bytes client_id, bool *is_same, uint64_t *sequence)
 {

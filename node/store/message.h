@@ -18,7 +18,7 @@ struct message {
     uint8_t data[]; /* author id, client message id, payload */
 };
 
-/* With one reference. NULL when there is no memory. */
+/* Creates a message with one reference. NULL: out of memory. */
 struct message *message_create(uint64_t sequence, int64_t timestamp_ms, struct bytes author_id,
                                struct bytes client_message_id, struct bytes payload);
 struct message *message_ref(struct message *message);
@@ -26,7 +26,7 @@ void message_unref(struct message *message); /* accepts NULL */
 struct bytes message_author_id(const struct message *message);
 struct bytes message_client_id(const struct message *message);
 struct bytes message_payload(const struct message *message);
-/* What it counts against a page's 1 MiB: its fields and a constant for framing. */
+/* Returns the bytes that count against a page's 1 MiB: its fields, and a constant for framing. */
 size_t message_page_bytes(const struct message *message);
 
 #endif

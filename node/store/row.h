@@ -62,7 +62,7 @@ struct row_item {
 
 /* Writes 1 to 9 bytes; returns how many. */
 size_t row_put_ordered(uint8_t *out, uint64_t value);
-/* How many bytes were read; 0 if they are no ordered integer in its shortest form. */
+/* Returns how many bytes were read; 0 if they are not an ordered integer in its shortest form. */
 size_t row_get_ordered(const uint8_t *data, size_t size, uint64_t *out);
 
 /* 64 bits over database, key and body: its low half is the row's checksum, and the sum of all is
@@ -72,7 +72,7 @@ uint64_t row_hash(enum row_database database, struct bytes key, struct bytes bod
  */
 int row_open(enum row_database database, struct bytes key, struct bytes value, struct bytes *body,
              uint64_t *hash);
-/* Writes the checksum over a body that stands behind it already; returns the row's hash. */
+/* Writes the checksum in front of a body that is in place already. Returns the row's hash. */
 uint64_t row_seal(enum row_database database, struct bytes key, uint8_t *value, size_t size);
 
 size_t row_channel_body_size(const struct store_channel *channel);

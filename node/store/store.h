@@ -1,12 +1,12 @@
-/* The durable state behind the overlay as a vtable: LMDB (lmdb.h) or memory
- * (tests/lib/store_memory.h). Rows carry checksums where they can rot.
+/* The durable state behind the overlay, as a vtable: LMDB (lmdb.h) or memory
+ * (tests/lib/store_memory.h). Rows that are stored for long carry checksums.
  *
- * Threads: commit and snapshot calls from one thread only (the store thread). A read transaction is
- * used by one thread at a time; many may be open. Views that a read returns are valid until the
- * next call on the same read transaction.
+ * Threads: commits come from one thread only (the store thread). A read transaction is used by
+ * one thread at a time; many may be open. Views that a read returns are valid until the next
+ * call on the same read transaction.
  *
- * Errors of reads: ERR_NOT_FOUND, ERR_CORRUPT (checksum, or a row that must be there is not),
- * ERR_NOMEM, ERR_IO; of read_begin also ERR_FULL (too many at once). */
+ * Errors of reads: ERR_NOT_FOUND, ERR_CORRUPT (a wrong checksum, or a required row is missing),
+ * ERR_NOMEM, ERR_IO. read_begin() also returns ERR_FULL if too many reads are open. */
 #ifndef RAFTOGRAM_STORE_STORE_H
 #define RAFTOGRAM_STORE_STORE_H
 
@@ -26,8 +26,8 @@ struct store_meta {
     uint64_t applied_index;
     uint64_t applied_term;
     uint64_t result_hash; /* rolling hash over all applied results: the same on every node */
-    /* Rolling hash over all that was written by the entries behind content_from: the same on every
-     * node that began there. */
+    /* Rolling hash over everything that entries after content_from have written: the same on all
+     * nodes that started at content_from. */
     uint64_t content_hash;
     uint64_t content_from;
     uint8_t cluster_id[CLUSTER_ID_BYTES];
@@ -58,7 +58,7 @@ struct store_value {
 };
 
 /* One generation of changes. Arrays are sorted: channels by id, messages by (channel number,
- * sequence), values by key (bytewise). A message with a client id adds its dedupe row by itself. */
+ * sequence), values by key (bytewise). A message with a client id adds its dedupe row itself. */
 struct store_batch {
     const struct store_channel *channels; /* new or changed, whole rows */
     size_t channel_count;
@@ -66,7 +66,7 @@ struct store_batch {
     size_t message_count;
     const struct store_value *values; /* new, changed or deleted */
     size_t value_count;
-    const struct store_meta *meta; /* the counts in it are those after the batch */
+    const struct store_meta *meta; /* with the counts after the batch */
 };
 
 struct store_stats {
@@ -92,16 +92,16 @@ struct store_ops {
      * reference. */
     int (*next_message)(struct store_read *read, uint64_t channel_number, uint64_t after_sequence,
                         struct message **out);
-    /* The sequence of the message in the channel that bears this client id: verified against the
-     * message itself, hash collisions resolved. */
+    /* The sequence of the channel's message with this client id. The id is compared with the
+     * message itself, so that hash collisions are resolved. */
     int (*get_dedupe)(struct store_read *read, uint64_t channel_number, struct bytes client_id,
                       uint64_t *out_sequence);
     int (*get_value)(struct store_read *read, struct bytes key, struct bytes *out);
     int (*seek_value)(struct store_read *read, struct bytes from, bool is_exclusive,
                       struct bytes *out_key, struct bytes *out_value);
-    /* All or nothing, durable on return. Errors: ERR_NO_SPACE (disk or map full: nothing changed,
-     * try again later), ERR_NOMEM (the same), ERR_CORRUPT (the same, but it will not get better),
-     * ERR_IO (the process must end). */
+    /* All or nothing; durable on return. Errors: ERR_NO_SPACE (disk or map full) and ERR_NOMEM:
+     * nothing changed, try again later. ERR_CORRUPT: nothing changed, and a retry fails too.
+     * ERR_IO: the process must end. */
     int (*commit)(struct store *store, const struct store_batch *batch);
     void (*get_stats)(struct store *store, struct store_stats *out);
 };
