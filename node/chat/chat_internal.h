@@ -1,9 +1,9 @@
-/* What chat.c, apply.c, flush.c and query.c share: the inside of struct chat.
+/* The inside of struct chat, shared by chat.c, apply.c, flush.c and query.c.
  *
- * One lock. Apply holds it for one entry at a time, never while it reads the store or makes a
- * message; a reader holds it to take references; the store thread holds it for a freeze and for
- * short pieces of letting go. What a batch has changed is invisible until its end publishes all of
- * it under one hold. Store reads and commits happen without it. */
+ * There is one lock. Apply holds it for one entry at a time, and never while it reads the store
+ * or creates a message. A reader holds it to take references. The store thread holds it for a
+ * freeze, and briefly to drop references. Changes of a batch are invisible until its end
+ * publishes them all under one hold of the lock. Store reads and commits run without the lock. */
 #ifndef RAFTOGRAM_CHAT_CHAT_INTERNAL_H
 #define RAFTOGRAM_CHAT_CHAT_INTERNAL_H
 
@@ -20,8 +20,8 @@ struct touched_channel {
     uint64_t last_sequence;
 };
 
-/* A store, and who reads it. The newest is the chat's; an older one is closed by the last that
- * leaves it, with the overlay that stood on it. */
+/* A store and its readers. The chat uses the newest. An older one is closed, with its overlay,
+ * by its last reader. */
 struct chat_backing {
     struct store *store;
     size_t users; /* under the lock; the chat itself is one */
@@ -41,8 +41,8 @@ struct applier {
     struct touched_channel *touched;
     size_t touched_count;
     size_t touched_capacity;
-    /* One read transaction serves a batch; it is opened anew when a flush has let go of what it
-     * does not see. */
+    /* One read transaction serves a batch. It is reopened after a flush has dropped entries from
+     * the overlay that the transaction does not see. */
     struct store_read *read;
     uint64_t read_epoch;
     struct buf scratch;
@@ -56,9 +56,9 @@ struct chat {
     const struct store_ops *ops; /* of every store that it ever has */
     struct hub *hub;
     struct applier applier;
-    bool is_store_ours; /* it came by chat_replace_store(): node thread */
+    bool is_store_ours; /* set by chat_replace_store(): node thread */
 
-    /* Held for a whole flush, and while the store is replaced: taken before `lock`. */
+    /* Held for a whole flush and while the store is replaced. Lock order: flush_lock, then lock. */
     pthread_mutex_t flush_lock;
     pthread_mutex_t lock;
     /* Under the lock: */
@@ -85,12 +85,12 @@ struct chat {
     atomic_uint_fast64_t tail_misses;
 };
 
-/* Begins a read of the newest store. Without, and with, the lock held. */
+/* Begin a read of the newest store: without the lock held, and with it. */
 int chat_read_begin(struct chat *chat, struct chat_read *out);
 int chat_read_begin_locked(struct chat *chat, struct chat_read *out);
-/* Without the lock. What is in memory beside the store may be gone afterwards, pinned or not. */
+/* Without the lock. Entries in memory may be gone afterwards, pinned or not. */
 void chat_read_end(struct chat *chat, struct chat_read *read);
-/* Passes `rc` on; ERR_CORRUPT is noted: the store is damaged. */
+/* Returns `rc`. Records ERR_CORRUPT as damage of the store. */
 int chat_note_damage(struct chat *chat, int rc);
 
 static inline void chat_count(atomic_uint_fast64_t *counter)
@@ -98,7 +98,7 @@ static inline void chat_count(atomic_uint_fast64_t *counter)
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
-/* Is the active generation due by size? Under the lock. */
+/* True if the active generation is due by size. Under the lock. */
 bool chat_is_due_by_size(const struct chat *chat);
 /* Under the lock, between batches. Takes over `spare`. */
 void chat_freeze(struct chat *chat, struct generation *spare);

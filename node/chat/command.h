@@ -1,9 +1,9 @@
-/* Commands: what a log entry of type COMMAND holds, and what applying one answers.
+/* Commands: the contents of a log entry of type COMMAND, and the result of applying one.
  *
  * Encoding (little-endian): u8 format version (1), u8 kind, i64 timestamp_ms, then the kind's
- * fields in the order of struct command, each a u32 length and its bytes. The timestamp stands at a
- * fixed place so that the leader can stamp a forwarded command. An entry without data is a no-op
- * and no command. */
+ * fields in the order of struct command, each as a u32 length and its bytes. The timestamp has a
+ * fixed place, so that the leader can stamp a forwarded command. An entry without data is a
+ * no-op, not a command. */
 #ifndef RAFTOGRAM_CHAT_COMMAND_H
 #define RAFTOGRAM_CHAT_COMMAND_H
 
@@ -61,11 +61,11 @@ bool command_is_of_newer_version(struct bytes data);
 int command_stamp(uint8_t *data, size_t size, int64_t timestamp_ms);
 /* The timestamp of an encoded command; 0 when it is too short. */
 int64_t command_stamp_of(struct bytes data);
-/* For a table of encoded commands (base/table_hash.h) that differ in more than their timestamps. */
+/* Hashes an encoded command without its timestamp, for tables (base/table_hash.h). */
 uint32_t command_hash(struct bytes data);
-/* The same but for the timestamp. */
+/* True if the commands differ at most in their timestamps. */
 bool command_is_same(struct bytes a, struct bytes b);
-/* One line for a person: raftogram -dump-log. */
+/* Describes a command in one line, for raftogram -dump-log. */
 void command_describe(struct bytes data, struct buf *out);
 
 enum command_outcome {

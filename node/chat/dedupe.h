@@ -19,7 +19,7 @@ int dedupe_add(struct dedupe *dedupe, uint64_t channel_number, struct bytes clie
                uint64_t sequence);
 bool dedupe_find(const struct dedupe *dedupe, uint64_t channel_number, struct bytes client_id,
                  uint64_t *out_sequence);
-/* What an id counts against the overlay's bound. */
+/* Returns the bytes that an id counts against the overlay's bound. */
 size_t dedupe_entry_bytes(struct bytes client_id);
 void dedupe_finish(struct dedupe *dedupe);
 

@@ -1,7 +1,7 @@
-/* An intrusive map ordered by bytes (a skip list): the overlay's index where a range is read in
- * order and merged with the store's. Zeroed memory is a valid empty map. No lock of its own.
+/* An intrusive map ordered by bytes (a skip list). The overlay uses it where a range is read in
+ * order and merged with the store's. Zeroed memory is a valid empty map. It has no lock.
  *
- * A node's height comes from its key's hash, not from chance: equal contents, equal shape. */
+ * A node's height comes from its key's hash, not from chance: equal contents have equal shapes. */
 #ifndef RAFTOGRAM_CHAT_ORDERED_H
 #define RAFTOGRAM_CHAT_ORDERED_H
 

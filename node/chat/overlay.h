@@ -1,16 +1,17 @@
-/* What has been applied and is not yet durable in the store, and the newest messages beside it.
+/* Entries that are applied and not yet durable in the store, and the newest messages.
  *
- * Channels in memory stand in one table, dirty or not; each holds a contiguous run of messages that
- * ends at its last one. All that is not durable is in the run; what has become durable stays as the
- * tail for live readers until it is trimmed from the front. So a page is "store up to the run, then
- * the run", and a store read that begins after the run was looked at has all that went before it.
+ * All channels in memory are in one table, dirty or not. Each holds a contiguous run of messages
+ * that ends at its last message. The run contains every message that is not durable. Messages
+ * that have become durable remain as the tail for live readers until they are trimmed from the
+ * front. So a page is "store up to the run, then the run": a store read that begins after the
+ * run was looked at sees every message before it.
  *
- * Two generations: `active` takes the changes, `frozen` is being written by the store thread. A
- * generation lists what it has to write; it holds the client ids and values of its own.
+ * There are two generations. `active` takes the changes; `frozen` is being written by the store
+ * thread. A generation lists what it has to write, and holds its own client ids and values.
  *
- * All functions are called with the chat's lock held, unless they say otherwise. The working
- * fields are as of the last apply, the published ones as of the last chat_apply_end(): readers look
- * at the latter alone. */
+ * All functions are called with the chat's lock held, unless they say otherwise. Working fields
+ * are as of the last apply, published ones as of the last chat_apply_end(). Readers use the
+ * published ones only. */
 #ifndef RAFTOGRAM_CHAT_OVERLAY_H
 #define RAFTOGRAM_CHAT_OVERLAY_H
 
@@ -22,8 +23,8 @@
 
 #include <stdatomic.h>
 
-#define OVERLAY_CHANNELS_MAX 4096 /* in the table, but for the dirty ones */
-#define OVERLAY_TRIM_MAX 512      /* messages or channels let go under one hold of the lock */
+#define OVERLAY_CHANNELS_MAX 4096 /* in the table, without the dirty ones */
+#define OVERLAY_TRIM_MAX 512      /* messages or channels dropped under one hold of the lock */
 
 struct overlay_channel {
     UT_hash_handle by_id;
@@ -82,16 +83,16 @@ struct overlay {
     struct overlay_channel *by_id;
     struct overlay_channel *by_number;
     struct ordered channels; /* by id */
-    struct list recent;      /* all channels; the one used last at the end */
+    struct list recent;      /* all channels, the most recently used at the end */
     size_t channel_count;
     size_t tail_bytes; /* of the durable messages in runs */
     struct generation *active;
     struct generation *frozen;  /* may be NULL */
-    uint64_t epoch;             /* rises before anything that a commit made durable is let go */
+    uint64_t epoch;             /* rises before any durable entry is dropped */
     atomic_size_t memory_bytes; /* of both generations */
 };
 
-/* What was let go under the lock, to be freed outside. */
+/* References dropped under the lock, to be freed outside. */
 struct overlay_garbage {
     struct message *messages[OVERLAY_TRIM_MAX];
     size_t message_count;
@@ -126,10 +127,10 @@ static inline uint64_t channel_run_first(const struct overlay_channel *channel)
 /* A message in the run; not a new reference. */
 struct message *channel_run_message(const struct overlay_channel *channel, uint64_t sequence);
 
-/* NULL: not in memory. Finding makes the channel a recent one. */
+/* NULL: not in memory. A found channel becomes the most recently used. */
 struct overlay_channel *overlay_find_channel(struct overlay *overlay, struct bytes id);
 struct overlay_channel *overlay_find_number(struct overlay *overlay, uint64_t number);
-/* Takes a row of the store into the table; a clean channel may make way. Errors: ERR_NOMEM. */
+/* Takes a row of the store into the table, and may drop a clean channel. Errors: ERR_NOMEM. */
 int overlay_load_channel(struct overlay *overlay, const struct store_channel *row,
                          struct overlay_channel **out);
 
@@ -185,19 +186,19 @@ void generation_destroy(struct generation *generation);
 /* The value that a slot of `values` publishes; for the store thread, on a frozen generation. */
 const struct overlay_value *generation_value(const struct ordered_node *node);
 
-/* The active generation becomes the frozen one (there must be none), `next` the active one. */
+/* Makes the active generation the frozen one (there must be none), and `next` the active one. */
 void overlay_freeze(struct overlay *overlay, struct generation *next,
                     const struct store_meta *meta);
 /* After the commit: takes the frozen generation away. Its channels are still pinned. */
 struct generation *overlay_detach_frozen(struct overlay *overlay);
 /* What a message counts as part of a tail. */
 size_t overlay_message_bytes(const struct message *message);
-/* A detached generation's channel, still pinned by it: its messages up to `last_sequence`, which
- * are `message_bytes`, are tail now. */
+/* Turns messages of a detached generation's channel, which still pins it, into tail: those up to
+ * `last_sequence`, of `message_bytes` bytes. */
 void overlay_settle_channel(struct overlay *overlay, struct overlay_channel *channel,
                             uint64_t last_sequence, size_t message_bytes);
-/* Let go of what exceeds the channel's, or the whole overlay's, bounds of what need not be kept.
- * True when the garbage is full and there may be more to do. */
+/* Drop what exceeds the bounds of the channel, or of the whole overlay, as far as it is durable.
+ * True: the garbage is full, and more may be left to drop. */
 bool overlay_trim_channel(struct overlay *overlay, struct overlay_channel *channel,
                           struct overlay_garbage *garbage);
 bool overlay_trim(struct overlay *overlay, struct overlay_garbage *garbage);

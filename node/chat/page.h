@@ -8,8 +8,8 @@
 #define PAGE_BYTES_MAX (1u << 20)
 #define PAGE_ENCODINGS_MAX 4
 
-/* Consecutive messages of one channel, shared by all readers at the same position. A frontend may
- * keep an encoded form in a slot, made once. */
+/* Consecutive messages of one channel, shared by all readers at the same position. A frontend
+ * may keep an encoded form in a slot; it is created once. */
 struct page_encoding {
     void (*destroy)(struct page_encoding *encoding);
     size_t size;
@@ -30,8 +30,9 @@ struct message_page {
 struct message_page *page_create(size_t capacity);
 struct message_page *page_ref(struct message_page *page);
 void page_unref(struct message_page *page); /* accepts NULL */
-/* The encoding in `slot`; if another thread put one first, `encoding` is destroyed and that one
- * returned. NULL `encoding` only looks. Owned by the page. */
+/* Returns the encoding in `slot`, and puts `encoding` there if the slot is empty. If another
+ * thread was first, `encoding` is destroyed and the other one returned. NULL `encoding` only
+ * looks. The page owns the result. */
 struct page_encoding *page_encoding(struct message_page *page, unsigned slot,
                                     struct page_encoding *encoding);
 
