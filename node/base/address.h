@@ -22,7 +22,7 @@ struct address {
 int address_split(const char *text, struct address *out, const char **reason);
 
 bool address_equal(const struct address *a, const struct address *b);
-/* True for 0.0.0.0 and [::], which stand for every interface: to bind, never to dial. */
+/* True for 0.0.0.0 and [::], which mean every interface: valid to bind, not to dial. */
 bool address_is_any(const struct address *address);
 
 #endif

@@ -1,8 +1,8 @@
 /* A growable byte buffer. Zeroed memory is a valid empty buffer.
  *
- * An append that cannot be done (no memory, over `max_bytes`) leaves the contents as they were and
- * marks the buffer failed; later appends do nothing. So a writer may append many times and ask
- * buf_failed() once. What is appended must not lie in the buffer itself. */
+ * An append that fails (out of memory, over `max_bytes`) leaves the contents unchanged and marks
+ * the buffer as failed; later appends do nothing. So a writer may append many times and check
+ * buf_failed() once. Appended data must not lie in the buffer itself. */
 #ifndef RAFTOGRAM_BASE_BUF_H
 #define RAFTOGRAM_BASE_BUF_H
 
@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A view of bytes that somebody else owns. */
+/* A view of bytes; it does not own them. */
 struct bytes {
     const void *data;
     size_t size;
@@ -32,7 +32,7 @@ void buf_init(struct buf *buf, size_t max_bytes);
 void buf_finish(struct buf *buf);
 /* Empties without freeing, and forgets a failure. */
 void buf_reset(struct buf *buf);
-/* Forgets what is behind the first `size` bytes. */
+/* Removes everything after the first `size` bytes. */
 void buf_cut(struct buf *buf, size_t size);
 bool buf_failed(const struct buf *buf);
 
@@ -44,10 +44,11 @@ void buf_append_u16(struct buf *buf, uint16_t value);
 void buf_append_u32(struct buf *buf, uint32_t value);
 void buf_append_u64(struct buf *buf, uint64_t value);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Room for `size` more bytes at the end, uninitialised; NULL on failure. Valid until the next
- * append. */
+/* Adds `size` uninitialised bytes at the end and returns them; NULL on failure. Valid until the
+ * next append. */
 void *buf_extend(struct buf *buf, size_t size);
-/* Makes sure that a NUL follows the contents (not counted in size); "" on failure. */
+/* Returns the contents as text, with a NUL after them that is not counted in size; "" on
+ * failure. */
 const char *buf_text(struct buf *buf);
 struct bytes buf_bytes(const struct buf *buf);
 

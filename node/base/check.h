@@ -1,5 +1,5 @@
-/* CHECK: assertions for our own bugs, on in release builds too. Faults of the world (input, disk,
- * network) are errors and never checks. */
+/* CHECK: assertions for our own bugs, also in release builds. External faults (input, disk,
+ * network) are errors, never checks. */
 #ifndef RAFTOGRAM_BASE_CHECK_H
 #define RAFTOGRAM_BASE_CHECK_H
 

@@ -1,6 +1,6 @@
-/* A histogram of durations with fixed buckets, for /metrics: one thread records, any thread reads,
- * nobody locks. The bounds go 1, 2.5, 5 in each decade from 10 us to 10 s, which covers a read from
- * memory as well as a disk that is about to fail.
+/* A histogram of durations with fixed buckets, for /metrics: one thread records, any thread
+ * reads, without a lock. The bounds are 1, 2.5 and 5 in each decade from 10 us to 10 s: from a
+ * read from memory to a failing disk.
  *
  * Zeroed memory is an empty histogram; there is nothing to finish. */
 #ifndef RAFTOGRAM_BASE_LATENCY_H

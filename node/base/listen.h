@@ -1,6 +1,7 @@
-/* Addresses to listen on: bound as they are written. 0.0.0.0 is every IPv4 address of this machine
- * and no IPv6 one, [::] is every address of both kinds, anything else just that one. A name stands
- * for all its addresses. Says why an address cannot be bound, and what to do. */
+/* Addresses to listen on, bound exactly as written: 0.0.0.0 is every IPv4 address of this
+ * machine and no IPv6 address, [::] is every address of both kinds, any other address is only
+ * itself. A name means all its addresses. Explains why an address cannot be bound, and what to
+ * do. */
 #ifndef RAFTOGRAM_BASE_LISTEN_H
 #define RAFTOGRAM_BASE_LISTEN_H
 
@@ -38,8 +39,8 @@ struct listen_sockets {
     size_t count;
 };
 
-/* Opens sockets on all that `text` stands for. Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID (each with
- * `fault`). A failed open owes no close. */
+/* Opens sockets on all addresses that `text` means. Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID
+ * (each with `fault`). A failed open owes no close. */
 int listen_sockets_open(const char *text, int backlog, struct listen_sockets *out,
                         struct listen_fault *fault);
 void listen_sockets_close(struct listen_sockets *sockets);
@@ -47,7 +48,7 @@ void listen_sockets_close(struct listen_sockets *sockets);
 /* A socket that listens, not blocking. Returns 0 or an errno. */
 int listen_open(const struct listen_address *address, int backlog, int *fd);
 
-/* Of a name with several addresses one may be of a kind that this machine does not have. */
+/* True if a name's address may be skipped: this machine lacks its kind, and others are left. */
 bool listen_may_skip(const struct listen_addresses *addresses, int number);
 
 /* ERR_BUSY, ERR_ACCESS or ERR_INVALID. */

@@ -257,7 +257,7 @@ static void count_lost(uint64_t lines)
     atomic_fetch_add(&logger.lost, lines);
 }
 
-/* False when the line, which tells of `lost` others, is to be written. */
+/* False if the line is to be written now. `lost`: how many other lines it reports. */
 static bool hold_line(enum log_level level, const struct line *line, uint64_t lost)
 {
     if (level >= LOG_LEVEL_WARN || !atomic_load(&held.is_holding)) {

@@ -2,15 +2,17 @@
  *
  *   log_info("node", "became leader", LOG_U64("term", term), LOG_STR("leader", id));
  *
- * A line is written by one write(2). `module` is a module's name. Names of fields are snake_case.
- * The JSON keys are time (RFC 3339, UTC, milliseconds), level, module, msg, then the common field,
- * then the fields. Nothing is allocated and errno is kept. An over-long string is cut and ends with
- * an ellipsis; fields beyond the longest line (16 KiB) give way to "truncated":true.
+ * A line is written by one write(2). `module` is a module's name. Field names are snake_case.
+ * The JSON keys are time (RFC 3339, UTC, milliseconds), level, module, msg, then the common
+ * field, then the fields. Logging allocates nothing and keeps errno. An over-long string is cut
+ * and ends with an ellipsis. Fields that exceed the longest line (16 KiB) are replaced by
+ * "truncated":true.
  *
- * After log_start() nobody waits for the reader of stderr but a thread of the log: lines queue up
- * (128 KiB), and those that do not fit are dropped and counted. When lines flow again, one says
- * how many were dropped, in their place. Without the thread lines are written by the caller, and
- * those that could not be are told by the next one that can: "lost_lines":N. */
+ * After log_start() only the log's thread waits for the reader of stderr. Lines are queued (128
+ * KiB); those that do not fit are dropped and counted. When lines can be written again, a line
+ * in place of the dropped ones reports how many they were. Without the thread, callers write the
+ * lines themselves, and the next line that can be written reports how many could not:
+ * "lost_lines":N. */
 #ifndef RAFTOGRAM_BASE_LOG_H
 #define RAFTOGRAM_BASE_LOG_H
 
@@ -46,28 +48,28 @@ void log_set_common(const char *name, const char *value);
 
 /* Starts the thread that writes the lines. Errors: ERR_NOMEM (the callers go on writing). */
 int log_start(void);
-/* Waits until all lines are written, at most so long: before the process ends. False: they are not.
- * It looks only at counters, so that it may be called with any lock held. */
+/* Waits until all lines are written, at most `timeout_ms`: before the process ends. False: some
+ * are not written. It reads only counters, so it may be called with any lock held. */
 bool log_flush(uint32_t timeout_ms);
-/* After log_flush(): ends the thread, or returns false when it still waits for the reader. */
+/* After log_flush(): ends the thread. False: it still waits for the reader. */
 bool log_stop(uint32_t timeout_ms);
 /* Lines dropped since the start. Any thread. */
 uint64_t log_dropped_total(void);
 
-#define LOG_LAST_WORDS_MS 500 /* what the end of the process waits for a reader */
+#define LOG_LAST_WORDS_MS 500 /* how long the end of the process waits for the reader of stderr */
 
-/* While a program starts: lines below LOG_LEVEL_WARN wait (64 KiB of them, the rest is lost), so
- * that a failure to start is told by one plain line. log_release() writes what waits, or drops it.
- */
+/* Holds lines below LOG_LEVEL_WARN while a program starts (64 KiB of them, the rest is lost), so
+ * that a failed start prints one plain line only. log_release() writes the held lines, or drops
+ * them. */
 void log_hold(void);
 void log_release(bool is_dropped);
 
 void log_write(enum log_level level, const char *module, const char *message,
                const struct log_field *fields, size_t count);
 
-/* A line of plain text, also while lines are held: the one that says why a start failed. */
+/* Writes a line of plain text, also while lines are held: for the reason of a failed start. */
 void log_plain(const char *text);
-/* Writes to stderr directly, past what is queued, and waits at most 100 ms: for a process that
+/* Writes to stderr directly, ahead of queued lines, and waits at most 100 ms: for a process that
  * crashes. At most PIPE_BUF bytes. Async-signal-safe. */
 void log_last_words(const char *text, size_t size);
 

@@ -10,7 +10,7 @@ static const char *skip_digits(const char *text)
     return text;
 }
 
-/* Compares what fits into the limit, but for digits. */
+/* Compares the texts up to the limit, without their digits. */
 static bool is_same(const char *kept, const char *text)
 {
     const char *end = text + LOG_LIMIT_TEXT_BYTES - 1;

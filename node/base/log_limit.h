@@ -1,8 +1,10 @@
-/* Bounds what others can make this process log: each place that a stranger can reach has a limit.
+/* Bounds how much other parties can make this process log. Each place that a stranger can reach
+ * has a limit.
  *
- * A line is written when its text differs from the one before, else once a minute; and never more
- * than LOG_LIMIT_LINES_MAX in LOG_LIMIT_WINDOW_NS, whatever their texts. Digits do not tell two
- * texts apart: a port or a count changes with every try. Not for several threads at once. */
+ * A line is written if its text differs from the previous one, and otherwise once a minute. In
+ * LOG_LIMIT_WINDOW_NS at most LOG_LIMIT_LINES_MAX lines are written, whatever their texts. Texts
+ * that differ only in digits are the same: a port or a count changes with every attempt. Not
+ * thread-safe. */
 #ifndef RAFTOGRAM_BASE_LOG_LIMIT_H
 #define RAFTOGRAM_BASE_LOG_LIMIT_H
 
@@ -23,12 +25,12 @@ struct log_limit {
     uint64_t suppressed;
 };
 
-/* Whether a line about `text` is to be written now; `now_ns` is monotonic. If so, `*suppressed` is
- * the number of lines left out since the last one that was written. */
+/* Returns true if a line about `text` should be written now; `now_ns` is monotonic.
+ * `*suppressed` then is the number of lines omitted since the last written one. */
 bool log_limit_passes(struct log_limit *limit, uint64_t now_ns, const char *text,
                       uint64_t *suppressed);
-/* What the text was about is over: the same text is news when it comes again. The bound on the
- * number of lines stays. */
+/* Forgets the text, so that it is written at once when it occurs again. The bound on the number
+ * of lines remains. */
 void log_limit_reset(struct log_limit *limit);
 
 #endif

@@ -29,9 +29,10 @@ static struct {
     atomic_int fd;
     atomic_uint_fast64_t dropped; /* since the start */
     atomic_size_t unwritten;      /* bytes in the ring and in the thread's hand */
-    atomic_uint_fast64_t untold;  /* lines dropped and not told yet; changed under the lock */
-    atomic_bool is_broken;        /* the last write failed; likewise */
-    pthread_mutex_t lock;         /* all below */
+    atomic_uint_fast64_t
+        untold;            /* dropped lines that no line has reported yet; changed under the lock */
+    atomic_bool is_broken; /* the last write failed; likewise */
+    pthread_mutex_t lock;  /* all below */
     pthread_cond_t changed;
     bool is_running;
     bool is_stopping;

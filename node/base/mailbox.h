@@ -1,9 +1,9 @@
 /* A queue between threads with an eventfd to wait on: many posters, one reader. Elements are
- * intrusive links; the mailbox owns none of them.
+ * intrusive links, which the mailbox does not own.
  *
- * It refuses nothing: a job is done, and whoever waits for it is answered. So it is as long as
- * there are jobs: those of the readers are bounded by the calls and subscriptions that the
- * frontends admit, those about snapshots by the chunks under way, one to and one from each peer. */
+ * It never refuses an item. Its length is bounded by the number of jobs: those for readers by
+ * the calls and subscriptions that the frontends admit, those for snapshots by the chunks in
+ * flight, one to and one from each peer. */
 #ifndef RAFTOGRAM_BASE_MAILBOX_H
 #define RAFTOGRAM_BASE_MAILBOX_H
 
@@ -37,7 +37,7 @@ void mailbox_wake(struct mailbox *mailbox);
 size_t mailbox_drain(struct mailbox *mailbox, struct list *out);
 /* Readable while items or a wake-up wait; for poll(2). */
 int mailbox_fd(const struct mailbox *mailbox);
-/* Blocks until readable or `timeout_ns` (UINT64_MAX: for ever) has passed. */
+/* Blocks until it is readable or `timeout_ns` has passed (UINT64_MAX: indefinitely). */
 void mailbox_wait(struct mailbox *mailbox, uint64_t timeout_ns);
 
 #endif

@@ -1,6 +1,6 @@
-/* The hash of tables whose keys clients choose: keyed by a secret of the process, so that nobody
- * can prepare keys that meet in one bucket. Nothing that is stored, sent or compared between nodes
- * may depend on it. */
+/* A hash for tables whose keys clients choose. It is keyed by a secret of the process, so that
+ * no client can prepare keys that collide. Nothing stored, sent or compared between nodes may
+ * depend on it. */
 #ifndef RAFTOGRAM_BASE_TABLE_HASH_H
 #define RAFTOGRAM_BASE_TABLE_HASH_H
 

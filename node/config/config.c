@@ -255,7 +255,7 @@ static int check_peer_addresses(struct config_reader *reader, const struct confi
     return 0;
 }
 
-/* 0.0.0.0 takes the port on every interface. */
+/* True if both cannot be bound at once: 0.0.0.0 takes the port on every interface. */
 static bool addresses_collide(const struct address *a, const struct address *b)
 {
     return address_equal(a, b) || (a->port == b->port && (address_is_any(a) || address_is_any(b)));
@@ -501,7 +501,7 @@ static int fail_yaml(struct config_reader *reader, const yaml_parser_t *parser, 
                               *context != '\0' ? ", " : "", context);
 }
 
-/* One document more than the first is an error: which of the two was meant? */
+/* Refuses a second document: it would be unclear which one applies. */
 static int check_is_last_document(struct config_reader *reader, yaml_parser_t *parser,
                                   struct bytes text)
 {

@@ -1,6 +1,6 @@
-/* The configuration: a YAML file, checked in full, in one immutable structure.
+/* The configuration: a YAML file, fully checked, in one immutable structure.
  *
- * conf/config.yaml.dist explains every key to people; the defaults and ranges stand in config.c. */
+ * conf/config.yaml.dist explains every key; config.c has the defaults and ranges. */
 #ifndef RAFTOGRAM_CONFIG_H
 #define RAFTOGRAM_CONFIG_H
 
@@ -17,7 +17,7 @@
 #define CONFIG_HOSTS_MAX 32
 #define CONFIG_HOST_BYTES_MAX 253 /* RFC 1035 */
 #define CONFIG_ORIGIN_BYTES_MAX 256
-#define CONFIG_PATH_BYTES_MAX (PATH_MAX - 256) /* room for the names of our own files behind it */
+#define CONFIG_PATH_BYTES_MAX (PATH_MAX - 256) /* leaves space for the names of our files */
 #define CONFIG_FILE_BYTES_MAX (1u << 20)
 #define CONFIG_ERROR_BYTES_MAX (PATH_MAX + 1024) /* enough for every error text */
 
@@ -75,12 +75,13 @@ struct config {
     struct config_websocket websocket;
 };
 
-/* Reads and checks the file. `*out` is the caller's, for config_destroy(). On error `error` is one
- * line without a newline: `FILE:LINE: KEY: reason`, or `FILE: reason` if the file cannot be read.
- * Errors: ERR_INVALID (what it says), ERR_NOT_FOUND, ERR_ACCESS, ERR_IO (the file), ERR_NOMEM. */
+/* Reads and checks the file. The caller destroys `*out` with config_destroy(). On error `error`
+ * gets one line without a newline: `FILE:LINE: KEY: reason`, or `FILE: reason` if the file
+ * cannot be read. Errors: ERR_INVALID (the contents), ERR_NOT_FOUND, ERR_ACCESS, ERR_IO (the
+ * file), ERR_NOMEM. */
 int config_load(const char *path, struct config **out, char *error, size_t error_size);
 
-/* The same for a text in memory; `name` stands for the file in errors. */
+/* Checks a text in memory; `name` replaces the file's name in errors. */
 int config_parse(const char *name, struct bytes text, struct config **out, char *error,
                  size_t error_size);
 
