@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #define TURN_INTERVAL_MAX_NS NS_PER_S
-#define DAMAGE_LINGER_NS NS_PER_S /* leadership is given away before the end */
+#define DAMAGE_LINGER_NS NS_PER_S /* time to hand over leadership before the process ends */
 #define READER_THREADS 2
 #define LOOK_INTERVAL_NS (20 * NS_PER_MS) /* while stopping */
-#define WEBSOCKET_HEARTBEAT_MS 5000       /* a page notices a node that hangs in a few of these */
+#define WEBSOCKET_HEARTBEAT_MS 5000       /* a page detects a hung node within a few of these */
 
-/* Of the node's thread, for so long after a turn that began late. */
+/* Priority of the node's thread, and how long it keeps that after a late turn. */
 #define PRIORITY_LATE (-10)
 #define PRIORITY_LATE_NS (10 * NS_PER_S)
 
@@ -41,7 +41,7 @@ static void post_event(void *context, struct peer_event *event)
     node_post_event(context, event);
 }
 
-/* Before create_peer() there is no loop, and nobody who would wake. */
+/* Before create_peer() there is no loop, and nothing calls this. */
 static void wake_node(void *context)
 {
     struct daemon *daemon = context;
@@ -251,7 +251,7 @@ static void close_modules(struct daemon *daemon)
         rpc_loop_set_turn(daemon->rpc_loop, NULL, NULL);
     }
     if (daemon->node != NULL && daemon->instance_count > 0) {
-        node_fail_all(daemon->node); /* no turn comes any more: their calls would wait for ever */
+        node_fail_all(daemon->node); /* no turn will complete their calls */
     }
     daemon_stop_frontends(daemon);
     bool is_job_over = daemon_stop_jobs(daemon);
@@ -263,7 +263,8 @@ static void close_modules(struct daemon *daemon)
         node_fail_all(daemon->node);
     }
     if (!is_job_over) {
-        /* It still uses what would be closed now, and may end anywhere: so it could die, too. */
+        /* The job still uses what would be closed now, and may be interrupted anywhere: exiting
+         * is as safe. */
         log_info("daemon", "a snapshot is left unfinished");
         (void)log_flush(LOG_LAST_WORDS_MS);
         _exit(0);
@@ -279,8 +280,8 @@ static void close_modules(struct daemon *daemon)
 
 /* ---- the node's turns ---- */
 
-/* Damage in the store is marked at once; the end comes when leadership had time to go, and the next
- * start mends. */
+/* Marks a damaged store at once. The process ends after leadership had time to move, and the
+ * next start repairs the store. */
 static void notice_damage(struct daemon *daemon, uint64_t now_ns)
 {
     bool is_outvoted = node_is_outvoted(daemon->node);
@@ -305,9 +306,10 @@ static void notice_damage(struct daemon *daemon, uint64_t now_ns)
     node_wake(daemon->node);
 }
 
-/* On a busy machine heartbeats must wait neither for our other threads nor for other programs. All
- * the time it would cost: a thread that always runs at once finds less to do at a time, and 64
- * reads in flight took a third more processor time. Without the permission nothing happens. */
+/* Raises the thread's priority for a while after a late turn, so that heartbeats wait neither
+ * for our other threads nor for other programs. A permanent raise would cost throughput: a
+ * thread that always runs at once finds less work at a time, and 64 reads in flight took a third
+ * more processor time. Without the permission nothing happens. */
 static void hurry_when_late(struct daemon *daemon, uint64_t now_ns)
 {
     uint64_t late_ns = daemon->config->raft.heartbeat_interval_ns / 2;
@@ -339,7 +341,8 @@ static uint64_t turn_node(void *context)
     uint64_t deadline_ns = node_turn(daemon->node, now_ns);
     notice_damage(daemon, now_ns); /* first: a damaged row may be what has ended the node */
     if (node_fatal(daemon->node) != NULL) {
-        node_fail_all(daemon->node); /* or frontends that are being stopped would wait for ever */
+        node_fail_all(
+            daemon->node); /* else frontends that are being stopped would wait indefinitely */
         atomic_store(&daemon->is_node_over, true);
         mailbox_wake(&daemon->bell);
         return UINT64_MAX;
@@ -348,7 +351,7 @@ static uint64_t turn_node(void *context)
     deadline_ns = leave_ns < deadline_ns ? leave_ns : deadline_ns;
     uint64_t give_up_ns = daemon_give_up(daemon, now_ns);
     deadline_ns = give_up_ns < deadline_ns ? give_up_ns : deadline_ns;
-    /* However idle it is, what is told of it looks at the time of the last turn. */
+    /* The published status is judged by the time of the last turn, so an idle node turns too. */
     uint64_t interval_ns = daemon->config->raft.election_timeout_ns / 2;
     interval_ns = interval_ns < TURN_INTERVAL_MAX_NS ? interval_ns : TURN_INTERVAL_MAX_NS;
     return deadline_ns < now_ns + interval_ns ? deadline_ns : now_ns + interval_ns;
@@ -356,7 +359,7 @@ static uint64_t turn_node(void *context)
 
 /* ---- the main thread ---- */
 
-/* The number of a signal that asks to stop, or 0. */
+/* Waits for events. Returns the number of a signal that asks to stop, or 0. */
 static int wait_for_work(struct daemon *daemon, int signals)
 {
     bool is_hasty = daemon->phase != PHASE_SERVING || atomic_load(&daemon->damage_since_ns) != 0;
@@ -374,7 +377,7 @@ static int wait_for_work(struct daemon *daemon, int signals)
     return daemon_read_signal(daemon, signals);
 }
 
-/* What cannot be served on: `error` says why. */
+/* Returns an error if the node cannot continue; `error` gets the reason. */
 static int find_failure(struct daemon *daemon, uint64_t now_ns, char *error, size_t error_size)
 {
     const char *dir = daemon->config->cluster.data_dir;
@@ -451,7 +454,8 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
                  LOG_STR("raft", config->cluster.raft_bind_addr));
         rc = serve(daemon, signals, error, error_size);
         if (rc != 0) {
-            /* After a failed log write nothing may be trusted to end in order (fsync may lie). */
+            /* After a failed log write an orderly end is not safe, since a later fsync may
+             * succeed without effect. */
             char line[2048];
             snprintf(line, sizeof(line), "raftogram: %s", error);
             log_plain(line);
@@ -461,7 +465,7 @@ int daemon_run(const struct config *config, char *error, size_t error_size)
     }
     close_modules(daemon);
     if (!is_open) {
-        log_release(true); /* the caller's one line says it all */
+        log_release(true); /* the caller prints the reason */
     }
     if (signals >= 0) {
         close(signals);

@@ -23,9 +23,9 @@
 enum stop_phase {
     PHASE_SERVING,
     PHASE_DRAINING,  /* leadership is handed over, what is pending completes */
-    PHASE_LINGERING, /* not the leader any more: late writes hear who is */
-    PHASE_REFUSING,  /* they do not stop coming: nothing is forwarded for them either */
-    PHASE_LEAVING,   /* they do not stop coming: the process ends between two of them */
+    PHASE_LINGERING, /* no longer the leader: late writes are told who is */
+    PHASE_REFUSING,  /* writes keep arriving: they are not forwarded either */
+    PHASE_LEAVING,   /* writes keep arriving: the process ends between two of them */
     PHASE_STOPPED,
 };
 
@@ -36,7 +36,7 @@ struct daemon_watch {
     uint64_t watchdog_ns; /* WatchdogSec; 0: none */
     uint64_t fed_ns;
     uint64_t fed_turn_ns;
-    char status[400]; /* as systemd was told */
+    char status[400]; /* last status sent to systemd */
 };
 
 struct daemon {
@@ -45,10 +45,10 @@ struct daemon {
     struct boot boot;
     struct node *node;
     struct peer *peer;
-    /* Of the peers. Its thread runs the node's turns too: between a peer's message, the log and the
-     * acknowledgement no thread is woken. What clients send never runs on it. */
+    /* The peers' loop. Its thread also runs the node's turns, so that no thread is woken between
+     * a peer's message, the log and the acknowledgement. Nothing that clients send runs on it. */
     struct rpc_loop *rpc_loop;
-    uint64_t hurry_until_ns; /* turns: for the loop's thread */
+    uint64_t hurry_until_ns; /* these three: the loop's thread */
     bool is_hurrying;
     int usual_priority;
     struct dispatch *dispatch;
@@ -64,8 +64,8 @@ struct daemon {
     atomic_bool is_store_stopping;
     atomic_bool is_flush_wanted; /* of all that is applied */
     atomic_int store_error;
-    uint64_t scrub_ns;                     /* when the next slice is due: the store's thread */
-    atomic_uint_least64_t damage_since_ns; /* 0: the store is whole, as far as is known */
+    uint64_t scrub_ns;                     /* when the next slice is due: store thread */
+    atomic_uint_least64_t damage_since_ns; /* 0: no damage is known */
 
     pthread_t job_thread;
     bool has_job_thread;
@@ -73,10 +73,10 @@ struct daemon {
     atomic_bool is_job_thread_stopping;
     struct node_files files;
 
-    /* The main thread waits for signals, and here for the end. */
+    /* The main thread waits for signals and on this mailbox. */
     struct mailbox bell;
-    atomic_bool is_node_over;         /* node_fatal() tells why; there is no turn any more */
-    atomic_uint_least64_t leave_ns;   /* 0: not wanted; at the latest then */
+    atomic_bool is_node_over;         /* node_fatal() has the reason; no turn follows */
+    atomic_uint_least64_t leave_ns;   /* time limit for leaving; 0: not leaving */
     atomic_uint_least64_t give_up_ns; /* 0: not wanted */
     uint64_t hung_up_ns;              /* the loop's thread */
 
@@ -89,11 +89,11 @@ struct daemon {
     uint64_t ignored_line_ns;
 };
 
-/* Those that this program was built with; NULL behind the last. daemon->instances are theirs, in
- * the same order. */
+/* The frontends that this program was built with, with NULL after the last. daemon->instances
+ * has the same order. */
 extern const struct frontend *const daemon_frontends[];
 
-/* daemon_store.c */
+/* store_thread.c */
 
 /* Main thread, while opening. Errors: ERR_NOMEM. */
 int daemon_start_store(struct daemon *daemon);
@@ -102,7 +102,7 @@ void daemon_stop_store(struct daemon *daemon);
 /* The node's thread, as node_options.flush_store: `context` is the daemon. */
 void daemon_flush_store(void *context);
 
-/* daemon_jobs.c */
+/* snapshot_thread.c */
 
 /* Main thread, while opening. Errors: ERR_NOMEM. */
 int daemon_start_jobs(struct daemon *daemon);
@@ -127,20 +127,21 @@ void daemon_begin_watch(struct daemon *daemon);
 /* Main thread, every daemon->watch.interval_ns. */
 void daemon_watch_node(struct daemon *daemon, uint64_t now_ns);
 
-/* daemon_stop.c */
+/* stop.c */
 
-/* Main thread, at a signal: the first begins, a second one ends it without lingering. */
+/* Main thread, at a signal: the first starts the stop, the second ends it without lingering. */
 void daemon_begin_stop(struct daemon *daemon, uint64_t now_ns);
-/* Main thread, now and then: the next phase, if it is time. */
+/* Main thread, repeatedly: enters the next phase when it is due. */
 void daemon_go_on_stopping(struct daemon *daemon, uint64_t now_ns);
-/* The loop's thread, after a turn: when every call that arrived has its answer, all hang up, and
- * the process ends as if it were killed, which loses nothing. Returns when to look again. */
+/* The loop's thread, after a turn. Once every call that arrived is answered, closes all
+ * connections and exits as if killed, which loses nothing. Returns when to call it again. */
 uint64_t daemon_leave(struct daemon *daemon, uint64_t now_ns);
-/* The loop's thread, after a turn: while the frontends close, what has not ended after a while ends
- * with its outcome as far as it is known, so that no call is cut off without a word. Returns when
- * to look again. */
+/* The loop's thread, after a turn. While the frontends close, completes overdue calls with their
+ * outcome as far as it is known, so that no call ends without an answer. Returns when to call it
+ * again. */
 uint64_t daemon_give_up(struct daemon *daemon, uint64_t now_ns);
-/* Main thread: waits a while for what they serve, ends the rest, frees them. */
+/* Main thread: waits for running calls for a limited time, ends the rest and frees the
+ * frontends. */
 void daemon_stop_frontends(struct daemon *daemon);
 
 #endif

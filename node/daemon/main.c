@@ -130,9 +130,9 @@ static int dump_log(const char *dir)
     return 0;
 }
 
-/* Descriptors 0 to 2 that are closed would be given to the first files that are opened, and our
- * lines would be written into those. The first files are those of libraries, which open some before
- * main(): hence the section, and system calls in place of functions that libraries may replace. */
+/* Opens descriptors 0 to 2 if they are closed: else the first files opened would get these
+ * numbers, and log lines would be written into them. Libraries open files before main(), hence
+ * the section, and system calls instead of functions that libraries may replace. */
 static void fill_standard_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
@@ -146,7 +146,7 @@ static void fill_standard_descriptors(void)
 __attribute__((section(".preinit_array"),
                used)) static void (*const before_libraries)(void) = fill_standard_descriptors;
 
-/* The one line of a failed start. */
+/* Prints the one line of a failed start. */
 static int fail(int code, const char *error)
 {
     char line[CONFIG_ERROR_BYTES_MAX + 32];
@@ -156,7 +156,7 @@ static int fail(int code, const char *error)
     return code;
 }
 
-/* What clients fill must not be filled with keys that they prepared to collide. */
+/* Keys the hash tables that clients fill, so that they cannot prepare colliding keys. */
 static void set_table_keys(void)
 {
     uint64_t keys[2];

@@ -1,5 +1,5 @@
-/* Signals: SIGTERM and SIGINT stop the daemon. What else would end a process and can be caught is
- * ignored with a line, but for those by which a program is aborted or by which it faults. */
+/* Signals: SIGTERM and SIGINT stop the daemon. Other signals that would end the process are
+ * ignored with a log line, except those that abort it or report a fault. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/daemon.h"

@@ -1,4 +1,4 @@
-/* The thread for snapshots: does the node's jobs, and what they need done to a store. */
+/* The snapshot thread: runs the node's jobs. */
 #include "base/errors.h"
 #include "daemon/daemon_internal.h"
 
@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define JOB_GRACE_S 1 /* for the step of a snapshot that runs */
+#define JOB_GRACE_S 1 /* for the job that is running */
 
 void daemon_submit_job(void *context, struct node_job *job)
 {
@@ -17,7 +17,7 @@ void daemon_submit_job(void *context, struct node_job *job)
 static void *run_jobs(void *context)
 {
     struct daemon *daemon = context;
-    /* Copies and checks take as long as they take: whoever waits for an answer comes first. */
+    /* Copies and checks are long and not urgent: threads that answer clients come first. */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
     while (!atomic_load(&daemon->is_job_thread_stopping)) {
         struct list jobs;
@@ -52,7 +52,7 @@ int daemon_start_jobs(struct daemon *daemon)
     return 0;
 }
 
-/* Ends what a job does as soon as it can be ended; nobody will ask for it any more. */
+/* Cancels the running job as soon as possible; its result is no longer needed. */
 static void cancel_jobs(struct daemon *daemon)
 {
     if (daemon->has_job_thread && !atomic_exchange(&daemon->is_job_thread_stopping, true)) {

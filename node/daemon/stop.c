@@ -1,4 +1,5 @@
-/* Stopping, in phases: leadership is handed over, late clients hear who leads, then all ends. */
+/* Stops in phases: hands over leadership, refuses late clients with the leader's name, then ends
+ * everything. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/daemon_internal.h"
@@ -6,13 +7,13 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#define DRAIN_MAX_NS (10 * NS_PER_S)      /* handing over and finishing what is pending */
-#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads, if anybody */
-#define LINGER_QUIET_NS (200 * NS_PER_MS) /*   until none has come for so long */
-#define REFUSE_MAX_NS (300 * NS_PER_MS)   /* then those whose calls were forwarded hear it, too */
+#define DRAIN_MAX_NS (10 * NS_PER_S)      /* for handing over and for pending requests */
+#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads, if it is known */
+#define LINGER_QUIET_NS (200 * NS_PER_MS) /* until no client came for so long */
+#define REFUSE_MAX_NS (300 * NS_PER_MS)   /* then clients whose calls were forwarded are told too */
 #define LEAVE_MAX_NS (100 * NS_PER_MS)
 #define GOODBYE_NS (50 * NS_PER_MS)
-#define GIVE_UP_NS (500 * NS_PER_MS) /* what is pending still when the frontends close */
+#define GIVE_UP_NS (500 * NS_PER_MS) /* for requests that are pending when the frontends close */
 #define FRONTEND_GRACE_MS 3000
 
 void daemon_stop_frontends(struct daemon *daemon)
@@ -40,11 +41,12 @@ static void close_frontends(struct daemon *daemon)
     }
     dispatch_end_subscriptions(daemon->dispatch);
     atomic_store(&daemon->give_up_ns, clock_monotonic_ns(clock_system()) + GIVE_UP_NS);
-    daemon_stop_frontends(daemon); /* their calls end in the node's turns, which go on */
+    daemon_stop_frontends(daemon); /* their calls end in the node's turns, which continue */
     daemon->phase = PHASE_STOPPED;
 }
 
-/* Ends what can be ended in order. Whose calls were forwarded until now is told who leads. */
+/* Closes the frontends that can be closed in order. Clients whose calls were forwarded until now
+ * are told who leads. */
 static void refuse_clients(struct daemon *daemon)
 {
     log_info("daemon", "clients still come: what they send is not forwarded any more");
@@ -77,7 +79,8 @@ uint64_t daemon_give_up(struct daemon *daemon, uint64_t now_ns)
     return now_ns + GIVE_UP_NS;
 }
 
-/* Nothing of it can be ended in order, and nothing is lost: it is as if it were killed. */
+/* Exits if the node's thread hangs. Nothing can be ended in order then, and nothing is lost: it
+ * is as if the process were killed. */
 static void leave_a_hung_node(struct daemon *daemon)
 {
     struct dispatch_node_status status;
@@ -89,7 +92,7 @@ static void leave_a_hung_node(struct daemon *daemon)
     }
 }
 
-/* The rest of it is daemon_leave(). */
+/* Starts to leave; daemon_leave() does the rest. */
 static void begin_to_leave(struct daemon *daemon, uint64_t now_ns)
 {
     log_info("daemon", "clients still come: their connections end with this process");
@@ -116,7 +119,7 @@ uint64_t daemon_leave(struct daemon *daemon, uint64_t now_ns)
     if (status.requests_pending > 0 && now_ns < leave_ns) {
         return leave_ns;
     }
-    node_fail_all(daemon->node); /* what has no outcome yet hears that it is not known */
+    node_fail_all(daemon->node); /* calls without an outcome are told that it is unknown */
     for (size_t i = 0; i < daemon->instance_count; i++) {
         if (daemon->instances[i] != NULL) {
             daemon_frontends[i]->hang_up(daemon->instances[i]);
@@ -126,7 +129,7 @@ uint64_t daemon_leave(struct daemon *daemon, uint64_t now_ns)
     return now_ns + GOODBYE_NS;
 }
 
-/* True while clients still come with writes that this node must refuse by name of the leader. */
+/* True while clients still send writes that this node must refuse with the leader's name. */
 static bool is_busy(struct daemon *daemon, uint64_t now_ns)
 {
     struct node_status status;

@@ -1,11 +1,11 @@
-/* The store's thread: writes what is applied to LMDB, and reads all of it again, slowly. */
+/* The store thread: writes applied entries to the store, and slowly verifies all its rows. */
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "daemon/daemon_internal.h"
 
 #define STORE_RETRY_NS NS_PER_S
-#define SCRUB_INTERVAL_NS (100 * NS_PER_MS) /* a slice of rows, so many: */
+#define SCRUB_INTERVAL_NS (100 * NS_PER_MS) /* between two slices, of so many rows: */
 #define SCRUB_ROWS_IDLE 2000
 #define SCRUB_ROWS_BUSY 200
 #define SCRUB_PAUSE_NS (600 * NS_PER_S) /* between two passes */
@@ -23,7 +23,7 @@ void daemon_flush_store(void *context)
     mailbox_wake(&daemon->store_bell);
 }
 
-/* What readers never look at may rot unseen: all rows are read again, slowly. */
+/* Verifies a slice of rows. Rows that no client reads could otherwise be damaged without notice. */
 static void scrub(struct daemon *daemon, uint64_t now_ns, bool is_idle)
 {
     if (now_ns < daemon->scrub_ns) {
@@ -42,12 +42,12 @@ static void scrub(struct daemon *daemon, uint64_t now_ns, bool is_idle)
     }
 }
 
-/* False: there is no writing any more. */
+/* Handles a flush's result. False: the store can no longer be written. */
 static bool note_flush(struct daemon *daemon, int rc, int last)
 {
     if (rc == ERR_CORRUPT) {
-        /* The node's next turn marks it, and the process ends after it has given leadership away.
-         */
+        /* The node's next turn marks the damage. The process ends after it has handed over
+         * leadership. */
         chat_set_damaged(daemon->boot.chat);
         node_wake(daemon->node);
         return false;
@@ -61,7 +61,7 @@ static bool note_flush(struct daemon *daemon, int rc, int last)
         log_error("store", "cannot write, will try again", LOG_STR("reason", error_text(rc)));
     }
     node_set_store_full(daemon->node, rc == ERR_NO_SPACE);
-    node_wake(daemon->node); /* it may be waiting for room in the overlay */
+    node_wake(daemon->node); /* it may be waiting for the overlay to shrink */
     return true;
 }
 
@@ -71,7 +71,7 @@ static uint64_t next_flush_ns(struct chat *chat, int rc, uint64_t now_ns)
     if (rc != 0 && next_ns <= now_ns) {
         return now_ns + STORE_RETRY_NS;
     }
-    /* Apply wakes us by size only, not by age. */
+    /* Apply wakes this thread by size only, not by age. */
     uint64_t latest_ns = now_ns + CHAT_GENERATION_AGE_NS;
     return next_ns < latest_ns ? next_ns : latest_ns;
 }

@@ -1,5 +1,5 @@
-/* What the main thread looks at a few times in each election timeout: whether the node turns, for
- * those who watch its status and for systemd's watchdog, and what `systemctl status` shows. */
+/* Checks on the main thread, a few times in each election timeout, whether the node turns: for
+ * watchers of its status, for systemd's watchdog and for `systemctl status`. */
 #include "base/clock.h"
 #include "daemon/daemon_internal.h"
 
@@ -31,7 +31,7 @@ void daemon_begin_watch(struct daemon *daemon)
     }
 }
 
-/* A node that does not turn is not fed, and systemd starts it again. */
+/* Feeds systemd's watchdog while the node turns. If it does not, systemd restarts it. */
 static void feed_watchdog(struct daemon_watch *watch, uint64_t turn_ns, uint64_t now_ns)
 {
     bool is_due = watch->watchdog_ns != 0 && now_ns >= watch->fed_ns + watch->watchdog_ns / 2;

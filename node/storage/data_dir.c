@@ -34,7 +34,7 @@ static int read_identity(struct data_dir *dir, const char *path, char *text, siz
     return rc;
 }
 
-/* Through a temporary file, so that it is there whole or not at all. */
+/* Writes through a temporary file, so that the identity is complete or absent. */
 static int write_identity(struct data_dir *dir, const char *path, const char *text)
 {
     struct fs *fs = dir->fs;
@@ -82,7 +82,7 @@ static int found_name(void *context, const char *name)
     return 1;
 }
 
-/* A node has worked here. */
+/* True if a node has used the directory. */
 static bool is_in_use(struct data_dir *dir)
 {
     bool has_any = false;
@@ -107,7 +107,7 @@ static void make_identity(const char *node_id, struct identity *out)
     snprintf(out->whole, sizeof(out->whole), "%s%s", out->text, out->line);
 }
 
-/* What was read, as far as it makes sense. */
+/* The identity as read, as far as it can be parsed. */
 struct found {
     char text[IDENTITY_BYTES_MAX + 64];
     size_t size;
@@ -140,7 +140,7 @@ static void parse_identity(struct found *found)
     found->has_valid_checksum = strcmp(end + 1, line) == 0;
 }
 
-/* Text or checksum are as they must be, and the rest is damaged. */
+/* True if the text or the checksum is ours and the rest is damaged. */
 static bool is_ours_damaged(const struct found *found, const struct identity *wanted)
 {
     return strncmp(found->text, wanted->text, strlen(wanted->text)) == 0 ||
@@ -157,7 +157,7 @@ static bool is_blank(const struct found *found)
     return true;
 }
 
-/* Why the directory cannot be this node's; 0 when the identity is just damaged. */
+/* Explains why the directory is not this node's; 0: the identity is only damaged. */
 static int judge_foreign(struct data_dir *dir, const char *path, const struct found *found,
                          const char *node_id, char *error, size_t error_size)
 {
@@ -184,7 +184,8 @@ static int judge_foreign(struct data_dir *dir, const char *path, const struct fo
     return 0;
 }
 
-/* A directory in use needs no room for what it can do without until the next start. */
+/* Rewrites the identity. In a directory in use a full disk is no error: the identity is needed
+ * only at the next start. */
 static int write_anew(struct data_dir *dir, const char *path, const struct identity *wanted,
                       bool is_needed, char *error, size_t error_size)
 {
@@ -304,8 +305,8 @@ int data_dir_set_aside(struct data_dir *dir, int64_t wall_ms, bool is_log_kept, 
     if (rc == 0 && !is_store_kept) {
         rc = move_into(dir, dir->store_path, aside, "store");
     }
-    /* The log goes last: it holds the votes, and as long as it is there the damage is found again.
-     */
+    /* The log is moved last: it holds the votes, and while it is in place the damage is found
+     * again. */
     if (rc == 0 && !is_log_kept) {
         rc = move_into(dir, dir->log_path, aside, "log");
     }
@@ -327,7 +328,7 @@ int data_dir_begin_install(struct data_dir *dir)
     struct fs *fs = dir->fs;
     char path[PATH_MAX];
     mark_path(dir, path);
-    /* Its name is all that it says, so it needs no room. */
+    /* The mark is an empty file, so it needs no space. */
     struct fs_file *file;
     int rc = fs->ops->open(fs, path, FS_OPEN_CREATE, &file);
     if (rc == ERR_EXISTS) {
@@ -366,8 +367,9 @@ int data_dir_swap_store(struct data_dir *dir)
     if (rc != 0 && rc != ERR_NOT_FOUND) {
         return rc;
     }
-    /* First where it has come to: a name that is gone here and not there would be no store. Also
-     * when it was renamed before: whoever did may have been killed before he had synced. */
+    /* Sync the target directory first: a name that is gone from the source and not in the target
+     * would be a lost store. Also if an earlier process renamed the file: it may have been
+     * killed before it synced. */
     int synced = fs->ops->sync_dir(fs, dir->store_path);
     if (synced == 0) {
         synced = fs->ops->sync_dir(fs, dir->incoming_path);

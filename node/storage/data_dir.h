@@ -31,16 +31,16 @@ struct data_dir {
     char store_path[PATH_MAX];
     char snapshots_path[PATH_MAX];
     char incoming_path[PATH_MAX];
-    /* What data_dir_open() found wrong with the identity of a directory in use, and mended: a word
-     * or two; "" when nothing was. */
+    /* What data_dir_open() repaired in the identity of a directory in use, in a word or two; "":
+     * nothing. */
     const char *identity_mended;
 };
 
-/* Makes it with its parents (mode 0700) when absent, locks it, and checks or writes the identity.
- * An identity that is damaged, but not another node's as far as it can be read, is written again.
- * On error `error` gets one line: path, reason, remedy. Errors: ERR_LOCKED, ERR_FOREIGN (another
- * node's), ERR_VERSION, ERR_CORRUPT (not a data_dir), ERR_INVALID (path too long), those of fs. A
- * failed open owes no close. */
+/* Creates the directory with its parents (mode 0700) if absent, locks it, and checks or writes
+ * the identity. A damaged identity is rewritten unless its readable part names another node. On
+ * error `error` gets one line: path, reason, remedy. Errors: ERR_LOCKED, ERR_FOREIGN (another
+ * node's), ERR_VERSION, ERR_CORRUPT (not a data_dir), ERR_INVALID (path too long), those of fs.
+ * A failed open owes no close. */
 int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const char *node_id,
                   char *error, size_t error_size);
 void data_dir_close(struct data_dir *dir);
@@ -59,10 +59,10 @@ int data_dir_set_aside(struct data_dir *dir, int64_t wall_ms, bool is_log_kept, 
 /* Errors: ERR_NO_SPACE (there is no mark), others: the process must end. */
 int data_dir_begin_install(struct data_dir *dir);
 bool data_dir_is_installing(struct data_dir *dir);
-/* Errors: ERR_NOT_FOUND (nothing to rename: in a repetition it has been done), those of fs; the
- * process must end. */
+/* Errors: ERR_NOT_FOUND (nothing to rename: an earlier call did it), those of fs; the process
+ * must end. */
 int data_dir_swap_store(struct data_dir *dir);
-/* Also takes back a data_dir_begin_install() that nothing followed. Errors: as above. */
+/* Also reverts a data_dir_begin_install() that no other step followed. Errors: as above. */
 int data_dir_end_install(struct data_dir *dir);
 
 #endif

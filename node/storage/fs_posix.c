@@ -1,4 +1,4 @@
-/* The real file system: what errno means to us, and that nothing is written or read by halves. */
+/* The real file system: maps errno to ERR_*, and completes partial reads and writes. */
 #include "storage/fs.h"
 
 #include "base/errors.h"

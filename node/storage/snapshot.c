@@ -241,7 +241,7 @@ static int write_manifest(struct snapshot_incoming *incoming, struct bytes manif
     return rc;
 }
 
-/* How far the file is what the manifest says. */
+/* Finds the first chunk that does not match the manifest. */
 static int find_next_chunk(struct snapshot_incoming *incoming)
 {
     const struct snapshot_manifest *manifest = &incoming->manifest;
@@ -293,8 +293,7 @@ int snapshot_incoming_open(struct snapshot_incoming *incoming, struct fs *fs, co
     return rc;
 }
 
-/* What is written is made durable bit by bit: all at once would hold up the log on the same disk.
- */
+/* Chunks between two syncs. One sync of the whole file would delay the log on the same disk. */
 #define SYNC_CHUNKS 16
 
 int snapshot_incoming_write(struct snapshot_incoming *incoming, uint32_t chunk, struct bytes data)

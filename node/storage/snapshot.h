@@ -1,9 +1,9 @@
-/* Snapshots on disk: one file in chunks of a fixed size, and a manifest that says what it is and
- * how each chunk sums up. Nothing here holds more than one chunk in memory.
+/* Snapshots on disk: one file in chunks of a fixed size, and a manifest that describes it and
+ * has a checksum for each chunk. Nothing here holds more than one chunk in memory.
  *
- * A directory with a snapshot has `data.mdb` and `manifest`. An incoming one is the same with a
- * file that is shorter: what it holds already is found by its checksums when the transfer goes on,
- * after a lost stream as after a crash. What the file contains is not known here.
+ * A directory with a snapshot has `data.mdb` and `manifest`. An incoming snapshot is the same
+ * with a shorter file: when the transfer continues, after a lost stream or a crash, the
+ * checksums show which chunks are complete. The contents of the file are opaque here.
  *
  * Threads: one at a time for each object. */
 #ifndef RAFTOGRAM_STORAGE_SNAPSHOT_H
@@ -29,7 +29,7 @@
 #define SNAPSHOT_MANIFEST_NAME "manifest"
 
 struct snapshot_manifest {
-    uint64_t id; /* random: two files of the same index are still two */
+    uint64_t id; /* random: tells two files of the same index apart */
     uint64_t index;
     uint64_t term;
     uint8_t cluster_id[CLUSTER_ID_BYTES];
@@ -50,8 +50,8 @@ void snapshot_manifest_encode(const struct snapshot_manifest *manifest, struct b
 int snapshot_manifest_decode(struct bytes data, struct snapshot_manifest *out);
 
 uint32_t snapshot_chunk_bytes(const struct snapshot_manifest *manifest, uint32_t chunk);
-/* Reads and verifies; `data` has room for SNAPSHOT_CHUNK_BYTES. Errors: ERR_CORRUPT (also: the file
- * is too short), ERR_IO. */
+/* Reads and verifies a chunk; `data` has SNAPSHOT_CHUNK_BYTES. Errors: ERR_CORRUPT (also: the
+ * file is too short), ERR_IO. */
 int snapshot_read_chunk(const struct snapshot_manifest *manifest, struct fs *fs,
                         struct fs_file *file, uint32_t chunk, void *data);
 
@@ -61,20 +61,20 @@ struct snapshot_incoming {
     char dir[PATH_MAX - 64];
     struct fs_file *file;
     struct snapshot_manifest manifest;
-    uint32_t next_chunk; /* what it goes on with; chunk_count: it is all there */
+    uint32_t next_chunk; /* the next chunk to receive; chunk_count: complete */
     uint8_t *scratch;
 };
 
-/* Takes up the transfer that `dir` holds if it is of this very manifest, else begins anew: whatever
- * else is in `dir` is removed. Errors: as snapshot_manifest_decode(); those of fs. */
+/* Continues the transfer in `dir` if it has the same manifest. Otherwise removes everything in
+ * `dir` and starts again. Errors: as snapshot_manifest_decode(); those of fs. */
 int snapshot_incoming_open(struct snapshot_incoming *incoming, struct fs *fs, const char *dir,
                            struct bytes manifest);
 /* The next chunk, verified. Errors: ERR_INVALID (not the next), ERR_CORRUPT, those of fs. */
 int snapshot_incoming_write(struct snapshot_incoming *incoming, uint32_t chunk, struct bytes data);
-/* All chunks are there: makes them durable and reads every one again.
- * Errors: ERR_CORRUPT (the disk gave back something else), those of fs. */
+/* After the last chunk: makes all chunks durable and reads them again. Errors: ERR_CORRUPT (the
+ * disk returned other data), those of fs. */
 int snapshot_incoming_complete(struct snapshot_incoming *incoming);
-/* What has come stays in the directory. Accepts zeroed memory. */
+/* Closes; the received chunks stay in the directory. Accepts zeroed memory. */
 void snapshot_incoming_close(struct snapshot_incoming *incoming);
 
 /* Removes all files in `dir`; no such directory is fine. Errors: those of fs. */

@@ -66,23 +66,22 @@ struct wal_report {
 
 struct wal;
 
-/* Opens or creates. A bad last frame is torn, and cut off, only if no valid frame follows it, some
- * sector of it still shows its never-written state, and no mark says that it was durable once.
- * Everything else is damage: fully written but a wrong checksum, fewer frames than are marked, a
- * short segment, a missing successor, a missing file. A log of an older format is taken over. A
- * damaged log is
- * opened for reading only (wal_commit() CHECKs); the caller may wal_drop_damaged_prefix() or start
- * afresh. `report` is filled in on error, too. Errors: those of fs, ERR_VERSION (a newer format).
- */
+/* Opens or creates the log. A bad last frame is torn, and cut off, only if no valid frame
+ * follows it, some sector of it still has its never-written state, and no mark says that it was
+ * once durable. Everything else is damage: fully written with a wrong checksum, fewer frames
+ * than are marked, a short segment, a missing successor, a missing file. A log of an older
+ * format is converted. A damaged log is opened for reading only (wal_commit() CHECKs); the
+ * caller may call wal_drop_damaged_prefix() or start with an empty log. `report` is also filled
+ * in on error. Errors: those of fs, ERR_VERSION (a newer format). */
 int wal_open(const struct wal_options *options, struct wal **out, struct wal_report *report);
 void wal_close(struct wal *wal);
 
-/* The damage lies at or below `durable_applied`, which the store has: makes the log begin at
- * durable_applied + 1 (base term `base_term`) and writable again. What is above is copied into a
- * new segment, the old ones are removed: atomic in a crash. Damage that has lost nothing (a stained
- * header, say) is confined wherever the log reaches. Errors: ERR_INVALID when the damage is not
- * confined so, or the hard state not known for certain: nothing has changed; ERR_IO, ERR_NO_SPACE,
- * ERR_NOMEM: as wal_commit(). */
+/* For damage at or below `durable_applied`, which the store has: makes the log begin at
+ * durable_applied + 1 (base term `base_term`) and writable again. Later entries are copied into
+ * a new segment and the old ones removed, atomically in a crash. Damage that lost nothing (a
+ * wrong header, for example) is accepted wherever the log ends. Errors: ERR_INVALID if the
+ * damage reaches further or the hard state is not known for certain: nothing has changed;
+ * ERR_IO, ERR_NO_SPACE, ERR_NOMEM: as wal_commit(). */
 int wal_drop_damaged_prefix(struct wal *wal, uint64_t durable_applied, uint64_t base_term);
 
 /* Views. The hard state includes what is staged; valid until the next stage call. */
@@ -109,23 +108,24 @@ int wal_stage_hard_state(struct wal *wal, const struct wal_hard_state *state);
 bool wal_has_staged(const struct wal *wal);
 uint64_t wal_staged_bytes(const struct wal *wal);
 
-/* Writes and syncs all that is staged. Nothing to do is fine. After any error the process must end
- * (the caller logs and exits): the state of the disk is unknown.
- * Errors: ERR_IO, ERR_NO_SPACE (cannot happen while wal_has_room()), ERR_NOMEM. */
+/* Writes and syncs everything that is staged; with nothing staged it succeeds. After any error
+ * the process must end (the caller logs and exits): the state of the disk is unknown. Errors:
+ * ERR_IO, ERR_NO_SPACE (cannot happen while wal_has_room()), ERR_NOMEM. */
 int wal_commit(struct wal *wal);
 
-/* The last commit is not marked: only the next one, or wal_mark(), does that. Until then the loss
- * of its frame alone would pass for an unfinished write. */
+/* True if the last commit is marked. The next commit marks it, or wal_mark(). Until then the
+ * loss of its frame alone would look like an unfinished write. */
 bool wal_is_marked(const struct wal *wal);
-/* Marks it: one write and one sync. Call when idle, and before closing. Errors: as wal_commit(). */
+/* Marks the last commit: one write and one sync. Call it when idle, and before closing. Errors:
+ * as wal_commit(). */
 int wal_mark(struct wal *wal);
 
 /* True if the next frame of up to `bytes`, counted as wal_staged_bytes() does (payload and
  * WAL_ENTRY_OVERHEAD_BYTES for each entry), fits into the pre-zeroed space that is there already
  * (the current segment or the spare). The spare is made in wal_open() and wal_maintain(). */
 bool wal_has_room(const struct wal *wal, uint64_t bytes);
-/* Makes the spare segment when it is missing, off the path of a commit: call when idle or after
- * replies have gone. Errors: ERR_NO_SPACE (try again later), ERR_IO. */
+/* Creates the spare segment if it is missing, outside a commit: call it when idle or after
+ * replies were sent. Errors: ERR_NO_SPACE (try again later), ERR_IO. */
 int wal_maintain(struct wal *wal);
 
 /* The entry at `index`, staged ones included; its checksum is verified when it comes from the disk.
@@ -134,13 +134,13 @@ int wal_maintain(struct wal *wal);
  * them. Errors: ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
 int wal_read(struct wal *wal, uint64_t index, struct wal_entry *out);
 
-/* Removes whole segments whose entries all lie at or below `index`; the rest of them stays. If that
- * is in the segment that is written to, a new one is begun, so that a later call can remove it.
- * Does nothing while something is staged. Works on a full disk too, once at least. Errors:
+/* Removes whole segments whose entries all lie at or below `index`; other entries at or below it
+ * stay. If `index` is in the current segment, a new segment is started, so that a later call can
+ * remove it. Does nothing while entries are staged. Works at least once on a full disk. Errors:
  * ERR_NO_SPACE (nothing has changed; try again later); others as wal_commit(). */
 int wal_compact(struct wal *wal, uint64_t index);
-/* Forgets all entries, staged ones too, and begins at index + 1 after (index, term): a snapshot was
- * installed. Durable on return. The hard state stays, and what is staged of it is durable too.
+/* Removes all entries, staged ones too, and begins at index + 1 after (index, term): a snapshot
+ * was installed. Durable on return. The hard state is kept, and a staged one is durable too.
  * Errors: ERR_NO_SPACE (nothing has changed); others as wal_commit(). */
 int wal_reset(struct wal *wal, uint64_t index, uint64_t term);
 
