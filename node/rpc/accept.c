@@ -1,9 +1,8 @@
-/* gRPC (1.51) closes a listener for good, and tells nobody, at the first error of its accept4(2):
- * a moment without a free descriptor, and the node could never be reached again. It has no place
- * to change that, but a function of that name in the program itself is found before the C
- * library's. Ours turns such a connection away instead, and lets clients have no descriptors that
- * the node's files and the other nodes need. Whoever does not ask for the address is not gRPC and
- * gets the plain call. */
+/* Replaces accept4(2) for gRPC. gRPC (1.51) closes a listener for good, without a report, at the
+ * first error of accept4(2), such as a moment without a free descriptor. It offers no way to change
+ * that, but the linker finds a function of that name in the program before the C library's. This
+ * one refuses such a connection instead, and reserves descriptors for the node's files and for
+ * other nodes. A caller that does not ask for the address is not gRPC and gets the plain call. */
 #include "base/accept.h"
 #include "rpc/rpc_internal.h"
 
@@ -13,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* By local port: all that is known of gRPC's own sockets. */
+/* By local port, since nothing else of gRPC's own sockets is known. */
 static atomic_bool is_of_peers[UINT16_MAX + 1];
 
 void rpc_accept_note(int port, bool is_for_peers)

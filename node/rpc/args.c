@@ -3,7 +3,7 @@
 #include "base/unconst.h"
 #include "rpc/rpc_internal.h"
 
-/* Between a ping of ours and the verdict that the peer is gone. */
+/* Time after a ping without an answer until the peer is considered gone. */
 #define KEEPALIVE_TIMEOUT_MS_MIN 500
 
 void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value)

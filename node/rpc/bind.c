@@ -1,7 +1,7 @@
-/* gRPC (1.51) listens on IPv6 too when it is told 0.0.0.0, and does not say why it cannot listen.
- * Its bind(2) is found in the program itself before the C library's, as its accept4(2) is
- * (accept.c): while rpc_bind() runs, on its thread, this one refuses the other kind of wildcard,
- * and remembers the error. Everybody else gets the plain call. */
+/* Replaces bind(2) for gRPC. If it is given 0.0.0.0, gRPC (1.51) listens on IPv6 too, and it does
+ * not report why listening failed. As with accept4(2) (accept.c), the linker finds this bind(2)
+ * before the C library's. On the thread that runs rpc_bind(), it refuses the other kind of wildcard
+ * and remembers the error. Other callers get the plain call. */
 #include "rpc/rpc_internal.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 struct binding {
     const struct listen_address *wanted;
-    int number; /* of the first failure */
+    int number; /* errno of the first failure */
 };
 
 static __thread struct binding *current;
@@ -77,7 +77,7 @@ static int bind_one(grpc_server *server, grpc_server_credentials *credentials,
     if (*port != 0) {
         return 0;
     }
-    /* It got no socket at all, or failed later than bind(): at listen(). */
+    /* gRPC created no socket, or failed after bind(), in listen(). */
     return binding.number != 0 ? binding.number : is_ipv6 ? EAFNOSUPPORT : EADDRINUSE;
 }
 

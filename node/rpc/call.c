@@ -1,6 +1,6 @@
-/* One incoming call. Operations may be started by any thread, under the call's lock; they complete
- * on the loop's thread only, where all callbacks run, without the lock. The call is over when
- * RECV_CLOSE has completed and no other operation is left. */
+/* One incoming call. Any thread may start operations, under the call's lock. They complete on the
+ * loop's thread, where all callbacks run without the lock. The call is over when RECV_CLOSE and all
+ * other operations have completed. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/list.h"
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The status and perhaps the last message, kept until they have been sent. */
+/* The status and, if there is one, the last message, kept until they are sent. */
 struct answer {
     grpc_byte_buffer *message;
     grpc_status_code code;
@@ -37,7 +37,7 @@ struct rpc_call {
     struct rpc_tag sent;
     struct rpc_tag answered;
     int cancelled;
-    pthread_mutex_t lock; /* all below, and what is started on `grpc` */
+    pthread_mutex_t lock; /* guards all below, and operations on `grpc` */
     grpc_call *grpc;      /* NULL when the call is over */
     char *peer;
     grpc_byte_buffer *incoming;
@@ -49,8 +49,8 @@ struct rpc_call {
     bool is_half_closed;
     bool are_headers_sent;
     bool is_sending;
-    bool is_finishing; /* the answer is given: sent, or waiting for a send */
-    bool is_closed;    /* RECV_CLOSE completed: nothing may be started any more */
+    bool is_finishing; /* the answer is known: sent, or waiting for an outstanding send */
+    bool is_closed;    /* RECV_CLOSE completed: no operation may be started */
 };
 
 static void start(struct rpc_call *call, const grpc_op *ops, size_t count, struct rpc_tag *tag)
@@ -112,7 +112,7 @@ void rpc_call_unref(struct rpc_call *call)
     }
 }
 
-/* After each completion: ends the call if that was the last one. */
+/* Called after each completion. Ends the call after the last one. */
 static void settle(struct rpc_call *call)
 {
     pthread_mutex_lock(&call->lock);
@@ -168,7 +168,7 @@ static void on_received(struct rpc_tag *tag, bool is_ok)
     grpc_byte_buffer *buffer = call->incoming;
     call->incoming = NULL;
     bool is_wanted = !is_ended(call);
-    /* No message means the end of them, or that the call failed: then on_closed says so. */
+    /* Without a message, the client half-closed or the call failed. on_closed reports a failure. */
     bool is_half_close = buffer == NULL && !grpc_call_failed_before_recv_message(call->grpc);
     call->is_half_closed |= buffer == NULL;
     pthread_mutex_unlock(&call->lock);
@@ -192,7 +192,7 @@ static void on_headers_sent(struct rpc_tag *tag, bool is_ok)
     settle(call);
 }
 
-/* With the lock held, when no send is outstanding. */
+/* Requires the lock and no outstanding send. */
 static void start_answer(struct rpc_call *call)
 {
     grpc_op ops[3];
@@ -248,7 +248,7 @@ static void open_call(struct rpc_call *call)
 {
     call->path = grpc_slice_to_c_string(call->details.method);
     call->deadline_ns = rpc_timespec_ns(call->details.deadline);
-    /* The values belong to gRPC's call; references of our own let them outlive it. */
+    /* The values belong to gRPC's call. References let them outlive it. */
     for (size_t i = 0; i < call->metadata.count; i++) {
         grpc_slice_ref(call->metadata.metadata[i].key);
         grpc_slice_ref(call->metadata.metadata[i].value);
@@ -279,7 +279,7 @@ static void on_arrived(struct rpc_tag *tag, bool is_ok)
         return;
     }
     rpc_server_handle(server, call);
-    /* Nothing can have completed meanwhile: this is the thread that says so. */
+    /* Nothing can have completed meanwhile, since completions run on this thread. */
     pthread_mutex_lock(&call->lock);
     CHECK(call->is_accepted || call->is_finishing);
     pthread_mutex_unlock(&call->lock);
@@ -447,8 +447,8 @@ static void answer_on_loop(void *context)
     settle(call);
 }
 
-/* The loop's thread starts it, many at a time: an operation that another thread starts makes gRPC
- * hand work from one to the other, and wake the loop for each. With the lock held. */
+/* The loop's thread starts the answers, many at a time. If another thread starts an operation, gRPC
+ * hands work between the threads and wakes the loop for each. Requires the lock. */
 static void pass_answer(struct rpc_call *call)
 {
     struct rpc_loop *loop = rpc_server_loop(call->server);

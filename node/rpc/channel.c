@@ -1,4 +1,4 @@
-/* A channel: gRPC's connection to one address, with our way of dialling again. */
+/* A channel: gRPC's connection to one address, and how it dials again. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "rpc/rpc_internal.h"
@@ -12,7 +12,7 @@
 
 #define BACKOFF_MIN_MS_DEFAULT 50
 #define BACKOFF_MAX_MS_DEFAULT 1000
-/* How long one dial may take. gRPC takes it from MIN_RECONNECT_BACKOFF_MS, which does not delay the
+/* Time limit of one dial. gRPC derives it from MIN_RECONNECT_BACKOFF_MS, which does not delay the
  * next dial after a refused one. */
 #define DIAL_MS_MIN 1000
 
@@ -23,8 +23,8 @@ struct rpc_channel {
     atomic_size_t calls;
 };
 
-/* An IPv4 address needs no resolver, whose repeated queries are throttled: name it as one. Anything
- * else goes to DNS. */
+/* Names an IPv4 address as such, since gRPC throttles repeated look-ups. Other addresses go to
+ * DNS. */
 static const char *target_scheme(const char *address)
 {
     const char *colon = strrchr(address, ':');

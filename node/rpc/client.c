@@ -1,5 +1,6 @@
-/* One outgoing call. As in call.c: operations start under the lock on any thread and complete on
- * the loop's. The call is over when RECV_STATUS has completed and no other operation is left. */
+/* One outgoing call. As in call.c, any thread starts operations under the lock, and they complete
+ * on the loop's thread. The call is over when RECV_STATUS and all other operations have
+ * completed. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/list.h"
@@ -29,15 +30,15 @@ struct rpc_client_call {
     grpc_metadata_array trailing;
     grpc_status_code code;
     grpc_slice text;
-    bool are_headers_known; /* on_headers was called or need not be; on the loop's thread */
-    pthread_mutex_t lock;   /* all below, and what is started on `grpc` */
+    bool are_headers_known; /* on_headers was called or is not needed; loop's thread */
+    pthread_mutex_t lock;   /* guards all below, and operations on `grpc` */
     grpc_call *grpc;        /* NULL when the call is over */
     grpc_byte_buffer *incoming;
     grpc_byte_buffer *outgoing;
     unsigned pending; /* operations that have not completed */
     bool is_sending;
-    bool is_half_closing; /* asked for: done, or waiting for a send */
-    bool is_ended;        /* the status is known: nothing may be started any more */
+    bool is_half_closing; /* requested: done, or waiting for an outstanding send */
+    bool is_ended;        /* the status is known: no operation may be started */
 };
 
 static void start(struct rpc_client_call *call, const grpc_op *ops, size_t count,
@@ -74,7 +75,7 @@ void rpc_client_release(struct rpc_client_call *call)
     }
 }
 
-/* An answer that is OK has a message that can be read, or is not OK. */
+/* Reads the message of an OK answer. Without a readable message, the result is an error. */
 static void read_response(struct rpc_client_call *call, struct rpc_message *response,
                           struct rpc_result *result)
 {
@@ -103,14 +104,14 @@ static void report(struct rpc_client_call *call)
     if (call->is_unary && call->code == GRPC_STATUS_OK) {
         read_response(call, &response, &result);
     }
-    /* The channel may be destroyed in the callback when this was its last call. */
+    /* If this was the channel's last call, the callback may destroy the channel. */
     rpc_channel_call_over(call->channel);
     call->events.on_closed(call->events.context, &result);
     gpr_free(text);
     rpc_message_finish(&response);
 }
 
-/* After each completion: ends the call if that was the last one. */
+/* Called after each completion. Ends the call after the last one. */
 static void settle(struct rpc_client_call *call)
 {
     pthread_mutex_lock(&call->lock);
@@ -157,7 +158,7 @@ static void tell_headers(struct rpc_client_call *call)
     }
 }
 
-/* Initial metadata completes empty when the server refused at once, by trailers only. */
+/* If the server refused at once by trailers alone, the initial metadata are empty. */
 static void on_opened(struct rpc_tag *tag, bool is_ok)
 {
     struct rpc_client_call *call = CONTAINER_OF(tag, struct rpc_client_call, opened);
@@ -211,7 +212,7 @@ static void on_received(struct rpc_tag *tag, bool is_ok)
     }
     pthread_mutex_lock(&call->lock);
     call->pending--;
-    /* Also after the status: until gRPC says that there are no more. */
+    /* Also after the status, until gRPC reports that no message is left. */
     if (buffer != NULL) {
         start_receive(call);
     }
@@ -219,7 +220,7 @@ static void on_received(struct rpc_tag *tag, bool is_ok)
     settle(call);
 }
 
-/* With the lock held, when no send is outstanding. */
+/* Requires the lock and no outstanding send. */
 static void start_half_close(struct rpc_client_call *call)
 {
     grpc_op op;
@@ -342,7 +343,7 @@ int rpc_unary(struct rpc_channel *channel, const struct rpc_client_options *opti
     ops[4].op = GRPC_OP_RECV_MESSAGE;
     ops[4].data.recv_message.recv_message = &call->incoming;
     put_receive_status(call, &ops[5]);
-    /* Before the start: the callbacks may want it. */
+    /* Set before the start, since callbacks may use it. */
     *out = call;
     pthread_mutex_lock(&call->lock);
     start(call, ops, 6, &call->ended);

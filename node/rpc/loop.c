@@ -1,6 +1,6 @@
-/* The loop: one completion queue and the thread that empties it, plus posted functions in a heap by
- * deadline. The C core has no public way to put an event into a queue except an empty batch on a
- * call, so that the loop keeps a call on a lame channel to wake itself with. */
+/* The loop: one completion queue, the thread that empties it, and posted functions in a heap by
+ * deadline. The only public way to put an event into a queue is an empty batch on a call. So the
+ * loop keeps a call on a lame channel to wake its thread. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/list.h"
@@ -17,21 +17,20 @@
 #define THREAD_NAME_MAX 15
 #define GRPC_END_S_MAX 3
 #define POSTS_CAPACITY_FIRST 16
-/* Posted functions and turns wait for queued events, but not for more than this many. */
+/* Most queued events that are handled before posted functions and turns. */
 #define EVENTS_BEFORE_POSTS_MAX 256
 
 struct post {
     uint64_t deadline_ns;
-    uint64_t sequence; /* keeps posts of one deadline in order */
+    uint64_t sequence; /* orders posts of one deadline */
     void (*fn)(void *context);
     void *context;
-    struct rpc_loop *owner; /* a loop that shares this one's thread; NULL: the loop itself */
+    struct rpc_loop *owner; /* the sharing loop that posted it; NULL: the loop itself */
 };
 
-/* gRPC's poller looks at one ready connection in each pass. After a turn that took long, such as
- * one with a slow fsync, the peers' messages wait at all of them: they are read before the next
- * turn, which may take as long. Otherwise a leader would hear nobody over two turns, and step down.
- */
+/* gRPC's poller reads one ready connection in each pass. After a long turn, such as one with a slow
+ * fsync, messages wait at all connections. They are read before the next turn. Otherwise a leader
+ * would receive no answers during two turns and step down. */
 #define LONG_TURN_NS (5 * NS_PER_MS)
 #define PASSES_AFTER_LONG_TURN 32
 
@@ -41,14 +40,14 @@ struct rpc_loop {
     grpc_call *wake_call;
     struct rpc_tag wake;
     pthread_t thread;
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* guards all below */
     struct post *posts;   /* a binary heap */
     size_t post_count;
     size_t post_capacity;
     uint64_t post_sequence;
-    uint64_t planned_until_ns; /* when the thread looks at the posts again if nothing wakes it */
-    /* The thread may be waiting: set under the lock, cleared without it, so that a poster who sees
-     * it cleared knows that the posts will be looked at. */
+    uint64_t planned_until_ns; /* when the thread next checks the posts, unless it is woken */
+    /* The thread may be waiting. Set under the lock and cleared without it: if a poster sees it
+     * cleared, the thread will check the posts. */
     atomic_bool is_asleep;
     bool is_waking;
     bool is_stopping;
@@ -56,16 +55,16 @@ struct rpc_loop {
     pthread_mutex_t turn_lock; /* held while a turn runs */
     uint64_t (*turn)(void *context);
     void *turn_context;
-    uint64_t turn_ns; /* when the next is due: the loop's thread */
+    uint64_t turn_ns; /* when the next turn is due; loop's thread */
     atomic_bool is_turn_wanted;
-    atomic_uint_fast64_t wanted_ns; /* since when, once is_turn_wanted is set */
+    atomic_uint_fast64_t wanted_ns; /* time of the request, if is_turn_wanted is set */
     struct latency turn_delays;
-    uint64_t turn_delay_ns; /* of the last: the loop's thread */
-    unsigned passes;        /* of the poller that are owed before the next: the loop's thread */
+    uint64_t turn_delay_ns; /* of the last turn; loop's thread */
+    unsigned passes;        /* poller passes that are due before the next turn; loop's thread */
 
-    /* A sharing loop has only these; `owned_count` and `is_stopping` are under the host's lock. */
+    /* A sharing loop uses only these. The host's lock guards `owned_count` and `is_stopping`. */
     struct rpc_loop *host;
-    size_t owned_count; /* posts of ours in the host's heap */
+    size_t owned_count; /* its posts in the host's heap */
     pthread_cond_t drained;
 };
 
@@ -186,7 +185,7 @@ static void heap_hasten(struct rpc_loop *loop, const struct rpc_loop *owner)
 
 /* ---- the thread ---- */
 
-/* With the lock held. */
+/* Requires the lock. */
 static void wake(struct rpc_loop *loop)
 {
     if (loop->is_waking || !atomic_load(&loop->is_asleep)) {
@@ -206,7 +205,8 @@ static void on_wake(struct rpc_tag *tag, bool is_ok)
     pthread_mutex_unlock(&loop->lock);
 }
 
-/* Runs what was due when it began, so that functions which post again cannot hold the thread. */
+/* Runs the posts that are due at its start, so that functions that post again cannot block the
+ * thread. */
 static void run_posts(struct rpc_loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
@@ -237,7 +237,7 @@ static void run_turn(struct rpc_loop *loop)
     loop->turn_delay_ns = now_ns > due_ns ? now_ns - due_ns : 0;
     latency_record(&loop->turn_delays, loop->turn_delay_ns);
     pthread_mutex_lock(&loop->turn_lock);
-    /* Before the turn: what is asked for while it runs is the next one's. */
+    /* Cleared before the turn: a request during the turn asks for the next one. */
     atomic_store(&loop->is_turn_wanted, false);
     loop->turn_ns = loop->turn != NULL ? loop->turn(loop->turn_context) : UINT64_MAX;
     pthread_mutex_unlock(&loop->turn_lock);
@@ -246,7 +246,7 @@ static void run_turn(struct rpc_loop *loop)
     }
 }
 
-/* Until when the thread may wait for events; false when the loop is to end. */
+/* Computes until when the thread may wait for events. Returns false if the loop ends. */
 static bool plan_sleep(struct rpc_loop *loop, uint64_t *until_ns)
 {
     pthread_mutex_lock(&loop->lock);
@@ -298,7 +298,7 @@ static void *run(void *argument)
         }
     }
     grpc_completion_queue_shutdown(loop->queue);
-    /* Servers and channels are gone, so nothing of theirs can be left here. */
+    /* Servers and channels are destroyed, so none of their events can be left. */
     grpc_event event =
         grpc_completion_queue_next(loop->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     CHECK(event.type == GRPC_QUEUE_SHUTDOWN);
@@ -307,7 +307,7 @@ static void *run(void *argument)
 
 /* ---- public ---- */
 
-/* gRPC writes plain text to stderr, where only our JSON lines belong. */
+/* Drops gRPC's plain text, since stderr carries JSON lines only. */
 static void log_for_grpc(gpr_log_func_args *args)
 {
     log_debug("rpc", "grpc", LOG_STR("text", args->message), LOG_STR("file", args->file),
@@ -357,8 +357,8 @@ static void *end_grpc_now(void *context)
     return NULL;
 }
 
-/* gRPC (1.51) waits for threads of its own that were never started, if there was no memory for one
- * of them: for ever. By now nothing depends on it, and the process ends without. */
+/* Shuts gRPC down, with a time limit. If a thread of its own could not be started, gRPC (1.51)
+ * waits for it indefinitely. Nothing depends on gRPC any more, so the process ends without it. */
 static void end_grpc(void)
 {
     pthread_t thread;
@@ -378,7 +378,7 @@ static void end_grpc(void)
     }
     pthread_mutex_unlock(&ends.lock);
     if (error != 0) {
-        log_warn("rpc", "gRPC does not end: going on without");
+        log_warn("rpc", "gRPC does not shut down; continuing without waiting for it");
     }
 }
 
@@ -506,7 +506,7 @@ void rpc_loop_turn_soon(struct rpc_loop *loop)
     if (atomic_load(&loop->is_turn_wanted)) {
         return;
     }
-    /* Two threads may do so at once: either time will do. */
+    /* If two threads store at once, either time is good enough. */
     atomic_store(&loop->wanted_ns, clock_monotonic_ns(clock_system()));
     if (atomic_exchange(&loop->is_turn_wanted, true) || rpc_loop_is_current(loop)) {
         return;

@@ -1,4 +1,4 @@
-/* Bytes, slices and metadata between gRPC and us. What is compressed is unpacked within bounds. */
+/* Converts bytes, slices and metadata from and to gRPC. Decompresses messages within bounds. */
 #include "rpc/rpc_internal.h"
 
 #include "base/check.h"
@@ -9,10 +9,10 @@
 #include <zlib.h>
 
 #define INFLATE_STEP_BYTES 16384
-/* zlib: the largest window, and gzip or zlib format by what is there. */
+/* zlib: the largest window; detects gzip and zlib format. */
 #define WINDOW_BITS_ANY_FORMAT (15 + 32)
 
-/* Appends what `input` yields. Errors: as inflate_into(). */
+/* Appends the decompressed `input`. Errors: as inflate_into(). */
 static int inflate_slice(z_stream *stream, grpc_slice *input, struct buf *out, bool *is_ended)
 {
     stream->next_in = GRPC_SLICE_START_PTR(*input);
@@ -23,7 +23,7 @@ static int inflate_slice(z_stream *stream, grpc_slice *input, struct buf *out, b
         stream->avail_out = sizeof(step);
         int result = inflate(stream, Z_NO_FLUSH);
         if (result == Z_BUF_ERROR) {
-            return 0; /* wants more input */
+            return 0; /* needs more input */
         }
         if (result != Z_OK && result != Z_STREAM_END) {
             return result == Z_MEM_ERROR ? ERR_NOMEM : ERR_CORRUPT;
@@ -37,8 +37,8 @@ static int inflate_slice(z_stream *stream, grpc_slice *input, struct buf *out, b
     return 0;
 }
 
-/* A small message may stand for a huge one, so that gRPC, which knows no bound here, must not do
- * this. Errors: ERR_CORRUPT, ERR_FULL, ERR_NOMEM. */
+/* Decompresses a message. gRPC's own decompression has no bound, but a small message may expand to
+ * a huge one. Errors: ERR_CORRUPT, ERR_FULL, ERR_NOMEM. */
 static int inflate_into(grpc_byte_buffer_reader *reader, struct buf *out)
 {
     z_stream stream;
@@ -130,7 +130,7 @@ struct rpc_status rpc_message_status(int error)
                                    .message = "message is too large"};
     case ERR_NOMEM:
         return (struct rpc_status){.code = GRPC_STATUS_RESOURCE_EXHAUSTED,
-                                   .message = "no memory for the message"};
+                                   .message = "out of memory for the message"};
     default:
         return (struct rpc_status){.code = GRPC_STATUS_INTERNAL,
                                    .message = "message cannot be decompressed"};

@@ -1,3 +1,4 @@
+/* Host names looked up on threads of their own; see name.h. */
 #include "rpc/name.h"
 
 #include "base/address.h"
@@ -17,26 +18,26 @@
 
 #define ADDRESSES_MAX 8
 #define LOOK_UP_INTERVAL_NS NS_PER_S
-/* gRPC takes a list of one kind only: an IPv4 address in a list of both is written as IPv6. */
+/* gRPC accepts lists of one address family. In a mixed list, IPv4 addresses are written as IPv6. */
 #define ADDRESS_TEXT_BYTES_MAX (INET6_ADDRSTRLEN + 8)
 
 struct found {
-    struct in6_addr list[ADDRESSES_MAX]; /* IPv4 ones are mapped */
+    struct in6_addr list[ADDRESSES_MAX]; /* IPv4 addresses are mapped to IPv6 */
     size_t count;
 };
 
 struct rpc_name {
     struct address address;
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
-    unsigned references; /* the owner's, and that of the look-up's thread */
+    unsigned references; /* of the owner and of the look-up's thread */
     void (*on_found)(void *context);
     void *context;
     bool is_numeric;
     bool is_looking;
-    uint64_t looked_ns; /* when the last look-up ended; 0: none has */
+    uint64_t looked_ns; /* when the last look-up ended; 0: never */
     struct found found;
-    size_t first; /* where the next target begins */
+    size_t first; /* index that the next target begins with */
     char reason[RPC_NAME_REASON_BYTES_MAX];
 };
 
@@ -83,7 +84,7 @@ static int look_up(const char *host, int flags, struct found *out)
     return out->count > 0 ? 0 : EAI_NONAME;
 }
 
-/* With the lock held, which it gives up. */
+/* Requires the lock and releases it. */
 static void drop_reference(struct rpc_name *name)
 {
     CHECK(name->references > 0);
@@ -179,7 +180,7 @@ static void write_address(const struct rpc_name *name, const struct in6_addr *ad
     snprintf(out, ADDRESS_TEXT_BYTES_MAX, is_ipv4 ? "%s:%u" : "[%s]:%u", text, name->address.port);
 }
 
-/* With the lock held. */
+/* Requires the lock. */
 static void write_target(const struct rpc_name *name, char target[RPC_TARGET_BYTES_MAX])
 {
     const struct found *found = &name->found;

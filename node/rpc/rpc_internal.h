@@ -1,4 +1,4 @@
-/* What the files of this room share. */
+/* What the files of this module share. */
 #ifndef RAFTOGRAM_RPC_INTERNAL_H
 #define RAFTOGRAM_RPC_INTERNAL_H
 
@@ -9,8 +9,8 @@
 #include <grpc/support/time.h>
 #include <stdbool.h>
 
-/* gRPC is not instrumented, so ThreadSanitizer does not see that what was done before a start is
- * visible after the completion. */
+/* gRPC is not instrumented. These marks tell ThreadSanitizer that writes before the start of an
+ * operation are visible after its completion. */
 #if defined(__SANITIZE_THREAD__)
 #define RPC_TSAN 1
 #elif defined(__has_feature)
@@ -27,8 +27,8 @@
 #define RPC_TSAN_ACQUIRE(address) ((void)(address))
 #endif
 
-/* What a completion queue hands back: embedded in the object that the operation belongs to, which
- * CONTAINER_OF() finds again. */
+/* What a completion queue returns. Embedded in the operation's object, which CONTAINER_OF()
+ * finds. */
 struct rpc_tag {
     void (*fn)(struct rpc_tag *tag, bool is_ok);
 };
@@ -36,12 +36,12 @@ struct rpc_tag {
 grpc_completion_queue *rpc_loop_queue(struct rpc_loop *loop);
 bool rpc_loop_is_current(const struct rpc_loop *loop);
 
-/* Our clock and gRPC's monotonic clock are the same one. UINT64_MAX: never. */
+/* Converts times. clock.h and gRPC's monotonic clock are the same clock. UINT64_MAX: never. */
 gpr_timespec rpc_timespec(uint64_t monotonic_ns);
 uint64_t rpc_timespec_ns(gpr_timespec time);
 
-/* A received message as one run of bytes: in place when it came plain and in one slice, else joined
- * and decompressed. */
+/* A received message as one run of bytes: in place if it is one uncompressed slice, else joined and
+ * decompressed. */
 struct rpc_message {
     struct bytes bytes;
     struct buf joined;
@@ -52,22 +52,22 @@ struct rpc_message {
  * (more than bytes_max), ERR_CORRUPT (cannot be decompressed), ERR_NOMEM. */
 int rpc_message_init(struct rpc_message *message, grpc_byte_buffer *buffer, size_t bytes_max);
 void rpc_message_finish(struct rpc_message *message);
-/* How a call ends whose message failed. */
+/* Returns the status of a call whose message failed. */
 struct rpc_status rpc_message_status(int error);
-/* A buffer of one slice with a copy of `bytes`. */
+/* Returns a buffer of one slice with a copy of `bytes`. */
 grpc_byte_buffer *rpc_buffer_of_bytes(struct bytes bytes);
 
 grpc_slice rpc_slice_of_bytes(struct bytes bytes);
-/* A view into `slice`, which must stay where it is. */
+/* Returns a view into `slice`, which must not move. */
 struct bytes rpc_bytes_of_slice(const grpc_slice *slice);
-/* The first value of `key`; data NULL when absent. */
+/* Returns the first value of `key`; data NULL if absent. */
 struct bytes rpc_metadata_find(const grpc_metadata_array *array, const char *key);
-/* Copies. False if gRPC would refuse the key or the value. */
+/* Copies a key and a value. Returns false if gRPC would refuse them. */
 bool rpc_metadata_copy(const struct rpc_metadata *from, grpc_metadata *to);
 void rpc_metadata_unref(grpc_metadata *metadata, size_t count);
 
-/* rpc_call_send_headers() sends it, so that the client can tell an open stream from one that was
- * refused by trailers alone: gRPC reports empty initial metadata for both. */
+/* Sent by rpc_call_send_headers(), so that the client can distinguish an open stream from one that
+ * was refused by trailers alone. gRPC reports empty initial metadata for both. */
 #define RPC_HEADERS_MARK "raftogram-stream"
 
 /* Arguments for a server or a channel. */
@@ -80,40 +80,40 @@ struct rpc_args {
 
 /* `key` must outlive `args`. */
 void rpc_args_add(struct rpc_args *args, const char *key, uint32_t value);
-/* So must `value`. */
+/* `key` and `value` must outlive `args`. */
 void rpc_args_add_text(struct rpc_args *args, const char *key, const char *value);
-/* What servers and channels have in common. */
+/* Adds what servers and channels have in common. */
 void rpc_args_add_common(struct rpc_args *args, uint32_t receive_bytes_max);
-/* Our own pings, with and without calls; 0: none. */
+/* Adds pings, with and without calls; 0: none. */
 void rpc_args_add_keepalive(struct rpc_args *args, uint32_t keepalive_ms);
 
-/* Adds what `text` stands for; `port` is the first's. Errors: ERR_BUSY, ERR_ACCESS, ERR_INVALID,
- * with `fault`. */
+/* Adds the addresses of `text`. `port` is that of the first. Errors: ERR_BUSY, ERR_ACCESS,
+ * ERR_INVALID, see `fault`. */
 int rpc_bind(grpc_server *server, const char *text, int *port, struct listen_fault *fault);
 
-/* Whether connections to this port are the other nodes' (accept.c). */
+/* Notes whether a port is for other nodes (accept.c). */
 void rpc_accept_note(int port, bool is_for_peers);
 
 /* Calls report to their server; on the loop's thread. */
 grpc_server *rpc_server_grpc(struct rpc_server *server);
-/* What a call beyond calls_max hears. */
+/* Returns the status of a call beyond calls_max. */
 const struct rpc_status *rpc_server_busy(const struct rpc_server *server);
 struct rpc_loop *rpc_server_loop(struct rpc_server *server);
 uint32_t rpc_server_receive_bytes_max(const struct rpc_server *server);
-/* A slot (a request for the next call) came back, with a call or because the server ends. A call
- * for which it returns false is one too many. */
+/* Notes that a slot (a request for the next call) completed, with a call or because the server
+ * ends. Returns false if the call exceeds calls_max. */
 bool rpc_server_slot_taken(struct rpc_server *server, bool has_call);
 void rpc_server_handle(struct rpc_server *server, struct rpc_call *call);
-/* The last that a call does with its server. */
+/* Called as the last use of the server by a call. */
 void rpc_server_call_over(struct rpc_server *server);
 /* Asks gRPC for one more call. Errors: ERR_NOMEM. */
 int rpc_call_request(struct rpc_server *server);
 
-/* Calls of a channel. */
+/* Functions for calls of a channel. */
 uint32_t rpc_channel_receive_bytes_max(const struct rpc_channel *channel);
 grpc_call *rpc_channel_call_begin(struct rpc_channel *channel, const char *path,
                                   uint64_t deadline_ns);
-/* The last that a call does with its channel. */
+/* Called as the last use of the channel by a call. */
 void rpc_channel_call_over(struct rpc_channel *channel);
 
 #endif

@@ -1,5 +1,5 @@
-/* A server's life: it listens, keeps requests for calls waiting in gRPC, counts the calls, and ends
- * them. What one call does is in call.c. */
+/* A server: listens, keeps requests for calls in gRPC, counts the calls, and ends them. call.c has
+ * one call. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/list.h"
@@ -15,12 +15,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Requests for calls that wait in gRPC: a burst is taken without a round through our thread. */
+/* Requests for calls that wait in gRPC, so that a burst of calls needs no step of the loop's
+ * thread. */
 #define SLOTS_MAX 64
-/* Streams per connection beyond calls_max, so that a client is told RESOURCE_EXHAUSTED and not left
- * to queue, while one connection still cannot open calls without end. */
+/* Streams per connection beyond calls_max: the client receives RESOURCE_EXHAUSTED instead of
+ * queueing, and one connection cannot open unlimited calls. */
 #define STREAMS_OVER_CALLS_MAX 64
-/* When no call is left, connections get this long to say goodbye before they are cut. */
+/* Time that connections without calls have to close before they are cut. */
 #define GOODBYE_MS_MAX 100
 
 struct rpc_server {
@@ -32,13 +33,13 @@ struct rpc_server {
     uint32_t receive_bytes_max;
     int port;
     struct rpc_tag shutdown;
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
     uint32_t slots;
     uint32_t calls;
     bool is_closing;
     struct log_limit faults;
-    bool is_shut_down; /* gRPC's own work for the server is over */
+    bool is_shut_down; /* gRPC has shut the server down */
 };
 
 grpc_server *rpc_server_grpc(struct rpc_server *server)
@@ -76,12 +77,13 @@ static void fill_slots(struct rpc_server *server)
             return;
         }
         if (rpc_call_request(server) != 0) {
-            /* The next call that comes or ends tries again. */
+            /* The next call that arrives or ends tries again. */
             uint64_t now_ns = clock_monotonic_ns(clock_system());
             uint64_t suppressed;
             pthread_mutex_lock(&server->lock);
             if (log_limit_passes(&server->faults, now_ns, "", &suppressed)) {
-                log_error("rpc", "no memory to take more calls", LOG_U64("suppressed", suppressed));
+                log_error("rpc", "out of memory: cannot accept more calls",
+                          LOG_U64("suppressed", suppressed));
             }
             server->slots--;
             pthread_cond_broadcast(&server->changed);
@@ -97,7 +99,8 @@ bool rpc_server_slot_taken(struct rpc_server *server, bool has_call)
     server->calls += has_call;
     bool is_welcome = server->calls <= server->calls_max;
     server->slots--;
-    /* With the last slot of a server that ends, it may be freed as soon as the lock is. */
+    /* If this was the last slot of an ending server, the server may be freed as soon as the lock is
+     * released. */
     bool is_closing = server->is_closing;
     pthread_cond_broadcast(&server->changed);
     pthread_mutex_unlock(&server->lock);
@@ -148,8 +151,8 @@ static grpc_server *create_grpc_server(const struct rpc_server_options *options)
     rpc_args_add(&args, GRPC_ARG_MAX_CONCURRENT_STREAMS,
                  streams_max > INT32_MAX ? INT32_MAX : (uint32_t)streams_max);
     rpc_args_add_keepalive(&args, options->keepalive_ms);
-    /* Half of what we allow: the network moves pings together, and three too early ones cost a
-     * client its connection. */
+    /* Half of the configured interval: the network shortens gaps between pings, and three early
+     * pings cost a client its connection. */
     rpc_args_add(&args, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                  options->ping_interval_min_ms / 2);
     const grpc_channel_args grpc_args = {args.count, args.list};
@@ -201,7 +204,7 @@ int rpc_server_create(struct rpc_loop *loop, const struct rpc_server_options *op
     }
     rpc_accept_note(server->port, options->is_for_peers);
     grpc_server_start(server->grpc);
-    /* Before the first call: the handler may ask for the server. */
+    /* Set before the first call, since the handler may use it. */
     *out = server;
     fill_slots(server);
     return 0;
@@ -247,7 +250,7 @@ static uint16_t local_port(int fd)
     }
 }
 
-/* gRPC tells nobody its sockets, but the kernel does. */
+/* Finds gRPC's sockets through the kernel, since gRPC does not name them. */
 void rpc_server_hang_up(const struct rpc_server *server)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -269,8 +272,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Waits for the end of the calls until `deadline_ns`, then for that of the connections, at most
- * GOODBYE_MS_MAX and not beyond `deadline_ns` either. With the lock held. */
+/* Waits until `deadline_ns` for the calls to end, then at most GOODBYE_MS_MAX, within
+ * `deadline_ns`, for the connections. Requires the lock. */
 static void wait_gently(struct rpc_server *server, uint64_t deadline_ns)
 {
     uint64_t goodbye_ns = 0;
