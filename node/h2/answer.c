@@ -1,5 +1,5 @@
-/* The outgoing half of a call, and its references. Any thread says what is to be sent, under the
- * call's lock; the server's thread gives it to nghttp2. */
+/* The outgoing half of a call, and its references. Any thread sets what to send, under the call's
+ * lock. The server's thread passes it to nghttp2. */
 #include "h2/h2_internal.h"
 
 #include "base/check.h"
@@ -11,13 +11,13 @@
 #include <string.h>
 
 #define HEADERS_MAX (5 + H2_TRAILERS_MAX)
-/* In the headers of a stream that is in place: rpc.h tells its callers by it, since gRPC's client
- * reports empty headers also for a stream that was refused. */
+/* Header of an established stream. rpc.h recognises it, since gRPC's client reports empty headers
+ * for a refused stream too. */
 #define STREAM_MARK "raftogram-stream"
-/* Smaller messages are paid for by CALL_BYTES. */
+/* CALL_BYTES covers smaller messages. */
 #define SMALL_ANSWER_BYTES 2048u
 
-/* ---- saying ---- */
+/* ---- what to send ---- */
 
 void h2_call_wake(struct h2_call *call)
 {
@@ -45,7 +45,8 @@ void h2_outgoing_finish(struct h2_connection *connection, struct h2_outgoing *ou
     memset(outgoing, 0, sizeof(*outgoing));
 }
 
-/* With the lock held, while the call is open. Takes the owner, also on error. Errors: ERR_FULL. */
+/* Requires the lock and an open call. Takes ownership of `owner`, also on error. Errors:
+ * ERR_FULL. */
 static int set_outgoing(struct h2_call *call, struct bytes message, void (*release)(void *owner),
                         void *owner)
 {
@@ -79,7 +80,7 @@ static void set_trailer(struct h2_answer *answer, const struct h2_metadata *from
     }
     char *key = strdup(from->key);
     if (key == NULL || buf_failed(value)) {
-        free(key); /* the status is worth more than its details */
+        free(key); /* the status is sent without this detail */
         buf_finish(value);
         return;
     }
@@ -118,7 +119,7 @@ static const struct h2_status *no_memory(const struct h2_call *call)
     return own != NULL ? own : &plain;
 }
 
-/* With the lock held, while the call is open. */
+/* Requires the lock and an open call. */
 static void finish(struct h2_call *call, const struct h2_status *status)
 {
     call->is_finishing = true;
@@ -220,7 +221,7 @@ struct headers {
     char code[12];
 };
 
-/* nghttp2 copies what it is given. */
+/* nghttp2 copies the header. */
 static void add(struct headers *headers, const char *name, struct bytes value)
 {
     headers->list[headers->count++] = (nghttp2_nv){
@@ -267,7 +268,7 @@ static void note_sent(struct h2_call *call)
     }
 }
 
-/* Copies what fits. True when the message is through. With the lock held. */
+/* Copies what fits. Returns true at the end of the message. Requires the lock. */
 static bool copy_outgoing(struct h2_outgoing *outgoing, uint8_t *out, size_t room, size_t *used)
 {
     if (outgoing->sent < MESSAGE_PREFIX_BYTES) {
@@ -318,7 +319,7 @@ static ssize_t read_message(nghttp2_session *session, int32_t stream_id, uint8_t
     if (!call->outgoing.is_set && call->is_finishing) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         result = (ssize_t)used;
-        if (submit_trailers(call) != 0) { /* no memory */
+        if (submit_trailers(call) != 0) { /* out of memory */
             (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream_id,
                                             NGHTTP2_ENHANCE_YOUR_CALM);
         }
@@ -328,7 +329,7 @@ static ssize_t read_message(nghttp2_session *session, int32_t stream_id, uint8_t
     return result;
 }
 
-/* With the lock held. */
+/* Requires the lock. */
 static void submit(struct h2_call *call)
 {
     nghttp2_session *session = call->connection->session;
@@ -347,11 +348,11 @@ static void submit(struct h2_call *call)
     if (nghttp2_submit_response(session, call->stream_id, headers.list, headers.count,
                                 is_status_alone ? NULL : &provider) != 0) {
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, call->stream_id,
-                                        NGHTTP2_ENHANCE_YOUR_CALM); /* no memory */
+                                        NGHTTP2_ENHANCE_YOUR_CALM); /* out of memory */
     }
 }
 
-/* With the lock held. */
+/* Requires the lock. */
 static void settle_turn(struct h2_call *call)
 {
     struct h2_connection *connection = call->connection;
@@ -378,7 +379,7 @@ void h2_call_pump(struct h2_post *post)
         if (has_news && !call->is_submitted) {
             submit(call);
         } else if (has_news) {
-            /* An error says that it was not deferred. */
+            /* An error means that it was not deferred. */
             (void)nghttp2_session_resume_data(call->connection->session, call->stream_id);
         }
         h2_connection_mark(call->connection);

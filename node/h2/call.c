@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Messages up to this are paid for by CALL_BYTES. */
+/* CALL_BYTES covers messages up to this size. */
 #define SMALL_MESSAGE_BYTES 512u
 
 static void advance(struct h2_call *call);
@@ -60,7 +60,7 @@ void h2_call_stop_waiting(struct h2_call *call)
     }
 }
 
-/* For a message, or the half-close. When too many wait, the one that has waited longest ends. */
+/* Starts the wait for a message or the half-close. If too many calls wait, ends the oldest. */
 static void start_waiting(struct h2_call *call)
 {
     struct h2_server *server = call->server;
@@ -100,7 +100,7 @@ static void leave_connection(struct h2_call *call)
     if (--connection->call_count == 0 && !connection->is_doomed) {
         list_push_back(&call->server->idle, &connection->idle_link);
     }
-    h2_connection_mark(connection); /* others may have their turn */
+    h2_connection_mark(connection); /* other calls may get a turn */
     call->connection = NULL;
 }
 
@@ -123,7 +123,7 @@ void h2_call_close(struct h2_call *call)
     h2_call_unref(call);
 }
 
-/* ---- the beginning ---- */
+/* ---- begin ---- */
 
 static void watch_deadline(struct h2_call *call)
 {
@@ -246,7 +246,7 @@ static void refuse_too_large(struct h2_call *call, uint64_t size)
     CHECK(is_over(call));
 }
 
-/* False: the message will not be read, or the call has been ended. */
+/* Returns false if the message will not be read or the call was ended. */
 static bool check_prefix(struct h2_call *call, const uint8_t *prefix)
 {
     size_t size = framed_size(prefix);
@@ -276,7 +276,7 @@ static size_t discard(struct h2_call *call, size_t size)
     return taken;
 }
 
-/* How many bytes of `data` belong to the message that `partial` begins. */
+/* Returns how many of the next `size` bytes belong to the message that `partial` begins. */
 static size_t wanted(const struct h2_call *call, size_t size)
 {
     size_t have = call->partial.size;
@@ -287,7 +287,7 @@ static size_t wanted(const struct h2_call *call, size_t size)
     return whole - have < size ? whole - have : size;
 }
 
-/* One step into a message that is not whole. Returns the bytes taken; 0: the call has ended. */
+/* Takes bytes of an incomplete message. Returns their number; 0: the call was ended. */
 static size_t gather(struct h2_call *call, const uint8_t *data, size_t size)
 {
     size_t count = wanted(call, size);
@@ -318,15 +318,15 @@ static size_t gather(struct h2_call *call, const uint8_t *data, size_t size)
     return count;
 }
 
-/* A message that lies whole in `data`, in place. Returns the bytes taken; 0: it does not, or the
- * call has ended. */
+/* Takes a message that is complete in `data`, in place. Returns its bytes; 0: it is incomplete, or
+ * the call was ended. */
 static size_t take_whole(struct h2_call *call, const uint8_t *data, size_t size)
 {
     if (call->partial.size > 0 || size < MESSAGE_PREFIX_BYTES) {
         return 0;
     }
     if (!check_prefix(call, data)) {
-        start_waiting(call); /* for the rest, if it is to be thrown away */
+        start_waiting(call); /* for the rest, if it is discarded */
         return MESSAGE_PREFIX_BYTES;
     }
     size_t message_size = framed_size(data);
@@ -340,13 +340,13 @@ static size_t take_whole(struct h2_call *call, const uint8_t *data, size_t size)
     return MESSAGE_PREFIX_BYTES + message_size;
 }
 
-/* Returns how much of `data` is dealt with: up to where nobody receives. */
+/* Returns how many bytes were handled: it stops when no receive is outstanding. */
 static size_t parse(struct h2_call *call, const uint8_t *data, size_t size)
 {
     size_t at = 0;
     while (at < size) {
         if (is_over(call)) {
-            return size; /* for nothing */
+            return size; /* dropped */
         }
         if (!call->is_receiving) {
             return at;
@@ -374,7 +374,7 @@ void h2_call_feed(struct h2_call *call, const uint8_t *data, size_t size)
         consume(call, taken);
     }
     if (taken < size && hold(call, size - taken, true)) {
-        /* Bounded by the stream's window: it is not consumed. */
+        /* The stream's window bounds this, since the bytes are not consumed. */
         buf_append(&call->backlog, data + taken, size - taken);
         if (buf_failed(&call->backlog)) {
             h2_call_end_for_memory(call);
@@ -383,7 +383,7 @@ void h2_call_feed(struct h2_call *call, const uint8_t *data, size_t size)
     advance(call);
 }
 
-/* What waited for a receive. */
+/* Handles what waited for a receive. */
 static void advance(struct h2_call *call)
 {
     if (call->is_feeding) {
@@ -428,7 +428,7 @@ void h2_call_linger(struct h2_call *call)
     list_push_back(&call->server->lingering, &call->linger_link);
 }
 
-/* RFC 9113 8.1: the answer is whole, and what the client still sends is for nothing. */
+/* RFC 9113 8.1: the answer is complete, and the rest of the request is not needed. */
 void h2_call_reset(struct h2_call *call)
 {
     list_remove(&call->linger_link);
@@ -446,7 +446,7 @@ void h2_call_receive(struct h2_call *call)
         return;
     }
     if (call->is_submitted && call->partial.size == 0 && call->backlog.size == 0) {
-        /* A stream of requests: the last one has been dealt with. */
+        /* A stream of requests: the last one was handled. */
         h2_give(call->connection, call->held_bytes - CALL_BYTES);
         call->held_bytes = CALL_BYTES;
     }
@@ -454,7 +454,7 @@ void h2_call_receive(struct h2_call *call)
     advance(call);
 }
 
-/* ---- what it says of itself ---- */
+/* ---- properties ---- */
 
 const char *h2_call_path(const struct h2_call *call)
 {

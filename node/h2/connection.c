@@ -1,5 +1,5 @@
-/* A connection: a socket, nghttp2's session on it, and what is to be written. Whatever goes wrong
- * dooms it; it is destroyed at the end of the thread's round. */
+/* A connection: a socket, its nghttp2 session, and the bytes to write. Any error dooms it. Doomed
+ * connections are destroyed at the end of the thread's round. */
 #include "h2/h2_internal.h"
 
 #include "base/check.h"
@@ -13,18 +13,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_BYTES_MAX 65536 /* at a time, so that all connections get their turn */
+#define READ_BYTES_MAX 65536 /* at a time, so that no connection delays the others */
 #define STREAM_WINDOW_BYTES (256 << 10)
 #define CONNECTION_WINDOW_BYTES (1 << 20)
-/* A connection is given up when its first frame, its answer to a ping, or the socket's taking of
- * what waits is late by this. */
+/* Time limit for a connection's first frame, for its answer to a ping, and for progress of its
+ * writes. */
 #define PATIENCE_NS (20 * NS_PER_S)
-/* A client may take back calls: so many at once, and in each second. */
+/* Limits of the resets of calls by a client: at once and per second. */
 #define RESETS_BURST 10000
 #define RESETS_RATE 1000
 #define PING_ACKS_MAX 1000
 
-/* ---- what the session sees ---- */
+/* ---- session ---- */
 
 static int on_any_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *context)
 {
@@ -33,7 +33,7 @@ static int on_any_frame(nghttp2_session *session, const nghttp2_frame_hd *head, 
     return 0;
 }
 
-/* What is sent for a call excuses the pings that measure its way. */
+/* Answers reset the count of early pings: clients ping to measure bandwidth. */
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
     struct h2_connection *connection = context;
@@ -117,7 +117,7 @@ int h2_connection_create(struct h2_server *server, int fd)
     list_push_back(&server->idle, &connection->idle_link);
     atomic_fetch_add(&server->connection_count, 1);
     connection->born_ns = connection->heard_ns = connection->progress_ns = h2_now_ns();
-    /* Our settings go when the client has said something: who says nothing gets nothing. */
+    /* The settings are sent after the client's first bytes. */
     return 0;
 delete_session:
     nghttp2_session_del(connection->session);
@@ -163,7 +163,7 @@ void h2_connection_doom(struct h2_connection *connection)
     }
     connection->is_doomed = true;
     list_remove(&connection->dirty_link);
-    list_remove(&connection->idle_link); /* it makes room already */
+    list_remove(&connection->idle_link); /* it is being closed already */
     list_push_back(&connection->server->doomed, &connection->dirty_link);
 }
 
@@ -200,8 +200,8 @@ static void read_some(struct h2_connection *connection)
         return;
     }
     connection->heard_ns = connection->server->now_ns;
-    connection->pinged_ns = 0; /* whatever comes is a sign of life */
-    /* On an error it has queued a GOAWAY that says why. */
+    connection->pinged_ns = 0; /* any bytes show that it is alive */
+    /* On an error, nghttp2 has queued a GOAWAY with the reason. */
     if (nghttp2_session_mem_recv(connection->session, bytes, (size_t)size) < 0) {
         h2_connection_flush(connection);
         h2_connection_doom(connection);
@@ -229,7 +229,7 @@ void h2_connection_ready(struct h2_connection *connection, uint32_t events)
 
 /* ---- writing ---- */
 
-/* As many frames as there are and fit. Returns their bytes; -1: the session is broken. */
+/* Copies the frames that are ready and fit. Returns their bytes; -1: the session failed. */
 static ssize_t fill_scratch(struct h2_connection *connection)
 {
     size_t filled = 0;
@@ -248,7 +248,7 @@ static ssize_t fill_scratch(struct h2_connection *connection)
     return (ssize_t)filled;
 }
 
-/* How much the socket took; -1: it is broken. */
+/* Returns how many bytes the socket accepted; -1: it failed. */
 static ssize_t send_some(struct h2_connection *connection, const uint8_t *data, size_t size)
 {
     size_t taken = 0;
@@ -266,7 +266,7 @@ static ssize_t send_some(struct h2_connection *connection, const uint8_t *data, 
     return (ssize_t)taken;
 }
 
-/* What was left the last time. False: it still is, or the connection is broken. */
+/* Sends the bytes of the last attempt. Returns false if some are left or the connection failed. */
 static bool send_rest(struct h2_connection *connection)
 {
     ssize_t taken = send_some(connection, connection->out + connection->out_begin,
@@ -292,15 +292,15 @@ static bool keep_rest(struct h2_connection *connection, const uint8_t *data, siz
     memcpy(connection->out, data, size);
     connection->out_begin = 0;
     connection->out_end = size;
-    /* These bytes are frames already, and cannot be refused. */
+    /* These bytes are frames already and must be kept. */
     if (connection->server->options.memory != NULL) {
         budget_take_over(connection->server->options.memory, size);
     }
-    connection->progress_ns = connection->server->now_ns; /* the wait begins now */
+    connection->progress_ns = connection->server->now_ns; /* the time limit begins now */
     return true;
 }
 
-/* False when the socket takes no more, or the connection is broken. */
+/* Returns false if the socket accepts no more or the connection failed. */
 static bool write_frames(struct h2_connection *connection)
 {
     for (;;) {
@@ -347,7 +347,7 @@ static void give_turns(struct h2_connection *connection)
     }
 }
 
-/* All that was to be written is with the kernel: calls may have more. */
+/* Called when the kernel has all bytes: calls may send more. */
 static void tell_clear(struct h2_connection *connection)
 {
     struct list sent;

@@ -1,6 +1,6 @@
-/* Listening, and taking connections: exactly the address that was configured, and no more
- * connections than there may be. For one more, one that has no calls makes room, so that idle ones
- * cannot keep others out. */
+/* Listens on exactly the configured address and accepts connections up to a limit. At the limit, a
+ * new connection replaces the one that is idle longest, so that idle connections cannot lock others
+ * out. */
 #include "h2/h2_internal.h"
 
 #include "base/accept.h"
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define ACCEPTS_MAX 64 /* in one round of the thread */
-/* However few descriptors the process may have. */
+/* Least number of connections, however low the limit of descriptors is. */
 #define CONNECTIONS_MIN 16u
 
 static int port_of(int fd)
@@ -39,7 +39,7 @@ int h2_listen(struct h2_server *server, struct listen_fault *fault)
     return rc;
 }
 
-/* Half of the descriptors that clients may have: the other half is HTTP's. */
+/* Half of the descriptors for clients. The HTTP frontend has the other half. */
 static uint64_t connections_max(const struct h2_server *server)
 {
     struct rlimit limit;
@@ -53,7 +53,7 @@ static uint64_t connections_max(const struct h2_server *server)
     return allowed < most ? allowed : most;
 }
 
-/* False: all have calls. */
+/* Returns false if all connections have calls. */
 static bool make_room(struct h2_server *server)
 {
     if (atomic_load(&server->connection_count) < connections_max(server)) {

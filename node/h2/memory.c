@@ -1,4 +1,4 @@
-/* The budget: what each connection has taken from the memory of all. */
+/* Accounts for the memory of each connection and of all. */
 #include "h2/h2_internal.h"
 
 #include "base/check.h"

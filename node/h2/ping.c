@@ -20,12 +20,12 @@ void h2_connection_on_ping(struct h2_connection *connection, const nghttp2_frame
 {
     if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) {
         if (memcmp(frame->ping.opaque_data, goodbye, sizeof(goodbye)) == 0) {
-            submit_goaway(connection, NGHTTP2_NO_ERROR, ""); /* the client knows by now */
+            submit_goaway(connection, NGHTTP2_NO_ERROR, ""); /* the client has read the notice */
         }
         return;
     }
     uint64_t now_ns = connection->server->now_ns;
-    /* Half of what we allow: the network moves pings together. */
+    /* Half of the configured interval: the network shortens gaps between pings. */
     uint64_t least_ns = connection->server->options.ping_interval_min_ms * NS_PER_MS / 2;
     bool is_early = connection->ping_ns != 0 && now_ns < connection->ping_ns + least_ns;
     connection->ping_ns = now_ns;

@@ -1,5 +1,5 @@
-/* What nghttp2 reads, as calls: their headers, their messages' bytes, their end. nghttp2 has
- * checked all that HTTP demands of them. */
+/* Turns what nghttp2 reads into calls: headers, bytes of messages, end. nghttp2 has checked all
+ * that HTTP requires. */
 #include "h2/h2_internal.h"
 
 #include "base/clock.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* RFC 9113 6.5.2: what a header counts besides its bytes. */
+/* RFC 9113 6.5.2: what a header counts in addition to its bytes. */
 #define HEADER_BYTES 32
 
 static struct h2_call *call_of(nghttp2_session *session, int32_t stream_id)
@@ -37,7 +37,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     }
     struct h2_call *call = take_call(connection, frame->hd.stream_id);
     if (call == NULL) {
-        /* gRPC's clients say RESOURCE_EXHAUSTED for it. */
+        /* gRPC clients report it as RESOURCE_EXHAUSTED. */
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                         NGHTTP2_ENHANCE_YOUR_CALM);
         return 0;
@@ -105,7 +105,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 {
     struct h2_call *call = call_of(session, frame->hd.stream_id);
     if (call == NULL || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
-        return 0; /* trailers mean nothing to us */
+        return 0; /* trailers are ignored */
     }
     call->header_bytes += name_size + value_size + HEADER_BYTES;
     if (call->header_bytes <= call->server->options.metadata_bytes_max) {
@@ -142,7 +142,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
                    size_t size, void *context)
 {
     struct h2_call *call = call_of(session, stream_id);
-    /* One call does not hold up the others. */
+    /* Consumed at once, so that one call does not block the others. */
     (void)nghttp2_session_consume_connection(session, size);
     if (call == NULL) {
         (void)nghttp2_session_consume_stream(session, stream_id, size);

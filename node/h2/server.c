@@ -1,5 +1,5 @@
-/* The server's thread: it waits for its listener, connections and posts, and ends what takes too
- * long. */
+/* The server's thread: waits for its listeners, connections and posts, and ends calls and
+ * connections that exceed time limits. */
 #include "h2/h2_internal.h"
 
 #include "base/check.h"
@@ -16,22 +16,22 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 64
-/* With so few calls open another thread may do the work of this one while it sleeps. */
+/* Most open calls at which another thread may do the server's work while its thread sleeps. */
 #define LONELY_CALLS_MAX 4
-/* A flush closes streams, which makes their connections dirty once more. */
+/* A flush closes streams, which marks their connections again. */
 #define LONELY_FLUSHES_MAX 3
 #define TICK_NS NS_PER_S
 #define TRIM_BYTES_MIN (8u << 20)
-/* How long a client may go on sending after its answer. */
+/* How long a client may continue sending after its answer. */
 #define LINGER_NS (3 * NS_PER_S)
-/* Deadlines are looked over at most so often. */
+/* Least time between checks of deadlines. */
 #define TIMED_STEP_NS (20 * NS_PER_MS)
-/* When no call is left, connections get this long to say goodbye before they are cut. */
+/* Time that connections without calls have to close before they are cut. */
 #define GOODBYE_NS (100 * NS_PER_MS)
 
 /* ---- posts ---- */
 
-/* Those that were there when it began: what they post is for the next time. */
+/* Runs the posts that are queued at its start. What they post runs next time. */
 static void run_posts(struct h2_server *server)
 {
     struct list posts;
@@ -127,7 +127,8 @@ static void end_timed(struct h2_server *server, uint64_t now_ns)
     }
 }
 
-/* malloc keeps what lies between blocks that live. After a flood that is a lot. */
+/* Returns memory to the system: after a flood, malloc keeps much free memory between used
+ * blocks. */
 static void give_memory_back(struct h2_server *server)
 {
     uint64_t used = server->options.memory != NULL ? budget_used(server->options.memory) : 0;
@@ -181,9 +182,9 @@ static uint64_t next_ns(const struct h2_server *server)
     return is_idle ? until_ns : 0;
 }
 
-/* ---- the end ---- */
+/* ---- stopping ---- */
 
-static void say_goaway(struct h2_server *server)
+static void send_goaway(struct h2_server *server)
 {
     if (server->is_goaway_sent) {
         return;
@@ -202,12 +203,12 @@ static void doom_all(struct h2_server *server)
     }
 }
 
-static void come_to_an_end(struct h2_server *server, uint64_t now_ns)
+static void advance_stop(struct h2_server *server, uint64_t now_ns)
 {
     if (!atomic_load(&server->is_closing)) {
         return;
     }
-    say_goaway(server);
+    send_goaway(server);
     uint64_t stop_ns = atomic_load(&server->stop_ns);
     if (stop_ns == UINT64_MAX) {
         return;
@@ -228,7 +229,7 @@ static void destroy_doomed(struct h2_server *server)
     }
 }
 
-static void tell_stopped(struct h2_server *server)
+static void signal_stopped(struct h2_server *server)
 {
     if (atomic_load(&server->stop_ns) == UINT64_MAX || !server->is_goaway_sent ||
         !list_is_empty(&server->connections)) {
@@ -256,7 +257,7 @@ static void wait_for_events(struct h2_server *server)
     uint64_t until_ns = next_ns(server);
     int timeout_ms = 0;
     if (until_ns > now_ns) {
-        /* Rounded up: too early would be once more. At most TICK_NS. */
+        /* Rounded up, so that it does not wake too early. At most TICK_NS. */
         timeout_ms = (int)((until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
     }
     pthread_mutex_unlock(&server->lock);
@@ -290,12 +291,12 @@ static void *run(void *context)
         end_lingering(server, server->now_ns);
         end_timed(server, server->now_ns);
         tick(server, server->now_ns);
-        come_to_an_end(server, server->now_ns);
+        advance_stop(server, server->now_ns);
         run_posts(server);
-        run_posts(server); /* what the first ones finished */
+        run_posts(server); /* what the first posts finished */
         flush_all(server);
         destroy_doomed(server);
-        tell_stopped(server);
+        signal_stopped(server);
     }
     pthread_mutex_unlock(&server->lock);
     return NULL;
@@ -380,7 +381,7 @@ int h2_server_create(const struct h2_server_options *options,
         rc = ERR_IO;
         goto finish_mailbox;
     }
-    /* Before the first call: the handler may ask for the server. */
+    /* Set before the first call, since the handler may use it. */
     *out = server;
     if (pthread_create(&server->thread, NULL, run, server) != 0) {
         rc = ERR_NOMEM;

@@ -1,4 +1,4 @@
-/* What gRPC writes into HTTP headers, and its compressed messages. */
+/* Texts in gRPC's HTTP headers, and compressed messages. */
 #include "h2/h2_internal.h"
 
 #include "base/clock.h"
@@ -10,7 +10,7 @@
 #include <zlib.h>
 
 #define INFLATE_STEP_BYTES 16384
-/* zlib: the largest window, and gzip or zlib format by what is there. */
+/* zlib: the largest window; detects gzip and zlib format. */
 #define WINDOW_BITS_ANY_FORMAT (15 + 32)
 #define TIMEOUT_DIGITS_MAX 8 /* gRPC over HTTP/2, "Timeout" */
 
@@ -46,7 +46,7 @@ void h2_base64(struct bytes data, struct buf *out)
         uint32_t group = (uint32_t)in[i] << 16;
         group |= left > 1 ? (uint32_t)in[i + 1] << 8 : 0;
         group |= left > 2 ? (uint32_t)in[i + 2] : 0;
-        size_t count = left > 2 ? 4 : left + 1; /* gRPC wants no padding */
+        size_t count = left > 2 ? 4 : left + 1; /* gRPC uses no padding */
         for (size_t k = 0; k < count; k++) {
             buf_append_byte(out, (uint8_t)digits[(group >> (18 - 6 * k)) & 63]);
         }

@@ -1,5 +1,5 @@
-/* The server's thread as the calls see it: its clock, posts to it, and connections that it has to
- * write. */
+/* What calls need of the server's thread: its clock, posts to it, and marks for connections that
+ * have something to write. */
 #include "h2/h2_internal.h"
 
 #include "base/clock.h"
