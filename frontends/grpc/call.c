@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-/* Calls that are no probes are at most calls_max; of these one in so many is kept for connections
- * with few calls. */
+/* At most calls_max calls that are no probes are open. One part in CALLS_KEPT_PART of them
+ * is for connections with few calls. */
 #define CALLS_KEPT_PART 4
 #define FEW_CALLS 64
 #define PROBES_MAX 256
@@ -90,7 +90,8 @@ static bool is_probe(const struct call *call)
     return call->kind->is_probe || call->method->id == DISPATCH_STATUS;
 }
 
-/* So that no connection has all calls: the last part of them is for those with few. */
+/* Returns whether the connection may have one more call. The last part of calls_max is for
+ * connections with few calls, so that no connection uses all. */
 static bool has_room(const struct call *call)
 {
     const struct grpc_frontend *frontend = call->frontend;
@@ -102,8 +103,8 @@ static bool has_room(const struct call *call)
            (frontend->calls < frontend->calls_max && h2_call_neighbours(call->stream) <= FEW_CALLS);
 }
 
-/* A call counts when its request is there: those that never send one have a bound, and a time, of
- * their own. False: it has been refused. */
+/* Counts a call when its request is complete: calls that never send one have their own limit and
+ * timeout. Returns false if the call was refused. */
 static bool admit(struct call *call)
 {
     struct grpc_frontend *frontend = call->frontend;

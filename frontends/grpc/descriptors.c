@@ -26,7 +26,7 @@ enum {
     SERVICE_METHOD = 2,
 };
 
-/* The first field of that number; empty when there is none. */
+/* Returns the first field of that number; empty if there is none. */
 static struct bytes find_field(struct bytes message, uint64_t number)
 {
     struct bytes_reader reader = bytes_reader_of(message);
@@ -46,8 +46,8 @@ static bool is_name(struct bytes descriptor, struct bytes symbol)
     return bytes_equal(find_field(descriptor, NAME), symbol);
 }
 
-/* Takes "name." off the beginning of the symbol; "name" alone leaves nothing. False, and the symbol
- * untouched, when it is another name. */
+/* Removes "name." from the beginning of the symbol; nothing is left of "name" alone. If it is
+ * another name, returns false and leaves the symbol unchanged. */
 static bool take_name(struct bytes name, struct bytes *symbol)
 {
     const char *text = symbol->data;
@@ -58,7 +58,7 @@ static bool take_name(struct bytes name, struct bytes *symbol)
         *symbol = (struct bytes){"", 0};
         return true;
     }
-    /* A dot must lead on to something. */
+    /* A dot must be followed by a name. */
     if (text[name.size] != '.' || symbol->size == name.size + 1) {
         return false;
     }
@@ -66,7 +66,7 @@ static bool take_name(struct bytes name, struct bytes *symbol)
     return true;
 }
 
-/* A value stands beside its enum, not inside it. */
+/* A value's scope is that of its enum, not the enum itself. */
 static bool enum_defines(struct bytes descriptor, struct bytes symbol)
 {
     struct bytes_reader reader = bytes_reader_of(descriptor);

@@ -1,5 +1,6 @@
 /* Finds files and symbols in an encoded FileDescriptorSet, for server reflection. Nothing is parsed
- * ahead: a search walks the encoded descriptors, some ten kilobytes. All is a view into the set. */
+ * in advance: a search reads the encoded descriptors, some ten kilobytes. Results are views into
+ * the set. */
 #ifndef RAFTOGRAM_FRONTENDS_GRPC_DESCRIPTORS_H
 #define RAFTOGRAM_FRONTENDS_GRPC_DESCRIPTORS_H
 
@@ -15,7 +16,7 @@ struct descriptor_set {
     size_t count;
 };
 
-/* The descriptors of proto/ with all that they import, generated at build time. */
+/* The descriptors of proto/ and all their imports, generated at build time. */
 extern const struct bytes descriptor_set_of_proto;
 
 /* Errors: ERR_FULL over DESCRIPTOR_FILES_MAX; ERR_NOT_FOUND for a set without files. */
@@ -23,10 +24,10 @@ int descriptor_set_init(struct descriptor_set *set, struct bytes encoded);
 
 /* `out` is an index into set->files. Errors: ERR_NOT_FOUND. */
 int descriptor_set_find_file(const struct descriptor_set *set, struct bytes name, size_t *out);
-/* The file that defines a message, field, oneof, enum, enum value, service or method, by its full
- * name without a leading dot. Errors: ERR_NOT_FOUND. */
+/* Finds the file that defines a message, field, oneof, enum, enum value, service or method, by its
+ * full name without a leading dot. Errors: ERR_NOT_FOUND. */
 int descriptor_set_find_symbol(const struct descriptor_set *set, struct bytes symbol, size_t *out);
-/* The file and everything that it imports, each once, the file itself first. Returns how many. */
+/* Writes the file and all its imports, each once, the file first. Returns their number. */
 size_t descriptor_set_closure(const struct descriptor_set *set, size_t file,
                               struct bytes out[DESCRIPTOR_FILES_MAX]);
 

@@ -1,4 +1,4 @@
-/* The gRPC frontend: listens, and gives each call to the service that knows its path. */
+/* The gRPC frontend: listens, and passes each call to the service of its path. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
@@ -9,24 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A request is its payload, at worst as base64 of JSON with each character escaped, or base64 with
- * each character escaped: either is 8 bytes for one; and fields that are bounded, in the same
- * way. */
+/* Largest ratio of a request to its payload: base64 in JSON with each character escaped takes 8
+ * bytes for one. The other fields are bounded and grow in the same way. */
 #define PAYLOAD_FACTOR 8u
 #define FIELDS_BYTES_MAX (32u << 10)
-/* Requests up to this are heard to their end, and told why they are too large. Beyond it clients
- * are broken. */
+/* Larger requests up to this size are read to their end and answered with the reason. Clients that
+ * send more are faulty. */
 #define TOLD_BYTES_MAX (16u << 20)
 #define METADATA_BYTES_MAX (16u << 10)
 #define KEEPALIVE_MS 20000
-#define PING_INTERVAL_MIN_MS 5000 /* what clients set is 10 s and more */
+#define PING_INTERVAL_MIN_MS 5000 /* clients use 10 s and more */
 #define MESSAGE_WAIT_MS 10000
 #define STREAMS_MAX 1000u /* of a connection */
-/* So that a client hears RESOURCE_EXHAUSTED and is not left to queue where few calls are allowed.
- */
+/* So that a client receives RESOURCE_EXHAUSTED instead of queueing if few calls are allowed. */
 #define STREAMS_OVER_CALLS 64u
 
-/* If the path is one of dispatch's methods. */
+/* Takes the call if its path is one of dispatch's methods. */
 static bool take_method(struct grpc_frontend *frontend, struct h2_call *stream)
 {
     const struct dispatch_method *method = dispatch_method_by_path(h2_call_path(stream));
@@ -69,7 +67,7 @@ static void free_frontend(struct grpc_frontend *frontend)
     free(frontend);
 }
 
-/* Made once: a flood is refused cheaply, also without memory. */
+/* Encoded once, so that a flood is refused cheaply, also if out of memory. */
 static void prepare_busy(struct grpc_frontend *frontend)
 {
     struct dispatch_status status;
@@ -196,7 +194,7 @@ static void stop(void *instance, uint32_t grace_ms)
     struct grpc_frontend *frontend = instance;
     close_frontend(frontend);
     h2_server_stop(frontend->server, grace_ms);
-    /* What dispatch still works on for calls that are over comes back to their objects. */
+    /* Waits for dispatch's answers to calls that are over, since they use the calls' objects. */
     pthread_mutex_lock(&frontend->lock);
     while (frontend->objects > 0) {
         pthread_cond_wait(&frontend->changed, &frontend->lock);

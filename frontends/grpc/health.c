@@ -1,5 +1,5 @@
-/* grpc.health.v1.Health. A watch is told the present state at once and then each change; changes
- * that come faster than they can be sent are told as the last of them. */
+/* grpc.health.v1.Health. A watch receives the current state at once, and then each change. If
+ * changes are faster than they can be sent, it receives the last one. */
 #include "grpc/health/v1/health.pb-c.h"
 #include "grpc_internal.h"
 
@@ -7,7 +7,7 @@
 
 #define STATUS(name) GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__##name
 
-/* `needs_leader`: can do its work only on a node that is ready. "" is the process. */
+/* `needs_leader`: works only on a node that is ready. "" is the process. */
 static const struct {
     const char *name;
     bool needs_leader;
@@ -20,7 +20,7 @@ static const struct {
 
 #define SERVICE_COUNT (sizeof(services) / sizeof(services[0]))
 
-/* The names of services are ours, so that a watch need not keep the client's. */
+/* Returns this table's name, so that a watch need not copy the client's. */
 static const char *find_service(const char *name)
 {
     for (size_t i = 0; i < SERVICE_COUNT; i++) {
@@ -56,7 +56,7 @@ static Grpc__Health__V1__HealthCheckResponse make_response(int status)
     return response;
 }
 
-/* The request's service, which is freed with it; NULL when it is none of ours. */
+/* Returns the service's name in the table; NULL for an unknown service. Frees the request. */
 static const char *take_service(ProtobufCMessage *request)
 {
     const char *service = find_service(((Grpc__Health__V1__HealthCheckRequest *)request)->service);
@@ -89,13 +89,13 @@ struct watch_call {
     struct call call; /* first */
     struct list link;
     const char *service; /* NULL: unknown */
-    bool is_watching;    /* in the list, and the fields below count */
+    bool is_watching;    /* is in the list and uses the fields below */
     bool is_sending;
-    int told; /* the status that was sent last; -1: none yet */
+    int told; /* the last status that was sent; -1: none */
 };
 
-/* Tells the status if it is news. When the frontend closes, that is the last. */
-static void tell(struct watch_call *watch)
+/* Sends the status if it changed. The status of a closing frontend is the last. */
+static void send_status(struct watch_call *watch)
 {
     if (watch->is_sending) {
         return;
@@ -121,14 +121,14 @@ static void run_watch(struct call *call, ProtobufCMessage *request)
     watch->told = -1;
     watch->is_watching = true;
     list_push_back(&call->frontend->health.watches, &watch->link);
-    tell(watch);
+    send_status(watch);
 }
 
 static void watch_sent(struct call *call)
 {
     struct watch_call *watch = (struct watch_call *)call;
     watch->is_sending = false;
-    tell(watch);
+    send_status(watch);
 }
 
 static void watch_closed(struct call *call)
@@ -149,14 +149,14 @@ static const struct call_kind watch_kind = {
 
 /* ---- changes ---- */
 
-/* The server's thread. */
+/* Server's thread. */
 static void tell_all(struct h2_post *post)
 {
     struct grpc_frontend *frontend = CONTAINER_OF(post, struct grpc_frontend, health.post);
-    /* First, so that what changes from now on is looked at once more. */
+    /* First, so that later changes cause another update. */
     atomic_store(&frontend->health.is_refreshing, false);
     LIST_FOR_EACH (link, &frontend->health.watches) {
-        tell(LIST_ENTRY(link, struct watch_call, link));
+        send_status(LIST_ENTRY(link, struct watch_call, link));
     }
 }
 

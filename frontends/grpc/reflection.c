@@ -1,5 +1,5 @@
-/* grpc.reflection.v1 and v1alpha, which differ in their package only: the messages of v1 serve
- * both. One question at a time is answered; the next is read when the answer has left. */
+/* grpc.reflection.v1 and v1alpha. They differ in their package only, so that the messages of v1
+ * serve both. One request at a time is answered. The next is read after the answer was sent. */
 #include "base/errors.h"
 #include "base/unconst.h"
 #include "grpc/reflection/v1/reflection.pb-c.h"
@@ -21,7 +21,7 @@ static const char *const served[] = {
 
 #define SERVED_COUNT (sizeof(served) / sizeof(served[0]))
 
-/* The parts that an answer may point to. */
+/* The parts that an answer may refer to. */
 struct answer {
     Grpc__Reflection__V1__ServerReflectionResponse response;
     Grpc__Reflection__V1__ErrorResponse error;
@@ -71,7 +71,7 @@ static void answer_services(struct answer *answer)
     answer->response.list_services_response = &answer->list;
 }
 
-/* proto3 has no extensions, so that no type of ours has any. */
+/* proto3 has no extensions, so no type here has any. */
 static void answer_no_extensions(struct answer *answer, const struct descriptor_set *set,
                                  char *type)
 {
@@ -120,7 +120,7 @@ static void make_answer(const struct descriptor_set *set,
         answer_services(answer);
         return;
     default:
-        answer_error(answer, DISPATCH_INVALID_ARGUMENT, "no question is set");
+        answer_error(answer, DISPATCH_INVALID_ARGUMENT, "the request names no query");
         return;
     }
 }

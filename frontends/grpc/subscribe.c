@@ -1,20 +1,20 @@
-/* Subscribe. One page is on its way at a time: the next is asked for when the last has left, so
- * that a slow client holds back its own cursor and nothing else.
+/* Subscribe. One page is in flight at a time. The next is requested after it was sent, so that a
+ * slow client delays only its own cursor.
  *
- * The subscription is asked for pages and closed on the server's thread alone, and closed only when
- * the call is over, however it ended: so it is never used after its end. Dispatch's own callbacks,
- * on a reader's thread, send and finish. */
+ * Pages are requested on the server's thread alone, which also closes the subscription at the end
+ * of the call. So it is never used after its end. Dispatch's callbacks, on a reader's thread, send
+ * and finish. */
 #include "base/errors.h"
 #include "grpc_internal.h"
 
-/* Smaller pages are cheaper to copy than to count references of. */
+/* Smaller pages are cheaper to copy than to share. */
 #define SHARED_PAGE_BYTES_MIN 4096
 
 struct subscribe_call {
     struct call call; /* first */
     struct dispatch_subscription *subscription;
     struct h2_post opened;
-    bool is_over; /* the server's thread */
+    bool is_over; /* server's thread */
 };
 
 /* ---- dispatch's side: a reader's thread ---- */
@@ -68,7 +68,7 @@ static void on_page(void *context, struct message_page *page)
     (void)send_page(call, page, encoded);
 }
 
-/* There is no page yet: others may have the turn. */
+/* No page is ready: ends the turn. */
 static void on_idle(void *context)
 {
     struct subscribe_call *subscribe = context;

@@ -1,26 +1,26 @@
-/* The unary methods of dispatch: one request in, one answer or status out. */
+/* The unary methods of dispatch: one request, one answer or status. */
 #include "grpc_internal.h"
 
 struct unary_call {
-    struct call call; /* first */
+    struct call call; /* first member */
     struct dispatch_call dispatch;
     struct h2_post complete;
 };
 
-/* The server's thread. */
+/* Server's thread. */
 static void complete(struct h2_post *post)
 {
     dispatch_complete(&CONTAINER_OF(post, struct unary_call, complete)->dispatch);
 }
 
-/* The node's thread. */
+/* Node's thread. */
 static void ready(struct dispatch_call *dispatch)
 {
     struct unary_call *unary = CONTAINER_OF(dispatch, struct unary_call, dispatch);
     h2_server_run(unary->call.frontend->server, &unary->complete);
 }
 
-/* Any thread; the client may be gone. */
+/* Any thread, also after the end of the call. */
 static void done(struct dispatch_call *dispatch)
 {
     struct unary_call *unary = CONTAINER_OF(dispatch, struct unary_call, dispatch);

@@ -1,9 +1,9 @@
 /* The JSON mapping of protobuf for any protobuf-c message, by its descriptor (protobuf.dev,
- * "ProtoJSON"). One codec for every frontend, the peers and raftogramctl.
+ * "ProtoJSON"). Every frontend, the peers and raftogramctl use this codec.
  *
  * Out: lowerCamelCase or snake_case names; every field is written, defaults and empty lists
  * included; 64-bit integers are strings; bytes are standard base64 with padding; enums are names;
- * of a oneof only the member that is set; an unset message field is null.
+ * of a oneof, only the member that is set; an unset message field is null.
  * In: both spellings of names; 64-bit integers as strings or numbers (integral ones such as 1e3 or
  * 1.0 too); bytes in standard or URL-safe base64, padded or not; unknown fields are ignored; null
  * is the default; the last of a repeated key wins, but a field given in both spellings is an error,
@@ -11,7 +11,8 @@
  * it). Numbers are exact: one that its integer field cannot hold is an error, never rounded into
  * it.
  *
- * Threads: any; calls share nothing. A message, a value and a buffer are used by one at a time.
+ * Threads: any; calls share no state. Each message, value and buffer is used by one thread at a
+ * time.
  *
  * Reading order: json_text.c, json_number.c, json_parse.c, json_encode.c, json_decode.c. */
 #ifndef RAFTOGRAM_JSON_JSON_H
@@ -25,14 +26,14 @@
 enum json_names {
     JSON_NAMES_CAMEL,
     JSON_NAMES_SNAKE,
-    /* What Go's encoding/json reads into any struct of these fields: snake_case for those with
-     * tags, beside it lowerCamelCase where that differs for those without (Go ignores case, not the
+    /* What Go's encoding/json reads into any struct of these fields: snake_case for structs with
+     * tags, also lowerCamelCase, where it differs, for structs without (Go ignores case, not the
      * underscore), and 64-bit integers as numbers. */
     JSON_NAMES_GO,
 };
 
-#define JSON_DEPTH_MAX 32         /* nesting of messages that is accepted */
-#define JSON_VALUES_MAX (1 << 17) /* values in one text; jansson makes up to 250 bytes of each */
+#define JSON_DEPTH_MAX 32         /* accepted nesting of messages */
+#define JSON_VALUES_MAX (1 << 17) /* values in one text; jansson uses up to 250 bytes for each */
 #define JSON_MAP_KEY_SHOWN_MAX 64 /* longer keys of maps are left out of error texts */
 
 /* Where and why decoding failed: "messages[2].sequence: not an unsigned 64-bit integer". Names are
@@ -41,41 +42,41 @@ struct json_error {
     char text[256];
 };
 
-/* Appends the message as compact JSON. Strings must be UTF-8 (bad ones are written with U+FFFD).
- * Failure is buf_failed(). Written straight into the buffer: no tree is built. */
+/* Appends the message as compact JSON. Strings must be UTF-8 (bad ones are written with U+FFFD). On
+ * failure, buf_failed() is true. Writes directly into the buffer, without a tree. */
 void json_encode(const ProtobufCMessage *message, enum json_names names, struct buf *out);
 
 /* Decodes an object. The message is freed by protobuf_c_message_free_unpacked(out, NULL).
  * Errors: ERR_INVALID (not JSON, not an object, a wrong type, not UTF-8, too deep), ERR_NOMEM. */
 int json_decode(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
                 ProtobufCMessage **out, struct json_error *error);
-/* The same, but upper and lower case of names are alike in both spellings, as for Go's
- * encoding/json: "LeaderID" is leader_id. */
+/* As json_decode(), but ignores the case of names in both spellings, as Go's encoding/json does:
+ * "LeaderID" is leader_id. */
 int json_decode_any_case(const ProtobufCMessageDescriptor *descriptor, struct bytes text,
                          ProtobufCMessage **out, struct json_error *error);
-/* Whether a request body is JSON (else it is protobuf): its first byte is '{', or white space comes
- * before that and it is no protobuf message of this type. */
+/* Returns whether a request body is JSON, else it is protobuf. JSON begins with '{', or with white
+ * space before it if the body is no protobuf message of this type. */
 bool json_is_body(const ProtobufCMessageDescriptor *descriptor, struct bytes body);
-/* The same from a parsed value, which stays the caller's. Parse it by json_parse(): jansson alone
- * refuses integers beyond int64 and rounds what it reads as reals. `error` may be NULL. */
+/* As json_decode(), from a parsed value, which the caller keeps. Use json_parse(): jansson alone
+ * refuses integers beyond int64 and rounds reals. `error` may be NULL. */
 int json_decode_value(const ProtobufCMessageDescriptor *descriptor, const json_t *value,
                       ProtobufCMessage **out, struct json_error *error);
 
-/* Parses any JSON text. Of jansson's values it differs in one thing: a number that is not a plain
- * integer of at most 18 digits (1e3, 1.5, 18446744073709551615) becomes a string of NUL and the
- * number as it was written, so that json_decode_value() and json_append_scalar() have it exactly.
- * json_is_written_number() tells. `out` belongs to the caller (json_decref()).
- * Linking this room gives jansson an allocator that tells json_parse() when it failed.
+/* Parses any JSON text. Differs from jansson in one point: a number that is not a plain integer of
+ * at most 18 digits (1e3, 1.5, 18446744073709551615) becomes a string of NUL and the number as it
+ * was written, so that json_decode_value() and json_append_scalar() have it exactly.
+ * json_is_written_number() recognises such a string. The caller owns `out` (json_decref()). Linking
+ * this module gives jansson an allocator that reports its failures to json_parse().
  * Errors: ERR_INVALID (not JSON, not UTF-8, over JSON_VALUES_MAX values), ERR_NOMEM. */
 int json_parse(struct bytes text, json_t **out, struct json_error *error);
 bool json_is_written_number(const json_t *value);
-/* Before the first parse: the key of jansson's hash, which is random for each process if this is
- * not called. */
+/* Sets the key of jansson's hash, before the first parse. Without this call it is random for each
+ * process. */
 void json_set_key(uint64_t key);
 /* Appends a string, number, boolean or null, as for the `id` that JSON-RPC echoes. */
 void json_append_scalar(struct buf *out, const json_t *value);
 
-/* Pieces that frontends need by themselves. */
+/* Functions for frontends. */
 
 /* Appends `text` as a JSON string with its quotes. */
 void json_append_string(struct buf *out, struct bytes text);

@@ -1,6 +1,5 @@
-/* Parsed JSON to messages. A message under construction is always one that
- * protobuf_c_message_free_unpacked() may free: lists count only finished elements, and a oneof's
- * case is set last. */
+/* Decodes parsed JSON to messages. protobuf_c_message_free_unpacked() may free a message at any
+ * point of its construction: lists count only finished elements, and a oneof's case is set last. */
 #include "json/json_internal.h"
 
 #include "base/check.h"
@@ -16,7 +15,7 @@
 #define JSON_FIELDS_MAX 128                 /* of one message in our .proto files */
 #define DOUBLE_EXACT_MAX 9007199254740992.0 /* 2^53: integers up to here are exact in a double */
 
-/* Where in the text the decoder is: a chain of names and indices up to the outermost object. */
+/* The decoder's place in the text: a chain of names and indices up to the outermost object. */
 struct place {
     const struct place *parent;
     const char *name; /* NULL: an element of a list, or an entry of a map */
@@ -199,7 +198,7 @@ static int decode_unsigned(const struct decoder *decoder, const struct place *pl
     return 0;
 }
 
-/* Any name of the enum, or any number: an unknown number is a value of a newer version. */
+/* Accepts any name of the enum and any number: an unknown number is a value of a newer version. */
 static int decode_enum(const struct decoder *decoder, const struct place *place,
                        const ProtobufCEnumDescriptor *descriptor, const json_t *value, int *out)
 {
@@ -269,7 +268,7 @@ static int decode_bytes(const struct decoder *decoder, const struct place *place
     return 0;
 }
 
-/* One value into `out`, which is written only on success. */
+/* Decodes one value into `out`, which is written on success only. */
 static int decode_value(const struct decoder *decoder, const struct place *place,
                         const ProtobufCFieldDescriptor *field, const json_t *value, void *out)
 {
@@ -340,7 +339,7 @@ static int decode_list(const struct decoder *decoder, const struct place *place,
     return 0;
 }
 
-/* A key is a JSON string, whatever its type. */
+/* A key is a JSON string, independent of its type. */
 static int decode_map_key(const struct decoder *decoder, const struct place *place,
                           const ProtobufCFieldDescriptor *field, const char *key, void *out)
 {
@@ -402,7 +401,7 @@ static int decode_map(const struct decoder *decoder, const struct place *place,
     }
     *(void **)json_member_of(message, field->offset) = entries;
     size_t *count = json_member_of(message, field->quantifier_offset);
-    /* jansson's iterator wants a pointer to mutable, and changes nothing. */
+    /* jansson's iterator takes a mutable pointer but changes nothing. */
     json_t *map = unconst(object);
     for (void *at = json_object_iter(map); at != NULL; at = json_object_iter_next(map, at)) {
         struct place entry = {
@@ -419,7 +418,7 @@ static int decode_map(const struct decoder *decoder, const struct place *place,
 
 /* Messages */
 
-/* Which fields of a message were given so far, by their place in the descriptor. */
+/* The fields of a message that were set so far, by their index in the descriptor. */
 struct seen_fields {
     uint64_t bits[JSON_FIELDS_MAX / 64];
 };
@@ -437,7 +436,7 @@ static char to_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-/* True if `key` is the lowerCamelCase form of `name`. */
+/* Returns whether `key` is the lowerCamelCase form of `name`. */
 static bool is_camel_name(const char *name, const char *key, bool is_any_case)
 {
     bool is_upper = false;
@@ -457,7 +456,7 @@ static bool is_camel_name(const char *name, const char *key, bool is_any_case)
     return *key == 0;
 }
 
-/* True if `key` is `name`, which is in lower case. */
+/* Returns whether `key` is `name`, which is in lower case. */
 static bool is_snake_name(const char *name, const char *key, bool is_any_case)
 {
     if (!is_any_case) {
@@ -471,7 +470,7 @@ static bool is_snake_name(const char *name, const char *key, bool is_any_case)
     return *key == 0;
 }
 
-/* NULL when the message has no such field. */
+/* Returns NULL if the message has no such field. */
 static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *descriptor,
                                                   const char *key, bool is_any_case)
 {
@@ -485,7 +484,7 @@ static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescript
     return NULL;
 }
 
-/* Tells the message that the member is set, where it keeps that apart from the member. */
+/* Marks the member as set, if the message has a mark for it. */
 static void mark_present(const ProtobufCFieldDescriptor *field, ProtobufCMessage *message)
 {
     if (json_is_oneof(field)) {
@@ -623,12 +622,11 @@ static bool is_white_space(char c)
 
 /* Each byte of JSON's white space is a tag of protobuf, too: 0x0a is field 1 with a length, 0x20 a
  * varint of field 4, 0x09 and 0x0d are field 1 with eight and four bytes. "\n{" begins a message
- * whose first field has 123 bytes, as an id or a key may well have. So white space decides nothing
- * by itself: a body that is a whole message of its type, beginning with a field that the type has,
- * stays protobuf, since its fields are the caller's data and must never be taken for another
- * request. A JSON text is such a message only if its lengths and wire types fit to the last byte,
- * for instance a newline, a brace and exactly 123 bytes; who puts no white space in front is never
- * in doubt. */
+ * whose first field has 123 bytes, as an id or a key may well have. So white space alone decides
+ * nothing. A body that is a complete message of its type, and begins with a field of the type, is
+ * protobuf: its fields are the caller's data and must not be read as another request. A JSON text
+ * is such a message only if its lengths and wire types fit to the last byte, for instance a
+ * newline, a brace and exactly 123 bytes. A body without leading white space is never ambiguous. */
 bool json_is_body(const ProtobufCMessageDescriptor *descriptor, struct bytes body)
 {
     const char *text = body.data;

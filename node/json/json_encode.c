@@ -1,4 +1,4 @@
-/* Messages to JSON, straight into the buffer. */
+/* Encodes messages as JSON, directly into the buffer. */
 #include "json/json_internal.h"
 
 #include "base/check.h"
@@ -97,7 +97,7 @@ static void append_bytes(struct buf *out, const ProtobufCBinaryData *value)
     buf_append_byte(out, '"');
 }
 
-/* One value: a field's or a list's element. */
+/* Writes one value: a field or an element of a list. */
 static void encode_value(const struct encoder *encoder, const ProtobufCFieldDescriptor *field,
                          const void *value)
 {
@@ -167,7 +167,7 @@ static void encode_list(const struct encoder *encoder, const ProtobufCFieldDescr
     buf_append_byte(encoder->out, ']');
 }
 
-/* Keys are strings in JSON, whatever they are in the message. */
+/* Keys are strings in JSON, independent of their type in the message. */
 static void encode_map_key(const struct encoder *encoder, const ProtobufCFieldDescriptor *field,
                            const void *key)
 {
@@ -198,7 +198,7 @@ static void encode_map(const struct encoder *encoder, ProtobufCMessage *const *e
     buf_append_byte(encoder->out, '}');
 }
 
-/* proto2 only: a field that tells whether it is set. */
+/* proto2 only: returns whether an optional field is not set. */
 static bool is_absent_optional(const ProtobufCFieldDescriptor *field,
                                const ProtobufCMessage *message)
 {
@@ -231,8 +231,8 @@ static void encode_field(const struct encoder *encoder, const ProtobufCFieldDesc
     }
 }
 
-/* The field's name with what comes before and after it. Names are identifiers: nothing to escape.
- */
+/* Writes the field's name with what comes before and after it. Names are identifiers and need no
+ * escapes. */
 static void append_name(struct buf *out, const char *name, bool is_camel, bool is_first)
 {
     char text[NAME_MAX_BYTES];

@@ -1,5 +1,5 @@
-/* Numbers. A double cannot hold every 64-bit integer, so integers are read from their text, in
- * whatever form it is written (1e3, 10.0, "7"), and are either exact or refused. */
+/* Numbers. A double cannot hold every 64-bit integer. So integers are read from their text, in any
+ * form (1e3, 10.0, "7"), and are either exact or refused. */
 #include "json/json_internal.h"
 
 #include "base/check.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An exponent beyond this moves the point out of any text that fits into a buffer. */
+/* A larger exponent moves the point out of any text that fits into a buffer. */
 #define EXPONENT_MAX INT64_C(1000000000000)
 
 #define DIGITS_OF_U64 20
@@ -18,7 +18,7 @@ struct number {
     bool is_negative;
     const char *whole; /* digits before the point */
     size_t whole_size;
-    const char *fraction; /* digits behind it */
+    const char *fraction; /* digits after the point */
     size_t fraction_size;
     int64_t exponent;
 };
@@ -47,7 +47,7 @@ size_t json_number_span(const char *text, size_t size)
     return span;
 }
 
-/* Everything behind "e" or "E". */
+/* Reads what follows "e" or "E". */
 static bool split_exponent(const char *text, size_t size, int64_t *exponent)
 {
     bool is_negative = size > 0 && text[0] == '-';
@@ -64,7 +64,7 @@ static bool split_exponent(const char *text, size_t size, int64_t *exponent)
     return true;
 }
 
-/* Splits a number by RFC 8259, section 6; false when it is none. */
+/* Splits a number by RFC 8259, section 6. Returns false if it is none. */
 static bool split(struct bytes text, struct number *number)
 {
     const char *at = text.data;
@@ -104,7 +104,7 @@ bool json_is_number_text(struct bytes text)
     return split(text, &number);
 }
 
-/* The digit at `index` of whole and fraction taken together. */
+/* Returns the digit at `index` of whole and fraction together. */
 static unsigned digit_at(const struct number *number, size_t index)
 {
     char c = index < number->whole_size ? number->whole[index]
@@ -185,7 +185,7 @@ void json_append_i64(struct buf *out, int64_t value)
     }
 }
 
-/* True if the value was one of the three that JSON has no number for. */
+/* Writes NaN and infinities. Returns false for other values. */
 static bool append_special(struct buf *out, double value)
 {
     if (isnan(value)) {
@@ -198,7 +198,7 @@ static bool append_special(struct buf *out, double value)
     return true;
 }
 
-/* Our programs never call setlocale(), so that the point is a point. */
+/* No program here calls setlocale(), so the decimal separator is a point. */
 void json_append_double(struct buf *out, double value)
 {
     if (append_special(out, value)) {

@@ -1,8 +1,8 @@
-/* Text to jansson values, with numbers kept as they were written.
+/* Parses text to jansson values, with numbers kept as they were written.
  *
- * jansson refuses integers beyond int64 and rounds reals. Before it sees the text, every number
- * that it might spoil is put into a string: 1.5 becomes "\u00001.5". No such string can pass for a
- * text of the client's: a string field refuses NUL, and where a number is wanted it is a number. */
+ * jansson refuses integers beyond int64 and rounds reals. So every number that it might change is
+ * put into a string before: 1.5 becomes "\u00001.5". Such a string is never confused with a
+ * client's text: a string field refuses NUL, and a numeric field reads it as the number. */
 #include "json/json_internal.h"
 
 #include "base/check.h"
@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PLAIN_DIGITS_MAX 18 /* any integer of so many digits fits int64 */
+#define PLAIN_DIGITS_MAX 18 /* any integer of this many digits fits int64 */
 
 static_assert(JSON_VALUES_MAX > 0, "a text has at least one value");
 
-/* Without memory jansson's parser reports a syntax error, or quietly drops the end of a string. So
- * its allocator notes here that it failed, and json_parse() believes nothing that follows. */
+/* If out of memory, jansson's parser reports a syntax error or silently drops the end of a string.
+ * So its allocator notes failures here, and json_parse() then ignores the parser's result. */
 static _Thread_local bool has_allocation_failed;
 
 static void *noting_malloc(size_t size)
@@ -27,7 +27,7 @@ static void *noting_malloc(size_t size)
     return memory;
 }
 
-/* Before main(), as jansson wants it set before any use and reads it without a lock. */
+/* Runs before main(): jansson requires it to be set before any use and reads it without a lock. */
 __attribute__((constructor)) static void set_allocator(void)
 {
     json_set_alloc_funcs(noting_malloc, free);
@@ -35,7 +35,7 @@ __attribute__((constructor)) static void set_allocator(void)
 
 void json_set_key(uint64_t key)
 {
-    /* 0 would make jansson choose by itself. */
+    /* With 0, jansson would choose a key. */
     json_object_seed((size_t)key | 1);
 }
 
@@ -53,7 +53,7 @@ int json_refuse(struct json_error *error, const char *reason)
     return ERR_INVALID;
 }
 
-/* The offset behind the string that begins at `at`; the size if it has no end. */
+/* Returns the offset after the string that begins at `at`; the size if it has no end. */
 static size_t skip_string(const char *text, size_t size, size_t at)
 {
     for (at++; at < size; at++) {
@@ -78,9 +78,9 @@ static bool is_plain_integer(const char *text, size_t size)
     return size - sign <= PLAIN_DIGITS_MAX;
 }
 
-/* Copies `text` with its numbers put into strings. `out` stays empty when there are none to put.
- * Only whole well-formed numbers are touched, and a string may stand where a number may not only
- * as a key, where jansson refuses NUL: what was not JSON before is not JSON afterwards. */
+/* Copies `text` with its numbers put into strings. `out` stays empty if there are none. Changes
+ * only complete well-formed numbers. Invalid JSON stays invalid: a string is valid where a number
+ * is not only as a key, and jansson refuses NUL in keys. */
 static int protect_numbers(const char *text, size_t size, struct buf *out)
 {
     size_t copied = 0;
@@ -117,7 +117,7 @@ static int protect_numbers(const char *text, size_t size, struct buf *out)
     return values > JSON_VALUES_MAX ? ERR_FULL : 0;
 }
 
-/* jansson's "reason near 'text'", without the text, which may be one that we made. */
+/* Refuses with jansson's "reason near 'text'", but without the text, which may be rewritten. */
 static int refuse_syntax(const json_error_t *cause, bool is_same_text, struct json_error *error)
 {
     const char *near = strstr(cause->text, " near ");
@@ -134,7 +134,7 @@ static int refuse_syntax(const json_error_t *cause, bool is_same_text, struct js
 
 int json_parse(struct bytes text, json_t **out, struct json_error *error)
 {
-    /* jansson skips one behind a number. */
+    /* jansson skips a NUL after a number. */
     if (text.size > 0 && memchr(text.data, 0, text.size) != NULL) {
         return json_refuse(error, "not JSON: NUL byte");
     }

@@ -9,9 +9,9 @@
 
 #define EVERY_BYTE(x) (UINT64_C(0x0101010101010101) * (x))
 
-/* True if none of eight bytes is a control character, a quote, a backslash or beyond ASCII. Each
- * term has a byte's top bit set when that byte is below 0x20, 0x22 or 0x5c; a borrow can only come
- * from a byte that was a hit itself, so "any" is exact. */
+/* Returns whether none of eight bytes is a control character, a quote, a backslash or beyond ASCII.
+ * In each term, a byte's top bit is set if that byte is below 0x20, 0x22 or 0x5c. A borrow comes
+ * only from a byte that is a hit itself, so that "any" is exact. */
 static bool is_plain_word(uint64_t word)
 {
     uint64_t control = word - EVERY_BYTE(0x20);
@@ -30,8 +30,8 @@ static bool is_continuation(uint8_t byte)
     return (byte & 0xC0) == 0x80;
 }
 
-/* The length of the well-formed sequence (RFC 3629) that begins at `text` with a byte beyond ASCII;
- * 0 if there is none. */
+/* Returns the length of the well-formed sequence (RFC 3629) that begins at `text` with a byte
+ * beyond ASCII; 0 if there is none. */
 static size_t sequence_length(const uint8_t *text, size_t size)
 {
     uint8_t first = text[0];
@@ -58,7 +58,7 @@ static size_t sequence_length(const uint8_t *text, size_t size)
     return 0;
 }
 
-/* The length of the run at `text` that goes into a JSON string as it is. */
+/* Returns the length of the run at `text` that a JSON string may contain unchanged. */
 static size_t plain_length(const uint8_t *text, size_t size)
 {
     size_t at = 0;
@@ -86,7 +86,7 @@ static size_t plain_length(const uint8_t *text, size_t size)
     return at;
 }
 
-/* A byte that cannot go into a string as it is: escaped if ASCII, replaced if it is not UTF-8. */
+/* Writes a byte that needs a change: escaped if ASCII, replaced if it is not UTF-8. */
 static void append_escaped(struct buf *out, uint8_t byte)
 {
     static const char hex[] = "0123456789abcdef";
@@ -131,7 +131,7 @@ void json_append_base64(struct buf *out, struct bytes data)
     if (data.size == 0) {
         return;
     }
-    /* Beyond this the buffer refuses anyway; below it the size cannot overflow. */
+    /* The buffer refuses more than this; below it the size cannot overflow. */
     size_t size = data.size > BUF_MAX_BYTES ? SIZE_MAX : (data.size + 2) / 3 * 4;
     char *to = buf_extend(out, size);
     if (to == NULL) {
@@ -158,7 +158,7 @@ void json_append_base64(struct buf *out, struct bytes data)
     }
 }
 
-/* Values of both alphabets plus one; 0 for what is no digit. */
+/* Values of both alphabets plus one; 0: no digit. */
 static const uint8_t base64_values[256] = {
     ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,
     ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
@@ -170,8 +170,8 @@ static const uint8_t base64_values[256] = {
     ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63, ['-'] = 63,
     ['/'] = 64, ['_'] = 64};
 
-/* The last two or three digits, which make one or two bytes. Bits beyond those bytes are ignored,
- * as Go, Python and browsers do. */
+/* Decodes the last two or three digits to one or two bytes. Ignores bits beyond those bytes, as Go,
+ * Python and browsers do. */
 static bool decode_tail(const uint8_t *from, size_t digits, uint8_t *to)
 {
     uint32_t group = 0;
@@ -188,7 +188,7 @@ static bool decode_tail(const uint8_t *from, size_t digits, uint8_t *to)
     return true;
 }
 
-/* The length without the one or two "=" at the end. */
+/* Returns the length without one or two "=" at the end. */
 static size_t unpadded_size(struct bytes text)
 {
     const uint8_t *from = text.data;

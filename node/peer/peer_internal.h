@@ -163,8 +163,8 @@ void peer_link_hurry(struct peer_link *link);
 void peer_link_tell_cluster_id(struct peer_link *link);
 /* rpc_name_target() of the peer. Loop's thread. */
 bool peer_link_target(struct peer_link *link, char target[RPC_TARGET_BYTES_MAX], char *reason);
-/* Sends a batch without messages if none was sent for STREAM_SIGN_NS, so that the peer sees that
- * the stream works. Loop's thread. */
+/* Sends a batch, also without messages, if none was sent for STREAM_SIGN_NS, so that the peer sees
+ * that the stream works. Loop's thread. */
 void peer_link_give_sign(struct peer_link *link, uint64_t now_ns);
 /* Ends the stream. The next one begins with the header as it is then. */
 void peer_link_redial(struct peer_link *link);

@@ -307,7 +307,7 @@ static void *run(void *argument)
 
 /* ---- public ---- */
 
-/* Drops gRPC's plain text, since stderr carries JSON lines only. */
+/* Logs gRPC's own lines as ours, since gRPC would write plain text to stderr. */
 static void log_for_grpc(gpr_log_func_args *args)
 {
     log_debug("rpc", "grpc", LOG_STR("text", args->message), LOG_STR("file", args->file),
