@@ -1,4 +1,4 @@
-/* What the files of this module share: peer.c (the whole), link.c (our stream to each other node),
+/* What the files of this module share: peer.c (the whole), link.c (the stream to each other node),
  * stream.c (their streams to us), query.c (the unary calls), sending.c and receiving.c (snapshots).
  * Below them: identity.c, incoming.c, report.c, wire.c.
  *

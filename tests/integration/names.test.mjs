@@ -164,7 +164,7 @@ if (process.env.RAFTOGRAM_NAMES_INSIDE === undefined) {
       const { length } = others[0].process.stderr;
       cluster.startNode(node.index);
       await until('the others to have dialled it again', () => others[0].process.stderr.slice(length)
-        .split('\n').some((line) => line.includes('stream to peer stands') && line.includes('"peer":"node1"')));
+        .split('\n').some((line) => line.includes('stream to peer is established') && line.includes('"peer":"node1"')));
       assert.ok(node.process.isRunning);
       dns.isSilent = false;
       await cluster.ready(node);

@@ -168,7 +168,7 @@ describe('snapshots under kills', () => {
       await delay(10 + 40 * i);
       await cluster.kill(node.index);
       cluster.startNode(node.index);
-      await node.process.logged(/receiving a snapshot|stream to peer stands/);
+      await node.process.logged(/receiving a snapshot|stream to peer is established/);
       if (i < 7) await until('a transfer or its end', () =>
         /receiving a snapshot|boot.*snapshot|"stream from peer began"/.test(node.process.stderr));
       if (/goes on where it ended/.test(node.process.stderr)) resumed += 1;
