@@ -214,7 +214,6 @@ static void hang_up(void *instance)
 }
 
 const struct frontend frontend_grpc = {
-    .name = "grpc",
     .start = start,
     .close = close_frontend,
     .hang_up = hang_up,

@@ -335,7 +335,6 @@ static void stop(void *instance, uint32_t grace_ms)
 }
 
 const struct frontend frontend_http = {
-    .name = "http",
     .start = start,
     .close = close_frontend,
     .stop = stop,

@@ -192,7 +192,7 @@ static void append_peers(struct buf *out, const struct dispatch_node_status *nod
         return;
     }
     append_peer_metric(out, node, PEER_CONNECTED, "raftogram_peer_connected",
-                       "1 while the connection to the peer stands.");
+                       "1 while the connection to the peer is established.");
     if (node->is_leader) {
         append_peer_metric(out, node, PEER_MATCH_INDEX, "raftogram_peer_match_index",
                            "Highest log index known to be on the peer.");

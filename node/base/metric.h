@@ -25,19 +25,17 @@ struct metric {
 };
 
 /* Rows of a table about `structure`. In /status a figure has the name of its member. */
-#define METRIC_ROW(type_, structure, field, name_, help_) \
-    {.type = (type_),                                     \
-     .offset = offsetof(struct structure, field),         \
-     .name = "raftogram_" name_,                          \
-     .help = (help_),                                     \
-     .status_name = #field}
+#define METRIC_ROW(type_, structure, field, name_, help_)                                         \
+    {                                                                                             \
+        .type = (type_), .offset = offsetof(struct structure, field), .name = "raftogram_" name_, \
+        .help = (help_), .status_name = #field                                                    \
+    }
 /* The same for a figure that /status shows under `status_name_`, or that is NULL. */
-#define METRIC_ROW_AS(type_, structure, field, name_, status_name_, help_) \
-    {.type = (type_),                                                      \
-     .offset = offsetof(struct structure, field),                          \
-     .name = "raftogram_" name_,                                           \
-     .help = (help_),                                                      \
-     .status_name = (status_name_)}
+#define METRIC_ROW_AS(type_, structure, field, name_, status_name_, help_)                        \
+    {                                                                                             \
+        .type = (type_), .offset = offsetof(struct structure, field), .name = "raftogram_" name_, \
+        .help = (help_), .status_name = (status_name_)                                            \
+    }
 
 /* One module's figures. The owner keeps it, and its context, until it has been removed. */
 struct metric_source {
@@ -45,7 +43,8 @@ struct metric_source {
     const struct metric *rows;
     size_t row_count;
     size_t size; /* of the structure that read() fills; at most METRIC_FIGURES_BYTES_MAX */
-    /* Fills the structure. Any thread; must not block for long. */
+    /* Fills the structure. Runs on the thread that shows the figures, the service thread of the
+     * HTTP frontend; must not block for long. */
     void (*read)(void *context, void *figures);
     void *context;
 };

@@ -264,7 +264,7 @@ struct dispatch_metrics {
     struct dispatch_node_status node;
     uint64_t messages_sent_total;         /* raft messages to peers */
     uint64_t peer_messages_dropped_total; /* of any kind: a peer takes them too slowly */
-    uint64_t peer_connects_total;         /* streams to peers that came to stand */
+    uint64_t peer_connects_total;         /* streams to peers that were established */
     uint64_t election_count;
     uint64_t last_commit_index;
     uint64_t proposals_total;

@@ -1,5 +1,5 @@
-/* What a frontend is to the daemon: a guest that knows dispatch and the messages, and can be left
- * out. */
+/* A frontend as the daemon sees it: it uses only dispatch.h and the generated messages, and is
+ * optional at build time. */
 #ifndef RAFTOGRAM_FRONTEND_H
 #define RAFTOGRAM_FRONTEND_H
 
@@ -33,7 +33,6 @@ struct frontend_options {
 };
 
 struct frontend {
-    const char *name;
     /* Listens and serves. On error one line without a newline goes to `error`, which names the
      * address, the reason and the remedy. Errors: ERR_BUSY, ERR_NOMEM, ERR_IO. */
     int (*start)(const struct frontend_options *options, void **out, char *error,

@@ -12,9 +12,9 @@
 #ifndef RAFTOGRAM_HTTP_WS_H
 #define RAFTOGRAM_HTTP_WS_H
 
-#include "base/clock.h"
 #include "../http_internal.h"
 #include "../jsonrpc.h"
+#include "base/clock.h"
 #include "json/json.h"
 
 #define WS_SUBPROTOCOL "raftogram.v1.json"
