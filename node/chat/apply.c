@@ -263,6 +263,29 @@ static int append_message(struct chat *chat, struct overlay_channel *channel,
     return 0;
 }
 
+/* Sets `out` to the sequence: that of an earlier message with the same client id, or a new one. */
+static int store_message(struct chat *chat, struct overlay_channel *channel,
+                         const struct command *command, struct command_item *out)
+{
+    out->deduplicated = false;
+    if (command->client_message_id.size > 0) {
+        int rc = find_dedupe(chat, channel, command->client_message_id, &out->sequence);
+        if (rc == 0) {
+            out->deduplicated = true;
+            chat_count(&chat->dedupe_hits);
+            return 0;
+        }
+        if (rc != ERR_NOT_FOUND) {
+            return rc;
+        }
+    }
+    int rc = append_message(chat, channel, command);
+    if (rc == 0) {
+        out->sequence = channel->last_sequence;
+    }
+    return rc;
+}
+
 static int apply_send_message(struct chat *chat, const struct command *command,
                               struct command_result *out)
 {
@@ -275,20 +298,109 @@ static int apply_send_message(struct chat *chat, const struct command *command,
     if (rc != 0) {
         return rc;
     }
-    if (command->client_message_id.size > 0) {
-        rc = find_dedupe(chat, channel, command->client_message_id, &out->sequence);
-        if (rc == 0) {
-            out->deduplicated = true;
-            chat_count(&chat->dedupe_hits);
+    struct command_item item;
+    rc = store_message(chat, channel, command, &item);
+    if (rc == 0) {
+        out->sequence = item.sequence;
+        out->deduplicated = item.deduplicated;
+    }
+    return rc;
+}
+
+/* ---- SEND_MESSAGES: the channels first, since all messages are stored or none ---- */
+
+static int reserve_items(struct applier *applier)
+{
+    if (applier->items == NULL) {
+        applier->items = malloc(COMMAND_MESSAGES_MAX * sizeof(*applier->items));
+    }
+    if (applier->results == NULL) {
+        applier->results = malloc(COMMAND_MESSAGES_MAX * COMMAND_ITEM_BYTES);
+    }
+    return applier->items == NULL || applier->results == NULL ? ERR_NOMEM : 0;
+}
+
+/* Finds and pins the channel of each message. `count` is the number of those that were. */
+static int find_item_channels(struct chat *chat, const struct command *command,
+                              struct command_result *out, size_t *count)
+{
+    struct batch_item *items = chat->applier.items;
+    struct command_messages messages = command_messages_of(command);
+    struct command message;
+    struct overlay_channel *channel = NULL;
+    *count = 0;
+    while (command_messages_next(&messages, &message)) {
+        /* Most batches are of one channel. */
+        int rc = channel != NULL && bytes_equal(message.channel_id, channel_id(channel))
+                     ? 0
+                     : find_channel(chat, message.channel_id, &channel);
+        if (rc == ERR_NOT_FOUND) {
+            out->outcome = COMMAND_CHANNEL_NOT_FOUND;
+            out->item = (uint32_t)*count;
             return 0;
         }
-        if (rc != ERR_NOT_FOUND) {
+        if (rc != 0) {
             return rc;
         }
+        channel->pins++;
+        items[(*count)++] = (struct batch_item){.channel = channel};
     }
-    rc = append_message(chat, channel, command);
-    if (rc == 0) {
-        out->sequence = channel->last_sequence;
+    return 0;
+}
+
+/* Takes back what the first `count` messages have stored. */
+static void take_items_back(struct chat *chat, size_t count)
+{
+    while (count > 0) {
+        const struct batch_item *item = &chat->applier.items[--count];
+        if (item->is_stored) {
+            overlay_take_back_message(&chat->overlay, item->channel, item->last_timestamp_ms);
+            chat->applier.working.message_count--;
+            atomic_fetch_sub_explicit(&chat->messages_applied, 1, memory_order_relaxed);
+        }
+    }
+}
+
+/* Stores the first `count` messages. */
+static int store_items(struct chat *chat, const struct command *command, size_t count,
+                       struct command_result *out)
+{
+    struct applier *applier = &chat->applier;
+    struct command_messages messages = command_messages_of(command);
+    struct command message;
+    bool has_duplicates = false;
+    for (size_t i = 0; i < count && command_messages_next(&messages, &message); i++) {
+        struct batch_item *item = &applier->items[i];
+        struct command_item result;
+        item->last_timestamp_ms = item->channel->last_timestamp_ms;
+        int rc = store_message(chat, item->channel, &message, &result);
+        if (rc != 0) {
+            take_items_back(chat, i);
+            return rc;
+        }
+        item->is_stored = !result.deduplicated;
+        has_duplicates |= result.deduplicated;
+        command_item_write(result, &applier->results[i * COMMAND_ITEM_BYTES]);
+    }
+    out->deduplicated = has_duplicates;
+    out->items = (struct bytes){applier->results, count * COMMAND_ITEM_BYTES};
+    return 0;
+}
+
+static int apply_send_messages(struct chat *chat, const struct command *command,
+                               struct command_result *out)
+{
+    size_t count;
+    int rc = reserve_items(&chat->applier);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = find_item_channels(chat, command, out, &count);
+    if (rc == 0 && out->outcome == COMMAND_OK) {
+        rc = store_items(chat, command, count, out);
+    }
+    for (size_t i = 0; i < count; i++) {
+        chat->applier.items[i].channel->pins--;
     }
     return rc;
 }
@@ -324,6 +436,8 @@ static int apply_command(struct chat *chat, uint64_t index, const struct command
         return apply_create_channel(chat, index, command, out);
     case COMMAND_SEND_MESSAGE:
         return apply_send_message(chat, command, out);
+    case COMMAND_SEND_MESSAGES:
+        return apply_send_messages(chat, command, out);
     case COMMAND_KV_SET:
     case COMMAND_KV_DELETE:
         return apply_value(chat, command);

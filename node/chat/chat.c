@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 /* Holds any result, so that hashing one in apply cannot run out of memory. */
-enum { SCRATCH_BYTES = 4096 };
+/* The largest result. */
+enum { SCRATCH_BYTES = COMMAND_MESSAGES_MAX * COMMAND_ITEM_BYTES + 4096 };
 
 static int read_stored_meta(struct store *store, struct store_meta *out)
 {
@@ -109,6 +110,8 @@ void chat_destroy(struct chat *chat)
     hub_destroy(chat->hub);
     buf_finish(&chat->applier.scratch);
     free(chat->applier.touched);
+    free(chat->applier.items);
+    free(chat->applier.results);
     free(chat);
 }
 

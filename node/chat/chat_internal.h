@@ -20,6 +20,13 @@ struct touched_channel {
     uint64_t last_sequence;
 };
 
+/* A message of a SEND_MESSAGES. */
+struct batch_item {
+    struct overlay_channel *channel; /* pinned until the command is applied */
+    int64_t last_timestamp_ms;       /* the channel's, before the message */
+    bool is_stored;
+};
+
 /* A store and its readers. The chat uses the newest. An older one is closed, with its overlay,
  * by its last reader. */
 struct chat_backing {
@@ -46,6 +53,9 @@ struct applier {
     struct store_read *read;
     uint64_t read_epoch;
     struct buf scratch;
+    /* Of the SEND_MESSAGES that is being applied: COMMAND_MESSAGES_MAX each, made by the first. */
+    struct batch_item *items;
+    uint8_t *results;
     char id[COMMAND_ID_BYTES_MAX];
     char name[COMMAND_NAME_BYTES_MAX];
     void (*flush_wanted)(void *context);

@@ -16,8 +16,8 @@ enum {
     OFFSET_TIMESTAMP = 2,
     COMMAND_HEADER_BYTES = 10,
     FIELDS_MAX = 4,
-    RESULT_HEADER_BYTES = 20,
-    RESULT_FORMAT_VERSION = 1,
+    RESULT_FORMAT_VERSION = 2,
+    RESULT_HEADER_BYTES = 12,
     DESCRIBED_BYTES_MAX = 80,
 };
 
@@ -36,6 +36,7 @@ struct field {
 
 struct kind {
     const char *name;
+    uint8_t format_version; /* of the command, and of its result */
     struct field fields[FIELDS_MAX];
 };
 
@@ -47,17 +48,19 @@ struct kind {
 /* The layout of each kind, for both directions. A kind's number and its fields never change. */
 static const struct kind kinds[] = {
     [COMMAND_CREATE_CHANNEL] = {"create_channel",
+                                1,
                                 {FIELD(channel_id, COMMAND_ID_BYTES_MAX),
                                  FIELD(name, COMMAND_NAME_BYTES_MAX)}},
     [COMMAND_SEND_MESSAGE] = {"send_message",
+                              1,
                               {FIELD(channel_id, COMMAND_ID_BYTES_MAX),
                                FIELD(author_id, COMMAND_ID_BYTES_MAX),
                                FIELD(client_message_id, COMMAND_ID_BYTES_MAX),
                                FIELD(payload, COMMAND_PAYLOAD_BYTES_MAX)}},
-    [COMMAND_KV_SET] = {"kv_set",
-                        {FIELD(key, COMMAND_ID_BYTES_MAX),
-                         FIELD(value, COMMAND_PAYLOAD_BYTES_MAX)}},
-    [COMMAND_KV_DELETE] = {"kv_delete", {FIELD(key, COMMAND_ID_BYTES_MAX)}},
+    [COMMAND_KV_SET] =
+        {"kv_set", 1, {FIELD(key, COMMAND_ID_BYTES_MAX), FIELD(value, COMMAND_PAYLOAD_BYTES_MAX)}},
+    [COMMAND_KV_DELETE] = {"kv_delete", 1, {FIELD(key, COMMAND_ID_BYTES_MAX)}},
+    [COMMAND_SEND_MESSAGES] = {"send_messages", 2, {{0}}},
 };
 
 static const struct kind *find_kind(unsigned number)
@@ -103,6 +106,19 @@ static enum command_fault check_message(const struct command *command, uint32_t 
     return COMMAND_FINE;
 }
 
+static enum command_fault check_messages(const struct command *command, uint32_t payload_bytes_max)
+{
+    struct command_messages messages = command_messages_of(command);
+    struct command message;
+    while (command_messages_next(&messages, &message)) {
+        enum command_fault fault = check_message(&message, payload_bytes_max);
+        if (fault != COMMAND_FINE) {
+            return fault;
+        }
+    }
+    return COMMAND_FINE;
+}
+
 enum command_fault command_check(const struct command *command, uint32_t payload_bytes_max)
 {
     switch (command->kind) {
@@ -113,6 +129,8 @@ enum command_fault command_check(const struct command *command, uint32_t payload
         return is_text(command->name, COMMAND_NAME_BYTES_MAX) ? COMMAND_FINE : COMMAND_FAULT_NAME;
     case COMMAND_SEND_MESSAGE:
         return check_message(command, payload_bytes_max);
+    case COMMAND_SEND_MESSAGES:
+        return check_messages(command, payload_bytes_max);
     case COMMAND_KV_SET:
     case COMMAND_KV_DELETE:
         if (!is_required_text(command->key, COMMAND_ID_BYTES_MAX)) {
@@ -132,16 +150,41 @@ static void append_sized(struct buf *out, struct bytes bytes)
     buf_append(out, bytes.data, bytes.size);
 }
 
+static void append_fields(struct buf *out, const struct kind *kind, const struct command *command)
+{
+    for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
+        append_sized(out, *field_of(command, &kind->fields[i]));
+    }
+}
+
 void command_encode(const struct command *command, struct buf *out)
 {
     const struct kind *kind = find_kind((unsigned)command->kind);
     CHECK(kind != NULL);
-    buf_append_byte(out, COMMAND_FORMAT_VERSION);
+    buf_append_byte(out, kind->format_version);
     buf_append_byte(out, (uint8_t)command->kind);
     buf_append_u64(out, (uint64_t)command->timestamp_ms);
-    for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
-        append_sized(out, *field_of(command, &kind->fields[i]));
+    append_fields(out, kind, command);
+    buf_append(out, command->messages.data, command->messages.size);
+}
+
+void command_batch_begin(struct command_batch *batch, struct buf *out)
+{
+    const struct command head = {.kind = COMMAND_SEND_MESSAGES};
+    command_encode(&head, out);
+    *batch = (struct command_batch){.out = out};
+}
+
+void command_batch_add(struct command_batch *batch, const struct command *message)
+{
+    CHECK(message->kind == COMMAND_SEND_MESSAGE);
+    CHECK(message->channel_id.size > 0);
+    struct command written = *message;
+    if (bytes_equal(message->channel_id, batch->channel_id)) {
+        written.channel_id = (struct bytes){0};
     }
+    batch->channel_id = message->channel_id;
+    append_fields(batch->out, &kinds[COMMAND_SEND_MESSAGE], &written);
 }
 
 /* Takes a length and that many bytes. */
@@ -157,6 +200,70 @@ static int take_sized(struct bytes_reader *reader, size_t size_max, struct bytes
     return 0;
 }
 
+static int take_fields(struct bytes_reader *reader, const struct kind *kind, struct command *out)
+{
+    for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
+        const struct field *field = &kind->fields[i];
+        struct bytes *value = (struct bytes *)(void *)((char *)out + field->offset);
+        int rc = take_sized(reader, field->size_max, value);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* Takes all that is left, which must be whole messages. */
+static int take_messages(struct bytes_reader *reader, struct command *out)
+{
+    struct command command = *out;
+    command.messages = (struct bytes){reader->at, bytes_reader_left(reader)};
+    while (bytes_reader_left(reader) > 0) {
+        struct command message = {0};
+        int rc = take_fields(reader, &kinds[COMMAND_SEND_MESSAGE], &message);
+        if (rc != 0 || command.message_count == COMMAND_MESSAGES_MAX) {
+            return ERR_CORRUPT;
+        }
+        command.message_count++;
+    }
+    if (command.message_count == 0) {
+        return ERR_CORRUPT;
+    }
+    *out = command;
+    return 0;
+}
+
+struct command_messages command_messages_of(const struct command *command)
+{
+    const uint8_t *data = command->messages.data;
+    return (struct command_messages){
+        .at = data, .end = data + command->messages.size, .timestamp_ms = command->timestamp_ms};
+}
+
+bool command_messages_next(struct command_messages *messages, struct command *out)
+{
+    if (messages->at == messages->end) {
+        return false;
+    }
+    struct bytes_reader reader = {.at = messages->at, .end = messages->end};
+    struct command message = {.kind = COMMAND_SEND_MESSAGE, .timestamp_ms = messages->timestamp_ms};
+    int rc = take_fields(&reader, &kinds[COMMAND_SEND_MESSAGE], &message);
+    CHECK(rc == 0);
+    messages->at = reader.at;
+    if (message.channel_id.size == 0) {
+        message.channel_id = messages->channel_id;
+    }
+    messages->channel_id = message.channel_id;
+    *out = message;
+    return true;
+}
+
+unsigned command_format(struct bytes data)
+{
+    const uint8_t *header = data.data;
+    return data.size == 0 ? 0 : header[OFFSET_VERSION];
+}
+
 bool command_is_of_newer_version(struct bytes data)
 {
     const uint8_t *header = data.data;
@@ -169,12 +276,11 @@ int command_decode(struct bytes data, struct command *out)
     if (command_is_of_newer_version(data)) {
         return ERR_VERSION;
     }
-    if (data.size < COMMAND_HEADER_BYTES || data.size > COMMAND_BYTES_MAX ||
-        header[OFFSET_VERSION] != COMMAND_FORMAT_VERSION) {
+    if (data.size < COMMAND_HEADER_BYTES || data.size > COMMAND_BYTES_MAX) {
         return ERR_CORRUPT;
     }
     const struct kind *kind = find_kind(header[OFFSET_KIND]);
-    if (kind == NULL) {
+    if (kind == NULL || header[OFFSET_VERSION] != kind->format_version) {
         return ERR_CORRUPT;
     }
     struct command command = {
@@ -183,15 +289,9 @@ int command_decode(struct bytes data, struct command *out)
     };
     struct bytes_reader rest = bytes_reader_of(
         (struct bytes){header + COMMAND_HEADER_BYTES, data.size - COMMAND_HEADER_BYTES});
-    for (size_t i = 0; i < FIELDS_MAX && kind->fields[i].name != NULL; i++) {
-        const struct field *field = &kind->fields[i];
-        struct bytes *value = (struct bytes *)(void *)((char *)&command + field->offset);
-        int rc = take_sized(&rest, field->size_max, value);
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    if (bytes_reader_left(&rest) != 0) {
+    int rc = command.kind == COMMAND_SEND_MESSAGES ? take_messages(&rest, &command)
+                                                   : take_fields(&rest, kind, &command);
+    if (rc != 0 || bytes_reader_left(&rest) != 0) {
         return ERR_CORRUPT;
     }
     *out = command;
@@ -279,19 +379,79 @@ void command_describe(struct bytes data, struct buf *out)
             describe_text(value, out);
         }
     }
+    if (command.kind == COMMAND_SEND_MESSAGES) {
+        buf_printf(out, " messages=%zu bytes=%zu", command.message_count, command.messages.size);
+    }
+}
+
+struct command_item command_result_item(const struct command_result *result, size_t position)
+{
+    CHECK(position < command_result_item_count(result));
+    const uint8_t *item = (const uint8_t *)result->items.data + position * COMMAND_ITEM_BYTES;
+    return (struct command_item){.sequence = load_u64(item), .deduplicated = item[8] != 0};
+}
+
+void command_item_write(struct command_item item, uint8_t out[COMMAND_ITEM_BYTES])
+{
+    store_u64(out, item.sequence);
+    out[8] = item.deduplicated;
+}
+
+bool command_result_has_stored(const struct command_result *result)
+{
+    if (result->outcome != COMMAND_OK) {
+        return false;
+    }
+    if (result->kind != COMMAND_SEND_MESSAGES) {
+        return result->kind == COMMAND_SEND_MESSAGE && !result->deduplicated;
+    }
+    for (size_t i = 0; i < command_result_item_count(result); i++) {
+        if (!command_result_item(result, i).deduplicated) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Kind 0 is the result of a no-op and of a command that does not decode. */
+static uint8_t result_version(unsigned kind)
+{
+    return kind == 0 ? 1 : kinds[kind].format_version;
 }
 
 void command_result_encode(const struct command_result *result, struct buf *out)
 {
     unsigned flags = (result->deduplicated ? RESULT_IS_DEDUPLICATED : 0u) |
                      (result->created ? RESULT_IS_CREATED : 0u);
-    buf_append_byte(out, RESULT_FORMAT_VERSION);
+    bool is_batch = result->kind == COMMAND_SEND_MESSAGES;
+    buf_append_byte(out, result_version(result->kind));
     buf_append_byte(out, (uint8_t)result->kind);
     buf_append_byte(out, (uint8_t)result->outcome);
     buf_append_byte(out, (uint8_t)flags);
-    buf_append_u64(out, result->sequence);
+    buf_append_u64(out, is_batch ? result->item : result->sequence);
+    if (is_batch) {
+        append_sized(out, result->items);
+        return;
+    }
     append_sized(out, result->channel_id);
     append_sized(out, result->name);
+}
+
+static int take_items(struct bytes_reader *reader, struct command_result *result)
+{
+    int rc = take_sized(reader, COMMAND_MESSAGES_MAX * COMMAND_ITEM_BYTES, &result->items);
+    if (rc != 0 || result->items.size % COMMAND_ITEM_BYTES != 0 || result->sequence > UINT32_MAX) {
+        return ERR_CORRUPT;
+    }
+    const uint8_t *items = result->items.data;
+    for (size_t at = COMMAND_ITEM_BYTES - 1; at < result->items.size; at += COMMAND_ITEM_BYTES) {
+        if (items[at] > 1) {
+            return ERR_CORRUPT;
+        }
+    }
+    result->item = (uint32_t)result->sequence;
+    result->sequence = 0;
+    return 0;
 }
 
 int command_result_decode(struct bytes data, struct command_result *out)
@@ -300,13 +460,12 @@ int command_result_decode(struct bytes data, struct command_result *out)
     if (data.size >= 1 && header[0] > RESULT_FORMAT_VERSION) {
         return ERR_VERSION;
     }
-    if (data.size < RESULT_HEADER_BYTES || header[0] != RESULT_FORMAT_VERSION) {
+    if (data.size < RESULT_HEADER_BYTES) {
         return ERR_CORRUPT;
     }
-    /* Kind 0 is the result of a no-op and of a command that does not decode. */
     bool is_known_kind = header[1] == 0 || find_kind(header[1]) != NULL;
     unsigned flags = header[3];
-    if (!is_known_kind || header[2] > COMMAND_REFUSED ||
+    if (!is_known_kind || header[0] != result_version(header[1]) || header[2] > COMMAND_REFUSED ||
         (flags & ~(unsigned)(RESULT_IS_DEDUPLICATED | RESULT_IS_CREATED)) != 0) {
         return ERR_CORRUPT;
     }
@@ -317,10 +476,14 @@ int command_result_decode(struct bytes data, struct command_result *out)
         .deduplicated = (flags & RESULT_IS_DEDUPLICATED) != 0,
         .created = (flags & RESULT_IS_CREATED) != 0,
     };
-    struct bytes_reader rest = bytes_reader_of((struct bytes){header + 12, data.size - 12});
-    int rc = take_sized(&rest, COMMAND_ID_BYTES_MAX, &result.channel_id);
-    if (rc == 0) {
-        rc = take_sized(&rest, COMMAND_NAME_BYTES_MAX, &result.name);
+    struct bytes_reader rest = bytes_reader_of(
+        (struct bytes){header + RESULT_HEADER_BYTES, data.size - RESULT_HEADER_BYTES});
+    int rc;
+    if (result.kind == COMMAND_SEND_MESSAGES) {
+        rc = take_items(&rest, &result);
+    } else {
+        rc = take_sized(&rest, COMMAND_ID_BYTES_MAX, &result.channel_id);
+        rc = rc == 0 ? take_sized(&rest, COMMAND_NAME_BYTES_MAX, &result.name) : rc;
     }
     if (rc != 0 || bytes_reader_left(&rest) != 0) {
         return ERR_CORRUPT;

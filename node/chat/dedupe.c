@@ -56,6 +56,17 @@ bool dedupe_find(const struct dedupe *dedupe, uint64_t channel_number, struct by
     return true;
 }
 
+void dedupe_remove(struct dedupe *dedupe, uint64_t channel_number, struct bytes client_id)
+{
+    uint8_t key[KEY_BYTES_MAX];
+    size_t size = make_key(channel_number, client_id, key);
+    struct dedupe_entry *entry = NULL;
+    HASH_FIND(hh, dedupe->entries, key, size, entry);
+    CHECK(entry != NULL);
+    HASH_DEL(dedupe->entries, entry);
+    free(entry);
+}
+
 size_t dedupe_entry_bytes(struct bytes client_id)
 {
     return sizeof(struct dedupe_entry) + sizeof(uint64_t) + client_id.size;

@@ -19,6 +19,8 @@ int dedupe_add(struct dedupe *dedupe, uint64_t channel_number, struct bytes clie
                uint64_t sequence);
 bool dedupe_find(const struct dedupe *dedupe, uint64_t channel_number, struct bytes client_id,
                  uint64_t *out_sequence);
+/* The id must be in the set. */
+void dedupe_remove(struct dedupe *dedupe, uint64_t channel_number, struct bytes client_id);
 /* Returns the bytes that an id counts against the overlay's bound. */
 size_t dedupe_entry_bytes(struct bytes client_id);
 void dedupe_finish(struct dedupe *dedupe);

@@ -312,6 +312,28 @@ int overlay_append_message(struct overlay *overlay, struct overlay_channel *chan
     return 0;
 }
 
+void overlay_take_back_message(struct overlay *overlay, struct overlay_channel *channel,
+                               int64_t last_timestamp_ms)
+{
+    struct generation *active = overlay->active;
+    CHECK(active->message_count > 0);
+    CHECK(channel->run_count > 0);
+    struct message *message = active->messages[--active->message_count].message;
+    CHECK(message == *run_slot(channel, channel->run_count - 1));
+    struct bytes client_id = message_client_id(message);
+    size_t bytes = overlay_message_bytes(message);
+    if (client_id.size > 0) {
+        dedupe_remove(&active->dedupe, channel->number, client_id);
+        bytes += dedupe_entry_bytes(client_id);
+    }
+    channel->run_count--;
+    channel->last_sequence--;
+    channel->last_timestamp_ms = last_timestamp_ms;
+    active->memory_bytes -= bytes;
+    atomic_fetch_sub_explicit(&overlay->memory_bytes, bytes, memory_order_relaxed);
+    message_unref(message);
+}
+
 static struct value_slot *slot_of(const struct ordered_node *node)
 {
     return LIST_ENTRY(node, struct value_slot, order);

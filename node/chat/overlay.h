@@ -141,6 +141,10 @@ int overlay_create_channel(struct overlay *overlay, uint64_t number, struct byte
 /* The message must be the channel's next. Takes over the reference on success. */
 int overlay_append_message(struct overlay *overlay, struct overlay_channel *channel,
                            struct message *message);
+/* Takes back the last overlay_append_message() of the open batch: messages go in the reverse order
+ * in which they came. `last_timestamp_ms` is the channel's from before. */
+void overlay_take_back_message(struct overlay *overlay, struct overlay_channel *channel,
+                               int64_t last_timestamp_ms);
 int overlay_set_value(struct overlay *overlay, struct bytes key, struct bytes value,
                       bool is_deleted);
 /* Makes the batch's values visible to readers. Channels are published by the caller. */

@@ -176,6 +176,30 @@ static void apply_send(struct sim_check *check, raft_index index, const struct c
     }
 }
 
+static bool is_channel_there(const struct sim_check *check, struct bytes id)
+{
+    return *(const char *)id.data == 'c' && check->channels[number_in(id)].created != 0;
+}
+
+/* All messages or none. */
+static void apply_batch(struct sim_check *check, raft_index index, const struct command *command)
+{
+    struct command_messages messages = command_messages_of(command);
+    struct command message;
+    bool is_whole = true;
+    while (command_messages_next(&messages, &message)) {
+        is_whole = is_whole && is_channel_there(check, message.channel_id);
+    }
+    messages = command_messages_of(command);
+    while (command_messages_next(&messages, &message)) {
+        if (is_whole) {
+            apply_send(check, index, &message);
+        } else {
+            effect_of(check, load_u64(message.payload.data))->count++;
+        }
+    }
+}
+
 static void apply_command(struct sim_check *check, raft_index index, struct bytes data)
 {
     struct command command;
@@ -194,6 +218,9 @@ static void apply_command(struct sim_check *check, raft_index index, struct byte
     }
     case COMMAND_SEND_MESSAGE:
         apply_send(check, index, &command);
+        break;
+    case COMMAND_SEND_MESSAGES:
+        apply_batch(check, index, &command);
         break;
     case COMMAND_KV_SET: {
         struct effect *effect = effect_of(check, number_in(command.value));

@@ -64,6 +64,34 @@ static inline struct command send_command(const char *channel, const char *clien
                             .payload = bytes_of_text(payload)};
 }
 
+/* SEND_MESSAGES of these messages, in memory that the next call reuses. */
+static inline struct command batch_command(const struct command *messages, size_t count)
+{
+    static uint8_t memory[1 << 16];
+    static struct command command;
+    struct buf encoded = {0};
+    struct command_batch batch;
+    command_batch_begin(&batch, &encoded);
+    for (size_t i = 0; i < count; i++) {
+        command_batch_add(&batch, &messages[i]);
+    }
+    assert_false(buf_failed(&encoded));
+    assert_true(encoded.size <= sizeof(memory));
+    memcpy(memory, encoded.data, encoded.size);
+    assert_int_equal(command_decode((struct bytes){memory, encoded.size}, &command), 0);
+    command.timestamp_ms = messages[0].timestamp_ms;
+    buf_finish(&encoded);
+    return command;
+}
+
+static inline void assert_item(const struct command_result *result, size_t position,
+                               uint64_t sequence, bool deduplicated)
+{
+    struct command_item item = command_result_item(result, position);
+    assert_int_equal(item.sequence, sequence);
+    assert_int_equal(item.deduplicated, deduplicated);
+}
+
 static inline struct command set_command(const char *key, const char *value)
 {
     return (struct command){.kind = COMMAND_KV_SET,

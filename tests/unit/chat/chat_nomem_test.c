@@ -135,6 +135,15 @@ static void test_apply_without_memory_changes_nothing(void **state)
         apply_with_failures(&f, set_command(id, payload));
         apply_with_failures(&f, create_command(id, payload));
     }
+    for (unsigned i = 1; i <= 50; i++) {
+        snprintf(id, sizeof id, "batch-%u", i);
+        const struct command messages[] = {
+            send_command("id-1", id, "1"), send_command("id-2", "", "2"),
+            send_command("id-1", "", "3"), send_command("id-1", id, "4")};
+        apply_with_failures(&f, batch_command(messages, 4));
+    }
+    assert_int_equal(find_channel(&f, "id-1").last_sequence, 100);
+    assert_int_equal(find_channel(&f, "id-2").last_sequence, 50);
     apply_with_failures(&f, create_command("", ""));
     apply_with_failures(&f, delete_command("id-7"));
     apply_with_failures(&f, delete_command("k"));

@@ -204,13 +204,116 @@ static void test_bad_commands_are_refused_and_change_nothing(void **state)
     fixture_close(&f);
 }
 
+static void test_a_batch_is_stored_in_order_over_several_channels(void **state)
+{
+    struct fixture f;
+    fixture_open(&f);
+    apply(&f, create_command("a", ""));
+    apply(&f, create_command("b", ""));
+    apply(&f, send_command("b", "", "first"));
+    for (int round = 0; round < 2; round++) {
+        flush(&f);
+        fixture_restart(&f); /* the channels come from the store */
+        const struct command messages[] = {send_command("a", "", "1"), send_command("b", "", "2"),
+                                           send_command("a", "", "3")};
+        uint64_t before = find_channel(&f, "a").last_sequence;
+        struct command_result result = apply(&f, batch_command(messages, 3));
+        assert_int_equal(result.kind, COMMAND_SEND_MESSAGES);
+        assert_int_equal(result.outcome, COMMAND_OK);
+        assert_int_equal(command_result_item_count(&result), 3);
+        assert_item(&result, 0, before + 1, false);
+        assert_item(&result, 1, 2 + (uint64_t)round, false);
+        assert_item(&result, 2, before + 2, false);
+    }
+    struct message_page *page = read_page(&f, "a", 0, 10);
+    assert_int_equal(page->count, 4);
+    assert_bytes(message_payload(page->messages[1]), "3");
+    page_unref(page);
+    struct store_meta meta;
+    chat_get_meta(f.chat, &meta);
+    assert_int_equal(meta.message_count, 7);
+    assert_int_equal(meta.applied_index, 5);
+    fixture_close(&f);
+}
+
+static void test_a_batch_with_an_unknown_channel_stores_nothing(void **state)
+{
+    struct fixture f;
+    fixture_open(&f);
+    apply(&f, create_command("a", ""));
+    const struct command messages[] = {send_command("a", "id", "1"), send_command("a", "", "2"),
+                                       send_command("nowhere", "", "3"),
+                                       send_command("a", "", "4")};
+    struct command_result result = apply(&f, batch_command(messages, 4));
+    assert_int_equal(result.outcome, COMMAND_CHANNEL_NOT_FOUND);
+    assert_int_equal(result.item, 2);
+    assert_int_equal(command_result_item_count(&result), 0);
+    assert_int_equal(find_channel(&f, "a").last_sequence, 0);
+    result = apply(&f, send_command("a", "id", "1"));
+    assert_int_equal(result.sequence, 1);
+    assert_false(result.deduplicated);
+    fixture_close(&f);
+}
+
+static void test_a_batch_is_deduplicated_message_by_message(void **state)
+{
+    struct fixture f;
+    fixture_open(&f);
+    apply(&f, create_command("a", ""));
+    apply(&f, create_command("b", ""));
+    apply(&f, send_command("a", "old", "x"));
+    const struct command messages[] = {send_command("a", "new", "1"), send_command("a", "old", "2"),
+                                       send_command("b", "new", "3"),
+                                       send_command("a", "new", "4")};
+    struct command_result result = apply(&f, batch_command(messages, 4));
+    assert_true(result.deduplicated);
+    assert_true(command_result_has_stored(&result));
+    assert_item(&result, 0, 2, false);
+    assert_item(&result, 1, 1, true);
+    assert_item(&result, 2, 1, false); /* another channel, another id */
+    assert_item(&result, 3, 2, true);  /* the batch's own first one */
+    flush(&f);
+    fixture_restart(&f);
+    result = apply(&f, batch_command(messages, 4));
+    assert_false(command_result_has_stored(&result));
+    assert_item(&result, 0, 2, true);
+    assert_item(&result, 2, 1, true);
+    assert_item(&result, 3, 2, true);
+    assert_int_equal(find_channel(&f, "a").last_sequence, 2);
+    fixture_close(&f);
+}
+
+/* The same log gives the same state, wherever flushes and restarts fall. */
+static void test_a_batch_gives_the_same_hashes_over_a_restart(void **state)
+{
+    struct store_meta metas[2];
+    for (int round = 0; round < 2; round++) {
+        struct fixture f;
+        fixture_open(&f);
+        apply(&f, create_command("a", ""));
+        const struct command messages[] = {send_command("a", "1", "1"),
+                                           send_command("a", "1", "2")};
+        for (int i = 0; i < 3; i++) {
+            apply(&f, batch_command(messages, 2));
+            if (round == 1) {
+                flush(&f);
+                fixture_restart(&f);
+            }
+        }
+        chat_get_meta(f.chat, &metas[round]);
+        fixture_close(&f);
+    }
+    assert_true(metas[0].result_hash == metas[1].result_hash);
+    assert_true(metas[0].content_hash == metas[1].content_hash);
+}
+
 static void test_a_newer_format_stops_apply(void **state)
 {
     struct fixture f;
     fixture_open(&f);
     struct command_result result = {.sequence = 77};
     chat_apply_begin(f.chat);
-    assert_int_equal(chat_apply(f.chat, 1, 1, bytes_of_text("\x02..........."), &result),
+    assert_int_equal(chat_apply(f.chat, 1, 1, bytes_of_text("\x03..........."), &result),
                      ERR_VERSION);
     chat_apply_end(f.chat);
     assert_int_equal(result.sequence, 77);
@@ -703,6 +806,10 @@ int main(void)
         cmocka_unit_test(test_client_id_is_found_when_a_flush_falls_into_the_batch),
         cmocka_unit_test(test_timestamps_never_go_backwards_in_a_channel),
         cmocka_unit_test(test_bad_commands_are_refused_and_change_nothing),
+        cmocka_unit_test(test_a_batch_is_stored_in_order_over_several_channels),
+        cmocka_unit_test(test_a_batch_with_an_unknown_channel_stores_nothing),
+        cmocka_unit_test(test_a_batch_is_deduplicated_message_by_message),
+        cmocka_unit_test(test_a_batch_gives_the_same_hashes_over_a_restart),
         cmocka_unit_test(test_a_newer_format_stops_apply),
         cmocka_unit_test(test_no_op_advances_and_answers_zero),
         cmocka_unit_test(test_config_is_kept_across_a_restart),

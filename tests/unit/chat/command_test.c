@@ -60,6 +60,8 @@ static struct command example(enum command_kind kind)
     case COMMAND_KV_DELETE:
         command.key = bytes_of_text("key");
         break;
+    case COMMAND_SEND_MESSAGES:
+        break; /* see batch_of() */
     }
     return command;
 }
@@ -74,19 +76,6 @@ static void test_every_kind_survives_encoding(void **state)
     }
 }
 
-static void test_layout_is_as_documented(void **state)
-{
-    struct command command = example(COMMAND_KV_SET);
-    command.timestamp_ms = 0x0102030405060708;
-    struct buf buf = {0};
-    command_encode(&command, &buf);
-    const uint8_t expected[] = {1, 3,   8,   7,   6, 5, 4, 3, 2,   1,   3,   0,   0,
-                                0, 'k', 'e', 'y', 5, 0, 0, 0, 'v', 'a', 'l', 'u', 'e'};
-    assert_int_equal(buf.size, sizeof expected);
-    assert_memory_equal(buf.data, expected, sizeof expected);
-    buf_finish(&buf);
-}
-
 /* Each decode in memory of just its size, so that ASan sees a read beyond it. */
 static int decode_copy(const uint8_t *data, size_t size)
 {
@@ -99,6 +88,134 @@ static int decode_copy(const uint8_t *data, size_t size)
     int rc = command_decode((struct bytes){copy, size}, &command);
     free(copy);
     return rc;
+}
+
+static struct command message_of(const char *channel, const char *client_id, const char *payload)
+{
+    return (struct command){.kind = COMMAND_SEND_MESSAGE,
+                            .channel_id = bytes_of_text(channel),
+                            .author_id = bytes_of_text("ann"),
+                            .client_message_id = bytes_of_text(client_id),
+                            .payload = bytes_of_text(payload)};
+}
+
+static void encode_batch(const struct command *messages, size_t count, struct buf *out)
+{
+    struct command_batch batch;
+    command_batch_begin(&batch, out);
+    for (size_t i = 0; i < count; i++) {
+        command_batch_add(&batch, &messages[i]);
+    }
+    assert_false(buf_failed(out));
+}
+
+static void test_a_batch_gives_its_messages_back_in_order(void **state)
+{
+    const struct command messages[] = {message_of("a", "1", "x"), message_of("a", "", ""),
+                                       message_of("b", "2", "y"), message_of("a", "3", "z")};
+    struct buf buf = {0};
+    encode_batch(messages, 4, &buf);
+    assert_int_equal(command_stamp(buf.data, buf.size, 77), 0);
+    assert_int_equal(command_format(buf_bytes(&buf)), 2);
+    struct command decoded, message;
+    assert_int_equal(command_decode(buf_bytes(&buf), &decoded), 0);
+    assert_int_equal(decoded.kind, COMMAND_SEND_MESSAGES);
+    assert_int_equal(decoded.message_count, 4);
+    assert_int_equal(command_check(&decoded, 1), COMMAND_FINE);
+    assert_int_equal(command_check(&decoded, 0), COMMAND_FAULT_PAYLOAD_TOO_LARGE);
+    struct command_messages rest = command_messages_of(&decoded);
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(command_messages_next(&rest, &message));
+        assert_int_equal(message.kind, COMMAND_SEND_MESSAGE);
+        assert_int_equal(message.timestamp_ms, 77);
+        assert_same_bytes(message.channel_id, messages[i].channel_id);
+        assert_same_bytes(message.author_id, messages[i].author_id);
+        assert_same_bytes(message.client_message_id, messages[i].client_message_id);
+        assert_same_bytes(message.payload, messages[i].payload);
+    }
+    assert_false(command_messages_next(&rest, &message));
+    struct buf again = {0};
+    command_encode(&decoded, &again);
+    assert_same_bytes(buf_bytes(&again), buf_bytes(&buf));
+    for (size_t size = 0; size < buf.size; size++) {
+        int rc = decode_copy(buf.data, size);
+        assert_true(rc == ERR_CORRUPT || rc == 0); /* whole messages fewer */
+    }
+    buf.data[0] = 1; /* a batch is no command of the first format */
+    assert_int_equal(decode_copy(buf.data, buf.size), ERR_CORRUPT);
+    buf_finish(&again);
+    buf_finish(&buf);
+}
+
+static void test_a_batch_has_1_to_1000_messages_and_begins_with_a_channel(void **state)
+{
+    struct command messages[COMMAND_MESSAGES_MAX + 1];
+    for (size_t i = 0; i < COMMAND_MESSAGES_MAX + 1; i++) {
+        messages[i] = message_of("a", "", "x");
+    }
+    for (size_t count = 0; count <= COMMAND_MESSAGES_MAX + 1; count = count == 0 ? 1
+                                                                      : count == 1
+                                                                          ? COMMAND_MESSAGES_MAX
+                                                                          : count + 1) {
+        struct buf buf = {0};
+        encode_batch(messages, count, &buf);
+        bool is_fine = count > 0 && count <= COMMAND_MESSAGES_MAX;
+        assert_int_equal(decode_copy(buf.data, buf.size), is_fine ? 0 : ERR_CORRUPT);
+        buf_finish(&buf);
+    }
+    struct buf buf = {0};
+    encode_batch(messages, 1, &buf);
+    struct command decoded;
+    assert_int_equal(command_decode(buf_bytes(&buf), &decoded), 0);
+    uint8_t nameless[16] = {0};
+    decoded.messages = (struct bytes){nameless, sizeof(nameless)};
+    assert_int_equal(command_check(&decoded, 1), COMMAND_FAULT_CHANNEL_ID);
+    buf_finish(&buf);
+}
+
+static void test_a_batchs_result_survives_encoding(void **state)
+{
+    uint8_t items[3 * COMMAND_ITEM_BYTES];
+    for (unsigned i = 0; i < 3; i++) {
+        command_item_write((struct command_item){UINT64_MAX - i, i == 1},
+                           &items[i * COMMAND_ITEM_BYTES]);
+    }
+    const struct command_result results[] = {
+        {.kind = COMMAND_SEND_MESSAGES, .deduplicated = true, .items = {items, sizeof(items)}},
+        {.kind = COMMAND_SEND_MESSAGES, .outcome = COMMAND_CHANNEL_NOT_FOUND, .item = 999},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        struct buf buf = {0};
+        struct command_result decoded;
+        command_result_encode(&results[i], &buf);
+        assert_int_equal(command_result_decode(buf_bytes(&buf), &decoded), 0);
+        assert_int_equal(decoded.outcome, results[i].outcome);
+        assert_int_equal(decoded.deduplicated, results[i].deduplicated);
+        assert_int_equal(decoded.item, results[i].item);
+        assert_same_bytes(decoded.items, results[i].items);
+        assert_int_equal(command_result_has_stored(&decoded), i == 0);
+        for (size_t size = 0; size < buf.size; size++) {
+            assert_int_equal(command_result_decode((struct bytes){buf.data, size}, &decoded),
+                             ERR_CORRUPT);
+        }
+        buf_finish(&buf);
+    }
+    struct command_item second = command_result_item(&results[0], 1);
+    assert_true(second.sequence == UINT64_MAX - 1);
+    assert_true(second.deduplicated);
+}
+
+static void test_layout_is_as_documented(void **state)
+{
+    struct command command = example(COMMAND_KV_SET);
+    command.timestamp_ms = 0x0102030405060708;
+    struct buf buf = {0};
+    command_encode(&command, &buf);
+    const uint8_t expected[] = {1, 3,   8,   7,   6, 5, 4, 3, 2,   1,   3,   0,   0,
+                                0, 'k', 'e', 'y', 5, 0, 0, 0, 'v', 'a', 'l', 'u', 'e'};
+    assert_int_equal(buf.size, sizeof expected);
+    assert_memory_equal(buf.data, expected, sizeof expected);
+    buf_finish(&buf);
 }
 
 static void test_truncated_or_trailing_bytes_are_corrupt(void **state)
@@ -287,6 +404,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_kind_survives_encoding),
         cmocka_unit_test(test_layout_is_as_documented),
+        cmocka_unit_test(test_a_batch_gives_its_messages_back_in_order),
+        cmocka_unit_test(test_a_batch_has_1_to_1000_messages_and_begins_with_a_channel),
+        cmocka_unit_test(test_a_batchs_result_survives_encoding),
         cmocka_unit_test(test_truncated_or_trailing_bytes_are_corrupt),
         cmocka_unit_test(test_unknown_kinds_and_lying_lengths_are_corrupt),
         cmocka_unit_test(test_newer_format_is_told_from_corruption),
