@@ -97,6 +97,7 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
         .self = (int)config->cluster.self,
         .incarnation = daemon->boot.incarnation,
         .is_fresh = wal_last_index(daemon->boot.wal) == 0 && !state->is_recovering && !is_founded,
+        .command_format = COMMAND_FORMAT_VERSION,
         .election_timeout_ms = (uint32_t)(config->raft.election_timeout_ns / NS_PER_MS),
         .receiver = {.post = post_event, .context = daemon->node},
         .fault = &fault,

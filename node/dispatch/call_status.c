@@ -144,6 +144,14 @@ void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_req
         dispatch_status_set(status, DISPATCH_UNAVAILABLE, "DRAINING",
                             "this node is shutting down: use another");
         break;
+    case NODE_FORMAT_TOO_NEW:
+        dispatch_status_set(status, DISPATCH_UNAVAILABLE, "MEMBER_TOO_OLD",
+                            "%s is not known to run a version that has this method: nothing was "
+                            "done, try again once all members run it",
+                            request->lagging == RAFT_NO_MEMBER
+                                ? "a member"
+                                : dispatch->options.members[request->lagging].node_id);
+        break;
     case NODE_BAD_TARGET:
         if (request->transfer_target == RAFT_NO_MEMBER) {
             dispatch_status_set(status, DISPATCH_UNAVAILABLE, "NO_QUORUM",

@@ -42,6 +42,7 @@ static int apply_entry(struct node *node, raft_index index)
     } else {
         rc = chat_apply(node->chat, index, term, entry.data, &result);
         if (rc == 0) {
+            node_note_format(node, entry.data);
             node_note_stored(node, entry.data, term, &result);
         }
     }

@@ -51,10 +51,13 @@ static void complete(struct node *node, struct node_request *request, uint64_t n
     }
     /* done() may free the request, so its buffer is taken out first. */
     struct buf text = request->result_text;
+    struct buf stored = request->stored_result;
     request->result_text = (struct buf){0};
+    request->stored_result = (struct buf){0};
     node_give_room(node, request->command_size);
     request->done(request);
     buf_finish(&text);
+    buf_finish(&stored);
 }
 
 void node_complete_all(struct node *node)

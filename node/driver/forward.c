@@ -57,6 +57,9 @@ void node_forward_waiting(struct node *node)
             LIST_ENTRY(node->requests.waiting.next, struct node_request, link);
         if (!request->may_forward) {
             node_finish_request(node, request, NODE_NOT_LEADER);
+        } else if (!node_leader_understands(node, request)) {
+            request->lagging = node->leadership.leader;
+            node_finish_request(node, request, NODE_FORMAT_TOO_NEW);
         } else if (!forward(node, request)) {
             node_delay_forwards(node);
             return;
@@ -179,6 +182,7 @@ void node_forward_response(struct node *node, const struct peer_message *message
     enum node_outcome outcome = (enum node_outcome)message->forward_response.code;
     switch (outcome) {
     case NODE_OK:
+        buf_reset(&request->result_text);
         buf_append(&request->result_text, message->forward_response.result.data,
                    message->forward_response.result.size);
         if (buf_failed(&request->result_text) ||
@@ -206,6 +210,10 @@ void node_forward_response(struct node *node, const struct peer_message *message
     case NODE_OVERLOADED:
     case NODE_DISK_FULL:
     case NODE_DEADLINE:
+        node_finish_request(node, request, outcome);
+        return;
+    case NODE_FORMAT_TOO_NEW:
+        request->lagging = RAFT_NO_MEMBER;
         node_finish_request(node, request, outcome);
         return;
     default:

@@ -47,6 +47,8 @@ enum node_outcome {
     /* 8 was CORRUPT, which nothing ever answered. */
     NODE_BAD_TARGET = 9,    /* TRANSFER: no such member, or not fit to lead */
     NODE_STANDS_STILL = 10, /* READ: this node does not get what is committed; another may */
+    NODE_FORMAT_TOO_NEW =
+        11, /* not all members are known to understand the command; nothing was proposed */
 };
 
 /* The caller's memory, untouched by the caller from node_submit() until done(). */
@@ -68,6 +70,9 @@ struct node_request {
     enum node_outcome outcome;
     struct command_result result;
     raft_member leader; /* NOT_LEADER: who leads now, as far as is known */
+    /* FORMAT_TOO_NEW: a member that is not known to understand the command; RAFT_NO_MEMBER: the
+     * leader has refused it. */
+    raft_member lagging;
 
     /* The node's own. */
     struct list link;
@@ -76,7 +81,8 @@ struct node_request {
     uint64_t expires_ns;
     raft_index index;
     raft_term term;
-    struct buf result_text; /* keeps the views of `result` */
+    struct buf result_text;   /* keeps the views of `result` */
+    struct buf stored_result; /* is_stored: the encoded result of its entry */
     uint64_t forward_id;
     raft_member forward_peer;
     bool has_caller_deadline;
@@ -84,7 +90,6 @@ struct node_request {
     bool is_unsure;         /* sent to a leader that was lost: it may be applied without us */
     bool is_watched;        /* forwarded: this node looks for its entry (repeats.c) */
     bool is_stored;         /* and has applied it: */
-    uint64_t stored_sequence;
     uint32_t watch_hash;
     struct node_request *watch_next;
     raft_term forward_term; /* when it was forwarded first */

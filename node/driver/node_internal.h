@@ -11,6 +11,7 @@
 #include "driver/completion.h"
 #include "driver/drain.h"
 #include "driver/expiry.h"
+#include "driver/formats.h"
 #include "driver/forward.h"
 #include "driver/inbox.h"
 #include "driver/leadership.h"
@@ -60,6 +61,7 @@ struct node {
     struct node_requests requests;
     struct node_proposals proposals;
     struct node_forwarding forwarding;
+    struct node_formats formats;
     struct node_watch watch;
     struct node_reads reads;
     struct node_core core;

@@ -96,6 +96,10 @@ static void propose_batch(struct node *node)
 
 static void propose(struct node *node)
 {
+    node_refuse_too_new(node);
+    if (list_is_empty(&node->requests.waiting)) {
+        return;
+    }
     if (chat_is_full(node->chat)) {
         node_finish_requests(node, &node->requests.waiting,
                              atomic_load(&node->inbox.is_store_full) ? NODE_DISK_FULL
@@ -129,6 +133,25 @@ static void readmit_overwritten(struct node *node, raft_term term)
     }
 }
 
+/* Copies the result: its views do not outlive the next apply. Fails as request->result_text does.
+ */
+static void keep_result(struct node_request *request, const struct command_result *result)
+{
+    request->result = *result;
+    struct bytes *views[] = {&request->result.channel_id, &request->result.name,
+                             &request->result.items};
+    struct buf *text = &request->result_text;
+    buf_reset(text);
+    for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
+        buf_append(text, views[i]->data, views[i]->size);
+    }
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
+        views[i]->data = text->data == NULL ? NULL : text->data + at;
+        at += views[i]->size;
+    }
+}
+
 void node_entry_applied(struct node *node, raft_index index, raft_term term,
                         const struct command_result *result)
 {
@@ -152,15 +175,7 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
         if (request->proposed_cost > node->proposals.applied_cost) {
             node->proposals.applied_cost = request->proposed_cost;
         }
-        request->result = *result;
-        if (result->channel_id.size + result->name.size > 0) {
-            /* The views do not outlive the next apply. */
-            buf_append(&request->result_text, result->channel_id.data, result->channel_id.size);
-            buf_append(&request->result_text, result->name.data, result->name.size);
-            const uint8_t *text = request->result_text.data;
-            request->result.channel_id.data = text;
-            request->result.name.data = text == NULL ? NULL : text + result->channel_id.size;
-        }
+        keep_result(request, result);
         node_finish_request(node, request,
                             buf_failed(&request->result_text) ? NODE_COMMIT_UNKNOWN : NODE_OK);
     }

@@ -29,8 +29,7 @@ static bool is_own(const struct node_request *request, uint32_t hash, struct byt
 void node_note_stored(struct node *node, struct bytes data, raft_term term,
                       const struct command_result *result)
 {
-    if (node->watch.count == 0 || result->kind != COMMAND_SEND_MESSAGE ||
-        result->outcome != COMMAND_OK || result->deduplicated) {
+    if (node->watch.count == 0 || !command_result_has_stored(result)) {
         return;
     }
     uint32_t hash = command_hash(data);
@@ -41,8 +40,12 @@ void node_note_stored(struct node *node, struct bytes data, raft_term term,
     if (request == NULL) {
         return;
     }
+    buf_reset(&request->stored_result);
+    command_result_encode(result, &request->stored_result);
+    if (buf_failed(&request->stored_result)) {
+        return; /* as if it had not been seen */
+    }
     request->is_stored = true;
-    request->stored_sequence = result->sequence;
     if (request->is_unsure) {
         node_finish_stored(node, request);
     }
@@ -51,8 +54,8 @@ void node_note_stored(struct node *node, struct bytes data, raft_term term,
 void node_finish_stored(struct node *node, struct node_request *request)
 {
     CHECK(request->is_stored);
-    request->result = (struct command_result){
-        .kind = COMMAND_SEND_MESSAGE, .outcome = COMMAND_OK, .sequence = request->stored_sequence};
+    int rc = command_result_decode(buf_bytes(&request->stored_result), &request->result);
+    CHECK(rc == 0);
     node_finish_request(node, request, NODE_OK);
 }
 

@@ -145,6 +145,7 @@ static void handle_stream(struct node *node, const struct peer_event *event,
     if (event->kind == PEER_EVENT_HELLO) {
         step.stream.incarnation = event->hello.incarnation;
         step.stream.is_fresh = event->hello.is_fresh;
+        node_note_member_format(node, event->peer, event->hello.command_format);
     }
     (void)node_step(node, &step);
 }

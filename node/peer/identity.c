@@ -56,6 +56,7 @@ struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t st
         .stream_id = stream_id,
         .process = peer->process,
         .listen_addr = bytes_of_text(peer->listen_addr),
+        .command_format = peer->command_format,
     };
     pthread_mutex_lock(&peer->lock);
     const uint8_t *cluster_id = raft_cluster_id_is_set(peer->cluster_id)

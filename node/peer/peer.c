@@ -260,6 +260,7 @@ int peer_create(const struct peer_options *options, struct peer **out)
     peer->incarnation = options->incarnation;
     peer->is_fresh = options->is_fresh;
     peer->election_timeout_ms = options->election_timeout_ms;
+    peer->command_format = options->command_format;
     memcpy(peer->cluster_id, options->cluster_id, sizeof(peer->cluster_id));
     atomic_init(&peer->is_stopping, false);
     pthread_mutex_init(&peer->lock, NULL);

@@ -76,6 +76,7 @@ struct peer {
     uint64_t process; /* random, identifies this process */
     char *listen_addr;
     uint64_t membership_hash;
+    uint32_t command_format;
     uint32_t election_timeout_ms;
     struct peer_link *links[RAFT_MEMBERS_MAX]; /* NULL for this node */
     struct peer_sending *sendings[RAFT_MEMBERS_MAX];

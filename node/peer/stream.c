@@ -108,13 +108,15 @@ static void end_refused(struct peer_stream *stream, raft_member from,
 
 /* ---- greeting ---- */
 
-static void post_hello(struct peer_stream *stream, bool is_fresh)
+static void post_hello(struct peer_stream *stream, const struct peer_header *header)
 {
     const struct peer_event event = {
         .kind = PEER_EVENT_HELLO,
         .peer = stream->from,
         .epoch = stream->epoch,
-        .hello = {.incarnation = stream->incarnation, .is_fresh = is_fresh},
+        .hello = {.incarnation = stream->incarnation,
+                  .is_fresh = header->is_fresh,
+                  .command_format = header->command_format},
     };
     peer_post_plain(stream->incoming.peer, &event);
 }
@@ -161,7 +163,7 @@ static void greet(struct peer_stream *stream, raft_member from, const struct pee
     atomic_store(&stream->incoming.has_greeted, true);
     log_limit_reset(&side->refusals);
     log_news(stream, "stream from peer began");
-    post_hello(stream, header->is_fresh);
+    post_hello(stream, header);
     rpc_call_send_headers(stream->incoming.call);
     peer_link_hurry(peer->links[from]);
 }

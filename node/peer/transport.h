@@ -116,6 +116,7 @@ struct peer_event {
         struct {
             uint64_t incarnation;
             bool is_fresh;
+            uint32_t command_format; /* newest format of commands that the peer understands */
         } hello;
         struct {
             struct peer_unsent unsent;

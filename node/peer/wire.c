@@ -66,13 +66,14 @@ size_t peer_header_size(const struct peer_header *header)
     return 2 + 1 + varint_size(header->from_node_id.size) + header->from_node_id.size + 1 +
            varint_size(header->to_node_id.size) + header->to_node_id.size + 2 +
            RAFT_CLUSTER_ID_BYTES + 9 + 9 + 2 + 9 + 9 + 9 + 1 +
-           varint_size(header->listen_addr.size) + header->listen_addr.size;
+           varint_size(header->listen_addr.size) + header->listen_addr.size + 2;
 }
 
 void peer_header_write(const struct peer_header *header, uint8_t *out)
 {
     const uint8_t *begin = out;
     CHECK(header->format_version < 0x80);
+    CHECK(header->command_format < 0x80);
     *out++ = VARINT(1);
     *out++ = (uint8_t)header->format_version;
     *out++ = BYTES(2);
@@ -89,6 +90,8 @@ void peer_header_write(const struct peer_header *header, uint8_t *out)
     out = put_fixed64(out, FIXED64(10), header->process);
     *out++ = BYTES(11);
     out = put_bytes(out, header->listen_addr);
+    *out++ = VARINT(13);
+    *out++ = (uint8_t)header->command_format;
     out = put_fixed64(out, CHECKSUM_TAG, 0); /* last; peer_batch_seal() fills it in */
     CHECK((size_t)(out - begin) == peer_header_size(header));
 }
@@ -447,6 +450,9 @@ static int scan_field(const struct protobuf_field *field, struct peer_batch *bat
         return 0;
     case BYTES(9):
         return scan_message(field->bytes, batch);
+    case VARINT(13):
+        header->command_format = field->value > UINT32_MAX ? UINT32_MAX : (uint32_t)field->value;
+        return 0;
     case FIXED64(10):
         header->process = field->value;
         return 0;
@@ -462,6 +468,7 @@ int peer_batch_scan(struct bytes wire, struct peer_batch *out)
 {
     struct peer_batch batch;
     memset(&batch, 0, sizeof(batch));
+    batch.header.command_format = 1; /* of a version that does not say */
     struct bytes_reader reader = bytes_reader_of(wire);
     struct protobuf_field field;
     int rc;

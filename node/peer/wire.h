@@ -29,6 +29,7 @@ struct peer_header {
     uint64_t process;         /* 0: an older version */
     struct bytes listen_addr; /* at most PEER_LISTEN_ADDR_BYTES_MAX */
     bool is_fresh;
+    uint32_t command_format; /* newest one that the sender understands; older versions: 1 */
 };
 
 /* Returns the header's size, which depends only on the lengths of node ids and address. */

@@ -307,10 +307,11 @@ static void greet(struct sim_pipe *pipe, const struct packet *packet)
     link->accepted = pipe;
     pipe->is_greeted = true;
     pipe->epochs[1] = ++link->epoch;
-    post(node, &(struct peer_event){.kind = PEER_EVENT_HELLO,
-                                    .peer = peer,
-                                    .epoch = pipe->epochs[1],
-                                    .hello = {packet->incarnation, packet->is_fresh}});
+    post(node, &(struct peer_event){
+                   .kind = PEER_EVENT_HELLO,
+                   .peer = peer,
+                   .epoch = pipe->epochs[1],
+                   .hello = {packet->incarnation, packet->is_fresh, COMMAND_FORMAT_VERSION}});
     if (older != NULL) {
         close_end(older, 1, PEER_SNAPSHOT_BROKEN);
         send_packet(older, 0, PACKET_END, (struct bytes){0});
@@ -670,6 +671,7 @@ static struct peer_header header_to(const struct sim_node *node, int to)
         .to_node_id = bytes_of_text(node->sim->nodes[to].name),
         .incarnation = node->incarnation,
         .is_fresh = node->is_fresh,
+        .command_format = COMMAND_FORMAT_VERSION,
     };
     memcpy(header.cluster_id, node->cluster_id, sizeof(header.cluster_id));
     return header;

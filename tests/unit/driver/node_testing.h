@@ -50,6 +50,7 @@ struct net_node {
     struct chat *chat;
     struct node *node;
     bool is_fresh;
+    unsigned command_format;
     struct net_link links[NET_MEMBERS];
     uint64_t forwards_max; /* more forward requests than so many are not taken; 0: all are */
     uint64_t forwards_taken;
@@ -253,6 +254,7 @@ static inline void net_connect(struct net *net, int from, int to)
     struct net_event *hello = net_make_event(PEER_EVENT_HELLO, from, link->epoch);
     hello->event.hello.incarnation = wal_hard_state(net->nodes[from].wal)->incarnation;
     hello->event.hello.is_fresh = net->nodes[from].is_fresh;
+    hello->event.hello.command_format = net->nodes[from].command_format;
     node_post_event(net->nodes[to].node, &hello->event);
     node_post_event(net->nodes[from].node,
                     &net_make_event(PEER_EVENT_DIAL_UP, to, link->epoch)->event);
@@ -377,6 +379,7 @@ static void net_open_node(struct net *net, int self)
     node->net = net;
     node->self = self;
     node->is_fresh = true;
+    node->command_format = COMMAND_FORMAT_VERSION;
     node->memory = fs_memory_create();
     for (int i = 0; i < NET_MEMBERS; i++) {
         list_init(&node->links[i].events);
@@ -528,6 +531,30 @@ static inline void net_send_message(struct net *net, int member, struct net_call
                               .payload = bytes_of_text("hello")};
     net_call_command(net, member, call, &command);
     call->request.may_repeat = true;
+}
+
+/* Sends a batch of `count` messages to the channel "c"; their client ids are the text and a number.
+ */
+static inline void net_send_batch(struct net *net, int member, struct net_call *call,
+                                  const char *client_message_id, int count)
+{
+    char ids[8][32];
+    struct buf encoded = {0};
+    struct command_batch batch;
+    command_batch_begin(&batch, &encoded);
+    for (int i = 0; i < count; i++) {
+        snprintf(ids[i], sizeof(ids[i]), "%s-%d", client_message_id, i);
+        const struct command message = {.kind = COMMAND_SEND_MESSAGE,
+                                        .channel_id = bytes_of_text("c"),
+                                        .client_message_id = bytes_of_text(ids[i]),
+                                        .payload = bytes_of_text("hello")};
+        command_batch_add(&batch, &message);
+    }
+    struct command command;
+    assert_int_equal(command_decode(buf_bytes(&encoded), &command), 0);
+    net_call_command(net, member, call, &command);
+    call->request.may_repeat = true;
+    buf_finish(&encoded);
 }
 
 /* A command without effect but its place in the log: sets a key to a text. */

@@ -15,6 +15,7 @@
 
 static const struct peer_header sample_header = {
     .format_version = PEER_FORMAT_VERSION,
+    .command_format = 7,
     .from_node_id = {"node1", 5},
     .to_node_id = {"node-two", 8},
     .cluster_id = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
@@ -71,6 +72,7 @@ static void finish(struct read_batch *batch)
 static void assert_same_header(const struct peer_header *a, const struct peer_header *b)
 {
     assert_int_equal(a->format_version, b->format_version);
+    assert_int_equal(a->command_format, b->command_format);
     assert_true(bytes_equal(a->from_node_id, b->from_node_id));
     assert_true(bytes_equal(a->to_node_id, b->to_node_id));
     assert_memory_equal(a->cluster_id, b->cluster_id, sizeof(a->cluster_id));
@@ -127,6 +129,7 @@ static void test_generated_code_reads_what_we_write(void **state)
     Phalanx__PeerBatch *batch = phalanx__peer_batch__unpack(NULL, wire.size, wire.data);
     assert_non_null(batch);
     assert_int_equal(batch->format_version, PEER_FORMAT_VERSION);
+    assert_int_equal(batch->command_format, 7);
     assert_string_equal(batch->from_node_id, "node1");
     assert_string_equal(batch->to_node_id, "node-two");
     assert_int_equal(batch->cluster_id.len, RAFT_CLUSTER_ID_BYTES);
