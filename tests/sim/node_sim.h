@@ -139,6 +139,7 @@ struct sim_levels {
     uint64_t think_ns;
     unsigned payload_bytes_max;
     unsigned operations_max;
+    bool has_batches; /* clients send SEND_MESSAGES, too */
 };
 
 void sim_levels_choose(struct sim *sim, struct sim_levels *levels);

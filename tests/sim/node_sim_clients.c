@@ -12,22 +12,35 @@
 #include "base/errors.h"
 #include "node_sim.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TRIES_MAX 3 /* of what may not be repeated, after it was certainly not done */
 #define PAGE_LIMIT 50
+#define BATCH_MAX 5
+#define BATCH_PAYLOAD_BYTES_MAX 500 /* of one message */
+#define CHANNEL_MISSING UINT_MAX
 
 enum operation_kind {
     OP_CREATE,
     OP_SEND,
     OP_SEND_ONCE, /* with a client_message_id: repeated until it is answered */
+    OP_BATCH,
+    OP_BATCH_ONCE, /* with client_message_ids */
     OP_SET,
     OP_DELETE,
     OP_GET,
     OP_READ,
     OP_KINDS,
+};
+
+/* One message of a batch. */
+struct batch_item {
+    sim_operation operation;
+    unsigned channel; /* CHANNEL_MISSING: one that does not exist */
+    bool is_repeated; /* the same as the batch's first message */
 };
 
 struct client {
@@ -39,6 +52,8 @@ struct client {
     unsigned channel;
     unsigned key;
     uint64_t after; /* READ */
+    struct batch_item items[BATCH_MAX];
+    size_t item_count;
     raft_index floor;
     unsigned tries;
     struct attempt *attempt; /* the one that counts */
@@ -54,6 +69,7 @@ struct attempt {
     struct buf command;
     bool is_lost; /* the node died first */
     char name[64];
+    uint8_t items[BATCH_MAX * COMMAND_ITEM_BYTES];
     bool was_read; /* all below: what a read found */
     sim_operation value;
     bool is_found;
@@ -91,8 +107,8 @@ struct sim_clients {
 static void schedule_next(struct client *client, uint64_t delay_ns);
 static void schedule_open(struct subscriber *subscriber, uint64_t delay_ns);
 
-static const char *const kind_names[] = {"create", "send", "send-once", "set",
-                                         "delete", "get",  "read"};
+static const char *const kind_names[] = {"create", "send",   "send-once", "batch", "batch-once",
+                                         "set",    "delete", "get",       "read"};
 
 /* ---- operations ---- */
 
@@ -110,13 +126,79 @@ static sim_operation new_operation(struct sim_clients *clients, enum operation_k
         memset(clients->once + clients->refused_capacity, 0, capacity - clients->refused_capacity);
         clients->refused_capacity = capacity;
     }
-    clients->once[operation] = kind != OP_SEND_ONCE;
+    clients->once[operation] = kind != OP_SEND_ONCE && kind != OP_BATCH_ONCE;
     return operation;
+}
+
+static bool is_batch(const struct client *client)
+{
+    return client->kind == OP_BATCH || client->kind == OP_BATCH_ONCE;
+}
+
+/* Makes new operations: one, or one for each message of a batch. */
+static void begin_operation(struct client *client)
+{
+    struct sim *sim = client->sim;
+    struct sim_clients *clients = sim->clients;
+    client->operation = new_operation(clients, client->kind);
+    if (!is_batch(client)) {
+        return;
+    }
+    client->item_count = 1 + sim_below(sim, BATCH_MAX);
+    for (size_t i = 0; i < client->item_count; i++) {
+        bool is_repeated = client->kind == OP_BATCH_ONCE && i > 0 && sim_one_in(sim, 5);
+        client->items[i] = (struct batch_item){
+            .operation =
+                i == 0 || is_repeated ? client->operation : new_operation(clients, client->kind),
+            .channel = (unsigned)sim_below(sim, sim->levels.channel_count),
+            .is_repeated = is_repeated,
+        };
+        if (is_repeated) {
+            client->items[i].channel = client->items[0].channel;
+        } else if (i > 0 && sim_one_in(sim, 12)) {
+            client->items[i].channel = CHANNEL_MISSING;
+        }
+    }
+}
+
+static void encode_batch(const struct client *client, struct buf *out)
+{
+    struct command_batch batch;
+    char channels[BATCH_MAX][16];
+    command_batch_begin(&batch, out);
+    for (size_t i = 0; i < client->item_count; i++) {
+        const struct batch_item *item = &client->items[i];
+        char client_id[32] = "";
+        uint8_t payload[8 + BATCH_PAYLOAD_BYTES_MAX] = {0};
+        if (item->channel == CHANNEL_MISSING) {
+            snprintf(channels[i], sizeof(channels[i]), "missing");
+        } else {
+            snprintf(channels[i], sizeof(channels[i]), "c%u", item->channel);
+        }
+        if (client->kind == OP_BATCH_ONCE) {
+            snprintf(client_id, sizeof(client_id), "m%llu", (unsigned long long)item->operation);
+        }
+        store_u64(payload, item->operation);
+        uint64_t size = sim_below(client->sim, client->sim->levels.payload_bytes_max);
+        const struct command message = {
+            .kind = COMMAND_SEND_MESSAGE,
+            .channel_id = bytes_of_text(channels[i]),
+            .author_id = bytes_of_text("a"),
+            .client_message_id = bytes_of_text(client_id),
+            .payload = {payload, 8 + size % BATCH_PAYLOAD_BYTES_MAX},
+        };
+        command_batch_add(&batch, &message);
+    }
+    CHECK(!buf_failed(out));
 }
 
 static void encode(const struct client *client, struct buf *out)
 {
     struct sim *sim = client->sim;
+    if (is_batch(client)) {
+        encode_batch(client, out);
+        return;
+    }
     char channel[16];
     char key[16];
     char text[32];
@@ -184,6 +266,69 @@ static void settle(struct client *client, raft_index place)
     clients->acknowledged++;
     sim_note(sim, place);
     end_operation(client);
+}
+
+/* Whether the message's channel was there before the batch was sent. */
+static bool had_channel(const struct client *client, const struct batch_item *item)
+{
+    raft_index created = item->channel == CHANNEL_MISSING
+                             ? 0
+                             : sim_check_channel_created(client->sim, item->channel);
+    return created != 0 && created <= client->floor;
+}
+
+static void check_refused_batch(struct client *client, const struct command_result *result)
+{
+    struct sim *sim = client->sim;
+    if (result->item >= client->item_count || had_channel(client, &client->items[result->item])) {
+        sim_violation(sim, "batch of op %llu was told that message %u has no channel",
+                      (unsigned long long)client->operation, result->item);
+    }
+    for (size_t i = 0; i < client->item_count; i++) {
+        raft_index index;
+        uint64_t sequence;
+        if (sim_check_find(sim, client->items[i].operation, &index, &sequence)) {
+            sim_violation(sim, "batch of op %llu was refused, and op %llu is stored",
+                          (unsigned long long)client->operation,
+                          (unsigned long long)client->items[i].operation);
+        }
+    }
+    end_operation(client);
+}
+
+static void check_batch(struct client *client, const struct command_result *result)
+{
+    struct sim *sim = client->sim;
+    raft_index place = 0;
+    if (result->outcome == COMMAND_CHANNEL_NOT_FOUND) {
+        check_refused_batch(client, result);
+        return;
+    }
+    if (result->outcome != COMMAND_OK || command_result_item_count(result) != client->item_count) {
+        sim_violation(sim, "batch of op %llu has another result",
+                      (unsigned long long)client->operation);
+    }
+    for (size_t i = 0; i < client->item_count; i++) {
+        const struct batch_item *item = &client->items[i];
+        struct command_item told = command_result_item(result, i);
+        raft_index index = 0;
+        uint64_t sequence = 0;
+        bool is_found = sim_check_find(sim, item->operation, &index, &sequence);
+        place = i == 0 ? index : place;
+        if (!is_found || index != place) {
+            sim_violation(sim, "batch of op %llu is stored at %llu, op %llu of it at %llu",
+                          (unsigned long long)client->operation, (unsigned long long)place,
+                          (unsigned long long)item->operation, (unsigned long long)index);
+        }
+        bool is_flag_wrong = told.deduplicated ? client->kind == OP_BATCH : item->is_repeated;
+        if (told.sequence != sequence || is_flag_wrong) {
+            sim_violation(sim, "op %llu of a batch was told that it is message %llu%s, it is %llu",
+                          (unsigned long long)item->operation, (unsigned long long)told.sequence,
+                          told.deduplicated ? " and deduplicated" : "",
+                          (unsigned long long)sequence);
+        }
+    }
+    settle(client, place);
 }
 
 static void check_write(struct client *client, const struct command_result *result)
@@ -362,7 +507,7 @@ static void retry(struct client *client)
 static bool is_certainly_not_done(enum node_outcome outcome)
 {
     return outcome == NODE_NOT_LEADER || outcome == NODE_NO_QUORUM || outcome == NODE_OVERLOADED ||
-           outcome == NODE_DISK_FULL || outcome == NODE_DRAINING;
+           outcome == NODE_DISK_FULL || outcome == NODE_DRAINING || outcome == NODE_FORMAT_TOO_NEW;
 }
 
 static void fail(struct client *client, const struct attempt *attempt)
@@ -370,14 +515,18 @@ static void fail(struct client *client, const struct attempt *attempt)
     struct sim_clients *clients = client->sim->clients;
     bool is_command = client->kind <= OP_DELETE;
     bool is_refused = !attempt->is_lost && is_certainly_not_done(attempt->request.outcome);
-    if (client->kind == OP_SEND_ONCE || (!is_command && client->tries < TRIES_MAX)) {
+    if (client->kind == OP_SEND_ONCE || client->kind == OP_BATCH_ONCE ||
+        (!is_command && client->tries < TRIES_MAX)) {
         retry(client);
         return;
     }
     if (is_command && is_refused) {
         clients->refused[client->operation] = 1;
+        for (size_t i = 0; is_batch(client) && i < client->item_count; i++) {
+            clients->refused[client->items[i].operation] = 1;
+        }
         if (++client->tries < TRIES_MAX && client->kind != OP_DELETE) {
-            client->operation = new_operation(clients, client->kind);
+            begin_operation(client);
             retry(client);
             return;
         }
@@ -405,6 +554,8 @@ static void run_answer(struct sim *sim, struct sim_event *event)
         check_value(client, attempt);
     } else if (client->kind == OP_READ) {
         check_history(client, attempt);
+    } else if (is_batch(client)) {
+        check_batch(client, &attempt->request.result);
     } else {
         check_write(client, &attempt->request.result);
     }
@@ -421,6 +572,11 @@ static void attempt_done(struct node_request *request)
     if (request->outcome == NODE_OK && size > 0 && size <= sizeof(attempt->name)) {
         memcpy(attempt->name, request->result.name.data, size);
         request->result.name.data = attempt->name;
+    }
+    size = request->result.items.size;
+    if (request->outcome == NODE_OK && size > 0 && size <= sizeof(attempt->items)) {
+        memcpy(attempt->items, request->result.items.data, size);
+        request->result.items.data = attempt->items;
     }
     bool is_read = request->kind == NODE_REQUEST_READ;
     if (is_read && request->outcome == NODE_OK && !attempt->is_lost && sim_one_in(sim, 2)) {
@@ -456,7 +612,7 @@ static void begin_attempt(struct client *client)
         encode(client, &attempt->command);
         request->kind = NODE_REQUEST_COMMAND;
         request->may_forward = !sim_one_in(sim, 3);
-        request->may_repeat = client->kind == OP_SEND_ONCE;
+        request->may_repeat = client->kind == OP_SEND_ONCE || client->kind == OP_BATCH_ONCE;
         request->command = attempt->command.data;
         request->command_size = (uint32_t)attempt->command.size;
     } else {
@@ -477,11 +633,15 @@ static void begin_attempt(struct client *client)
 
 static enum operation_kind choose_kind(struct sim *sim)
 {
-    static const unsigned weights[OP_KINDS] = {1, 5, 5, 2, 1, 2, 3};
+    static const unsigned weights[OP_KINDS] = {1, 5, 5, 0, 0, 2, 1, 2, 3};
     unsigned dice = (unsigned)sim_below(sim, 19);
     int kind = 0;
     while (dice >= weights[kind]) {
         dice -= weights[kind++];
+    }
+    bool is_send = kind == OP_SEND || kind == OP_SEND_ONCE;
+    if (is_send && sim->levels.has_batches && sim_one_in(sim, 2)) {
+        kind += OP_BATCH - OP_SEND;
     }
     return (enum operation_kind)kind;
 }
@@ -497,7 +657,7 @@ static void run_next(struct sim *sim, struct sim_event *event)
     client->is_busy = true;
     client->kind =
         clients->operations <= 2 * sim->levels.channel_count ? OP_CREATE : choose_kind(sim);
-    client->operation = new_operation(clients, client->kind);
+    begin_operation(client);
     client->channel = (unsigned)sim_below(sim, sim->levels.channel_count);
     client->key = (unsigned)sim_below(sim, sim->levels.key_count);
     uint64_t end = sim_check_channel_end(sim, client->channel);
