@@ -13,6 +13,8 @@
  * bytes for one. The other fields are bounded and grow in the same way. */
 #define PAYLOAD_FACTOR 8u
 #define FIELDS_BYTES_MAX (32u << 10)
+/* The largest batch as base64 in JSON, and the names of the fields of a thousand messages. */
+#define BATCH_BYTES_MAX (DISPATCH_BATCH_BYTES_MAX / 3 * 4 + (256u << 10))
 /* Larger requests up to this size are read to their end and answered with the reason. Clients that
  * send more are faulty. */
 #define TOLD_BYTES_MAX (16u << 20)
@@ -51,11 +53,19 @@ static void on_call(void *context, struct h2_call *stream)
 static void on_too_large(void *context, struct h2_call *stream, uint64_t size)
 {
     const struct grpc_frontend *frontend = context;
+    const struct dispatch_method *method = dispatch_method_by_path(h2_call_path(stream));
+    const int code =
+        size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED;
     struct dispatch_status status;
-    dispatch_status_set(
-        &status, size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED,
-        "PAYLOAD_TOO_LARGE", "the request has %llu bytes; limits.max_payload_bytes allows %u",
-        (unsigned long long)size, frontend->request_bytes_max);
+    if (method != NULL && method->id == DISPATCH_SEND_MESSAGES) {
+        dispatch_status_set(&status, code, DISPATCH_BATCH_TOO_LARGE,
+                            "the batch has %llu bytes; at most %u are allowed in protobuf",
+                            (unsigned long long)size, DISPATCH_BATCH_BYTES_MAX);
+    } else {
+        dispatch_status_set(&status, code, "PAYLOAD_TOO_LARGE",
+                            "the request has %llu bytes; limits.max_payload_bytes allows %u",
+                            (unsigned long long)size, frontend->request_bytes_max);
+    }
     grpc_frontend_refuse(stream, &status);
 }
 
@@ -158,6 +168,9 @@ static int start(const struct frontend_options *options, void **out, char *error
     frontend->has_reflection = options->has_reflection;
     frontend->calls_max = options->max_calls;
     frontend->request_bytes_max = PAYLOAD_FACTOR * options->max_payload_bytes + FIELDS_BYTES_MAX;
+    if (frontend->request_bytes_max < BATCH_BYTES_MAX) {
+        frontend->request_bytes_max = BATCH_BYTES_MAX;
+    }
     pthread_mutex_init(&frontend->lock, NULL);
     pthread_cond_init(&frontend->changed, NULL);
     rc = descriptor_set_init(&frontend->descriptors, descriptor_set_of_proto);

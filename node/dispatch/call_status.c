@@ -82,6 +82,16 @@ void dispatch_status_encode(const struct dispatch_status *status, struct buf *ou
     Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
     info.reason = (char *)(uintptr_t)status->reason;
     info.domain = (char *)(uintptr_t)DISPATCH_ERROR_DOMAIN;
+    char item[16];
+    Google__Rpc__ErrorInfo__MetadataEntry entry = GOOGLE__RPC__ERROR_INFO__METADATA_ENTRY__INIT;
+    Google__Rpc__ErrorInfo__MetadataEntry *entries[] = {&entry};
+    snprintf(item, sizeof(item), "%u", (unsigned)status->item);
+    entry.key = (char[]){"item"};
+    entry.value = item;
+    if (status->has_item) {
+        info.n_metadata = 1;
+        info.metadata = entries;
+    }
     pack_any(&info.base, "type.googleapis.com/google.rpc.ErrorInfo", &texts[count], &anys[count]);
     count++;
     for (size_t i = 0; i < count; i++) {

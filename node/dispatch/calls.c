@@ -16,6 +16,16 @@ static void run_read(struct reader_job *job, struct reader *reader)
     dispatch_method_handlers[work->call->method->id]->read(work);
 }
 
+/* Copies the items of a batch's result. There is room: a message's command is larger than its item.
+ */
+static void keep_items(struct work *work)
+{
+    struct bytes *items = &work->request.result.items;
+    buf_reset(&work->command);
+    buf_append(&work->command, items->data, items->size);
+    *items = buf_bytes(&work->command);
+}
+
 static void request_done(struct node_request *request)
 {
     struct work *work = (struct work *)(void *)request;
@@ -28,6 +38,9 @@ static void request_done(struct node_request *request)
     /* Views of the result are valid here only. */
     bool has_views = request->result.channel_id.size + request->result.name.size > 0;
     if (work->call->ready != NULL && !has_views) {
+        if (request->result.items.size > 0) {
+            keep_items(work);
+        }
         work->call->ready(work->call);
         return;
     }

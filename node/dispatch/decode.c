@@ -4,26 +4,71 @@
 #include "dispatch/dispatch_internal.h"
 #include "json/json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* protobuf-c checks no strings and cuts them at NUL, so they are looked at on the wire. Our
- * requests have no nested messages. NULL, or the name of the first bad field. */
-static const char *find_bad_string(const ProtobufCMessageDescriptor *descriptor, struct bytes body)
+/* A string that protobuf-c would accept. */
+struct bad_string {
+    const char *name;
+    bool has_item; /* it is in an element of a list: */
+    uint32_t item; /* its position */
+};
+
+static bool is_bad_string(struct bytes text)
+{
+    return !bytes_is_utf8(text) || memchr(text.data, 0, text.size) != NULL;
+}
+
+/* protobuf-c checks no strings and cuts them at NUL, so they are looked at on the wire. Returns
+ * whether there is a bad one. Our requests have messages in lists only, one level deep. */
+static bool find_bad_string(const ProtobufCMessageDescriptor *descriptor, struct bytes body,
+                            bool is_item, struct bad_string *out)
 {
     struct bytes_reader reader = bytes_reader_of(body);
     struct protobuf_field read;
+    uint32_t items = 0;
     /* protobuf-c has refused what is malformed. */
     while (protobuf_read_field(&reader, &read) > 0) {
         const ProtobufCFieldDescriptor *field =
             protobuf_c_message_descriptor_get_field(descriptor, (unsigned)protobuf_number(&read));
-        if (protobuf_type(&read) == PROTOBUF_BYTES && field != NULL &&
-            field->type == PROTOBUF_C_TYPE_STRING &&
-            (!bytes_is_utf8(read.bytes) || memchr(read.bytes.data, 0, read.bytes.size) != NULL)) {
-            return field->name;
+        if (protobuf_type(&read) != PROTOBUF_BYTES || field == NULL) {
+            continue;
         }
+        if (field->type == PROTOBUF_C_TYPE_STRING && read.bytes.size > 0 &&
+            is_bad_string(read.bytes)) {
+            out->name = field->name;
+            return true;
+        }
+        if (field->type != PROTOBUF_C_TYPE_MESSAGE || is_item) {
+            continue;
+        }
+        if (find_bad_string(field->descriptor, read.bytes, true, out)) {
+            out->has_item = true;
+            out->item = items;
+            return true;
+        }
+        items++;
     }
-    return NULL;
+    return false;
+}
+
+/* The position in "messages[2].sequence: not an integer". */
+static void note_item_of_text(const struct dispatch_method *method, struct dispatch_status *status)
+{
+    unsigned item;
+    if (method != NULL && method->id == DISPATCH_SEND_MESSAGES &&
+        sscanf(status->message, "messages[%u]", &item) == 1) {
+        status->has_item = true;
+        status->item = item;
+    }
+}
+
+void dispatch_status_of_json(const struct dispatch_method *method, const char *text,
+                             struct dispatch_status *status)
+{
+    dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s", text);
+    note_item_of_text(method, status);
 }
 
 /* protobuf-c answers NULL for a bad message and for want of memory alike. */
@@ -61,8 +106,7 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
             return refuse_for_memory(status);
         }
         if (rc != 0) {
-            dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s",
-                                error.text);
+            dispatch_status_of_json(method, error.text, status);
             return ERR_INVALID;
         }
         return 0;
@@ -80,11 +124,13 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
                             "the body is not a %s", method->input->name);
         return ERR_INVALID;
     }
-    const char *bad = body.size > 0 ? find_bad_string(method->input, body) : NULL;
-    if (bad != NULL) {
+    struct bad_string bad = {0};
+    if (body.size > 0 && find_bad_string(method->input, body, false, &bad)) {
         protobuf_c_message_free_unpacked(message, NULL);
         dispatch_status_set(status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD",
-                            "%s must be UTF-8 without NUL", bad);
+                            "%s must be UTF-8 without NUL", bad.name);
+        status->has_item = bad.has_item;
+        status->item = bad.item;
         return ERR_INVALID;
     }
     *out = message;

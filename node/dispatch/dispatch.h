@@ -24,6 +24,7 @@ struct dispatch;
 enum dispatch_method_id {
     DISPATCH_CREATE_CHANNEL,
     DISPATCH_SEND_MESSAGE,
+    DISPATCH_SEND_MESSAGES,
     DISPATCH_READ_HISTORY,
     DISPATCH_LIST_CHANNELS,
     DISPATCH_SUBSCRIBE, /* streaming: dispatch_subscribe() */
@@ -78,6 +79,10 @@ const char *dispatch_code_name(int code);
 
 #define DISPATCH_ERROR_DOMAIN "raftogram"
 
+/* Of one SendMessages: encoded in protobuf, whatever the encoding of the call. */
+#define DISPATCH_BATCH_BYTES_MAX (1u << 20)
+#define DISPATCH_BATCH_TOO_LARGE "BATCH_TOO_LARGE"
+
 struct dispatch_status {
     int code;           /* enum dispatch_code */
     const char *reason; /* ErrorInfo.reason, such as "CHANNEL_NOT_FOUND"; NULL: no ErrorInfo */
@@ -86,6 +91,8 @@ struct dispatch_status {
                            known */
     const char *leader_grpc_target; /* static for the life of dispatch; "" unknown */
     const char *leader_id;
+    bool has_item; /* the status is that of one message of a batch: */
+    uint32_t item; /* its position, for ErrorInfo.metadata */
 };
 
 /* A status of the frontends' own making, such as INVALID_FIELD for a body that does not decode. */
@@ -94,6 +101,11 @@ void dispatch_status_set(struct dispatch_status *status, int code, const char *r
 /* Appends the encoded google.rpc.Status with its details: for grpc-status-details-bin. Nothing when
  * there are none. */
 void dispatch_status_encode(const struct dispatch_status *status, struct buf *out);
+
+/* Sets the status of a request whose JSON was refused with this text (struct json_error). `method`
+ * may be NULL. */
+void dispatch_status_of_json(const struct dispatch_method *method, const char *text,
+                             struct dispatch_status *status);
 
 /* Decodes a request body: JSON (see json_is_body()) or protobuf. Strings are checked here
  * (UTF-8, no NUL). 0, or ERR_INVALID with `status` set to INVALID_ARGUMENT, INVALID_FIELD, or

@@ -63,7 +63,9 @@ struct work {
     struct reader_job job;
     struct dispatch *dispatch;
     struct dispatch_call *call;
-    struct buf command; /* encoded, or scratch of a read */
+    struct buf command; /* encoded, or scratch of a read; then the items of the result */
+    bool has_item;      /* a refusal is that of one message of a batch: */
+    uint32_t item;      /* its position */
 };
 
 /* What a method does with a call. */
@@ -80,6 +82,7 @@ struct method_handler {
 extern const struct method_handler *const dispatch_method_handlers[DISPATCH_METHOD_COUNT];
 extern const struct method_handler dispatch_handle_create_channel;
 extern const struct method_handler dispatch_handle_send_message;
+extern const struct method_handler dispatch_handle_send_messages;
 extern const struct method_handler dispatch_handle_read_history;
 extern const struct method_handler dispatch_handle_list_channels;
 extern const struct method_handler dispatch_handle_subscribe;
@@ -105,6 +108,9 @@ bool work_refuse_field(struct work *work, const char *reason, const char *text);
 bool work_refuse_command(struct work *work, const struct command *command);
 /* Encodes the command into the work and makes it the request. False: the call has been ended. */
 bool work_prepare_command(struct work *work, const struct command *command);
+/* Makes the command that work->command holds the request. False: the call has been ended, because
+ * there was no memory for it. */
+bool work_prepare_encoded(struct work *work);
 /* True: the request failed, or its command was applied without effect, and the call has been
  * ended. */
 bool work_refuse_result(struct work *work);

@@ -46,16 +46,21 @@ static void create_channel_applied(struct work *work)
 
 /* ---- SendMessage ---- */
 
-static bool send_message_prepare(struct work *work)
+static struct command command_of_message(const Raftogram__V1__SendMessageRequest *request)
 {
-    const Raftogram__V1__SendMessageRequest *request = (const void *)work->call->request;
-    struct command command = {
+    return (struct command){
         .kind = COMMAND_SEND_MESSAGE,
         .channel_id = bytes_of_text(request->channel_id),
         .author_id = bytes_of_text(request->author_id),
         .client_message_id = bytes_of_text(request->client_message_id),
         .payload = {request->payload.data, request->payload.len},
     };
+}
+
+static bool send_message_prepare(struct work *work)
+{
+    const Raftogram__V1__SendMessageRequest *request = (const void *)work->call->request;
+    const struct command command = command_of_message(request);
     work->request.may_repeat = request->client_message_id[0] != '\0';
     return work_refuse_command(work, &command) && work_prepare_command(work, &command);
 }
@@ -69,6 +74,97 @@ static void send_message_applied(struct work *work)
     response.sequence = work->request.result.sequence;
     response.deduplicated = work->request.result.deduplicated;
     dispatch_finish_work(work, &response.base);
+}
+
+/* ---- SendMessages ---- */
+
+static bool refuse_batch_size(struct work *work, size_t count, size_t bytes)
+{
+    if (count == 0) {
+        return !work_refuse_field(work, "INVALID_FIELD", "messages is empty");
+    }
+    if (count <= COMMAND_MESSAGES_MAX && bytes <= DISPATCH_BATCH_BYTES_MAX) {
+        return false;
+    }
+    dispatch_status_set(&work->call->status, DISPATCH_INVALID_ARGUMENT, DISPATCH_BATCH_TOO_LARGE,
+                        "the batch has %zu messages and %zu bytes; at most %d messages and %u "
+                        "bytes are allowed",
+                        count, bytes, COMMAND_MESSAGES_MAX, DISPATCH_BATCH_BYTES_MAX);
+    dispatch_finish_work(work, NULL);
+    return true;
+}
+
+static bool send_messages_prepare(struct work *work)
+{
+    const Raftogram__V1__SendMessagesRequest *request = (const void *)work->call->request;
+    size_t bytes = raftogram__v1__send_messages_request__get_packed_size(request);
+    if (refuse_batch_size(work, request->n_messages, bytes)) {
+        return false;
+    }
+    struct command_batch batch;
+    command_batch_begin(&batch, &work->command);
+    work->request.may_repeat = true;
+    work->has_item = true;
+    for (size_t i = 0; i < request->n_messages; i++) {
+        const struct command message = command_of_message(request->messages[i]);
+        work->item = (uint32_t)i;
+        if (!work_refuse_command(work, &message)) {
+            return false;
+        }
+        command_batch_add(&batch, &message);
+        work->request.may_repeat &= message.client_message_id.size > 0;
+    }
+    work->has_item = false;
+    return work_prepare_encoded(work);
+}
+
+/* An answer to so many messages, in one allocation. */
+struct sent_messages {
+    Raftogram__V1__SendMessageResponse *list[COMMAND_MESSAGES_MAX];
+    Raftogram__V1__SendMessageResponse rows[COMMAND_MESSAGES_MAX];
+};
+
+static void answer_messages(struct work *work, struct sent_messages *sent)
+{
+    const struct command_result *result = &work->request.result;
+    Raftogram__V1__SendMessagesResponse response = RAFTOGRAM__V1__SEND_MESSAGES_RESPONSE__INIT;
+    response.n_results = command_result_item_count(result);
+    response.results = sent->list;
+    for (size_t i = 0; i < response.n_results; i++) {
+        struct command_item item = command_result_item(result, i);
+        raftogram__v1__send_message_response__init(&sent->rows[i]);
+        sent->rows[i].sequence = item.sequence;
+        sent->rows[i].deduplicated = item.deduplicated;
+        sent->list[i] = &sent->rows[i];
+    }
+    dispatch_finish_work(work, &response.base);
+}
+
+static void send_messages_applied(struct work *work)
+{
+    const Raftogram__V1__SendMessagesRequest *request = (const void *)work->call->request;
+    const struct command_result *result = &work->request.result;
+    work->has_item =
+        work->request.outcome == NODE_OK && result->outcome == COMMAND_CHANNEL_NOT_FOUND;
+    work->item = result->item;
+    if (work_refuse_result(work)) {
+        return;
+    }
+    if (command_result_item_count(result) != request->n_messages) {
+        dispatch_status_set(&work->call->status, DISPATCH_INTERNAL, NULL,
+                            "the leader answered for another number of messages");
+        dispatch_finish_work(work, NULL);
+        return;
+    }
+    struct sent_messages *sent = malloc(sizeof(*sent));
+    if (sent == NULL) {
+        /* The messages are stored. */
+        work->request.outcome = NODE_COMMIT_UNKNOWN;
+        work_finish_with_outcome(work);
+        return;
+    }
+    answer_messages(work, sent);
+    free(sent);
 }
 
 /* ---- reads ---- */
@@ -187,6 +283,8 @@ const struct method_handler dispatch_handle_create_channel = {create_channel_pre
                                                               create_channel_applied, NULL};
 const struct method_handler dispatch_handle_send_message = {send_message_prepare,
                                                             send_message_applied, NULL};
+const struct method_handler dispatch_handle_send_messages = {send_messages_prepare,
+                                                             send_messages_applied, NULL};
 const struct method_handler dispatch_handle_read_history = {
     read_history_prepare, work_finish_with_outcome, read_history_read};
 const struct method_handler dispatch_handle_list_channels = {

@@ -27,6 +27,7 @@ static void make_methods(void)
     const struct method_row rows[] = {
         {DISPATCH_CREATE_CHANNEL, messenger, "CreateChannel", false, true},
         {DISPATCH_SEND_MESSAGE, messenger, "SendMessage", false, true},
+        {DISPATCH_SEND_MESSAGES, messenger, "SendMessages", false, true},
         {DISPATCH_READ_HISTORY, messenger, "ReadHistory", false, false},
         {DISPATCH_LIST_CHANNELS, messenger, "ListChannels", false, false},
         {DISPATCH_SUBSCRIBE, messenger, "Subscribe", true, false},

@@ -17,6 +17,8 @@ void dispatch_count_call(struct dispatch *dispatch, enum dispatch_method_id id, 
 void dispatch_finish_work(struct work *work, const ProtobufCMessage *response)
 {
     struct dispatch_call *call = work->call;
+    call->status.has_item = work->has_item && call->status.code != DISPATCH_OK;
+    call->status.item = work->item;
     dispatch_count_call(work->dispatch, call->method->id, call->status.code);
     ProtobufCMessage *request = call->request;
     CHECK((response == NULL) == (call->status.code != DISPATCH_OK));
@@ -119,6 +121,11 @@ bool work_refuse_command(struct work *work, const struct command *command)
 bool work_prepare_command(struct work *work, const struct command *command)
 {
     command_encode(command, &work->command);
+    return work_prepare_encoded(work);
+}
+
+bool work_prepare_encoded(struct work *work)
+{
     if (buf_failed(&work->command)) {
         dispatch_status_of_error(ERR_NOMEM, &work->call->status);
         dispatch_finish_work(work, NULL);

@@ -23,6 +23,9 @@ void ws_append_error_data(struct buf *out, const struct dispatch_status *status)
         buf_append_text(out, ",\"reason\":");
         json_append_string(out, bytes_of_text(status->reason));
     }
+    if (status->has_item) {
+        buf_printf(out, ",\"item\":\"%u\"", (unsigned)status->item);
+    }
     if (status->is_not_leader) {
         buf_append_text(out, ",\"leaderGrpcTarget\":");
         json_append_string(out, bytes_of_text(status->leader_grpc_target));
@@ -285,10 +288,12 @@ static void submit(struct ws_reply *reply, const struct dispatch_method *method,
     dispatch_submit(frontend->dispatch, &call->call);
 }
 
-static void refuse_params(struct ws_reply *reply, const char *message)
+/* `method` is NULL where the fault is in no field. */
+static void refuse_params(struct ws_reply *reply, const struct dispatch_method *method,
+                          const char *message)
 {
     struct dispatch_status status;
-    dispatch_status_set(&status, DISPATCH_INVALID_ARGUMENT, "INVALID_FIELD", "%s", message);
+    dispatch_status_of_json(method, message, &status);
     ws_reply_error(reply, JSONRPC_INVALID_PARAMS, status.message, &status);
 }
 
@@ -302,7 +307,7 @@ static void run_request(struct ws_reply *reply, const struct jsonrpc_request *re
     }
     bool has_params = is_unsubscribe || method->input->n_fields > 0;
     if (request->is_unnamed && (has_params || !request->is_empty)) {
-        refuse_params(reply, "invalid params: give them by name, in an object");
+        refuse_params(reply, NULL, "invalid params: give them by name, in an object");
         return;
     }
     if (is_unsubscribe) {
@@ -314,7 +319,7 @@ static void run_request(struct ws_reply *reply, const struct jsonrpc_request *re
     bool is_text = false;
     int rc = ws_decode_params(method, request->params, &message, &is_text, &fault);
     if (rc == ERR_INVALID) {
-        refuse_params(reply, fault.text);
+        refuse_params(reply, method, fault.text);
     } else if (rc != 0) {
         reply_overloaded(reply, "out of memory");
     } else if (method->is_streaming) {

@@ -38,10 +38,9 @@ static int set_bytes(ProtobufCBinaryData *field, const void *data, size_t size)
     return 0;
 }
 
-static int apply_text(const json_t *params, ProtobufCMessage *message, struct json_error *fault)
+static int apply_text(const json_t *params, Raftogram__V1__SendMessageRequest *request,
+                      struct json_error *fault)
 {
-    Raftogram__V1__SendMessageRequest *request =
-        (Raftogram__V1__SendMessageRequest *)(void *)message;
     const json_t *text = member(params, "text");
     if (text == NULL) {
         return 0;
@@ -53,6 +52,23 @@ static int apply_text(const json_t *params, ProtobufCMessage *message, struct js
         return refuse(fault, "text: give either text or payload");
     }
     return set_bytes(&request->payload, json_string_value(text), json_string_length(text));
+}
+
+static int apply_texts(const json_t *params, Raftogram__V1__SendMessagesRequest *request,
+                       struct json_error *fault)
+{
+    const json_t *list = member(params, "messages");
+    for (size_t i = 0; i < request->n_messages; i++) {
+        struct json_error own;
+        int rc = apply_text(json_array_get(list, i), request->messages[i], &own);
+        if (rc == ERR_INVALID) {
+            snprintf(fault->text, sizeof(fault->text), "messages[%zu].%.200s", i, own.text);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
 }
 
 static int apply_encoding(const json_t *params, bool *is_text, struct json_error *fault)
@@ -121,7 +137,10 @@ int ws_decode_params(const struct dispatch_method *method, const json_t *params,
     }
     switch (method->id) {
     case DISPATCH_SEND_MESSAGE:
-        rc = apply_text(params, message, fault);
+        rc = apply_text(params, (Raftogram__V1__SendMessageRequest *)(void *)message, fault);
+        break;
+    case DISPATCH_SEND_MESSAGES:
+        rc = apply_texts(params, (Raftogram__V1__SendMessagesRequest *)(void *)message, fault);
         break;
     case DISPATCH_READ_HISTORY:
     case DISPATCH_SUBSCRIBE:

@@ -43,6 +43,7 @@ export class Client {
 
   createChannel(request, options) { return this.call(this.messenger, 'CreateChannel', request, options); }
   send(request, options) { return this.call(this.messenger, 'SendMessage', request, options); }
+  sendAll(messages, options) { return this.call(this.messenger, 'SendMessages', { messages }, options); }
   history(request, options) { return this.call(this.messenger, 'ReadHistory', request, options); }
   channels(request = {}, options) { return this.call(this.messenger, 'ListChannels', request, options); }
   status(options) { return this.call(this.cluster, 'Status', {}, options); }

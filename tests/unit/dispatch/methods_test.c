@@ -38,6 +38,7 @@ static void test_only_what_changes_state_is_a_mutation(void **state)
 {
     assert_true(dispatch_method(DISPATCH_CREATE_CHANNEL)->is_mutation);
     assert_true(dispatch_method(DISPATCH_SEND_MESSAGE)->is_mutation);
+    assert_true(dispatch_method(DISPATCH_SEND_MESSAGES)->is_mutation);
     assert_true(dispatch_method(DISPATCH_PROPOSE)->is_mutation);
     assert_false(dispatch_method(DISPATCH_READ_HISTORY)->is_mutation);
     assert_false(dispatch_method(DISPATCH_LIST_CHANNELS)->is_mutation);
