@@ -134,7 +134,7 @@ static int take_option(struct arguments *arguments, enum flag_id id, const char 
         arguments->is_live = true;
         return 0;
     default:
-        CHECK(id == FLAG_WATCH);
+        CHECK(id == FLAG_WATCH || id == FLAG_LINES);
         return 0;
     }
 }

@@ -9,6 +9,7 @@
 #include "raftogram/v1/messaging.pb-c.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -364,6 +365,12 @@ static void read_detail(const Google__Protobuf__Any *any, struct answer *out)
             google__rpc__error_info__unpack(NULL, any->value.len, any->value.data);
         if (detail != NULL) {
             copy_text(out->reason, sizeof(out->reason), detail->reason);
+            for (size_t i = 0; i < detail->n_metadata; i++) {
+                if (strcmp(detail->metadata[i]->key, "item") == 0) {
+                    out->has_item = true;
+                    out->item = (uint32_t)strtoul(detail->metadata[i]->value, NULL, 10);
+                }
+            }
             google__rpc__error_info__free_unpacked(detail, NULL);
         }
     }
@@ -743,6 +750,8 @@ static bool says_no_quorum(const struct answer *answer)
            (answer->is_not_leader && answer->leader[0] == '\0');
 }
 
+#define LINE_BYTES_MAX 32 /* "line N: " */
+
 /* Reports why the call ended without a response, and returns the exit code. */
 static int give_up(struct cluster *cluster, const struct cluster_call *call,
                    const struct answer *answer, bool is_refused, bool is_unknown)
@@ -757,7 +766,12 @@ static int give_up(struct cluster *cluster, const struct cluster_call *call,
         return EXIT_USAGE;
     }
     if (is_refused) {
-        complain("%s%s (%s)", subject, answer->message, reason);
+        char line[LINE_BYTES_MAX] = "";
+        bool is_single = call->first_line == call->last_line;
+        if (call->first_line != 0 && (answer->has_item || is_single)) {
+            snprintf(line, sizeof(line), "line %" PRIu64 ": ", call->first_line + answer->item);
+        }
+        complain("%s%s%s (%s)", line, subject, answer->message, reason);
         return EXIT_REFUSED;
     }
     bool lacks_quorum =

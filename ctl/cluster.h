@@ -31,6 +31,8 @@ struct answer {
     char reason[CLUSTER_REASON_BYTES_MAX]; /* of google.rpc.ErrorInfo; "" when the node gave none */
     bool is_unconnected;                   /* nothing was sent: no connection could be made */
     bool is_wrong_port;                    /* the port does not serve clients by gRPC */
+    bool has_item;                         /* it is about one message of a batch: */
+    uint32_t item;                         /* its position */
     bool is_not_leader;
     char leader[ADDRESS_BYTES_MAX + 1]; /* with is_not_leader: its address; "" when unknown */
 };
@@ -61,6 +63,9 @@ struct cluster_call {
     const char *path; /* /package.Service/Method */
     const char *what; /* subject in the error text: "channel"; NULL: the cluster itself */
     const char *name; /* the subject's id */
+    /* The lines of input that the messages of the request came from; 0: none. */
+    uint64_t first_line;
+    uint64_t last_line;
     const ProtobufCMessage *request;
     const ProtobufCMessageDescriptor *response;
     /* Finds the error inside an answer that gRPC calls OK, and writes it to `answer`; may be

@@ -46,6 +46,9 @@ const struct flag flags[FLAGS_COUNT] = {
     [FLAG_WATCH] = {.name = "watch",
                     .summary = "once a second, until Ctrl-C",
                     .option = OPTION_WATCH},
+    [FLAG_LINES] = {.name = "lines",
+                    .summary = "each line of stdin is a message",
+                    .option = OPTION_LINES},
 };
 
 const struct flag *flag_of_options(unsigned options)

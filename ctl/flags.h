@@ -16,6 +16,7 @@ enum {
     OPTION_PREFIX = 1 << 7,
     OPTION_LAST = 1 << 8,
     OPTION_WATCH = 1 << 9,
+    OPTION_LINES = 1 << 10,
 };
 
 /* Indexes of the table. */
@@ -35,6 +36,7 @@ enum flag_id {
     FLAG_PREFIX,
     FLAG_LAST,
     FLAG_WATCH,
+    FLAG_LINES,
     FLAGS_COUNT,
 };
 

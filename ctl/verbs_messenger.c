@@ -5,6 +5,7 @@
 #include "input.h"
 #include "output.h"
 #include "raftogram/v1/messaging.pb-c.h"
+#include "send_lines.h"
 #include "verbs.h"
 #include "json/json.h"
 
@@ -243,6 +244,11 @@ static void print_sent_json(const Raftogram__V1__SendMessageRequest *request,
     buf_finish(&before);
 }
 
+static const char *author_of(const struct arguments *arguments)
+{
+    return arguments->author == NULL ? getenv(AUTHOR_VARIABLE) : arguments->author;
+}
+
 static int send_message(struct cluster *cluster, const struct arguments *arguments,
                         struct bytes payload)
 {
@@ -251,8 +257,7 @@ static int send_message(struct cluster *cluster, const struct arguments *argumen
     char id[2 * MESSAGE_ID_RANDOM_BYTES + 1];
     make_message_id(id);
     request.channel_id = arguments->operands[0];
-    request.author_id =
-        field_of_text(arguments->author == NULL ? getenv(AUTHOR_VARIABLE) : arguments->author);
+    request.author_id = field_of_text(author_of(arguments));
     request.client_message_id = arguments->id == NULL ? id : field_of_text(arguments->id);
     request.payload = field_of_bytes(payload);
     const struct cluster_call call = {
@@ -280,8 +285,29 @@ static int send_message(struct cluster *cluster, const struct arguments *argumen
     return EXIT_DONE;
 }
 
+static int run_send_lines(struct cluster *cluster, const struct arguments *arguments)
+{
+    if (arguments->operand_count > 1) {
+        complain("-lines takes the messages from stdin: unexpected argument %s; see raftogramctl "
+                 "send -h",
+                 arguments->operands[1]);
+        return EXIT_USAGE;
+    }
+    char id[2 * MESSAGE_ID_RANDOM_BYTES + 1];
+    make_message_id(id);
+    return send_lines(cluster, arguments, author_of(arguments),
+                      arguments->id == NULL ? id : arguments->id);
+}
+
 static int run_send(struct cluster *cluster, const struct arguments *arguments)
 {
+    if ((arguments->options & OPTION_LINES) != 0) {
+        return run_send_lines(cluster, arguments);
+    }
+    if (arguments->operand_count < 2) {
+        complain("send wants %s; see raftogramctl send -h", verb_send.synopsis);
+        return EXIT_USAGE;
+    }
     const char *text = arguments->operands[1];
     if (text[0] == '\0') {
         complain("the text is empty; see raftogramctl send -h");
@@ -301,10 +327,16 @@ static int run_send(struct cluster *cluster, const struct arguments *arguments)
 
 const struct verb verb_send = {
     .name = "send",
-    .synopsis = "CHANNEL TEXT|- [-author A] [-id ID]",
-    .summary = "Sends a message",
+    .synopsis = "CHANNEL TEXT|-|-lines [-author A] [-id ID]",
+    .summary = "Sends a message, or many",
     .help =
         "  TEXT        the message; - reads it from stdin, text or not\n"
+        "  -lines      each line of stdin is a message. They are stored in order, in batches of "
+        "up\n"
+        "              to 1000. Line N has the client message id ID-N: if it stops on the way, "
+        "send\n"
+        "              the same input with the same -id again, and no line is stored twice.\n"
+        "              -timeout is the limit for each batch.\n"
         "  -author A   the author (default: $USER)\n"
         "  -id ID      the client message id (default: random). A channel stores each id once, so\n"
         "              that a repeated send with the same id is not a second message.\n"
@@ -315,10 +347,11 @@ const struct verb verb_send = {
         "Examples:\n"
         "  raftogramctl send general \"Hello\" -author alice\n"
         "  raftogramctl send alerts - < report.bin\n"
-        "  raftogramctl send general -- \"-5 degrees\"\n",
-    .operands_min = 2,
+        "  raftogramctl send general -- \"-5 degrees\"\n"
+        "  tail -f app.log | raftogramctl send logs -lines\n",
+    .operands_min = 1,
     .operands_max = 2,
-    .options = OPTION_AUTHOR | OPTION_ID,
+    .options = OPTION_AUTHOR | OPTION_ID | OPTION_LINES,
     .is_of_channel = true,
     .first_operand = "channel",
     .run = run_send,

@@ -372,6 +372,77 @@ describe('each verb against a cluster', () => {
     await fail(1, ['send', 'bytes', '-', '-addr', leader.grpc], /stdin is larger/, { input: Buffer.alloc(4 << 20) });
   });
 
+  test('send -lines sends each line as a message, in order and in batches', async () => {
+    await succeed(['create', 'lines', '-addr', leader.grpc]);
+    const lines = Array.from({ length: 2500 }, (_, i) => `line ${i} ${'é'.repeat(i % 50)}`);
+    lines[7] = '';
+    lines[8] = 'with a carriage return\r';
+    const args = ['send', 'lines', '-lines', '-author', 'ann', '-addr', follower.grpc];
+    const table = rows(await succeed([...args, '-id', 'run'], { input: lines.join('\n') }));
+    assert.deepEqual(table, [['CHANNEL', 'MESSAGES', 'DEDUPLICATED', 'FIRST', 'LAST', 'ID'], ['lines', '2500', '0', '1', '2500', 'run']]);
+    const stored = await client.all('lines');
+    assert.deepEqual(stored.map((m) => m.payload.toString()), lines);
+    assert.deepEqual(stored.map((m) => m.clientMessageId), lines.map((_, i) => `run-${i + 1}`));
+    assert.ok(stored.every((m) => m.authorId === 'ann'));
+    // The same input again, and more of it, is safe.
+    const again = await succeed([...args, '-id', 'run', '-o', 'json'], { input: `${[...lines, 'one more', 'and more'].join('\n')}\n` });
+    assert.deepEqual(again.json, { channelId: 'lines', id: 'run', messages: '2502', deduplicated: '2500', firstSequence: '1', lastSequence: '2502' });
+    const { json } = await succeed([...args, '-o', 'json'], { input: 'x\n' });
+    assert.match(json.id, /^[0-9a-f]{32}$/);
+    assert.equal(json.lastSequence, '2503');
+  });
+
+  test('send -lines with nothing to send is done, and a line goes at once when no other is there', async () => {
+    const none = await succeed(['send', 'lines', '-lines', '-addr', leader.grpc, '-o', 'json'], { input: '' });
+    assert.equal(none.json.messages, '0');
+    const { messages: before } = await client.history({ channelId: 'lines', afterSequence: 2503 });
+    assert.equal(before.length, 0);
+    const live = new Command(CTL, ['send', 'lines', '-lines', '-addr', leader.grpc, '-o', 'json'], { input: null });
+    for (const text of ['first', 'second']) {
+      live.child.stdin.write(`${text}\n`);
+      await until(text, async () => {
+        const { messages } = await client.history({ channelId: 'lines', afterSequence: 2503 });
+        return messages.at(-1)?.payload.toString() === text;
+      });
+    }
+    live.child.stdin.end('without its end');
+    assert.equal((await live.exited).code, 0);
+    assert.equal(live.json.messages, '3');
+    // Without ids nothing is deduplicated.
+    for (const last of ['2507', '2508']) {
+      const { json } = await succeed(['send', 'lines', '-lines', '-id', '', '-addr', leader.grpc, '-o', 'json'], { input: 'same\n' });
+      assert.equal(json.lastSequence, last);
+    }
+  });
+
+  test('send -lines names the line that is refused, and what is stored', async () => {
+    await succeed(['create', 'refused', '-addr', leader.grpc]);
+    const lines = Array.from({ length: 1500 }, (_, i) => `${i}`);
+    lines[1200] = 'x'.repeat(65537);
+    const args = ['send', 'refused', '-lines', '-id', 'r', '-addr', leader.grpc];
+    const command = await fail(1, args, /^raftogramctl: line 1201: channel "refused": .*PAYLOAD_TOO_LARGE/, { input: lines.join('\n') });
+    assert.match(command.stderr, /1000 lines are stored\n.*-id r\n/);
+    assert.equal((await client.all('refused')).length, 1000);
+    lines[1200] = 'short';
+    const { json } = await succeed([...args, '-o', 'json'], { input: lines.join('\n') });
+    assert.deepEqual([json.messages, json.deduplicated], ['1500', '1000']);
+    assert.deepEqual((await client.all('refused')).map((m) => m.payload.toString()), lines);
+    await fail(1, ['send', 'nowhere', '-lines', '-addr', leader.grpc], /line 1: channel "nowhere": no such channel/, { input: 'a\nb\n' });
+    await fail(1, ['send', 'refused', '-lines', '-addr', leader.grpc], /line 1: .*PAYLOAD_TOO_LARGE/, { input: Buffer.alloc(70000, 'x') });
+    await fail(1, ['send', 'refused', '-lines', '-addr', leader.grpc], /a line of stdin is larger/, { input: Buffer.alloc(4 << 20, 'x') });
+    await fail(2, ['send', 'refused', 'text', '-lines', '-addr', leader.grpc], /-lines takes the messages from stdin/);
+    await fail(3, ['send', 'refused', '-lines', '-addr', '127.0.0.1:1', '-timeout', '300ms'], /0 lines are stored/, { input: 'a\n' });
+  });
+
+  test('send -lines shows its progress on a terminal only', async () => {
+    const line = `seq 1 3000 | '${CTL}' send lines -lines -id seq -addr ${leader.grpc}`;
+    const terminal = new Command('script', ['-qec', line, '/dev/null'], { env: { SHELL: '/bin/bash' } });
+    assert.equal((await terminal.exited).code, 0);
+    assert.match(terminal.text, /\r\u001b\[K\d+ messages, \d+ a second/);
+    const plain = await succeed(['send', 'lines', '-lines', '-addr', leader.grpc], { input: 'x\n' });
+    assert.equal(plain.stderr, '');
+  });
+
   test('a text with a dash goes behind --', async () => {
     await succeed(['send', '-addr', leader.grpc, '-author', 'bob', 'general', '--', '-5 degrees']);
     const { objects } = await succeed(['history', 'general', '-after', '3', '-o', 'json', '-addr', leader.grpc]);
