@@ -5,10 +5,11 @@ import { Client, errorDetails, grpc } from '../integration/lib/messenger.mjs';
 import { WsClient } from '../integration/lib/websocket.mjs';
 
 // These say that nothing was proposed. All else leaves the outcome open.
-const REFUSALS = new Set(['NOT_LEADER', 'NO_QUORUM', 'DRAINING', 'OVERLOADED', 'DISK_FULL', 'NOT_CONNECTED']);
+const REFUSALS = new Set(['NOT_LEADER', 'NO_QUORUM', 'DRAINING', 'OVERLOADED', 'DISK_FULL', 'MEMBER_TOO_OLD', 'NOT_CONNECTED']);
 // These no client may ever hear: channels are made before, cursors come from this cluster.
-const IMPOSSIBLE = new Set(['CHANNEL_NOT_FOUND', 'CURSOR_AHEAD', 'CLUSTER_CHANGED', 'INVALID_FIELD', 'PAYLOAD_TOO_LARGE']);
+const IMPOSSIBLE = new Set(['CHANNEL_NOT_FOUND', 'CURSOR_AHEAD', 'CLUSTER_CHANGED', 'INVALID_FIELD', 'PAYLOAD_TOO_LARGE', 'BATCH_TOO_LARGE']);
 const PAYLOAD_BYTES_MAX = 60000; // below max_payload_bytes
+const BATCH_MAX = 10; // messages; together they are below 1 MiB
 const FORWARD = { 'raftogram-forward': '1' };
 
 const digest = (message, payload) => {
@@ -55,6 +56,7 @@ export class World {
     this.now = 0;
     this.channels = new Map();
     this.keys = new Map();
+    this.batches = []; // {parts: [{channel, id}]}: each was stored whole or not at all
     this.made = new Map(); // channels that were made meanwhile: id -> {name, outcome}
     this.workers = [];
     this.subscriptions = [];
@@ -178,21 +180,82 @@ export class World {
     }
   }
 
+  // One call for several messages, of one channel or of many.
+  async sendBatch(random, { kind, isRetried, call }) {
+    const isOfOne = random.chance(0.5);
+    const channel = this.channel(random);
+    const parts = Array.from({ length: random.between(1, BATCH_MAX) }, () => {
+      const id = `${kind.replaceAll(' ', '-')}-${(this.ids += 1)}`;
+      return { id, channel: isOfOne ? channel : this.channel(random), send: { id, outcome: 'refused', answers: [] } };
+    });
+    const at = this.tick();
+    const requests = parts.map((part) => ({
+      channelId: part.channel.id, authorId: kind, payload: this.payload(part.id, random), clientMessageId: isRetried ? part.id : '',
+    }));
+    parts.forEach((part) => {
+      part.send.call = at;
+      part.channel.sends.push(part.send);
+    });
+    this.batches.push({ parts: parts.map((part) => ({ channel: part.channel.id, id: part.id })) });
+    await this.attemptBatch(random, { kind, isRetried, call, parts, requests });
+  }
+
+  async attemptBatch(random, { kind, isRetried, call, parts, requests }) {
+    while (!this.isStopping) {
+      try {
+        const { results } = await call(requests, random);
+        const at = this.tick();
+        if (results.length !== parts.length) this.report('invented', `${kind}: ${results.length} results for ${parts.length} messages`);
+        parts.forEach(({ send }, i) => {
+          send.answers.push({ at, sequence: Number(results[i].sequence), isDeduplicated: results[i].deduplicated });
+          send.outcome = 'ok';
+        });
+        this.count(kind, 'ok');
+        return;
+      } catch (error) {
+        const { outcome, reason } = this.verdict(error, kind);
+        this.count(kind, outcome);
+        parts.forEach(({ send }) => {
+          if (outcome === 'unknown') send.outcome = 'unknown';
+          send.code = reason;
+        });
+        if (!isRetried) return;
+        await delay(random.between(1, 40));
+      }
+    }
+  }
+
   // Follows the leader.
-  async sendToLeader(request, random) {
+  async callLeader(random, call) {
     const index = this.leader;
     // Some give up while their call is under way, and come again.
     const deadline = random.chance(0.05) ? random.between(1, 50) : 3000;
     try {
-      return await this.clients[index].send(request, { deadline });
+      return await call(this.clients[index], { deadline });
     } catch (error) {
       if (index === this.leader) this.follow(error);
       throw error;
     }
   }
 
+  sendToLeader(request, random) { return this.callLeader(random, (client, options) => client.send(request, options)); }
+
+  sendAllToLeader(requests, random) { return this.callLeader(random, (client, options) => client.sendAll(requests, options)); }
+
   // To any node, which forwards.
   sendToAny(request, random) { return random.pick(this.clients).send(request, { deadline: 6000, metadata: FORWARD }); }
+
+  sendAllToAny(requests, random) { return random.pick(this.clients).sendAll(requests, { deadline: 6000, metadata: FORWARD }); }
+
+  sendAllOver(socket) {
+    return async (requests, random) => {
+      const open = await socket.open(random);
+      const messages = requests.map((request) => ({ ...request, payload: request.payload.toString('base64') }));
+      const answer = open.call('SendMessages', { messages });
+      if (random.chance(0.005)) setImmediate(() => open.socket.terminate());
+      return answer;
+    };
+  }
 
   sendOver(socket) {
     return async (request, random) => {
@@ -345,6 +408,13 @@ export class World {
     const toAny = (request, random) => this.sendToAny(request, random);
     this.work('forward', (random) => this.send(random, { kind: 'gRPC forwarded send', isRetried: true, call: toAny }));
     this.work('once', (random) => this.send(random, { kind: 'gRPC send without id', isRetried: false, call: toAny }));
+    const allToLeader = (requests, random) => this.sendAllToLeader(requests, random);
+    const allToAny = (requests, random) => this.sendAllToAny(requests, random);
+    for (let i = 0; i < 2; i += 1) this.work(`batch ${i}`, (random) => this.sendBatch(random, { kind: 'gRPC batch', isRetried: true, call: allToLeader }));
+    this.work('forward batch', (random) => this.sendBatch(random, { kind: 'gRPC forwarded batch', isRetried: true, call: allToAny }));
+    this.work('batch once', (random) => this.sendBatch(random, { kind: 'gRPC batch without ids', isRetried: false, call: allToAny }));
+    const batches = new Connection(this);
+    this.work('socket batch', (random) => this.sendBatch(random, { kind: 'WebSocket batch', isRetried: true, call: this.sendAllOver(batches) }));
     for (let i = 0; i < 2; i += 1) {
       const socket = new Connection(this);
       this.work(`socket send ${i}`, (random) => this.send(random, { kind: 'WebSocket send', isRetried: true, call: this.sendOver(socket) }));
