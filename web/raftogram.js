@@ -97,6 +97,7 @@ const READS = new Set(['ReadHistory', 'ListChannels', 'Status', 'Read']);
 function isRepeatable(method, params) {
   if (READS.has(method)) return true;
   if (method === 'SendMessage') return Boolean(params?.clientMessageId);
+  if (method === 'SendMessages') return Boolean(params?.messages?.every((message) => message.clientMessageId));
   if (method === 'CreateChannel') return Boolean(params?.channelId);
   return false;
 }
