@@ -178,8 +178,13 @@ static void on_message(struct h2_call *stream, struct bytes message, void *conte
     }
     call->has_request = true;
     call->is_json = json_is_body(call->method->input, message);
+    call->request_bytes = message.size;
     if (dispatch_decode(call->method, message, &request, &status) != 0) {
-        call_fail(call, &status);
+        if (call->kind->refused != NULL) {
+            call->kind->refused(call, &status);
+        } else {
+            call_fail(call, &status);
+        }
         return;
     }
     if (call->kind->is_unary) {
@@ -195,7 +200,9 @@ static void on_message(struct h2_call *stream, struct bytes message, void *conte
 static void on_half_close(struct h2_call *stream, void *context)
 {
     struct call *call = context;
-    if (call->kind->has_many_requests) {
+    if (call->kind->half_closed != NULL) {
+        call->kind->half_closed(call);
+    } else if (call->kind->has_many_requests) {
         const struct h2_status ok = {.code = DISPATCH_OK};
         h2_call_finish(stream, NULL, &ok);
     } else if (!call->has_request) {
@@ -257,7 +264,13 @@ void call_start(struct grpc_frontend *frontend, struct h2_call *stream,
         .on_closed = on_closed,
         .context = call,
         .ends_with_half_close = kind->is_unary,
+        .is_patient = kind->begin != NULL,
     };
     h2_call_accept(stream, &events);
-    h2_call_receive(stream);
+    if (kind->begin == NULL) {
+        h2_call_receive(stream);
+    } else if (admit(call)) {
+        call->has_request = true;
+        kind->begin(call);
+    }
 }

@@ -27,13 +27,20 @@
 #define STREAMS_OVER_CALLS 64u
 
 /* Takes the call if its path is one of dispatch's methods. */
+static const struct call_kind *kind_of(const struct dispatch_method *method)
+{
+    return method->is_client_streaming ? &publish_kind
+           : method->is_streaming      ? &subscribe_kind
+                                       : &unary_kind;
+}
+
 static bool take_method(struct grpc_frontend *frontend, struct h2_call *stream)
 {
     const struct dispatch_method *method = dispatch_method_by_path(h2_call_path(stream));
     if (method == NULL) {
         return false;
     }
-    call_start(frontend, stream, method->is_streaming ? &subscribe_kind : &unary_kind, method);
+    call_start(frontend, stream, kind_of(method), method);
     return true;
 }
 
@@ -57,7 +64,8 @@ static void on_too_large(void *context, struct h2_call *stream, uint64_t size)
     const int code =
         size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED;
     struct dispatch_status status;
-    if (method != NULL && method->id == DISPATCH_SEND_MESSAGES) {
+    if (method != NULL &&
+        (method->id == DISPATCH_SEND_MESSAGES || method->id == DISPATCH_PUBLISH)) {
         dispatch_status_set(&status, code, DISPATCH_BATCH_TOO_LARGE,
                             "the batch has %llu bytes; at most %u are allowed in protobuf",
                             (unsigned long long)size, DISPATCH_BATCH_BYTES_MAX);
@@ -167,6 +175,7 @@ static int start(const struct frontend_options *options, void **out, char *error
     frontend->dispatch = options->dispatch;
     frontend->has_reflection = options->has_reflection;
     frontend->calls_max = options->max_calls;
+    frontend->memory = options->memory;
     frontend->request_bytes_max = PAYLOAD_FACTOR * options->max_payload_bytes + FIELDS_BYTES_MAX;
     if (frontend->request_bytes_max < BATCH_BYTES_MAX) {
         frontend->request_bytes_max = BATCH_BYTES_MAX;

@@ -29,6 +29,7 @@ struct grpc_frontend {
     struct metric_source metrics;
     struct descriptor_set descriptors;
     bool has_reflection;
+    struct budget *memory; /* NULL: without a limit */
     uint32_t calls_max;
     uint32_t request_bytes_max;
     struct buf busy_details; /* details of `busy` */
@@ -49,8 +50,16 @@ struct call;
 /* The functions of a method. All run on the server's thread. */
 struct call_kind {
     size_t size; /* size of the object, which begins with a struct call; the rest is zeroed */
+    /* The call has been accepted and counted, before its first request. It reads requests itself,
+     * with h2_call_receive(), also after run() and refused(). NULL: the first request is read, and
+     * the call counts from then on. */
+    void (*begin)(struct call *call);
     /* Handles a request, of which it takes ownership. */
     void (*run)(struct call *call, ProtobufCMessage *request);
+    /* A request does not decode. NULL: the call ends with that status. */
+    void (*refused)(struct call *call, const struct dispatch_status *status);
+    /* The client sends no more. NULL: a call of many requests ends with OK. */
+    void (*half_closed)(struct call *call);
     /* The message of call_send() was sent. NULL for kinds that only answer. */
     void (*sent)(struct call *call);
     /* The requested turn. NULL for kinds that never ask. */
@@ -69,7 +78,8 @@ struct call {
     struct h2_call *stream; /* with a reference: h2_call_*() may be called at any time */
     const struct dispatch_method *method;
     atomic_uint references;
-    bool is_json; /* whether the last request was JSON; answers are alike */
+    size_t request_bytes; /* encoded bytes of the last request */
+    bool is_json;         /* whether the last request was JSON; answers are alike */
     /* Server's thread. */
     bool has_request;
     ProtobufCMessage *request; /* of a unary call, until the half-close */
@@ -111,6 +121,7 @@ bool reflection_take(struct grpc_frontend *frontend, struct h2_call *stream);
 /* The kinds of dispatch's methods. */
 extern const struct call_kind unary_kind;
 extern const struct call_kind subscribe_kind;
+extern const struct call_kind publish_kind;
 
 /* Called before the server starts. */
 void health_init(struct grpc_frontend *frontend);

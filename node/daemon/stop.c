@@ -39,7 +39,7 @@ static void close_frontends(struct daemon *daemon)
             daemon_frontends[i]->close(daemon->instances[i]);
         }
     }
-    dispatch_end_subscriptions(daemon->dispatch);
+    dispatch_end_streams(daemon->dispatch);
     atomic_store(&daemon->give_up_ns, clock_monotonic_ns(clock_system()) + GIVE_UP_NS);
     daemon_stop_frontends(daemon); /* their calls end in the node's turns, which continue */
     daemon->phase = PHASE_STOPPED;
@@ -50,7 +50,7 @@ static void close_frontends(struct daemon *daemon)
 static void refuse_clients(struct daemon *daemon)
 {
     log_info("daemon", "clients still come: what they send is not forwarded any more");
-    dispatch_end_subscriptions(daemon->dispatch);
+    dispatch_end_streams(daemon->dispatch);
     for (size_t i = 0; i < daemon->instance_count; i++) {
         if (daemon_frontends[i]->hang_up == NULL) {
             daemon_frontends[i]->close(daemon->instances[i]);

@@ -54,6 +54,12 @@ void dispatch_complete(struct dispatch_call *call)
 
 void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
 {
+    dispatch_submit_in_chain(dispatch, call, NULL);
+}
+
+void dispatch_submit_in_chain(struct dispatch *dispatch, struct dispatch_call *call,
+                              struct node_chain *chain)
+{
     call->status = (struct dispatch_status){0};
     call->response = NULL;
     struct work *work = calloc(1, sizeof(*work));
@@ -71,6 +77,7 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
     call->work = work;
     work->request.deadline_ns = call->deadline_ns;
     work->request.may_forward = call->may_forward;
+    work->request.chain = chain;
     work->request.done = request_done;
     if (!dispatch_method_handlers[call->method->id]->prepare(work)) {
         return;

@@ -57,7 +57,8 @@ static bool find_bad_string(const ProtobufCMessageDescriptor *descriptor, struct
 static void note_item_of_text(const struct dispatch_method *method, struct dispatch_status *status)
 {
     unsigned item;
-    if (method != NULL && method->id == DISPATCH_SEND_MESSAGES &&
+    if (method != NULL &&
+        (method->id == DISPATCH_SEND_MESSAGES || method->id == DISPATCH_PUBLISH) &&
         sscanf(status->message, "messages[%u]", &item) == 1) {
         status->has_item = true;
         status->item = item;

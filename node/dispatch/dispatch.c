@@ -19,6 +19,7 @@ int dispatch_create(const struct dispatch_options *options, struct dispatch **ou
     dispatch->started_ns = clock_monotonic_ns(clock_system());
     list_init(&dispatch->watchers);
     list_init(&dispatch->metric_sources);
+    list_init(&dispatch->publishes);
     pthread_mutex_init(&dispatch->watch_lock, NULL);
     int rc = readers_start(dispatch, options->reader_count);
     if (rc != 0) {
@@ -43,6 +44,7 @@ void dispatch_destroy(struct dispatch *dispatch)
     readers_stop(dispatch);
     CHECK(list_is_empty(&dispatch->watchers));
     CHECK(list_is_empty(&dispatch->metric_sources));
+    CHECK(list_is_empty(&dispatch->publishes));
     pthread_mutex_destroy(&dispatch->watch_lock);
     free(dispatch);
 }

@@ -25,6 +25,7 @@ enum dispatch_method_id {
     DISPATCH_CREATE_CHANNEL,
     DISPATCH_SEND_MESSAGE,
     DISPATCH_SEND_MESSAGES,
+    DISPATCH_PUBLISH, /* streaming: dispatch_publish_open() */
     DISPATCH_READ_HISTORY,
     DISPATCH_LIST_CHANNELS,
     DISPATCH_SUBSCRIBE, /* streaming: dispatch_subscribe() */
@@ -45,8 +46,9 @@ struct dispatch_method {
     const ProtobufCMessageDescriptor *input;
     const ProtobufCMessageDescriptor *output;
     bool is_streaming;
-    bool is_mutation;   /* a follower may forward it */
-    bool is_snake_case; /* JSON names over gRPC (phalanx.*) */
+    bool is_client_streaming; /* requests are a stream, too: gRPC alone serves it */
+    bool is_mutation;         /* a follower may forward it */
+    bool is_snake_case;       /* JSON names over gRPC (phalanx.*) */
 };
 
 /* NULL when unknown. Static objects. */
@@ -200,6 +202,60 @@ struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page
 size_t dispatch_page_count(struct message_page *page, enum dispatch_page_format format);
 struct message_page *dispatch_page_ref(struct message_page *page);
 void dispatch_page_unref(struct message_page *page);
+
+/* ---- publishing ---- */
+
+/* Frames of messages, many at a time, stored and acknowledged in order (Messenger.Publish).
+ *
+ * The owner calls all functions, one at a time, from any thread. A frame that cannot be stored ends
+ * the stream: no later frame is proposed. */
+struct dispatch_publish;
+
+/* At one of these bounds the owner stops reading frames. */
+#define DISPATCH_PUBLISH_FRAMES_MAX 1024
+#define DISPATCH_PUBLISH_BYTES_MAX (4u << 20)
+
+struct dispatch_publish_events {
+    /* dispatch_publish_take() may have news. Any thread, also inside the owner's calls; must only
+     * signal. */
+    void (*changed)(void *context);
+    /* The last, after dispatch_publish_close(): the context may be freed. Any thread, also inside
+     * dispatch_publish_close(). */
+    void (*closed)(void *context);
+    void *context;
+};
+
+/* Without `may_forward` a follower refuses: the first dispatch_publish_take() says so. `*out` is
+ * valid until dispatch_publish_close(), which must be called once. Errors: ERR_NOMEM (no callback).
+ */
+int dispatch_publish_open(struct dispatch *dispatch, bool may_forward,
+                          const struct dispatch_publish_events *events,
+                          struct dispatch_publish **out);
+/* Takes a frame (a Raftogram__V1__PublishRequest; freed in every case) of `bytes` encoded bytes.
+ * Errors: ERR_NOMEM. */
+int dispatch_publish_frame(struct dispatch_publish *publish, ProtobufCMessage *request,
+                           size_t bytes);
+/* In place of a frame that does not decode: ends the stream after the frames before it. Errors:
+ * ERR_NOMEM. */
+int dispatch_publish_fail(struct dispatch_publish *publish, const struct dispatch_status *status);
+/* True at a bound: no frame should be read now. */
+bool dispatch_publish_is_full(const struct dispatch_publish *publish);
+/* Encoded bytes of the frames that are not acknowledged. */
+size_t dispatch_publish_unacked_bytes(const struct dispatch_publish *publish);
+/* True when no frame waits for its acknowledgement. */
+bool dispatch_publish_is_idle(const struct dispatch_publish *publish);
+
+enum dispatch_publish_news {
+    DISPATCH_PUBLISH_NOTHING,
+    DISPATCH_PUBLISH_RESPONSE, /* `*response` is set, valid until the next call */
+    DISPATCH_PUBLISH_ENDED,    /* `status` is set: the stream ends with it */
+};
+/* Takes the next response, if there is one. To be called again until there is nothing. */
+enum dispatch_publish_news dispatch_publish_take(struct dispatch_publish *publish,
+                                                 const ProtobufCMessage **response,
+                                                 struct dispatch_status *status);
+/* `closed` follows when the frames that are on their way have come back. */
+void dispatch_publish_close(struct dispatch_publish *publish);
 
 /* ---- state of this node ---- */
 

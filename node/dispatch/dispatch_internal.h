@@ -52,6 +52,7 @@ struct dispatch {
     pthread_mutex_t watch_lock;
     struct list watchers;
     struct list metric_sources; /* under watch_lock */
+    struct list publishes;      /* under watch_lock */
     bool was_stale;        /* as the watchers were told by dispatch_look_at_age(); its thread's */
     atomic_bool is_ending; /* subscriptions end with DRAINING */
     atomic_uint_fast64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES];
@@ -83,6 +84,7 @@ extern const struct method_handler *const dispatch_method_handlers[DISPATCH_METH
 extern const struct method_handler dispatch_handle_create_channel;
 extern const struct method_handler dispatch_handle_send_message;
 extern const struct method_handler dispatch_handle_send_messages;
+extern const struct method_handler dispatch_handle_publish;
 extern const struct method_handler dispatch_handle_read_history;
 extern const struct method_handler dispatch_handle_list_channels;
 extern const struct method_handler dispatch_handle_subscribe;
@@ -91,6 +93,17 @@ extern const struct method_handler dispatch_handle_read;
 extern const struct method_handler dispatch_handle_status;
 extern const struct method_handler dispatch_handle_transfer_leadership;
 extern const struct method_handler dispatch_handle_list_keys;
+
+/* ---- calls.c ---- */
+
+/* As dispatch_submit(); `chain` may be NULL. */
+void dispatch_submit_in_chain(struct dispatch *dispatch, struct dispatch_call *call,
+                              struct node_chain *chain);
+
+/* ---- publish.c ---- */
+
+/* Signals all open publishes; dispatch->is_ending is set. */
+void dispatch_end_publishes(struct dispatch *dispatch);
 
 /* ---- work.c: what handlers share ---- */
 

@@ -285,6 +285,9 @@ const struct method_handler dispatch_handle_send_message = {send_message_prepare
                                                             send_message_applied, NULL};
 const struct method_handler dispatch_handle_send_messages = {send_messages_prepare,
                                                              send_messages_applied, NULL};
+/* One frame; publish.c submits it. */
+const struct method_handler dispatch_handle_publish = {send_messages_prepare, send_messages_applied,
+                                                       NULL};
 const struct method_handler dispatch_handle_read_history = {
     read_history_prepare, work_finish_with_outcome, read_history_read};
 const struct method_handler dispatch_handle_list_channels = {

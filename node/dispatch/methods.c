@@ -11,11 +11,13 @@ static struct dispatch_method methods[DISPATCH_METHOD_COUNT];
 static char method_paths[DISPATCH_METHOD_COUNT][80];
 static pthread_once_t methods_once = PTHREAD_ONCE_INIT;
 
+enum streams { UNARY, ANSWERS, BOTH };
+
 struct method_row {
     enum dispatch_method_id id;
     const ProtobufCServiceDescriptor *service;
     const char *name;
-    bool is_streaming;
+    enum streams streams;
     bool is_mutation;
 };
 
@@ -25,17 +27,18 @@ static void make_methods(void)
     const ProtobufCServiceDescriptor *cluster = &raftogram__v1__cluster__descriptor;
     const ProtobufCServiceDescriptor *kv = &phalanx__kv__descriptor;
     const struct method_row rows[] = {
-        {DISPATCH_CREATE_CHANNEL, messenger, "CreateChannel", false, true},
-        {DISPATCH_SEND_MESSAGE, messenger, "SendMessage", false, true},
-        {DISPATCH_SEND_MESSAGES, messenger, "SendMessages", false, true},
-        {DISPATCH_READ_HISTORY, messenger, "ReadHistory", false, false},
-        {DISPATCH_LIST_CHANNELS, messenger, "ListChannels", false, false},
-        {DISPATCH_SUBSCRIBE, messenger, "Subscribe", true, false},
-        {DISPATCH_PROPOSE, kv, "Propose", false, true},
-        {DISPATCH_READ, kv, "Read", false, false},
-        {DISPATCH_STATUS, cluster, "Status", false, false},
-        {DISPATCH_TRANSFER_LEADERSHIP, cluster, "TransferLeadership", false, false},
-        {DISPATCH_LIST_KEYS, cluster, "ListKeys", false, false},
+        {DISPATCH_CREATE_CHANNEL, messenger, "CreateChannel", UNARY, true},
+        {DISPATCH_SEND_MESSAGE, messenger, "SendMessage", UNARY, true},
+        {DISPATCH_SEND_MESSAGES, messenger, "SendMessages", UNARY, true},
+        {DISPATCH_PUBLISH, messenger, "Publish", BOTH, true},
+        {DISPATCH_READ_HISTORY, messenger, "ReadHistory", UNARY, false},
+        {DISPATCH_LIST_CHANNELS, messenger, "ListChannels", UNARY, false},
+        {DISPATCH_SUBSCRIBE, messenger, "Subscribe", ANSWERS, false},
+        {DISPATCH_PROPOSE, kv, "Propose", UNARY, true},
+        {DISPATCH_READ, kv, "Read", UNARY, false},
+        {DISPATCH_STATUS, cluster, "Status", UNARY, false},
+        {DISPATCH_TRANSFER_LEADERSHIP, cluster, "TransferLeadership", UNARY, false},
+        {DISPATCH_LIST_KEYS, cluster, "ListKeys", UNARY, false},
     };
     static_assert(sizeof(rows) / sizeof(rows[0]) == DISPATCH_METHOD_COUNT, "a row for each method");
     for (size_t i = 0; i < DISPATCH_METHOD_COUNT; i++) {
@@ -54,7 +57,8 @@ static void make_methods(void)
             .service = row->service->name,
             .input = descriptor->input,
             .output = descriptor->output,
-            .is_streaming = row->is_streaming,
+            .is_streaming = row->streams != UNARY,
+            .is_client_streaming = row->streams == BOTH,
             .is_mutation = row->is_mutation,
             .is_snake_case = strcmp(row->service->package, "phalanx") == 0,
         };

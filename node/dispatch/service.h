@@ -35,8 +35,8 @@ void dispatch_on_change(void *dispatch);
 /* A few times in an election timeout, by a thread that waits for no disk: tells the watchers when
  * the status has become too old, and when it is recent again. */
 void dispatch_look_at_age(struct dispatch *dispatch);
-/* Ends all subscriptions with UNAVAILABLE, DRAINING. */
-void dispatch_end_subscriptions(struct dispatch *dispatch);
+/* Ends all subscriptions and publishes with UNAVAILABLE, DRAINING. */
+void dispatch_end_streams(struct dispatch *dispatch);
 /* Subscriptions and unary calls must be over. Stops the readers. Accepts NULL. */
 void dispatch_destroy(struct dispatch *dispatch);
 

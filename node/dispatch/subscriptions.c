@@ -323,10 +323,11 @@ void subscription_measure_lag(struct reader *reader)
     atomic_store_explicit(&reader->lag_max, lag_max, memory_order_relaxed);
 }
 
-void dispatch_end_subscriptions(struct dispatch *dispatch)
+void dispatch_end_streams(struct dispatch *dispatch)
 {
     atomic_store(&dispatch->is_ending, true);
     for (size_t i = 0; i < dispatch->reader_count; i++) {
         mailbox_wake(&dispatch->readers[i].mailbox);
     }
+    dispatch_end_publishes(dispatch);
 }

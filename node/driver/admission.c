@@ -47,6 +47,10 @@ bool node_is_name_due(const struct node *node)
 
 void node_admit_command(struct node *node, struct node_request *request)
 {
+    if (node_is_chain_broken(request)) {
+        node_finish_request(node, request, NODE_NOT_LEADER);
+        return;
+    }
     if (!node_leads(node) && !request->may_forward && !node_is_name_due(node)) {
         /* A node that drains still names the leader that took over. */
         node_finish_request(node, request, NODE_NOT_LEADER);

@@ -31,6 +31,10 @@ void node_finish_request(struct node *node, struct node_request *request, enum n
     bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
     request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
     request->leader = node->leadership.leader;
+    if (request->chain != NULL &&
+        (request->outcome != NODE_OK || request->result.outcome != COMMAND_OK)) {
+        request->chain->is_broken = true;
+    }
     node_unwatch_forward(node, request);
     if (request->kind == NODE_REQUEST_COMMAND) {
         node->counters.proposals_pending--;

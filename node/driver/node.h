@@ -51,6 +51,12 @@ enum node_outcome {
         11, /* not all members are known to understand the command; nothing was proposed */
 };
 
+/* Commands of which none is proposed after one that has failed, whether it was refused or its
+ * result is not COMMAND_OK. The caller's memory, zeroed; it must outlive its requests. */
+struct node_chain {
+    bool is_broken; /* the node's thread */
+};
+
 /* The caller's memory, untouched by the caller from node_submit() until done(). */
 struct node_request {
     /* In. */
@@ -61,6 +67,7 @@ struct node_request {
     bool is_leader_only;  /* READ: NODE_NOT_LEADER elsewhere, NODE_NO_QUORUM at once on failure */
     uint8_t *command;     /* COMMAND: encoded; stamped in place; must outlive the request */
     uint32_t command_size;
+    struct node_chain *chain; /* COMMAND: NULL, or refused with NODE_NOT_LEADER once it is broken */
     raft_member transfer_target;
     /* Exactly once, on the node's thread (or in node_submit's, never). The views in `result` are
      * valid during the call. */

@@ -47,6 +47,10 @@ static uint32_t fill_batch(struct node *node, struct list *batch)
     while (!list_is_empty(&node->requests.waiting) && count < RAFT_APPEND_ENTRIES_MAX) {
         struct node_request *request =
             LIST_ENTRY(node->requests.waiting.next, struct node_request, link);
+        if (node_is_chain_broken(request)) {
+            node_finish_request(node, request, NODE_NOT_LEADER);
+            continue;
+        }
         bytes += request->command_size;
         cost += cost_of(request);
         if (count > 0 && (bytes > NODE_PROPOSE_BYTES_MAX || cost > NODE_PENDING_BYTES_MAX)) {
@@ -73,6 +77,9 @@ static void propose_batch(struct node *node)
     struct raft_event event = {.kind = RAFT_EVENT_PROPOSE};
     event.propose.entries = node->entry_scratch;
     event.propose.count = fill_batch(node, &batch);
+    if (event.propose.count == 0) {
+        return; /* all that waited was in broken chains */
+    }
     int rc = node_step(node, &event);
     CHECK(rc == 0);
     raft_term term = wal_term(node->wal, first);

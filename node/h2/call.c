@@ -177,6 +177,9 @@ void h2_call_accept(struct h2_call *call, const struct h2_call_events *events)
     CHECK(!call->is_accepted);
     call->events = *events;
     call->is_accepted = true;
+    if (events->is_patient) {
+        h2_call_stop_waiting(call);
+    }
 }
 
 /* ---- messages ---- */

@@ -134,6 +134,8 @@ struct h2_call_events {
     void *context;
     /* message_wait_ms ends at the half-close, not at the first message. */
     bool ends_with_half_close;
+    /* A message may come at any time: message_wait_ms begins with its first byte. */
+    bool is_patient;
 };
 
 /* These are valid as long as a reference is held. */

@@ -301,7 +301,8 @@ static void run_request(struct ws_reply *reply, const struct jsonrpc_request *re
 {
     bool is_unsubscribe = strcmp(request->method, "Unsubscribe") == 0;
     const struct dispatch_method *method = dispatch_method_by_name(request->method);
-    if (method == NULL && !is_unsubscribe) {
+    bool is_missing = method == NULL || method->is_client_streaming;
+    if (is_missing && !is_unsubscribe) {
         ws_reply_error(reply, JSONRPC_METHOD_NOT_FOUND, "no such method", NULL);
         return;
     }

@@ -288,7 +288,7 @@ static void test_draining_ends_those_that_are_open_and_refuses_new_ones(void **s
     struct testing *testing = *state;
     struct listening listening;
     open_behind(testing, &listening, 0);
-    dispatch_end_subscriptions(testing->dispatch);
+    dispatch_end_streams(testing->dispatch);
     AWAIT(listening.ended == 1);
     assert_status(&listening.status, DISPATCH_UNAVAILABLE, "DRAINING");
     close_listening(&listening);

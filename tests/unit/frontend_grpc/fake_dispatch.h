@@ -138,6 +138,53 @@ void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call)
     }
 }
 
+/* ---- publishing: no test of this frontend alone publishes ---- */
+
+int dispatch_publish_open(struct dispatch *dispatch, bool may_forward,
+                          const struct dispatch_publish_events *events,
+                          struct dispatch_publish **out)
+{
+    return ERR_NOMEM;
+}
+
+int dispatch_publish_frame(struct dispatch_publish *publish, ProtobufCMessage *request,
+                           size_t bytes)
+{
+    protobuf_c_message_free_unpacked(request, NULL);
+    return ERR_NOMEM;
+}
+
+int dispatch_publish_fail(struct dispatch_publish *publish, const struct dispatch_status *status)
+{
+    return ERR_NOMEM;
+}
+
+bool dispatch_publish_is_full(const struct dispatch_publish *publish)
+{
+    return true;
+}
+
+size_t dispatch_publish_unacked_bytes(const struct dispatch_publish *publish)
+{
+    return 0;
+}
+
+bool dispatch_publish_is_idle(const struct dispatch_publish *publish)
+{
+    return true;
+}
+
+enum dispatch_publish_news dispatch_publish_take(struct dispatch_publish *publish,
+                                                 const ProtobufCMessage **response,
+                                                 struct dispatch_status *status)
+{
+    return DISPATCH_PUBLISH_NOTHING;
+}
+
+void dispatch_publish_close(struct dispatch_publish *publish)
+{
+}
+
 /* ---- subscriptions ---- */
 
 int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uint64_t deadline_ns,
