@@ -106,7 +106,7 @@ static void admit_transfer(struct node *node, struct node_request *request)
 
 void node_admit(struct node *node, struct node_request *request)
 {
-    request->order = node->requests.next_order++;
+    request->order = node_take_order(node);
     request->submitted_ns = node->now_ns;
     request->is_unsure = false;
     request->has_caller_deadline = request->deadline_ns != UINT64_MAX;

@@ -105,3 +105,13 @@ void node_note_expiry(struct node *node, uint64_t expires_ns)
         node->requests.expire_at_ns = expires_ns;
     }
 }
+
+void node_reset_expiry(struct node *node)
+{
+    node->requests.expire_at_ns = UINT64_MAX;
+}
+
+uint64_t node_take_order(struct node *node)
+{
+    return node->requests.next_order++;
+}

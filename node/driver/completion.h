@@ -33,6 +33,10 @@ void node_begin_completions(struct node *node);
 
 /* A request in one of the lists ends then at the latest: node_expire() must look. */
 void node_note_expiry(struct node *node, uint64_t expires_ns);
+/* Forgets what was noted: node_expire() looks at all requests, and notes those that stay. */
+void node_reset_expiry(struct node *node);
+/* Returns the place of a new request in the order in which they came. */
+uint64_t node_take_order(struct node *node);
 void node_finish_request(struct node *node, struct node_request *request,
                          enum node_outcome outcome);
 /* All of a list. */

@@ -24,7 +24,7 @@ void node_expire(struct node *node)
     if (node->now_ns < node->requests.expire_at_ns) {
         return;
     }
-    node->requests.expire_at_ns = UINT64_MAX;
+    node_reset_expiry(node);
     enum node_outcome waiting = node_leads(node) ? NODE_DEADLINE : NODE_NO_QUORUM;
     expire_list(node, &node->requests.waiting, waiting);
     expire_list(node, &node->requests.pending, NODE_COMMIT_UNKNOWN);

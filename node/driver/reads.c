@@ -99,7 +99,7 @@ void node_take_ready_reads(struct node *node)
     for (size_t i = 0; i < node->core.ready_read_count; i++) {
         take_ready_read(node, &node->core.ready_reads[i]);
     }
-    node->core.ready_read_count = 0;
+    node_clear_ready_reads(node);
 }
 
 void node_release_reads(struct node *node)

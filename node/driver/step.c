@@ -328,6 +328,11 @@ void node_delay_reads(struct node *node)
     node->core.read_retry_ns = node->now_ns + NODE_RETRY_NS;
 }
 
+void node_clear_ready_reads(struct node *node)
+{
+    node->core.ready_read_count = 0;
+}
+
 void node_clear_transfer_over(struct node *node)
 {
     node->core.is_transfer_over = false;

@@ -63,6 +63,8 @@ void node_delay_forwards(struct node *node);
 void node_delay_reads(struct node *node);
 void node_forward_at_once(struct node *node);
 void node_clear_transfer_over(struct node *node);
+/* Empties `ready_reads`: reads.c has taken them. */
+void node_clear_ready_reads(struct node *node);
 /* Tells the peers that this node has entries. */
 void node_set_not_fresh(struct node *node);
 /* After a leader has said that this node lacks what it had acknowledged. */
