@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void node_attach(struct node *node, struct transport *transport)
 {
@@ -19,15 +20,21 @@ void node_attach(struct node *node, struct transport *transport)
     node_look_for_first_room(node);
 }
 
-/* Decodes the config changes of an append request. */
+/* Decodes the config changes of an append request. Its entries are the event's: a request with
+ * changes gets a copy in entry_scratch, where `change` is filled in. */
 static int decode_changes(struct node *node, struct raft_message *message)
 {
     uint32_t count = message->append_request.count;
-    /* The entries are the event's own memory: only their `change` is filled in here. */
-    struct raft_entry *entries = (struct raft_entry *)(uintptr_t)message->append_request.entries;
+    const struct raft_entry *entries = message->append_request.entries;
     size_t changes = 0;
     for (uint32_t i = 0; i < count; i++) {
         changes += entries[i].type == RAFT_ENTRY_CONFIG_CHANGE ? 1 : 0;
+    }
+    if (changes == 0) {
+        return 0;
+    }
+    if (count > RAFT_APPEND_ENTRIES_MAX) {
+        return ERR_INVALID;
     }
     if (changes > node->turns.change_capacity) {
         free(node->turns.change_scratch);
@@ -37,18 +44,21 @@ static int decode_changes(struct node *node, struct raft_message *message)
             return ERR_NOMEM;
         }
     }
+    memcpy(node->entry_scratch, entries, count * sizeof(*entries));
     size_t next = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (entries[i].type != RAFT_ENTRY_CONFIG_CHANGE) {
+        struct raft_entry *entry = &node->entry_scratch[i];
+        if (entry->type != RAFT_ENTRY_CONFIG_CHANGE) {
             continue;
         }
-        struct bytes data = {entries[i].data, entries[i].size};
+        struct bytes data = {entry->data, entry->size};
         int rc = node_change_decode(node, data, &node->turns.change_scratch[next]);
         if (rc != 0) {
             return rc;
         }
-        entries[i].change = &node->turns.change_scratch[next++];
+        entry->change = &node->turns.change_scratch[next++];
     }
+    message->append_request.entries = node->entry_scratch;
     return 0;
 }
 
@@ -93,13 +103,13 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
     if (!node_has_room_for_message(node, message)) {
         return; /* as if it had been lost on the wire */
     }
+    struct raft_event event = {.kind = RAFT_EVENT_MESSAGE, .message = *message};
+    event.message.peer = from;
     if (message->kind == RAFT_APPEND_REQUEST) {
         rc = check_commands(message);
-        rc = rc == 0 ? decode_changes(node, message) : rc;
+        rc = rc == 0 ? decode_changes(node, &event.message) : rc;
     }
     if (rc == 0) {
-        struct raft_event event = {.kind = RAFT_EVENT_MESSAGE, .message = *message};
-        event.message.peer = from;
         rc = node_step(node, &event);
     }
     if (rc != 0) {
