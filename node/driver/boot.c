@@ -1,3 +1,4 @@
+/* Opens what a node has on disk, and repairs or sets aside what is damaged. */
 #include "driver/boot.h"
 
 #include "base/check.h"

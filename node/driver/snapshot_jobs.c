@@ -1,3 +1,4 @@
+/* Jobs about snapshots: copies, verifies, reads and writes them, outside the node's thread. */
 #include "driver/snapshot_jobs.h"
 
 #include "base/check.h"

@@ -156,7 +156,7 @@ static uint64_t make_node(const char *path, uint64_t log_last)
     return incarnation;
 }
 
-/* As node_snapshot.c does it. */
+/* Installs the snapshot in the same steps as snapshot_receive.c. */
 static void switch_files(const char *path, uint64_t countdown)
 {
     char error[256];
