@@ -28,7 +28,8 @@ static int apply_config(struct node *node, const struct wal_entry *entry)
     return 0;
 }
 
-static int apply_entry(struct node *node, raft_index index)
+/* Adds what the entry holds to `parts`: its messages, or 1. */
+static int apply_entry(struct node *node, raft_index index, size_t *parts)
 {
     struct wal_entry entry;
     int rc = wal_read(node->wal, index, &entry);
@@ -49,6 +50,8 @@ static int apply_entry(struct node *node, raft_index index)
     if (rc != 0) {
         return rc;
     }
+    size_t items = command_result_item_count(&result);
+    *parts += items > 0 ? items : 1;
     node->applied_index = index;
     node_entry_applied(node, index, term, &result);
     return 0;
@@ -71,11 +74,14 @@ static raft_index batch_end(const struct node *node)
 static int apply_batch(struct node *node, raft_index end, uint64_t deadline_ns)
 {
     int rc = 0;
-    uint32_t count = 0;
+    size_t parts = 0;
     while (rc == 0 && node->applied_index < end && !chat_is_overfull(node->chat)) {
-        rc = apply_entry(node, node->applied_index + 1);
-        if (++count % NODE_APPLY_CHECK == 0 &&
-            clock_monotonic_ns(node->options.clock) > deadline_ns) {
+        rc = apply_entry(node, node->applied_index + 1, &parts);
+        if (parts < NODE_APPLY_CHECK) {
+            continue;
+        }
+        parts = 0;
+        if (clock_monotonic_ns(node->options.clock) > deadline_ns) {
             break;
         }
     }

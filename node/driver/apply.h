@@ -5,8 +5,10 @@
 #include "driver/node.h"
 
 #define NODE_APPLY_BATCH_MAX 1024u /* entries between chat_apply_begin() and _end() */
-#define NODE_APPLY_TURN_MAX 8192u  /* entries applied in one turn, */
-#define NODE_APPLY_CHECK 64u /*   and after how many it is asked whether that takes too long */
+#define NODE_APPLY_TURN_MAX 8192u  /* entries applied in one turn */
+/* Entries, or messages of batches, after which the time is looked at: a turn must not take too
+ * long. */
+#define NODE_APPLY_CHECK 64u
 
 /* Applies what is committed, as far as this turn may. */
 void node_apply(struct node *node);
