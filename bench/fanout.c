@@ -96,7 +96,7 @@ static void fanout_flush(struct target *base)
 
 static void on_marker(struct fanout *fanout, const char *marker, uint64_t now)
 {
-    const char *digits = marker + sizeof MARKER - 1;
+    const char *digits = marker + sizeof(MARKER) - 1;
     uint64_t intended_ns = payload_number(digits, MARKER_TIME_DIGITS);
     uint64_t index = payload_number(digits + MARKER_TIME_DIGITS, MARKER_INDEX_DIGITS);
     if (index >= fanout->options->in_flight) {
@@ -124,7 +124,7 @@ static void scan(struct fanout *fanout, const char *text, size_t size, size_t st
     const char *at = text;
     const char *end = text + size;
     for (;;) {
-        at = memmem(at, (size_t)(end - at), MARKER, sizeof MARKER - 1);
+        at = memmem(at, (size_t)(end - at), MARKER, sizeof(MARKER) - 1);
         if (at == NULL || (size_t)(end - at) < MARKER_BYTES || (size_t)(at - text) >= starts_max) {
             return;
         }
@@ -267,7 +267,7 @@ static void fanout_stop(struct target *base)
 int fanout_create(const struct options *options, bool is_nats, struct target *publisher,
                   struct fanout **out)
 {
-    struct fanout *fanout = calloc(1, sizeof *fanout);
+    struct fanout *fanout = calloc(1, sizeof(*fanout));
     if (fanout == NULL) {
         publisher->destroy(publisher);
         return ERR_NOMEM;
@@ -278,8 +278,8 @@ int fanout_create(const struct options *options, bool is_nats, struct target *pu
     fanout->publisher = publisher;
     pthread_mutex_init(&fanout->lock, NULL);
     histogram_init(&fanout->result.delivery);
-    fanout->subscribers = calloc(options->subscribers, sizeof *fanout->subscribers);
-    fanout->messages = calloc(options->in_flight, sizeof *fanout->messages);
+    fanout->subscribers = calloc(options->subscribers, sizeof(*fanout->subscribers));
+    fanout->messages = calloc(options->in_flight, sizeof(*fanout->messages));
     if (fanout->subscribers == NULL || fanout->messages == NULL) {
         fanout_destroy(fanout);
         return ERR_NOMEM;

@@ -229,7 +229,7 @@ static void on_closed(void *context, const struct rpc_result *result)
     enum outcome outcome = outcome_of(target, result, &text);
     char text_with_code[LOAD_TEXT_BYTES];
     if (outcome == OUTCOME_ERROR) {
-        snprintf(text_with_code, sizeof text_with_code, "status %d: %s", result->code,
+        snprintf(text_with_code, sizeof(text_with_code), "status %d: %s", result->code,
                  text == NULL ? "" : text);
         text = text_with_code;
     }
@@ -251,7 +251,7 @@ static int start_call(struct grpc_target *target, struct operation *operation, u
         .metadata = &forward,
         .metadata_count = target->options->is_forwarding_set ? 1 : 0,
     };
-    struct running_call *running = malloc(sizeof *running);
+    struct running_call *running = malloc(sizeof(*running));
     if (running == NULL) {
         return ERR_NOMEM;
     }
@@ -450,7 +450,7 @@ static size_t connections_wanted(const struct options *options)
 
 int grpc_target_create(const struct options *options, enum grpc_work work, struct target **out)
 {
-    struct grpc_target *target = calloc(1, sizeof *target);
+    struct grpc_target *target = calloc(1, sizeof(*target));
     if (target == NULL) {
         return ERR_NOMEM;
     }

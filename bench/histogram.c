@@ -30,7 +30,7 @@ static uint64_t bucket_top(unsigned bucket)
 
 void histogram_init(struct histogram *histogram)
 {
-    memset(histogram, 0, sizeof *histogram);
+    memset(histogram, 0, sizeof(*histogram));
 }
 
 void histogram_add(struct histogram *histogram, uint64_t value)

@@ -85,7 +85,7 @@ static void record(struct load *load, const struct operation *operation, enum ou
     struct load_result *result = &load->result;
     result->outcomes[outcome]++;
     if (outcome == OUTCOME_ERROR && result->first_error[0] == '\0') {
-        snprintf(result->first_error, sizeof result->first_error, "%s",
+        snprintf(result->first_error, sizeof(result->first_error), "%s",
                  text == NULL ? "no reason given" : text);
     }
     if (outcome != OUTCOME_OK) {
@@ -136,11 +136,11 @@ static void on_done(struct operation *operation, enum outcome outcome, const cha
 
 int load_create(const struct options *options, struct target *target, struct load **out)
 {
-    struct load *load = calloc(1, sizeof *load);
+    struct load *load = calloc(1, sizeof(*load));
     if (load == NULL) {
         return ERR_NOMEM;
     }
-    load->operations = calloc(options->in_flight, sizeof *load->operations);
+    load->operations = calloc(options->in_flight, sizeof(*load->operations));
     if (load->operations == NULL) {
         free(load);
         return ERR_NOMEM;

@@ -46,7 +46,7 @@ static const struct work works[] = {
 
 static const struct work *find_work(const char *name)
 {
-    for (size_t i = 0; i < sizeof works / sizeof works[0]; i++) {
+    for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
         if (strcmp(works[i].name, name) == 0) {
             return &works[i];
         }

@@ -76,12 +76,12 @@ static int dial(const char *text)
     if (fd < 0) {
         return -1;
     }
-    if (connect(fd, (struct sockaddr *)&where, sizeof where) != 0) {
+    if (connect(fd, (struct sockaddr *)&where, sizeof(where)) != 0) {
         close(fd);
         return -1;
     }
     int one = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     return fd;
 }
 
@@ -161,7 +161,7 @@ static void on_answer(struct nats_target *target, const char *token, struct byte
     struct operation *operation = take_operation(target, strtoull(token, NULL, 10));
     if (operation != NULL) {
         char text[LOAD_TEXT_BYTES];
-        snprintf(text, sizeof text, "%.*s", (int)(payload.size < 150 ? payload.size : 150),
+        snprintf(text, sizeof(text), "%.*s", (int)(payload.size < 150 ? payload.size : 150),
                  (const char *)payload.data);
         operation->on_done(operation, is_ok ? OUTCOME_OK : OUTCOME_ERROR, text);
     }
@@ -366,8 +366,8 @@ static int nats_prepare(struct target *base, uint64_t deadline_ns)
         connect_missing(target);
         return target->connections[0].fd >= 0 ? 0 : ERR_TIMEOUT;
     }
-    snprintf(subject, sizeof subject, "$JS.API.STREAM.CREATE.%s", channel);
-    snprintf(body, sizeof body,
+    snprintf(subject, sizeof(subject), "$JS.API.STREAM.CREATE.%s", channel);
+    snprintf(body, sizeof(body),
              "{\"name\":\"%s\",\"subjects\":[\"%s.messages\"],\"num_replicas\":3,"
              "\"storage\":\"file\"}",
              channel, channel);
@@ -376,7 +376,7 @@ static int nats_prepare(struct target *base, uint64_t deadline_ns)
     while (!is_written && now_ns() < deadline_ns) {
         is_created = is_created || request(target, subject, body);
         if (is_created) {
-            snprintf(subject, sizeof subject, "%s.messages", channel);
+            snprintf(subject, sizeof(subject), "%s.messages", channel);
             is_written = request(target, subject, "first");
         }
         if (!is_written) {
@@ -416,7 +416,7 @@ static void nats_destroy(struct target *base)
 
 int nats_target_create(const struct options *options, enum nats_work work, struct target **out)
 {
-    struct nats_target *target = calloc(1, sizeof *target);
+    struct nats_target *target = calloc(1, sizeof(*target));
     if (target == NULL) {
         return ERR_NOMEM;
     }
@@ -437,8 +437,8 @@ int nats_target_create(const struct options *options, enum nats_work work, struc
         connection->address = options->addresses[i % options->address_count];
         pthread_mutex_init(&connection->lock, NULL);
     }
-    target->operations = calloc(options->in_flight, sizeof *target->operations);
-    target->connection_of = calloc(options->in_flight, sizeof *target->connection_of);
+    target->operations = calloc(options->in_flight, sizeof(*target->operations));
+    target->connection_of = calloc(options->in_flight, sizeof(*target->connection_of));
     if (target->operations == NULL || target->connection_of == NULL) {
         nats_free(target);
         return ERR_NOMEM;

@@ -15,7 +15,7 @@ static void write_digits(char *out, size_t digits, uint64_t value)
 void payload_fill(char *out, size_t size, const struct operation *operation)
 {
     CHECK(size >= MARKER_BYTES);
-    size_t at = sizeof MARKER - 1;
+    size_t at = sizeof(MARKER) - 1;
     memcpy(out, MARKER, at);
     write_digits(out + at, MARKER_TIME_DIGITS, operation->intended_ns);
     at += MARKER_TIME_DIGITS;

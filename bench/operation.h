@@ -49,7 +49,7 @@ struct target {
 #define MARKER "@@"
 #define MARKER_TIME_DIGITS 20
 #define MARKER_INDEX_DIGITS 8
-#define MARKER_BYTES (sizeof MARKER - 1 + MARKER_TIME_DIGITS + MARKER_INDEX_DIGITS)
+#define MARKER_BYTES (sizeof(MARKER) - 1 + MARKER_TIME_DIGITS + MARKER_INDEX_DIGITS)
 
 /* `size` must be at least MARKER_BYTES. */
 void payload_fill(char *out, size_t size, const struct operation *operation);

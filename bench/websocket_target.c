@@ -192,7 +192,7 @@ static void websocket_destroy(struct target *base)
 
 int websocket_target_create(const struct options *options, struct target **out)
 {
-    struct websocket_target *target = calloc(1, sizeof *target);
+    struct websocket_target *target = calloc(1, sizeof(*target));
     if (target == NULL) {
         return ERR_NOMEM;
     }
@@ -206,9 +206,9 @@ int websocket_target_create(const struct options *options, struct target **out)
                                    ? options->in_flight
                                    : CONNECTIONS_DEFAULT_MAX;
     }
-    target->answers = calloc(target->socket_count, sizeof *target->answers);
-    target->operations = calloc(options->in_flight, sizeof *target->operations);
-    target->socket_of = calloc(options->in_flight, sizeof *target->socket_of);
+    target->answers = calloc(target->socket_count, sizeof(*target->answers));
+    target->operations = calloc(options->in_flight, sizeof(*target->operations));
+    target->socket_of = calloc(options->in_flight, sizeof(*target->socket_of));
     if (target->answers == NULL || target->operations == NULL || target->socket_of == NULL) {
         websocket_destroy(&target->base);
         return ERR_NOMEM;

@@ -104,7 +104,7 @@ static void *run_service(void *context)
 
 static void run_close(struct task *task)
 {
-    struct http_frontend *frontend = LIST_ENTRY(task, struct http_frontend, close_task);
+    struct http_frontend *frontend = CONTAINER_OF(task, struct http_frontend, close_task);
     if (frontend->phase == HTTP_SERVING) {
         frontend->phase = HTTP_CLOSING;
         listener_stop(frontend);
@@ -118,19 +118,19 @@ static void run_close(struct task *task)
 
 static void run_watch(struct task *task)
 {
-    ws_announce(LIST_ENTRY(task, struct http_frontend, watch_task));
+    ws_announce(CONTAINER_OF(task, struct http_frontend, watch_task));
 }
 
 /* The node's thread. */
 static void on_change(struct dispatch_watcher *watcher)
 {
-    struct http_frontend *frontend = LIST_ENTRY(watcher, struct http_frontend, watcher);
+    struct http_frontend *frontend = CONTAINER_OF(watcher, struct http_frontend, watcher);
     frontend_post_task(frontend, &frontend->watch_task);
 }
 
 static void run_stop(struct task *task)
 {
-    struct http_frontend *frontend = LIST_ENTRY(task, struct http_frontend, stop_task);
+    struct http_frontend *frontend = CONTAINER_OF(task, struct http_frontend, stop_task);
     frontend->phase = HTTP_STOPPING;
     LIST_FOR_EACH (link, &frontend->sessions) {
         struct session *session = LIST_ENTRY(link, struct session, link);
@@ -142,7 +142,7 @@ static void run_stop(struct task *task)
 
 static void run_over(struct task *task)
 {
-    struct http_frontend *frontend = LIST_ENTRY(task, struct http_frontend, over_task);
+    struct http_frontend *frontend = CONTAINER_OF(task, struct http_frontend, over_task);
     LIST_FOR_EACH (link, &frontend->sessions) {
         struct session *session = LIST_ENTRY(link, struct session, link);
         lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);

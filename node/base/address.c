@@ -46,7 +46,7 @@ static const char *read_ipv6(struct address *address)
     if (inet_pton(AF_INET6, address->host, &ip) != 1) {
         return "has no IPv6 address between its brackets; write it as in [::1]:7000";
     }
-    inet_ntop(AF_INET6, &ip, address->host, sizeof address->host);
+    inet_ntop(AF_INET6, &ip, address->host, sizeof(address->host));
     return NULL;
 }
 

@@ -98,28 +98,28 @@ void buf_append_text(struct buf *buf, const char *text)
 
 void buf_append_byte(struct buf *buf, uint8_t byte)
 {
-    buf_append(buf, &byte, sizeof byte);
+    buf_append(buf, &byte, sizeof(byte));
 }
 
 void buf_append_u16(struct buf *buf, uint16_t value)
 {
-    uint8_t bytes[sizeof value];
+    uint8_t bytes[sizeof(value)];
     store_u16(bytes, value);
-    buf_append(buf, bytes, sizeof bytes);
+    buf_append(buf, bytes, sizeof(bytes));
 }
 
 void buf_append_u32(struct buf *buf, uint32_t value)
 {
-    uint8_t bytes[sizeof value];
+    uint8_t bytes[sizeof(value)];
     store_u32(bytes, value);
-    buf_append(buf, bytes, sizeof bytes);
+    buf_append(buf, bytes, sizeof(bytes));
 }
 
 void buf_append_u64(struct buf *buf, uint64_t value)
 {
-    uint8_t bytes[sizeof value];
+    uint8_t bytes[sizeof(value)];
     store_u64(bytes, value);
-    buf_append(buf, bytes, sizeof bytes);
+    buf_append(buf, bytes, sizeof(bytes));
 }
 
 void buf_printf(struct buf *buf, const char *format, ...)

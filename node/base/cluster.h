@@ -6,9 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define CLUSTER_ID_BYTES                                                    \
-    16 /* random, chosen when the cluster is founded; all zero: not founded \
-        */
+/* Random, chosen when the cluster is founded. All zero: not founded. */
+#define CLUSTER_ID_BYTES 16
 #define CLUSTER_ID_HEX_BYTES (2 * CLUSTER_ID_BYTES)
 #define CLUSTER_NODE_ID_BYTES_MAX 256
 #define CLUSTER_MEMBERS_MAX 9

@@ -61,7 +61,7 @@ void log_set_common(const char *name, const char *value)
 
 static void put(struct line *line, const char *text, size_t size)
 {
-    if (line->is_full || size > sizeof line->text - LOG_TAIL_SIZE - line->size) {
+    if (line->is_full || size > sizeof(line->text) - LOG_TAIL_SIZE - line->size) {
         line->is_full = true;
         return;
     }
@@ -160,11 +160,11 @@ static void put_value(struct line *line, const struct log_field *field)
         put_string(line, field->value.str);
         break;
     case LOG_FIELD_U64:
-        snprintf(number, sizeof number, "%" PRIu64, field->value.u64);
+        snprintf(number, sizeof(number), "%" PRIu64, field->value.u64);
         put_text(line, number);
         break;
     case LOG_FIELD_I64:
-        snprintf(number, sizeof number, "%" PRId64, field->value.i64);
+        snprintf(number, sizeof(number), "%" PRId64, field->value.i64);
         put_text(line, number);
         break;
     }
@@ -211,10 +211,10 @@ static void put_head_json(struct line *line, int64_t wall_ms, enum log_level lev
     struct tm utc;
     char date[40] = "1970-01-01T00:00:00";
     if (gmtime_r(&seconds, &utc) != NULL) {
-        strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+        strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
     }
     char head[96];
-    snprintf(head, sizeof head, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"module\":", date,
+    snprintf(head, sizeof(head), "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"module\":", date,
              (int)(wall_ms % 1000), level_text(level));
     put_text(line, head);
     put_quoted(line, module);
@@ -229,10 +229,10 @@ static void put_head_dev(struct line *line, int64_t wall_ms, enum log_level leve
     struct tm local;
     char date[16] = "00:00:00";
     if (localtime_r(&seconds, &local) != NULL) {
-        strftime(date, sizeof date, "%H:%M:%S", &local);
+        strftime(date, sizeof(date), "%H:%M:%S", &local);
     }
     char head[48];
-    snprintf(head, sizeof head, "%s.%03d %-5s ", date, (int)(wall_ms % 1000), level_text(level));
+    snprintf(head, sizeof(head), "%s.%03d %-5s ", date, (int)(wall_ms % 1000), level_text(level));
     put_text(line, head);
     put_escaped(line, module);
     put_text(line, ": ");
@@ -265,7 +265,7 @@ static bool hold_line(enum log_level level, const struct line *line, uint64_t lo
     }
     pthread_mutex_lock(&held.lock);
     bool is_holding = atomic_load(&held.is_holding);
-    if (is_holding && line->size > sizeof held.text - held.size) {
+    if (is_holding && line->size > sizeof(held.text) - held.size) {
         count_lost(lost + 1);
     } else if (is_holding) {
         memcpy(held.text + held.size, line->text, line->size);
@@ -313,7 +313,7 @@ static size_t make_notice(uint64_t lines, char text[static LOG_LINE_MAX])
 {
     struct line line;
     char message[96];
-    snprintf(message, sizeof message,
+    snprintf(message, sizeof(message),
              "%" PRIu64 " log lines were dropped: nobody read them in time", lines);
     begin_line(&line, LOG_LEVEL_WARN, "log", message);
     put_field(&line, &LOG_U64("lost_lines", lines));
@@ -354,8 +354,8 @@ void log_plain(const char *text)
 {
     int saved_errno = errno;
     char line[LOG_LINE_MAX];
-    int size = snprintf(line, sizeof line - 1, "%s", text);
-    size = size < (int)sizeof line - 1 ? size : (int)sizeof line - 2;
+    int size = snprintf(line, sizeof(line) - 1, "%s", text);
+    size = size < (int)sizeof(line) - 1 ? size : (int)sizeof(line) - 2;
     line[size] = '\n';
     (void)log_writer_put(line, (size_t)size + 1);
     errno = saved_errno;

@@ -30,7 +30,7 @@ void mailbox_finish(struct mailbox *mailbox)
     CHECK(list_is_empty(&mailbox->items));
     CHECK(pthread_mutex_destroy(&mailbox->lock) == 0);
     close(mailbox->event_fd);
-    memset(mailbox, 0, sizeof *mailbox);
+    memset(mailbox, 0, sizeof(*mailbox));
 }
 
 static void lock(struct mailbox *mailbox)

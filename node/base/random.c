@@ -68,7 +68,7 @@ void random_bytes(void *out, size_t size)
         }
         if (got <= 0) {
             char line[128];
-            snprintf(line, sizeof line, "raftogram: getrandom: %s; the kernel must provide it\n",
+            snprintf(line, sizeof(line), "raftogram: getrandom: %s; the kernel must provide it\n",
                      strerror(errno));
             log_last_words(line, strlen(line));
             _exit(1);

@@ -111,7 +111,7 @@ static void hash_numbers(struct store_meta *working, uint64_t a, uint64_t b, uin
     store_u64(numbers + 8, b);
     store_u64(numbers + 16, c);
     store_u64(numbers + 24, d);
-    hash_bytes(working, numbers, sizeof numbers);
+    hash_bytes(working, numbers, sizeof(numbers));
 }
 
 /* As the overlay has it, from where the store will: not as the command had it. */
@@ -148,7 +148,7 @@ static int reserve_touched(struct applier *applier)
     }
     size_t capacity =
         applier->touched_capacity != 0 ? applier->touched_capacity * 2 : TOUCHED_CAPACITY_MIN;
-    struct touched_channel *touched = realloc(applier->touched, capacity * sizeof *touched);
+    struct touched_channel *touched = realloc(applier->touched, capacity * sizeof(*touched));
     if (touched == NULL) {
         return ERR_NOMEM;
     }
@@ -172,8 +172,8 @@ static void answer_channel(struct applier *applier, const struct overlay_channel
 {
     struct bytes id = channel_id(channel);
     struct bytes name = channel_name(channel);
-    CHECK(id.size <= sizeof applier->id);
-    CHECK(name.size <= sizeof applier->name);
+    CHECK(id.size <= sizeof(applier->id));
+    CHECK(name.size <= sizeof(applier->name));
     memcpy(applier->id, id.data, id.size);
     memcpy(applier->name, name.data, name.size);
     out->created = created;
@@ -540,12 +540,12 @@ int chat_apply_config(struct chat *chat, uint64_t index, uint64_t term, struct b
     }
     struct store_meta *working = &chat->applier.working;
     begin_contents(working, index);
-    memset(working->config, 0, sizeof working->config);
+    memset(working->config, 0, sizeof(working->config));
     if (config.size > 0) {
         memcpy(working->config, config.data, config.size);
     }
     working->config_size = (uint32_t)config.size;
-    memcpy(working->cluster_id, cluster_id, sizeof working->cluster_id);
+    memcpy(working->cluster_id, cluster_id, sizeof(working->cluster_id));
     struct buf *hashed = &chat->applier.scratch;
     buf_reset(hashed);
     buf_append_text(hashed, config_mark);

@@ -34,7 +34,7 @@ static int reserve_scratch(struct buf *scratch)
 
 static struct chat_backing *backing_create(struct store *store)
 {
-    struct chat_backing *backing = calloc(1, sizeof *backing);
+    struct chat_backing *backing = calloc(1, sizeof(*backing));
     if (backing != NULL) {
         backing->store = store;
         backing->users = 1;
@@ -44,7 +44,7 @@ static struct chat_backing *backing_create(struct store *store)
 
 int chat_create(struct store *store, struct chat **out)
 {
-    struct chat *chat = calloc(1, sizeof *chat);
+    struct chat *chat = calloc(1, sizeof(*chat));
     if (chat == NULL) {
         return ERR_NOMEM;
     }

@@ -65,7 +65,7 @@ static const struct kind kinds[] = {
 
 static const struct kind *find_kind(unsigned number)
 {
-    if (number >= sizeof kinds / sizeof kinds[0] || kinds[number].name == NULL) {
+    if (number >= sizeof(kinds) / sizeof(kinds[0]) || kinds[number].name == NULL) {
         return NULL;
     }
     return &kinds[number];

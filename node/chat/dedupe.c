@@ -21,14 +21,14 @@ static size_t make_key(uint64_t channel_number, struct bytes client_id, uint8_t 
     CHECK(client_id.size > 0);
     CHECK(client_id.size <= COMMAND_ID_BYTES_MAX);
     store_u64(key, channel_number);
-    memcpy(key + sizeof channel_number, client_id.data, client_id.size);
-    return sizeof channel_number + client_id.size;
+    memcpy(key + sizeof(channel_number), client_id.data, client_id.size);
+    return sizeof(channel_number) + client_id.size;
 }
 
 int dedupe_add(struct dedupe *dedupe, uint64_t channel_number, struct bytes client_id,
                uint64_t sequence)
 {
-    struct dedupe_entry *entry = malloc(sizeof *entry + sizeof channel_number + client_id.size);
+    struct dedupe_entry *entry = malloc(sizeof(*entry) + sizeof(channel_number) + client_id.size);
     if (entry == NULL) {
         return ERR_NOMEM;
     }

@@ -187,19 +187,19 @@ static void written_finish(struct written *written)
 static int written_init(struct written *written, struct generation *frozen)
 {
     *written = (struct written){
-        .rows = calloc(frozen->channel_count + 1, sizeof *written->rows),
-        .settled = calloc(frozen->channel_count + 1, sizeof *written->settled),
-        .values = calloc(frozen->value_count + 1, sizeof *written->values),
+        .rows = calloc(frozen->channel_count + 1, sizeof(*written->rows)),
+        .settled = calloc(frozen->channel_count + 1, sizeof(*written->settled)),
+        .values = calloc(frozen->value_count + 1, sizeof(*written->values)),
     };
     if (written->rows == NULL || written->settled == NULL || written->values == NULL) {
         written_finish(written);
         return ERR_NOMEM;
     }
-    sort(frozen->messages, frozen->message_count, sizeof *frozen->messages, compare_messages);
-    sort(frozen->channels, frozen->channel_count, sizeof *frozen->channels,
+    sort(frozen->messages, frozen->message_count, sizeof(*frozen->messages), compare_messages);
+    sort(frozen->channels, frozen->channel_count, sizeof(*frozen->channels),
          compare_channel_numbers);
     fill_channels(frozen, written);
-    sort(written->rows, frozen->channel_count, sizeof *written->rows, compare_row_ids);
+    sort(written->rows, frozen->channel_count, sizeof(*written->rows), compare_row_ids);
     fill_values(frozen, written->values);
     return 0;
 }
@@ -272,7 +272,7 @@ static void settle(struct chat *chat, const struct settled_channel *settled, siz
 
 static int write_frozen(struct chat *chat)
 {
-    struct overlay_garbage *garbage = calloc(1, sizeof *garbage);
+    struct overlay_garbage *garbage = calloc(1, sizeof(*garbage));
     if (garbage == NULL) {
         return ERR_NOMEM;
     }

@@ -26,7 +26,7 @@ struct hub {
 
 int hub_create(struct hub **out)
 {
-    struct hub *hub = calloc(1, sizeof *hub);
+    struct hub *hub = calloc(1, sizeof(*hub));
     if (hub == NULL) {
         return ERR_NOMEM;
     }
@@ -48,20 +48,20 @@ void hub_destroy(struct hub *hub)
 static struct hub_channel *find_channel(struct hub *hub, uint64_t number)
 {
     struct hub_channel *channel = NULL;
-    HASH_FIND(hh, hub->channels, &number, sizeof number, channel);
+    HASH_FIND(hh, hub->channels, &number, sizeof(number), channel);
     return channel;
 }
 
 static struct hub_channel *add_channel(struct hub *hub, uint64_t number)
 {
-    struct hub_channel *channel = calloc(1, sizeof *channel);
+    struct hub_channel *channel = calloc(1, sizeof(*channel));
     if (channel == NULL) {
         return NULL;
     }
     channel->number = number;
     list_init(&channel->waiting);
     list_init(&channel->busy);
-    HASH_ADD(hh, hub->channels, number, sizeof channel->number, channel);
+    HASH_ADD(hh, hub->channels, number, sizeof(channel->number), channel);
     if (channel->hh.tbl == NULL) {
         free(channel);
         return NULL;

@@ -26,7 +26,7 @@ struct value_slot {
 
 size_t overlay_message_bytes(const struct message *message)
 {
-    return sizeof *message + message->author_size + message->client_id_size +
+    return sizeof(*message) + message->author_size + message->client_id_size +
            message->payload_size + MESSAGE_OVERHEAD;
 }
 
@@ -130,7 +130,7 @@ struct overlay_channel *overlay_find_channel(struct overlay *overlay, struct byt
 struct overlay_channel *overlay_find_number(struct overlay *overlay, uint64_t number)
 {
     struct overlay_channel *channel = NULL;
-    HASH_FIND(by_number, overlay->by_number, &number, sizeof number, channel);
+    HASH_FIND(by_number, overlay->by_number, &number, sizeof(number), channel);
     if (channel != NULL) {
         make_recent(overlay, channel);
     }
@@ -146,7 +146,7 @@ static void free_channel(struct overlay_channel *channel)
 static int add_channel(struct overlay *overlay, const struct store_channel *row,
                        struct overlay_channel **out)
 {
-    struct overlay_channel *channel = calloc(1, sizeof *channel + row->id.size + row->name.size);
+    struct overlay_channel *channel = calloc(1, sizeof(*channel) + row->id.size + row->name.size);
     if (channel == NULL) {
         return ERR_NOMEM;
     }
@@ -165,7 +165,7 @@ static int add_channel(struct overlay *overlay, const struct store_channel *row,
     if (channel->by_id.tbl == NULL) {
         goto free_channel;
     }
-    HASH_ADD(by_number, overlay->by_number, number, sizeof channel->number, channel);
+    HASH_ADD(by_number, overlay->by_number, number, sizeof(channel->number), channel);
     if (channel->by_number.tbl == NULL) {
         goto remove_id;
     }
@@ -263,7 +263,7 @@ static void list_channel(struct overlay *overlay, struct overlay_channel *channe
     channel->generation = active->number;
     channel->pins++;
     active->channels[active->channel_count++] = channel;
-    add_memory(overlay, sizeof *channel + channel->id_size + channel->name_size);
+    add_memory(overlay, sizeof(*channel) + channel->id_size + channel->name_size);
 }
 
 int overlay_create_channel(struct overlay *overlay, uint64_t number, struct bytes id,
@@ -336,12 +336,12 @@ void overlay_take_back_message(struct overlay *overlay, struct overlay_channel *
 
 static struct value_slot *slot_of(const struct ordered_node *node)
 {
-    return LIST_ENTRY(node, struct value_slot, order);
+    return CONTAINER_OF(node, struct value_slot, order);
 }
 
 static struct overlay_value *create_value(struct bytes key, struct bytes bytes, bool is_deleted)
 {
-    struct overlay_value *value = malloc(sizeof *value + key.size + bytes.size);
+    struct overlay_value *value = malloc(sizeof(*value) + key.size + bytes.size);
     if (value == NULL) {
         return NULL;
     }
@@ -358,7 +358,7 @@ static struct overlay_value *create_value(struct bytes key, struct bytes bytes, 
 
 static struct value_slot *add_slot(struct overlay *overlay, struct bytes key)
 {
-    struct value_slot *slot = calloc(1, sizeof *slot + key.size);
+    struct value_slot *slot = calloc(1, sizeof(*slot) + key.size);
     if (slot == NULL) {
         return NULL;
     }
@@ -367,7 +367,7 @@ static struct value_slot *add_slot(struct overlay *overlay, struct bytes key)
     list_init(&slot->changed_link);
     ordered_insert(&overlay->active->values, &slot->order);
     overlay->active->value_count++;
-    add_memory(overlay, sizeof *slot + key.size);
+    add_memory(overlay, sizeof(*slot) + key.size);
     return slot;
 }
 
@@ -391,7 +391,7 @@ int overlay_set_value(struct overlay *overlay, struct bytes key, struct bytes va
     slot->pending = pending;
     /* The one that it replaces stays counted until the flush: a key that is written over and over
      * must make a flush due, too. */
-    add_memory(overlay, sizeof *pending + key.size + value.size);
+    add_memory(overlay, sizeof(*pending) + key.size + value.size);
     return 0;
 }
 
@@ -495,7 +495,7 @@ void value_unref(struct overlay_value *value)
 
 struct generation *generation_create(void)
 {
-    struct generation *generation = calloc(1, sizeof *generation);
+    struct generation *generation = calloc(1, sizeof(*generation));
     if (generation != NULL) {
         list_init(&generation->changed_values);
     }

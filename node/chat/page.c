@@ -9,7 +9,7 @@
 struct message_page *page_create(size_t capacity)
 {
     CHECK(capacity <= PAGE_MESSAGES_MAX);
-    struct message_page *page = malloc(sizeof *page + capacity * sizeof(struct message *));
+    struct message_page *page = malloc(sizeof(*page) + capacity * sizeof(struct message *));
     if (page == NULL) {
         return NULL;
     }

@@ -70,7 +70,7 @@ void pages_finish(struct pages *pages)
 static struct cached_page *find(const struct pages *pages, const struct position *position)
 {
     struct cached_page *cached = NULL;
-    HASH_FIND(hh, pages->by_position, position, sizeof *position, cached);
+    HASH_FIND(hh, pages->by_position, position, sizeof(*position), cached);
     return cached;
 }
 
@@ -108,13 +108,13 @@ void pages_put(struct pages *pages, uint64_t channel_number, size_t limit,
     if (outdated != NULL) {
         drop(pages, outdated);
     }
-    struct cached_page *cached = calloc(1, sizeof *cached);
+    struct cached_page *cached = calloc(1, sizeof(*cached));
     if (cached == NULL) {
         return;
     }
     cached->position = position;
     cached->bytes = bytes_of(page);
-    HASH_ADD(hh, pages->by_position, position, sizeof cached->position, cached);
+    HASH_ADD(hh, pages->by_position, position, sizeof(cached->position), cached);
     if (cached->hh.tbl == NULL) {
         free(cached);
         return;

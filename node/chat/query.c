@@ -322,7 +322,7 @@ static size_t pin_listed(struct chat *chat, const struct channel_list *list, siz
         ordered_seek(&chat->overlay.channels, list->from, list->is_exclusive);
     for (; node != NULL && count < max && has_prefix(node->key, list->prefix);
          node = ordered_next(node)) {
-        struct overlay_channel *channel = LIST_ENTRY(node, struct overlay_channel, order);
+        struct overlay_channel *channel = CONTAINER_OF(node, struct overlay_channel, order);
         if (channel->is_published) {
             channel->pins++;
             out[count++] = (struct listed_channel){channel, channel->published_sequence};
@@ -347,7 +347,7 @@ static int next_row(struct chat *chat, struct channel_list *list)
     if (!list->has_row) {
         return rc == ERR_NOT_FOUND ? 0 : rc;
     }
-    if (list->row.id.size > sizeof list->cursor) {
+    if (list->row.id.size > sizeof(list->cursor)) {
         return ERR_CORRUPT;
     }
     /* Views end with the next call: the cursor for it must be our own. */
@@ -391,7 +391,7 @@ int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefi
                        struct channel_info *out, size_t *out_count, bool *has_more)
 {
     CHECK(limit < SIZE_MAX / sizeof(struct listed_channel));
-    struct listed_channel *listed = malloc((limit + 1) * sizeof *listed);
+    struct listed_channel *listed = malloc((limit + 1) * sizeof(*listed));
     if (listed == NULL) {
         return ERR_NOMEM;
     }
@@ -467,7 +467,7 @@ static int value_list_add(struct value_list *list, struct overlay_value *value)
 {
     if (list->count == list->capacity) {
         size_t capacity = list->capacity != 0 ? list->capacity * 2 : 64;
-        struct overlay_value **values = realloc(list->values, capacity * sizeof *values);
+        struct overlay_value **values = realloc(list->values, capacity * sizeof(*values));
         if (values == NULL) {
             return ERR_NOMEM;
         }
@@ -529,7 +529,7 @@ static int next_value_row(struct chat *chat, struct value_row *row, const struct
     if (rc != 0) {
         return rc == ERR_NOT_FOUND ? 0 : rc;
     }
-    if (row->key.size > sizeof row->cursor) {
+    if (row->key.size > sizeof(row->cursor)) {
         return ERR_CORRUPT;
     }
     memcpy(row->cursor, row->key.data, row->key.size);

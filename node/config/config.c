@@ -189,7 +189,7 @@ static int check_peer_ids(struct config_reader *reader, const struct config_clus
                 continue;
             }
             char key[64];
-            snprintf(key, sizeof key, "cluster.peers[%zu].node_id", i);
+            snprintf(key, sizeof(key), "cluster.peers[%zu].node_id", i);
             return config_reader_fail(
                 reader, config_reader_line(reader, id), key,
                 "duplicate node id \"%s\", already on line %d; every peer needs its own", id,
@@ -233,7 +233,7 @@ static int check_peer_addresses(struct config_reader *reader, const struct confi
                 continue;
             }
             struct named_address *added = &all[count++];
-            snprintf(added->key, sizeof added->key, "cluster.peers[%zu].%s", i, names[j]);
+            snprintf(added->key, sizeof(added->key), "cluster.peers[%zu].%s", i, names[j]);
             added->text = texts[j];
         }
     }
@@ -414,7 +414,7 @@ static int check_origins(struct config_reader *reader, const struct config_webso
             continue;
         }
         char key[64];
-        snprintf(key, sizeof key, "websocket.allowed_origins[%zu]", i);
+        snprintf(key, sizeof(key), "websocket.allowed_origins[%zu]", i);
         return config_reader_fail(reader, config_reader_line(reader, origin), key,
                                   "\"%s\" is not an origin; write scheme, host and port only, such "
                                   "as https://chat.example.com or http://localhost:3000",
@@ -441,7 +441,7 @@ static int check_hosts(struct config_reader *reader, const struct config *config
             continue;
         }
         char key[64];
-        snprintf(key, sizeof key, "http.allowed_hosts[%zu]", i);
+        snprintf(key, sizeof(key), "http.allowed_hosts[%zu]", i);
         return config_reader_fail(reader, config_reader_line(reader, host), key,
                                   "\"%s\" is not a host name; write the name alone, without scheme "
                                   "or port, such as chat.example.com",
@@ -543,7 +543,7 @@ static int parse_with(yaml_parser_t *parser, struct config_reader *reader, struc
 int config_parse(const char *name, struct bytes text, struct config **out, char *error,
                  size_t error_size)
 {
-    struct config *config = calloc(1, sizeof *config);
+    struct config *config = calloc(1, sizeof(*config));
     yaml_parser_t parser;
     if (config == NULL || yaml_parser_initialize(&parser) == 0) {
         snprintf(error, error_size, "%s: out of memory", name);
@@ -587,7 +587,7 @@ static int read_file(int fd, struct buf *text)
     enum { CHUNK_BYTES = 16384 };
     uint8_t chunk[CHUNK_BYTES];
     for (;;) {
-        ssize_t got = read(fd, chunk, sizeof chunk);
+        ssize_t got = read(fd, chunk, sizeof(chunk));
         if (got < 0 && errno == EINTR) {
             continue;
         }

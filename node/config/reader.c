@@ -253,7 +253,7 @@ static int read_number(struct config_reader *reader, const struct config_key *ke
         return config_reader_fail(reader, line, path, "%s is out of range; it must be %s to %s",
                                   text_of(node), min, max);
     }
-    memcpy(field, &value, sizeof value);
+    memcpy(field, &value, sizeof(value));
     return 0;
 }
 
@@ -270,7 +270,7 @@ static int read_bool(struct config_reader *reader, const yaml_node_t *node, int 
                                   quote(text_of(node), quoted));
     }
     bool value = text_of(node)[0] == 't' || text_of(node)[0] == 'T';
-    memcpy(field, &value, sizeof value);
+    memcpy(field, &value, sizeof(value));
     return 0;
 }
 
@@ -313,7 +313,7 @@ static int read_list(struct config_reader *reader, const struct config_key *key,
         yaml_node_t *item = node_at(reader, node->data.sequence.items.start[i]);
         char *field = base + key->offset + i * key->item_size;
         char item_path[PATH_TEXT_SIZE];
-        snprintf(item_path, sizeof item_path, "%.150s[%zu]", path, i);
+        snprintf(item_path, sizeof(item_path), "%.150s[%zu]", path, i);
         int rc;
         if (key->section != NULL) {
             rc = read_mapping(reader, key->section, item, line_of(item), item_path, field);
@@ -325,7 +325,7 @@ static int read_list(struct config_reader *reader, const struct config_key *key,
             return rc;
         }
     }
-    memcpy(base + key->count_offset, &count, sizeof count);
+    memcpy(base + key->count_offset, &count, sizeof(count));
     return 0;
 }
 
@@ -365,7 +365,7 @@ static int fail_unknown_key(struct config_reader *reader, const struct config_se
     char known[512] = "";
     for (size_t i = 0; i < section->key_count; i++) {
         size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "",
+        snprintf(known + used, sizeof(known) - used, "%s%s", i > 0 ? ", " : "",
                  section->keys[i].name);
     }
     return config_reader_fail(reader, line, path, "unknown key; the keys here are %s", known);

@@ -141,10 +141,10 @@ enum config_word config_word_of(const char *text)
 {
     static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
     static const char *const bools[] = {"true", "True", "TRUE", "false", "False", "FALSE"};
-    if (is_one_of(text, nulls, sizeof nulls / sizeof nulls[0])) {
+    if (is_one_of(text, nulls, sizeof(nulls) / sizeof(nulls[0]))) {
         return CONFIG_WORD_NULL;
     }
-    if (is_one_of(text, bools, sizeof bools / sizeof bools[0])) {
+    if (is_one_of(text, bools, sizeof(bools) / sizeof(bools[0]))) {
         return CONFIG_WORD_BOOL;
     }
     return is_number(text) ? CONFIG_WORD_NUMBER : CONFIG_WORD_STRING;

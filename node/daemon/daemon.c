@@ -88,7 +88,7 @@ static int create_peer(struct daemon *daemon, char *error, size_t error_size)
 {
     const struct config *config = daemon->config;
     const struct wal_hard_state *state = wal_hard_state(daemon->boot.wal);
-    bool is_founded = raft_cluster_id_is_set(state->cluster_id);
+    bool is_founded = cluster_id_is_set(state->cluster_id);
     struct listen_fault fault;
     struct peer_options options = {
         .bind_addr = config->cluster.raft_bind_addr,

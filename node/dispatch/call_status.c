@@ -1,5 +1,6 @@
 /* Statuses of calls: how a node's outcome or an error is told, and their encoding. */
 #include "base/errors.h"
+#include "base/unconst.h"
 #include "dispatch/dispatch_internal.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
@@ -55,7 +56,7 @@ static void pack_any(const ProtobufCMessage *message, const char *type_url, stru
 {
     google__protobuf__any__init(any);
     uint8_t *data = buf_extend(out, protobuf_c_message_get_packed_size(message));
-    any->type_url = (char *)(uintptr_t)type_url;
+    any->type_url = unconst(type_url);
     if (data != NULL) {
         any->value.data = data;
         any->value.len = protobuf_c_message_pack(message, data);
@@ -73,15 +74,15 @@ void dispatch_status_encode(const struct dispatch_status *status, struct buf *ou
     size_t count = 0;
     if (status->is_not_leader) {
         Raftogram__V1__NotLeader not_leader = RAFTOGRAM__V1__NOT_LEADER__INIT;
-        not_leader.leader_grpc_target = (char *)(uintptr_t)status->leader_grpc_target;
-        not_leader.raft_leader_id = (char *)(uintptr_t)status->leader_id;
+        not_leader.leader_grpc_target = unconst(status->leader_grpc_target);
+        not_leader.raft_leader_id = unconst(status->leader_id);
         pack_any(&not_leader.base, "type.googleapis.com/raftogram.v1.NotLeader", &texts[count],
                  &anys[count]);
         count++;
     }
     Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
-    info.reason = (char *)(uintptr_t)status->reason;
-    info.domain = (char *)(uintptr_t)DISPATCH_ERROR_DOMAIN;
+    info.reason = unconst(status->reason);
+    info.domain = unconst(DISPATCH_ERROR_DOMAIN);
     char item[16];
     Google__Rpc__ErrorInfo__MetadataEntry entry = GOOGLE__RPC__ERROR_INFO__METADATA_ENTRY__INIT;
     Google__Rpc__ErrorInfo__MetadataEntry *entries[] = {&entry};
@@ -99,7 +100,7 @@ void dispatch_status_encode(const struct dispatch_status *status, struct buf *ou
     }
     Google__Rpc__Status rpc = GOOGLE__RPC__STATUS__INIT;
     rpc.code = status->code;
-    rpc.message = (char *)(uintptr_t)status->message;
+    rpc.message = unconst(status->message);
     rpc.n_details = count;
     rpc.details = details;
     uint8_t *data = buf_extend(out, google__rpc__status__get_packed_size(&rpc));

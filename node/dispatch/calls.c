@@ -12,7 +12,7 @@ static_assert(DISPATCH_DEADLINE_MAX_MS * NS_PER_MS == NODE_REQUEST_MAX_NS,
 static void run_read(struct reader_job *job, struct reader *reader)
 {
     (void)reader;
-    struct work *work = LIST_ENTRY(job, struct work, job);
+    struct work *work = CONTAINER_OF(job, struct work, job);
     dispatch_method_handlers[work->call->method->id]->read(work);
 }
 

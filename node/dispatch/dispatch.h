@@ -299,7 +299,7 @@ struct dispatch_node_status {
     uint64_t first_index;
     uint64_t last_index;
     uint64_t snapshot_index;
-    char cluster_id[33]; /* hex; "" until founded */
+    char cluster_id[CLUSTER_ID_HEX_BYTES + 1]; /* hex; "" until founded */
     uint64_t uptime_seconds;
     uint64_t turn_age_ms; /* since the node's thread last turned: more than a few s is stuck */
     size_t member_count;

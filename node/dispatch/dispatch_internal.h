@@ -154,8 +154,7 @@ void readers_stop(struct dispatch *dispatch);
 /* ---- node_status.c ---- */
 
 /* The cluster's id in hex, as published; "" until founded. */
-#define CLUSTER_ID_TEXT_SIZE 33
-void dispatch_get_cluster_id(const struct dispatch *dispatch, char out[CLUSTER_ID_TEXT_SIZE]);
+void dispatch_get_cluster_id(const struct dispatch *dispatch, char out[CLUSTER_ID_HEX_BYTES + 1]);
 
 /* Since when no leader is known, also while the node's thread cannot say so; 0: one is. */
 uint64_t dispatch_leaderless_since(const struct dispatch *dispatch, const struct node_status *node,

@@ -1,5 +1,6 @@
 /* raftogram.v1.Cluster: Status, TransferLeadership and ListKeys. */
 #include "base/errors.h"
+#include "base/unconst.h"
 #include "dispatch/dispatch_internal.h"
 
 #include <string.h>
@@ -29,18 +30,18 @@ static bool status_prepare(struct work *work)
     for (size_t i = 0; i < node.member_count; i++) {
         const struct dispatch_member *member = &node.members[i];
         raftogram__v1__member__init(&rows[i]);
-        rows[i].node_id = (char *)(uintptr_t)member->node_id;
-        rows[i].raft_addr = (char *)(uintptr_t)member->raft_addr;
-        rows[i].grpc_addr = (char *)(uintptr_t)member->grpc_addr;
-        rows[i].http_addr = (char *)(uintptr_t)member->http_addr;
-        rows[i].state = (char *)(uintptr_t)member_state(&node, member);
+        rows[i].node_id = unconst(member->node_id);
+        rows[i].raft_addr = unconst(member->raft_addr);
+        rows[i].grpc_addr = unconst(member->grpc_addr);
+        rows[i].http_addr = unconst(member->http_addr);
+        rows[i].state = unconst(member_state(&node, member));
         rows[i].match_index = node.is_leader ? member->match_index : 0;
         rows[i].last_contact_ms = node.is_leader ? member->last_contact_ms : 0;
         list[i] = &rows[i];
     }
-    response.node_id = (char *)(uintptr_t)node.node_id;
-    response.role = (char *)(uintptr_t)node.role;
-    response.leader_id = (char *)(uintptr_t)node.leader_id;
+    response.node_id = unconst(node.node_id);
+    response.role = unconst(node.role);
+    response.leader_id = unconst(node.leader_id);
     response.term = node.term;
     response.commit_index = node.commit_index;
     response.applied_index = node.applied_index;
@@ -48,7 +49,7 @@ static bool status_prepare(struct work *work)
     response.last_index = node.last_index;
     response.snapshot_index = node.snapshot_index;
     response.cluster_id = node.cluster_id;
-    response.version = (char *)(uintptr_t)RAFTOGRAM_VERSION;
+    response.version = unconst(RAFTOGRAM_VERSION);
     response.uptime_seconds = node.uptime_seconds;
     response.has_quorum = node.has_quorum;
     response.n_members = node.member_count;
@@ -87,9 +88,8 @@ static void transfer_applied(struct work *work)
     raft_member leader = work->request.leader;
     Raftogram__V1__TransferLeadershipResponse response =
         RAFTOGRAM__V1__TRANSFER_LEADERSHIP_RESPONSE__INIT;
-    response.leader_id = (char *)(uintptr_t)(leader == RAFT_NO_MEMBER
-                                                 ? ""
-                                                 : work->dispatch->options.members[leader].node_id);
+    response.leader_id =
+        unconst(leader == RAFT_NO_MEMBER ? "" : work->dispatch->options.members[leader].node_id);
     response.term = node.term;
     dispatch_finish_work(work, &response.base);
 }

@@ -1,5 +1,6 @@
 /* phalanx.KV: Propose and Read. */
 #include "base/errors.h"
+#include "base/unconst.h"
 #include "dispatch/dispatch_internal.h"
 #include "phalanx/kv.pb-c.h"
 #include "json/json.h"
@@ -9,20 +10,18 @@
 
 #define LOST_QUORUM_MESSAGE "leader lost quorum — cannot serve linearizable read"
 
-static char *leader_addr(struct work *work)
+static const char *leader_addr(struct work *work)
 {
     raft_member leader = work->request.leader;
-    const char *addr =
-        leader == RAFT_NO_MEMBER ? "" : work->dispatch->options.members[leader].grpc_addr;
-    return (char *)(uintptr_t)addr;
+    return leader == RAFT_NO_MEMBER ? "" : work->dispatch->options.members[leader].grpc_addr;
 }
 
-static void finish_propose(struct work *work, const char *error, char *leader)
+static void finish_propose(struct work *work, const char *error, const char *leader)
 {
     Phalanx__ProposeResponse response = PHALANX__PROPOSE_RESPONSE__INIT;
     response.success = error == NULL;
-    response.error = (char *)(uintptr_t)(error == NULL ? "" : error);
-    response.leader_addr = leader;
+    response.error = unconst(error == NULL ? "" : error);
+    response.leader_addr = unconst(leader);
     dispatch_finish_work(work, &response.base);
 }
 
@@ -31,7 +30,7 @@ static const json_t *find_member(const json_t *object, const char *name)
 {
     const json_t *found = NULL;
     /* jansson's iterator wants a pointer to mutable, and changes nothing. */
-    json_t *map = (json_t *)(uintptr_t)object;
+    json_t *map = unconst(object);
     for (void *at = json_object_iter(map); at != NULL; at = json_object_iter_next(map, at)) {
         if (strcasecmp(json_object_iter_key(at), name) == 0) {
             found = json_object_iter_value(at);
@@ -109,7 +108,7 @@ static bool propose_prepare(struct work *work)
     }
     if (error != NULL) {
         json_decref(json);
-        finish_propose(work, error, (char *)(uintptr_t) "");
+        finish_propose(work, error, "");
         return false;
     }
     bool is_prepared = work_prepare_command(work, &command);
@@ -121,8 +120,7 @@ static void propose_applied(struct work *work)
 {
     switch (work->request.outcome) {
     case NODE_OK:
-        finish_propose(work, work->request.result.outcome == COMMAND_OK ? NULL : "bad command",
-                       (char *)(uintptr_t) "");
+        finish_propose(work, work->request.result.outcome == COMMAND_OK ? NULL : "bad command", "");
         return;
     case NODE_NOT_LEADER:
         finish_propose(work, "not leader", leader_addr(work));
@@ -137,11 +135,11 @@ static void propose_applied(struct work *work)
     }
 }
 
-static void finish_read(struct work *work, const char *error, char *leader)
+static void finish_read(struct work *work, const char *error, const char *leader)
 {
     Phalanx__ReadResponse response = PHALANX__READ_RESPONSE__INIT;
-    response.error = (char *)(uintptr_t)error;
-    response.leader_addr = leader;
+    response.error = unconst(error);
+    response.leader_addr = unconst(leader);
     dispatch_finish_work(work, &response.base);
 }
 
@@ -150,7 +148,7 @@ static bool read_prepare(struct work *work)
     const Phalanx__ReadRequest *request = (const void *)work->call->request;
     size_t size = strlen(request->key);
     if (size == 0 || size > COMMAND_ID_BYTES_MAX) {
-        finish_read(work, "key must be UTF-8 of 1 to 256 bytes", (char *)(uintptr_t) "");
+        finish_read(work, "key must be UTF-8 of 1 to 256 bytes", "");
         return false;
     }
     work->request.kind = NODE_REQUEST_READ;
@@ -168,7 +166,7 @@ static void read_refused(struct work *work)
         return;
     case NODE_NO_QUORUM:
         if (work->request.is_leader_only || work->request.was_leader) {
-            finish_read(work, LOST_QUORUM_MESSAGE, (char *)(uintptr_t) "");
+            finish_read(work, LOST_QUORUM_MESSAGE, "");
             return;
         }
         work_finish_with_outcome(work);
@@ -189,7 +187,7 @@ static void read_read(struct work *work)
         return;
     }
     response.found = rc == 0;
-    response.value = (char *)(uintptr_t)buf_text(&work->command);
+    response.value = unconst(buf_text(&work->command));
     dispatch_finish_work(work, &response.base);
 }
 

@@ -56,14 +56,14 @@ static void set_members(const struct dispatch *dispatch, const struct node_statu
 
 static void set_cluster_id(const uint8_t *cluster_id, char *out)
 {
-    bool is_founded = raft_cluster_id_is_set(cluster_id);
-    out[0] = '\0';
-    for (size_t i = 0; is_founded && i < RAFT_CLUSTER_ID_BYTES; i++) {
-        snprintf(out + 2 * i, 3, "%02x", cluster_id[i]);
+    if (cluster_id_is_set(cluster_id)) {
+        cluster_id_to_hex(cluster_id, out);
+    } else {
+        out[0] = '\0';
     }
 }
 
-void dispatch_get_cluster_id(const struct dispatch *dispatch, char out[CLUSTER_ID_TEXT_SIZE])
+void dispatch_get_cluster_id(const struct dispatch *dispatch, char out[CLUSTER_ID_HEX_BYTES + 1])
 {
     struct node_status node;
     node_get_status(dispatch->node, &node);

@@ -1,5 +1,6 @@
 /* Pages: stored messages as protobuf-c messages, and encoded, once for all readers of a page. */
 #include "base/check.h"
+#include "base/unconst.h"
 #include "dispatch/dispatch_internal.h"
 #include "json/json.h"
 
@@ -36,7 +37,7 @@ struct stored_messages *stored_messages_create(const struct message_page *page)
         raftogram__v1__stored_message__init(row);
         row->sequence = message->sequence;
         row->timestamp_unix_ms = message->timestamp_ms;
-        row->payload.data = (uint8_t *)(uintptr_t)payload.data;
+        row->payload.data = unconst(payload.data);
         row->payload.len = payload.size;
         row->author_id = at;
         at = mempcpy(at, author.data, author.size);

@@ -3,9 +3,13 @@
 #include "base/errors.h"
 #include "dispatch/dispatch_internal.h"
 
+#include <stdio.h>
+
+#define THREAD_NAME_BYTES_MAX 15 /* pthread_setname_np() refuses more */
+
 static void wake_reader(struct hub_listener *listener)
 {
-    struct reader *reader = LIST_ENTRY(listener, struct reader, listener);
+    struct reader *reader = CONTAINER_OF(listener, struct reader, listener);
     mailbox_wake(&reader->mailbox);
 }
 
@@ -68,8 +72,8 @@ int readers_start(struct dispatch *dispatch, size_t count)
             readers_stop(dispatch);
             return ERR_NOMEM;
         }
-        char name[16] = "reader0";
-        name[6] = (char)('0' + i);
+        char name[THREAD_NAME_BYTES_MAX + 1];
+        snprintf(name, sizeof(name), "reader%zu", i);
         (void)pthread_setname_np(reader->thread, name);
         dispatch->reader_count++;
     }

@@ -66,7 +66,7 @@ static bool check_cursor(struct dispatch_subscription *subscription, struct chan
                          struct dispatch_status *status)
 {
     const Raftogram__V1__SubscribeRequest *query = subscription->query;
-    char cluster_id[CLUSTER_ID_TEXT_SIZE];
+    char cluster_id[CLUSTER_ID_HEX_BYTES + 1];
     dispatch_get_cluster_id(subscription->dispatch, cluster_id);
     if (query->cluster_id[0] != '\0' && strcmp(query->cluster_id, cluster_id) != 0) {
         dispatch_status_set(status, DISPATCH_FAILED_PRECONDITION, "CLUSTER_CHANGED",
@@ -101,7 +101,7 @@ static const char *field_fault(const Raftogram__V1__SubscribeRequest *query)
 static void open_subscription(struct reader_job *job, struct reader *reader)
 {
     struct dispatch_subscription *subscription =
-        LIST_ENTRY(job, struct dispatch_subscription, open_job);
+        CONTAINER_OF(job, struct dispatch_subscription, open_job);
     struct dispatch_status status = {0};
     struct channel_info channel;
     const char *fault = field_fault(subscription->query);
@@ -121,7 +121,7 @@ static void open_subscription(struct reader_job *job, struct reader *reader)
             dispatch_status_of_error(rc, &status);
             refuse(subscription, &status);
         } else {
-            char cluster_id[CLUSTER_ID_TEXT_SIZE];
+            char cluster_id[CLUSTER_ID_HEX_BYTES + 1];
             dispatch_get_cluster_id(subscription->dispatch, cluster_id);
             list_push_back(&reader->subscriptions, &subscription->link);
             subscription->is_opened = true;
@@ -195,7 +195,7 @@ static void close_subscription(struct reader_job *job, struct reader *reader)
 {
     (void)reader;
     struct dispatch_subscription *subscription =
-        LIST_ENTRY(job, struct dispatch_subscription, close_job);
+        CONTAINER_OF(job, struct dispatch_subscription, close_job);
     subscription->is_closing = true;
     finish_if_closing(subscription);
 }
@@ -230,7 +230,7 @@ static bool may_read(struct dispatch_subscription *subscription)
 void subscription_serve(struct hub_subscription *hub_subscription)
 {
     struct dispatch_subscription *subscription =
-        LIST_ENTRY(hub_subscription, struct dispatch_subscription, hub);
+        CONTAINER_OF(hub_subscription, struct dispatch_subscription, hub);
     if (!subscription->is_open || !may_read(subscription)) {
         return;
     }

@@ -20,7 +20,7 @@ struct checkpoint {
 
 struct node_checkpoints {
     /* Of each member, itself too; rings, by index / NODE_CHECKPOINT_ENTRIES. */
-    struct checkpoint kept[RAFT_MEMBERS_MAX][NODE_CHECKPOINTS_MAX];
+    struct checkpoint kept[CLUSTER_MEMBERS_MAX][NODE_CHECKPOINTS_MAX];
     raft_index sent;
     bool is_diverged;
     bool is_outvoted;

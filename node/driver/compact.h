@@ -21,7 +21,7 @@ struct node_compaction {
     raft_index last_index; /* what was applied when it was cut last */
     bool is_due;
     bool is_flush_asked;
-    struct log_hold holds[RAFT_MEMBERS_MAX];
+    struct log_hold holds[CLUSTER_MEMBERS_MAX];
 };
 
 void node_compaction_init(struct node *node);

@@ -9,7 +9,7 @@
 
 /* Written by formats.c alone. */
 struct node_formats {
-    uint32_t members[RAFT_MEMBERS_MAX]; /* newest format of each member; 0: not known */
+    uint32_t members[CLUSTER_MEMBERS_MAX]; /* newest format of each member; 0: not known */
     unsigned log; /* newest format in the log, as far as this node has seen it */
     bool is_log_searched;
 };

@@ -12,7 +12,7 @@ struct peer_stream_state {
 
 struct node_forwarding {
     uint64_t next_id;
-    struct peer_stream_state streams[RAFT_MEMBERS_MAX];
+    struct peer_stream_state streams[CLUSTER_MEMBERS_MAX];
 };
 
 void node_forwarding_init(struct node *node);

@@ -14,7 +14,7 @@
 #define KIND_ADMIT 2
 #define KIND_CONFIG 3
 #define MEMBER_BYTES_MAX (2 + CLUSTER_NODE_ID_BYTES_MAX + 8)
-#define ENCODED_BYTES_MAX (2 + RAFT_CLUSTER_ID_BYTES + 1 + RAFT_MEMBERS_MAX * MEMBER_BYTES_MAX)
+#define ENCODED_BYTES_MAX (2 + CLUSTER_ID_BYTES + 1 + CLUSTER_MEMBERS_MAX * MEMBER_BYTES_MAX)
 
 static_assert(RAFT_ENTRY_BYTES_MAX == WAL_ENTRY_BYTES_MAX, "what peers may send, the log takes");
 static_assert(ENCODED_BYTES_MAX <= STORE_CONFIG_BYTES_MAX, "the store keeps any membership");
@@ -34,7 +34,7 @@ static void append_members(const struct node *node, uint8_t kind, const uint8_t 
 {
     buf_append_byte(out, CONFIG_FORMAT_VERSION);
     buf_append_byte(out, kind);
-    buf_append(out, cluster_id, RAFT_CLUSTER_ID_BYTES);
+    buf_append(out, cluster_id, CLUSTER_ID_BYTES);
     buf_append_byte(out, (uint8_t)node->options.member_count);
     for (raft_member member = 0; member < node->options.member_count; member++) {
         append_member(node, member, incarnations[member], out);
@@ -47,7 +47,7 @@ void node_change_encode(const struct node *node, const struct raft_change *chang
         append_members(node, KIND_GENESIS, change->cluster_id, change->incarnations, out);
         return;
     }
-    static const uint8_t no_cluster_id[RAFT_CLUSTER_ID_BYTES];
+    static const uint8_t no_cluster_id[CLUSTER_ID_BYTES];
     buf_append_byte(out, CONFIG_FORMAT_VERSION);
     buf_append_byte(out, KIND_ADMIT);
     buf_append(out, no_cluster_id, sizeof(no_cluster_id));
@@ -83,7 +83,7 @@ static int parse(const struct node *node, struct bytes data, uint8_t *kind, uint
     if (head[0] > CONFIG_FORMAT_VERSION) {
         return ERR_VERSION;
     }
-    const uint8_t *id = bytes_reader_take(&reader, RAFT_CLUSTER_ID_BYTES);
+    const uint8_t *id = bytes_reader_take(&reader, CLUSTER_ID_BYTES);
     const uint8_t *count = bytes_reader_take(&reader, 1);
     if (count == NULL) {
         return ERR_CORRUPT;
@@ -92,7 +92,7 @@ static int parse(const struct node *node, struct bytes data, uint8_t *kind, uint
     if (*kind != KIND_ADMIT && *count != node->options.member_count) {
         return ERR_FOREIGN;
     }
-    memcpy(cluster_id, id, RAFT_CLUSTER_ID_BYTES);
+    memcpy(cluster_id, id, CLUSTER_ID_BYTES);
     for (int i = 0; i < *count; i++) {
         const uint8_t *size = bytes_reader_take(&reader, 2);
         const uint8_t *name = size == NULL ? NULL : bytes_reader_take(&reader, load_u16(size));

@@ -172,7 +172,7 @@ static int create_core(struct node *node, char *error, size_t error_size)
         .config = node->config,
         .incarnation = state->incarnation,
         .is_fresh = wal_last_index(node->wal) == 0 && !state->is_recovering &&
-                    !raft_cluster_id_is_set(state->cluster_id),
+                    !cluster_id_is_set(state->cluster_id),
         .is_eligible = true,
         .now_ns = node->now_ns,
     };

@@ -121,7 +121,7 @@ struct node_options {
     void *wake_context;
     struct wal *wal;   /* open and clean; the caller's */
     struct chat *chat; /* the caller's; chat_durable_applied() within the log */
-    uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
+    uint8_t new_cluster_id[CLUSTER_ID_BYTES];
     /* Compaction: every interval, and when the log has grown by 64 MiB, if at least `threshold`
      * entries were applied since the last, the log is cut but for the newest `trailing_logs`, and
      * never behind what the store has durably. Interval 0: never. */
@@ -201,7 +201,7 @@ void node_set_damaged(struct node *node);
 /* A copy of the node's state as of its last turn. Any thread. */
 struct node_status {
     struct raft_status raft;
-    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES]; /* all zero: not founded */
+    uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero: not founded */
     uint64_t taken_ns;
     raft_index first_index;
     raft_index applied_index;

@@ -52,8 +52,7 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
         return "another snapshot is being installed";
     }
     *end = PEER_SNAPSHOT_REFUSED;
-    if (raft_cluster_id_is_set(own) &&
-        memcmp(own, manifest->cluster_id, RAFT_CLUSTER_ID_BYTES) != 0) {
+    if (cluster_id_is_set(own) && memcmp(own, manifest->cluster_id, CLUSTER_ID_BYTES) != 0) {
         return "the snapshot is of another cluster";
     }
     struct bytes members = {manifest->config, manifest->config_size};

@@ -46,7 +46,7 @@ struct snapshot_receiving {
 };
 
 struct node_snapshots {
-    struct log_limit faults[RAFT_MEMBERS_MAX]; /* snapshot_jobs.c */
+    struct log_limit faults[CLUSTER_MEMBERS_MAX]; /* snapshot_jobs.c */
     /* snapshot_send.c */
     struct snapshot_served served;
     bool is_making;
@@ -54,7 +54,7 @@ struct node_snapshots {
     uint64_t epoch;
     uint64_t count;
     uint64_t turn_ns; /* when node_snapshots_turn() is due at the latest */
-    struct snapshot_sending sendings[RAFT_MEMBERS_MAX];
+    struct snapshot_sending sendings[CLUSTER_MEMBERS_MAX];
     /* snapshot_receive.c */
     struct snapshot_receiving receiving;
 };

@@ -1,4 +1,5 @@
 /* The published status: a copy of the node's state for other threads. */
+#include "base/unconst.h"
 #include "driver/node_internal.h"
 
 #include <string.h>
@@ -83,7 +84,7 @@ void node_publish_status(struct node *node)
 
 void node_get_status(const struct node *node, struct node_status *out)
 {
-    struct node *mutable = (struct node *)(uintptr_t)node;
+    struct node *mutable = unconst(node);
     pthread_mutex_lock(&mutable->published.lock);
     *out = node->published.status;
     pthread_mutex_unlock(&mutable->published.lock);

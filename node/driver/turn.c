@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
+#include "base/unconst.h"
 #include "driver/node_internal.h"
 
 #include <stdio.h>

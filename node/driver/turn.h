@@ -8,7 +8,7 @@
 #define NODE_MISSING_NS (5 * NS_PER_S) /* how often an unfounded node says who is missing */
 
 struct node_turns {
-    struct log_limit message_faults[RAFT_MEMBERS_MAX];
+    struct log_limit message_faults[CLUSTER_MEMBERS_MAX];
     struct raft_change *change_scratch;
     size_t change_capacity;
     uint64_t missing_log_ns; /* when to say again who is missing */

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/references.h"
+#include "base/unconst.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,8 +226,8 @@ struct headers {
 static void add(struct headers *headers, const char *name, struct bytes value)
 {
     headers->list[headers->count++] = (nghttp2_nv){
-        .name = (uint8_t *)(uintptr_t)name,
-        .value = (uint8_t *)(uintptr_t)value.data,
+        .name = unconst(name),
+        .value = unconst(value.data),
         .namelen = strlen(name),
         .valuelen = value.size,
         .flags = NGHTTP2_NV_FLAG_NONE,

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/unconst.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -141,7 +142,7 @@ int h2_inflate(struct bytes packed, struct buf *out)
     if (inflateInit2(&stream, WINDOW_BITS_ANY_FORMAT) != Z_OK) {
         return ERR_NOMEM;
     }
-    stream.next_in = (Bytef *)(uintptr_t)packed.data; /* zlib only reads it */
+    stream.next_in = unconst(packed.data); /* zlib only reads it */
     stream.avail_in = (uInt)packed.size;
     int rc = inflate_all(&stream, out);
     inflateEnd(&stream);

@@ -4,6 +4,7 @@
 #include "base/checksum.h"
 #include "peer/peer_internal.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,8 +33,8 @@ static int compare_texts(const void *a, const void *b)
 
 uint64_t peer_membership_hash(const struct cluster_member *members, int member_count)
 {
-    const char *ids[RAFT_MEMBERS_MAX];
-    CHECK(member_count <= RAFT_MEMBERS_MAX);
+    const char *ids[CLUSTER_MEMBERS_MAX];
+    CHECK(member_count <= CLUSTER_MEMBERS_MAX);
     for (int i = 0; i < member_count; i++) {
         ids[i] = members[i].node_id;
     }
@@ -59,7 +60,7 @@ struct peer_header peer_header_to(struct peer *peer, raft_member to, uint64_t st
         .command_format = peer->command_format,
     };
     pthread_mutex_lock(&peer->lock);
-    const uint8_t *cluster_id = raft_cluster_id_is_set(peer->cluster_id)
+    const uint8_t *cluster_id = cluster_id_is_set(peer->cluster_id)
                                     ? peer->cluster_id
                                     : peer->incoming_sides[to].said_cluster_id;
     memcpy(header.cluster_id, cluster_id, sizeof(header.cluster_id));
@@ -100,21 +101,20 @@ struct peer_shown peer_show(struct bytes bytes)
 static struct peer_shown show_cluster(const uint8_t *cluster_id)
 {
     struct peer_shown shown;
-    for (size_t i = 0; i < RAFT_CLUSTER_ID_BYTES; i++) {
-        snprintf(shown.text + 2 * i, 3, "%02x", cluster_id[i]);
-    }
+    static_assert(sizeof(shown.text) > CLUSTER_ID_HEX_BYTES, "an id is shown whole");
+    cluster_id_to_hex(cluster_id, shown.text);
     return shown;
 }
 
 static void check_cluster(struct peer *peer, const struct peer_header *header, raft_member from,
                           struct peer_refusal *refusal)
 {
-    uint8_t ours[RAFT_CLUSTER_ID_BYTES];
+    uint8_t ours[CLUSTER_ID_BYTES];
     peer_get_cluster_id(peer, ours);
-    if (!raft_cluster_id_is_set(ours) || memcmp(ours, header->cluster_id, sizeof(ours)) == 0) {
+    if (!cluster_id_is_set(ours) || memcmp(ours, header->cluster_id, sizeof(ours)) == 0) {
         return;
     }
-    if (!raft_cluster_id_is_set(header->cluster_id)) {
+    if (!cluster_id_is_set(header->cluster_id)) {
         refusal->wants_cluster_id = true;
         peer_refuse(refusal, GRPC_STATUS_FAILED_PRECONDITION,
                     "%s does not name the cluster of %s: a new node receives the id at its "

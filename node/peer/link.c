@@ -481,7 +481,7 @@ int peer_link_create(struct peer *peer, raft_member member, struct peer_link **o
     random_seed(&link->random, seed);
     const struct peer_header header = peer_header_to(peer, member, 0);
     link->header_size = peer_header_size(&header);
-    static_assert(PEER_QUEUE_BYTES_MAX + 4 * PEER_NODE_ID_BYTES_MAX < PEER_BATCH_BYTES_MAX,
+    static_assert(PEER_QUEUE_BYTES_MAX + 4 * CLUSTER_NODE_ID_BYTES_MAX < PEER_BATCH_BYTES_MAX,
                   "a full queue and its header must be acceptable as one batch");
     buf_init(&link->pending, link->header_size + PEER_QUEUE_BYTES_MAX);
     if (buf_extend(&link->pending, link->header_size) == NULL) {

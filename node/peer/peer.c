@@ -184,14 +184,14 @@ static void end_incoming(struct peer *peer)
 static void set_members(struct peer *peer, const struct peer_options *options)
 {
     CHECK(options->member_count >= 1);
-    CHECK(options->member_count <= RAFT_MEMBERS_MAX);
+    CHECK(options->member_count <= CLUSTER_MEMBERS_MAX);
     CHECK(options->self >= 0);
     CHECK(options->self < options->member_count);
     peer->member_count = options->member_count;
     peer->self = options->self;
     for (int i = 0; i < options->member_count; i++) {
         const struct cluster_member *from = &options->members[i];
-        CHECK(strlen(from->node_id) <= PEER_NODE_ID_BYTES_MAX);
+        CHECK(strlen(from->node_id) <= CLUSTER_NODE_ID_BYTES_MAX);
         CHECK(i == 0 || strcmp(options->members[i - 1].node_id, from->node_id) < 0);
         peer->incoming_sides[i].peer = peer;
     }

@@ -24,10 +24,10 @@ struct peer_options {
     raft_member self;
     uint64_t incarnation;
     bool is_fresh;
-    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES]; /* all zero: not founded */
-    uint32_t command_format;      /* newest format of commands that this node understands */
-    uint32_t election_timeout_ms; /* keepalive and dial timeouts derive from it */
-    struct rpc_loop *loop;        /* shared, must outlive the peer; NULL: creates its own */
+    uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero: not founded */
+    uint32_t command_format;              /* newest format of commands that this node understands */
+    uint32_t election_timeout_ms;         /* keepalive and dial timeouts derive from it */
+    struct rpc_loop *loop;                /* shared, must outlive the peer; NULL: creates its own */
     struct peer_receiver receiver;
     struct listen_fault *fault; /* NULL, or receives why listening failed */
 };

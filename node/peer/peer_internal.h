@@ -59,8 +59,8 @@ struct peer_incoming_side {
     struct log_limit refusals;
     struct log_limit news;
     /* Guarded by peer->lock. */
-    uint8_t said_cluster_id[RAFT_CLUSTER_ID_BYTES]; /* named on its newest stream */
-    struct peer_receiving *receiving;               /* the newest one */
+    uint8_t said_cluster_id[CLUSTER_ID_BYTES]; /* named on its newest stream */
+    struct peer_receiving *receiving;          /* the newest one */
     uint64_t snapshot_epoch;
 };
 
@@ -78,9 +78,9 @@ struct peer {
     uint64_t membership_hash;
     uint32_t command_format;
     uint32_t election_timeout_ms;
-    struct peer_link *links[RAFT_MEMBERS_MAX]; /* NULL for this node */
-    struct peer_sending *sendings[RAFT_MEMBERS_MAX];
-    struct peer_incoming_side incoming_sides[RAFT_MEMBERS_MAX];
+    struct peer_link *links[CLUSTER_MEMBERS_MAX]; /* NULL for this node */
+    struct peer_sending *sendings[CLUSTER_MEMBERS_MAX];
+    struct peer_incoming_side incoming_sides[CLUSTER_MEMBERS_MAX];
     struct log_limit stranger_refusals;
     struct log_limit rivals;
     uint64_t swept_ns; /* when streams were last checked; loop's thread */
@@ -88,7 +88,7 @@ struct peer {
     atomic_bool is_stopping;
     bool is_stopped;
     pthread_mutex_t lock; /* guards all below */
-    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES];
+    uint8_t cluster_id[CLUSTER_ID_BYTES];
     bool is_fresh;
     struct list incoming; /* of struct peer_incoming: calls that are not closed */
 };

@@ -62,10 +62,10 @@ static void note_cluster_id(struct peer_stream *stream, const struct peer_header
     struct peer_incoming_side *side = &peer->incoming_sides[stream->from];
     pthread_mutex_lock(&peer->lock);
     memcpy(side->said_cluster_id, header->cluster_id, sizeof(side->said_cluster_id));
-    bool is_known = raft_cluster_id_is_set(peer->cluster_id);
+    bool is_known = cluster_id_is_set(peer->cluster_id);
     pthread_mutex_unlock(&peer->lock);
     stream->may_lack_id =
-        stream->may_lack_id && !(is_known && raft_cluster_id_is_set(header->cluster_id));
+        stream->may_lack_id && !(is_known && cluster_id_is_set(header->cluster_id));
 }
 
 /* Checks a later batch of a stream: the sender must be the same, its cluster id may be new. */
@@ -156,9 +156,9 @@ static void greet(struct peer_stream *stream, raft_member from, const struct pee
     side->stream = stream;
     stream->from = from;
     stream->epoch = ++side->epoch;
-    uint8_t ours[RAFT_CLUSTER_ID_BYTES];
+    uint8_t ours[CLUSTER_ID_BYTES];
     peer_get_cluster_id(peer, ours);
-    stream->may_lack_id = !raft_cluster_id_is_set(ours);
+    stream->may_lack_id = !cluster_id_is_set(ours);
     note_cluster_id(stream, header);
     atomic_store(&stream->incoming.has_greeted, true);
     log_limit_reset(&side->refusals);
@@ -435,7 +435,7 @@ bool peer_stream_is_of_sender(struct peer *peer, raft_member from, const struct 
     }
     pthread_mutex_lock(&peer->lock);
     bool is_other_cluster =
-        raft_cluster_id_is_set(side->said_cluster_id) &&
+        cluster_id_is_set(side->said_cluster_id) &&
         memcmp(side->said_cluster_id, header->cluster_id, sizeof(header->cluster_id)) != 0;
     pthread_mutex_unlock(&peer->lock);
     return !is_other_cluster && stream->incarnation == header->incarnation &&

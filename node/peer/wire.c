@@ -64,9 +64,9 @@ static int read_field(struct bytes_reader *reader, struct protobuf_field *field)
 size_t peer_header_size(const struct peer_header *header)
 {
     return 2 + 1 + varint_size(header->from_node_id.size) + header->from_node_id.size + 1 +
-           varint_size(header->to_node_id.size) + header->to_node_id.size + 2 +
-           RAFT_CLUSTER_ID_BYTES + 9 + 9 + 2 + 9 + 9 + 9 + 1 +
-           varint_size(header->listen_addr.size) + header->listen_addr.size + 2;
+           varint_size(header->to_node_id.size) + header->to_node_id.size + 2 + CLUSTER_ID_BYTES +
+           9 + 9 + 2 + 9 + 9 + 9 + 1 + varint_size(header->listen_addr.size) +
+           header->listen_addr.size + 2;
 }
 
 void peer_header_write(const struct peer_header *header, uint8_t *out)
@@ -81,7 +81,7 @@ void peer_header_write(const struct peer_header *header, uint8_t *out)
     *out++ = BYTES(3);
     out = put_bytes(out, header->to_node_id);
     *out++ = BYTES(4);
-    out = put_bytes(out, (struct bytes){header->cluster_id, RAFT_CLUSTER_ID_BYTES});
+    out = put_bytes(out, (struct bytes){header->cluster_id, CLUSTER_ID_BYTES});
     out = put_fixed64(out, FIXED64(5), header->incarnation);
     out = put_fixed64(out, FIXED64(6), header->membership_hash);
     *out++ = VARINT(7);
@@ -425,10 +425,10 @@ static int scan_field(const struct protobuf_field *field, struct peer_batch *bat
         return 0;
     case BYTES(2):
         header->from_node_id = field->bytes;
-        return field->bytes.size > PEER_NODE_ID_BYTES_MAX ? ERR_INVALID : 0;
+        return field->bytes.size > CLUSTER_NODE_ID_BYTES_MAX ? ERR_INVALID : 0;
     case BYTES(3):
         header->to_node_id = field->bytes;
-        return field->bytes.size > PEER_NODE_ID_BYTES_MAX ? ERR_INVALID : 0;
+        return field->bytes.size > CLUSTER_NODE_ID_BYTES_MAX ? ERR_INVALID : 0;
     case BYTES(4):
         memset(header->cluster_id, 0, sizeof(header->cluster_id));
         if (field->bytes.size == sizeof(header->cluster_id)) {
@@ -811,7 +811,7 @@ int peer_append_request_scan(struct bytes wire, size_t *entry_count)
 
 static int check_name(struct bytes node_id, const char **why)
 {
-    if (node_id.size > PEER_NODE_ID_BYTES_MAX || !bytes_is_utf8(node_id)) {
+    if (node_id.size > CLUSTER_NODE_ID_BYTES_MAX || !bytes_is_utf8(node_id)) {
         return malformed(why, "a node id is not UTF-8 or too long");
     }
     return 0;

@@ -8,13 +8,13 @@
 #define RAFTOGRAM_PEER_WIRE_H
 
 #include "base/buf.h"
+#include "base/cluster.h"
 #include "peer/transport.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #define PEER_FORMAT_VERSION 1
-#define PEER_NODE_ID_BYTES_MAX 256
 #define PEER_LISTEN_ADDR_BYTES_MAX 272
 
 /* The sender's part of every batch. When read, its bytes are views into the batch. */
@@ -22,7 +22,7 @@ struct peer_header {
     uint32_t format_version;
     struct bytes from_node_id;
     struct bytes to_node_id;
-    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES]; /* all zero: no cluster yet */
+    uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero: no cluster yet */
     uint64_t incarnation;
     uint64_t membership_hash;
     uint64_t stream_id;

@@ -18,7 +18,7 @@ static const uint64_t resort_timeouts = 3;
 
 static uint64_t quorum_contact(const struct raft *raft)
 {
-    uint64_t contacts[RAFT_MEMBERS_MAX];
+    uint64_t contacts[CLUSTER_MEMBERS_MAX];
     for (raft_member i = 0; i < raft->member_count; i++) {
         uint64_t contact = i == raft->self ? RAFT_NEVER : raft->members[i].contact_ns;
         contacts[i] = raft_member_counts(raft, i) ? contact : 0;

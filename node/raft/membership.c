@@ -29,12 +29,12 @@ void raft_config_apply(struct raft_config *config, const struct raft_change *cha
     switch (change->kind) {
     case RAFT_CHANGE_GENESIS:
         config->is_founded = true;
-        memcpy(config->cluster_id, change->cluster_id, sizeof config->cluster_id);
-        memcpy(config->incarnations, change->incarnations, sizeof config->incarnations);
+        memcpy(config->cluster_id, change->cluster_id, sizeof(config->cluster_id));
+        memcpy(config->incarnations, change->incarnations, sizeof(config->incarnations));
         return;
     case RAFT_CHANGE_ADMIT:
         CHECK(change->member >= 0);
-        CHECK(change->member < RAFT_MEMBERS_MAX);
+        CHECK(change->member < CLUSTER_MEMBERS_MAX);
         config->incarnations[change->member] = change->incarnation;
         return;
     }
@@ -166,7 +166,7 @@ void raft_membership_truncate(struct raft *raft, raft_index first)
 static void forget_first(struct raft *raft, size_t count)
 {
     raft->change_count -= count;
-    memmove(raft->changes, raft->changes + count, raft->change_count * sizeof raft->changes[0]);
+    memmove(raft->changes, raft->changes + count, raft->change_count * sizeof(raft->changes[0]));
 }
 
 void raft_membership_install(struct raft *raft, raft_index index, const struct raft_config *config)
@@ -210,7 +210,7 @@ void raft_membership_found(struct raft *raft)
 {
     CHECK(raft_membership_can_found(raft));
     struct raft_change genesis = {.kind = RAFT_CHANGE_GENESIS, .member = RAFT_NO_MEMBER};
-    memcpy(genesis.cluster_id, raft->new_cluster_id, sizeof genesis.cluster_id);
+    memcpy(genesis.cluster_id, raft->new_cluster_id, sizeof(genesis.cluster_id));
     for (raft_member i = 0; i < raft->member_count; i++) {
         genesis.incarnations[i] = said_incarnation(raft, i);
     }

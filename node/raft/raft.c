@@ -8,7 +8,7 @@
 
 static bool are_options_valid(const struct raft_options *o)
 {
-    if (o->member_count < 1 || o->member_count > RAFT_MEMBERS_MAX || o->member_count % 2 == 0 ||
+    if (o->member_count < 1 || o->member_count > CLUSTER_MEMBERS_MAX || o->member_count % 2 == 0 ||
         o->self < 0 || o->self >= o->member_count) {
         return false;
     }
@@ -63,7 +63,7 @@ int raft_create(const struct raft_options *options, struct raft **out)
     if (!are_options_valid(options)) {
         return ERR_INVALID;
     }
-    struct raft *raft = calloc(1, sizeof *raft);
+    struct raft *raft = calloc(1, sizeof(*raft));
     if (raft == NULL) {
         return ERR_NOMEM;
     }
@@ -73,7 +73,7 @@ int raft_create(const struct raft_options *options, struct raft **out)
     raft->heartbeat_interval_ns = options->heartbeat_interval_ns;
     raft->log = options->log;
     raft->incarnation = options->incarnation;
-    memcpy(raft->new_cluster_id, options->new_cluster_id, sizeof raft->new_cluster_id);
+    memcpy(raft->new_cluster_id, options->new_cluster_id, sizeof(raft->new_cluster_id));
     random_seed(&raft->random, options->seed);
     raft->now_ns = options->now_ns;
     raft->role = RAFT_FOLLOWER;
@@ -83,7 +83,7 @@ int raft_create(const struct raft_options *options, struct raft **out)
     raft_election_postpone_resort(raft);
     raft->term_start = RAFT_NEVER;
     init_durable(raft, options);
-    for (raft_member i = 0; i < RAFT_MEMBERS_MAX; i++) {
+    for (raft_member i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         raft->members[i].next_index = 1;
     }
     /* One node alone has nobody to wait for. */
@@ -112,7 +112,7 @@ struct raft_message *raft_emit(struct raft *raft, enum raft_message_kind kind, r
     CHECK(peer < raft->member_count);
     CHECK(peer != raft->self);
     struct raft_outgoing *outgoing = &raft->messages[raft->effects.message_count++];
-    memset(outgoing, 0, sizeof *outgoing);
+    memset(outgoing, 0, sizeof(*outgoing));
     outgoing->message.kind = kind;
     outgoing->message.peer = peer;
     outgoing->message.term = raft->term;
@@ -242,7 +242,7 @@ void raft_spend_term_credit(struct raft *raft, uint64_t raise)
 
 static void begin_effects(struct raft *raft)
 {
-    memset(&raft->effects, 0, sizeof raft->effects);
+    memset(&raft->effects, 0, sizeof(raft->effects));
     raft->has_saved = false;
     raft->role_before = raft->role;
     raft->term_before = raft->term;
@@ -547,7 +547,7 @@ static void get_member_status(const struct raft *raft, raft_member i,
 
 void raft_get_status(const struct raft *raft, uint64_t now_ns, struct raft_status *out)
 {
-    memset(out, 0, sizeof *out);
+    memset(out, 0, sizeof(*out));
     out->role = raft->role;
     out->term = raft->term;
     out->leader = raft->leader;

@@ -27,8 +27,6 @@ typedef uint64_t raft_term;  /* 0 is "before any election" */
 typedef int raft_member;     /* 0 .. member_count - 1 */
 
 #define RAFT_NO_MEMBER (-1)
-#define RAFT_MEMBERS_MAX CLUSTER_MEMBERS_MAX
-#define RAFT_CLUSTER_ID_BYTES CLUSTER_ID_BYTES
 #ifndef RAFT_APPEND_ENTRIES_MAX
 #define RAFT_APPEND_ENTRIES_MAX 4096 /* entries in one AppendEntries */
 #endif
@@ -42,7 +40,7 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
 #define RAFT_READS_MAX 256  /* reads that wait, from this node and from peers */
 #define RAFT_ROUNDS_MAX 64  /* ReadIndex rounds that are open */
 #define RAFT_CONFIGS_MAX 32 /* config changes in the log that are not committed */
-#define RAFT_MESSAGES_MAX (4 * RAFT_MEMBERS_MAX + RAFT_READS_MAX)
+#define RAFT_MESSAGES_MAX (4 * CLUSTER_MEMBERS_MAX + RAFT_READS_MAX)
 
 /* The bounds of what a peer may say. Terms and indexes of real clusters stay far below: at ten
  * elections a second a cluster needs a million years for this term. So each node always has terms
@@ -55,11 +53,6 @@ typedef int raft_member;     /* 0 .. member_count - 1 */
  * missed more, and may take more. */
 #define RAFT_TERM_CREDIT (UINT64_C(1) << 32)
 #define RAFT_TERM_CREDIT_NS 1000
-
-static inline bool raft_cluster_id_is_set(const uint8_t *cluster_id)
-{
-    return cluster_id_is_set(cluster_id);
-}
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 
@@ -76,10 +69,10 @@ enum raft_change_kind {
 /* What a CONFIG_CHANGE entry says. The driver encodes and decodes it. */
 struct raft_change {
     enum raft_change_kind kind;
-    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES]; /* GENESIS */
-    uint64_t incarnations[RAFT_MEMBERS_MAX];   /* GENESIS: of each member */
-    raft_member member;                        /* ADMIT */
-    uint64_t incarnation;                      /* ADMIT */
+    uint8_t cluster_id[CLUSTER_ID_BYTES];       /* GENESIS */
+    uint64_t incarnations[CLUSTER_MEMBERS_MAX]; /* GENESIS: of each member */
+    raft_member member;                         /* ADMIT */
+    uint64_t incarnation;                       /* ADMIT */
 };
 
 /* Who is admitted. A member is whole if its data_dir's incarnation is the admitted one: then its
@@ -91,8 +84,8 @@ struct raft_change {
  * once it is known to be committed, GENESIS at once (membership.c says why). */
 struct raft_config {
     bool is_founded;
-    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES];
-    uint64_t incarnations[RAFT_MEMBERS_MAX]; /* admitted ones; 0 when not founded */
+    uint8_t cluster_id[CLUSTER_ID_BYTES];
+    uint64_t incarnations[CLUSTER_MEMBERS_MAX]; /* admitted ones; 0 when not founded */
 };
 
 void raft_config_apply(struct raft_config *config, const struct raft_change *change);
@@ -311,7 +304,7 @@ struct raft_effects {
 
 struct raft_options {
     raft_member self;
-    int member_count; /* odd, at most RAFT_MEMBERS_MAX */
+    int member_count; /* odd, at most CLUSTER_MEMBERS_MAX */
     uint64_t election_timeout_ns;
     uint64_t heartbeat_interval_ns;
     uint64_t seed; /* for election jitter */
@@ -332,8 +325,8 @@ struct raft_options {
     /* The data_dir never held an entry nor a snapshot (hard state it may hold, so that a restart
      * before the founding changes nothing): may take part in founding a cluster. */
     bool is_fresh;
-    bool is_eligible;                              /* may campaign */
-    uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES]; /* used if this node founds the cluster */
+    bool is_eligible;                         /* may campaign */
+    uint8_t new_cluster_id[CLUSTER_ID_BYTES]; /* used if this node founds the cluster */
     uint64_t now_ns;
 };
 
@@ -388,7 +381,7 @@ struct raft_status {
     bool is_ready;   /* leader: an entry of its own term is committed */
     uint64_t elections;        /* campaigns started, pre-votes included */
     struct raft_config config; /* committed */
-    struct raft_member_status members[RAFT_MEMBERS_MAX];
+    struct raft_member_status members[CLUSTER_MEMBERS_MAX];
 };
 void raft_get_status(const struct raft *raft, uint64_t now_ns, struct raft_status *out);
 

@@ -74,7 +74,7 @@ struct raft {
     uint64_t heartbeat_interval_ns;
     struct raft_log_view log;
     uint64_t incarnation;
-    uint8_t new_cluster_id[RAFT_CLUSTER_ID_BYTES];
+    uint8_t new_cluster_id[CLUSTER_ID_BYTES];
     struct random random;
     uint64_t now_ns;
 
@@ -84,7 +84,7 @@ struct raft {
     raft_member voted_for;
     enum raft_role role;
     raft_member leader;
-    struct member members[RAFT_MEMBERS_MAX];
+    struct member members[CLUSTER_MEMBERS_MAX];
 
     /* The log. What is staged counts as present; messages that depend on it are held back. */
     raft_index last_index;

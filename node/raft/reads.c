@@ -8,7 +8,7 @@
 static void remove_read(struct raft *raft, size_t i)
 {
     raft->read_count--;
-    memmove(raft->reads + i, raft->reads + i + 1, (raft->read_count - i) * sizeof raft->reads[0]);
+    memmove(raft->reads + i, raft->reads + i + 1, (raft->read_count - i) * sizeof(raft->reads[0]));
 }
 
 static void answer(struct raft *raft, const struct read *read, bool confirmed, raft_index index)
@@ -121,7 +121,7 @@ void raft_reads_confirm(struct raft *raft)
     if (raft->is_transferring) {
         return;
     }
-    uint64_t acked[RAFT_MEMBERS_MAX];
+    uint64_t acked[CLUSTER_MEMBERS_MAX];
     for (raft_member i = 0; i < raft->member_count; i++) {
         uint64_t round = i == raft->self ? raft->round_newest : raft->members[i].acked_round;
         acked[i] = raft_member_counts(raft, i) ? round : 0;

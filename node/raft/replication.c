@@ -394,7 +394,7 @@ void raft_replication_commit(struct raft *raft)
         return;
     }
     for (;;) {
-        raft_index reached[RAFT_MEMBERS_MAX];
+        raft_index reached[CLUSTER_MEMBERS_MAX];
         for (raft_member i = 0; i < raft->member_count; i++) {
             /* The leader too counts only with what is durable. */
             raft_index match =

@@ -86,8 +86,8 @@ _Noreturn void store_fault_exit(const struct store_guard *guard, const char *rea
     size_t used = 0;
     const char *parts[] = {"raftogram: ", guard->path, ": ", reason,
                            "; the store is checked at the next start\n"};
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        used = add_text(line, used, sizeof line, parts[i]);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        used = add_text(line, used, sizeof(line), parts[i]);
     }
     log_last_words(line, used);
     _exit(1);
@@ -110,7 +110,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
 void store_lmdb_install_fault_handler(void)
 {
     struct sigaction action;
-    memset(&action, 0, sizeof action);
+    memset(&action, 0, sizeof(action));
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO;
     sigemptyset(&action.sa_mask);

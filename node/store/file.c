@@ -151,7 +151,7 @@ static int meta_parse(const uint8_t *data, struct meta *out, const char **reason
 static int meta_read(int fd, uint64_t offset, struct meta *out, const char **reason)
 {
     uint8_t data[META_BYTES];
-    int rc = read_at(fd, offset, data, sizeof data);
+    int rc = read_at(fd, offset, data, sizeof(data));
     if (rc != 0) {
         *reason = rc == ERR_IO ? strerror(errno) : "shorter than its meta pages";
         return rc;
@@ -211,7 +211,7 @@ static int push(struct walk *walk, uint64_t page, uint16_t depth, enum tree_kind
 {
     if (walk->task_count == walk->task_capacity) {
         size_t capacity = walk->task_capacity != 0 ? walk->task_capacity * 2 : 256;
-        struct task *tasks = realloc(walk->tasks, capacity * sizeof *tasks);
+        struct task *tasks = realloc(walk->tasks, capacity * sizeof(*tasks));
         if (tasks == NULL) {
             return ERR_NOMEM;
         }
@@ -262,7 +262,7 @@ static int check_overflow(struct walk *walk, uint64_t page, uint32_t size, enum 
         return rc;
     }
     uint8_t header[PAGE_HEADER_BYTES];
-    rc = read_at(walk->fd, page * page_size, header, sizeof header);
+    rc = read_at(walk->fd, page * page_size, header, sizeof(header));
     if (rc != 0) {
         return rc;
     }
@@ -455,7 +455,7 @@ static int check_deep(int fd, uint64_t file_bytes, const struct meta *meta, char
 static bool is_blank(int fd, uint64_t size)
 {
     uint8_t data[2 * 4096];
-    if (size > sizeof data || read_at(fd, 0, data, size) != 0) {
+    if (size > sizeof(data) || read_at(fd, 0, data, size) != 0) {
         return false;
     }
     for (uint64_t i = 0; i < size; i++) {
@@ -522,7 +522,7 @@ int store_file_find_mapping(int fd, struct store_mapping *out)
     }
     int rc = fstat(fd, &stat) == 0 ? ERR_NOT_FOUND : ERR_IO;
     char line[8192];
-    while (rc == ERR_NOT_FOUND && fgets(line, sizeof line, maps) != NULL) {
+    while (rc == ERR_NOT_FOUND && fgets(line, sizeof(line), maps) != NULL) {
         uint64_t begin, end, offset, inode;
         unsigned major_number, minor_number;
         if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &begin, &end,

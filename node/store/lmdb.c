@@ -305,7 +305,7 @@ static const struct store_ops lmdb_ops = {
 static char *shown_path(const char *home)
 {
     char path[PATH_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/data.mdb", home);
+    snprintf(path, sizeof(path), "%s/data.mdb", home);
     return strdup(path);
 }
 
@@ -345,9 +345,9 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
                     size_t error_size)
 {
     char path[PATH_BYTES_MAX];
-    int length = snprintf(path, sizeof path, "%s/data.mdb", options->dir);
-    struct lmdb_store *store = calloc(1, sizeof *store);
-    if (store == NULL || length < 0 || (size_t)length >= sizeof path) {
+    int length = snprintf(path, sizeof(path), "%s/data.mdb", options->dir);
+    struct lmdb_store *store = calloc(1, sizeof(*store));
+    if (store == NULL || length < 0 || (size_t)length >= sizeof(path)) {
         free(store);
         snprintf(error, error_size, "%.200s: out of memory or name too long", options->dir);
         return ERR_NOMEM;
@@ -366,7 +366,7 @@ int store_lmdb_open(const struct store_lmdb_options *options, struct store **out
     int rc = store->path != NULL ? open_dir(store, options->dir) : ERR_NOMEM;
     if (rc == 0) {
         const struct store_guard *outer = store_fault_enter(&store->guard);
-        rc = open_file(store, options, reason, sizeof reason);
+        rc = open_file(store, options, reason, sizeof(reason));
         store_fault_leave(outer);
     }
     if (rc == 0 && options->home != NULL) {

@@ -202,7 +202,7 @@ static int put_item(struct writer *writer, MDB_cursor *cursor, enum row_database
     uint64_t hash = row_item_seal(database, key, item);
     struct bytes channel = {.data = key->data, .size = key->size - ROW_ITEM_BYTES};
     MDB_val mdb_channel = store_val(channel);
-    MDB_val mdb_item = {.mv_size = sizeof item, .mv_data = item};
+    MDB_val mdb_item = {.mv_size = sizeof(item), .mv_data = item};
     int rc = store_error_of(mdb_cursor_put(cursor, &mdb_channel, &mdb_item, flags));
     if (rc == 0) {
         account(writer, database, channel, item, 1, hash);
@@ -297,7 +297,7 @@ static int put_recent(struct writer *writer, MDB_cursor *cursor, const struct ro
 
 static int put_client_ids(struct writer *writer, const struct store_batch *batch)
 {
-    struct row_item *items = calloc(batch->message_count + 1, sizeof *items);
+    struct row_item *items = calloc(batch->message_count + 1, sizeof(*items));
     if (items == NULL) {
         return ERR_NOMEM;
     }
@@ -313,7 +313,7 @@ static int put_client_ids(struct writer *writer, const struct store_batch *batch
                                   .position = before + i + 1};
         }
     }
-    qsort(items, count, sizeof *items, compare_items);
+    qsort(items, count, sizeof(*items), compare_items);
     MDB_cursor *cursor;
     int rc = open_cursor(writer, ROW_RECENT, &cursor);
     if (rc == 0) {

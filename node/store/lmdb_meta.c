@@ -56,11 +56,11 @@ int store_format_read(struct lmdb_store *store, MDB_txn *txn)
 int store_format_write(struct lmdb_store *store, MDB_txn *txn)
 {
     /* Each store has a random seed, so that no client can prepare client ids that collide. */
-    random_bytes(&store->hash_seed, sizeof store->hash_seed);
+    random_bytes(&store->hash_seed, sizeof(store->hash_seed));
     uint8_t value[ROW_CHECKSUM_BYTES + FORMAT_BODY_BYTES];
     store_u32(value + ROW_CHECKSUM_BYTES, STORE_FORMAT_VERSION);
     store_u64(value + ROW_CHECKSUM_BYTES + 4, store->hash_seed);
-    return meta_row_write(store, txn, "format", value, sizeof value);
+    return meta_row_write(store, txn, "format", value, sizeof(value));
 }
 
 /* applied index and term, result hash, three counts, totals; then cluster id, config. */
@@ -117,7 +117,7 @@ static int contents_write(struct lmdb_store *store, MDB_txn *txn, const struct s
     store_u64(numbers, meta->applied_index);
     store_u64(numbers + 8, meta->content_hash);
     store_u64(numbers + 16, meta->content_from);
-    return meta_row_write(store, txn, "contents", value, sizeof value);
+    return meta_row_write(store, txn, "contents", value, sizeof(value));
 }
 
 int store_state_read(const struct lmdb_store *store, MDB_txn *txn, struct store_state *out)

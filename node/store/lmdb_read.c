@@ -41,12 +41,12 @@ int store_read_begin(struct store *base, struct store_read **out)
             give_back(store, read);
             return rc;
         }
-        memset(read->is_renewed, 0, sizeof read->is_renewed);
+        memset(read->is_renewed, 0, sizeof(read->is_renewed));
         read->has_place = false;
         *out = read;
         return 0;
     }
-    read = calloc(1, sizeof *read);
+    read = calloc(1, sizeof(*read));
     int rc = read != NULL ? store_error_of(mdb_txn_begin(store->env, NULL, MDB_RDONLY, &read->txn))
                           : ERR_NOMEM;
     if (rc != 0) {
@@ -203,7 +203,7 @@ static int find_run(struct store_read *read, uint64_t channel_number, uint64_t s
     uint8_t item[ROW_SEALED_ITEM_BYTES] = {0};
     memcpy(item, first.data + key_size, ROW_ITEM_BYTES);
     MDB_val key = {.mv_size = key_size, .mv_data = first.data};
-    MDB_val found = {.mv_size = sizeof item, .mv_data = item};
+    MDB_val found = {.mv_size = sizeof(item), .mv_data = item};
     rc = store_cursor_get(store, cursor, &key, &found, MDB_GET_BOTH_RANGE);
     *is_last = rc == ERR_NOT_FOUND;
     if (rc == ERR_NOT_FOUND) {
@@ -394,7 +394,7 @@ static int find_settled(struct store_read *read, const struct row_item *wanted,
     uint8_t item[ROW_SEALED_ITEM_BYTES] = {0};
     memcpy(item, first.data + key_size, ROW_ITEM_BYTES);
     MDB_val key = {.mv_size = key_size, .mv_data = first.data};
-    MDB_val value = {.mv_size = sizeof item, .mv_data = item};
+    MDB_val value = {.mv_size = sizeof(item), .mv_data = item};
     if (rc == 0) {
         rc = store_cursor_get(read->store, cursor, &key, &value, MDB_GET_BOTH_RANGE);
     }

@@ -26,7 +26,7 @@ struct message *message_create(uint64_t sequence, int64_t timestamp_ms, struct b
     CHECK(client_message_id.size <= UINT32_MAX);
     CHECK(payload.size <= UINT32_MAX);
     struct message *message =
-        malloc(sizeof *message + author_id.size + client_message_id.size + payload.size);
+        malloc(sizeof(*message) + author_id.size + client_message_id.size + payload.size);
     if (message == NULL) {
         return NULL;
     }

@@ -216,7 +216,7 @@ struct row_key row_item_key(const struct row_item *item)
     key.size += FIRST_BYTES;
     uint8_t position[sizeof(uint64_t)];
     store_u64_be(position, item->position);
-    memcpy(key.data + key.size, position + sizeof position - POSITION_BYTES, POSITION_BYTES);
+    memcpy(key.data + key.size, position + sizeof(position) - POSITION_BYTES, POSITION_BYTES);
     key.size += POSITION_BYTES;
     return key;
 }
@@ -232,7 +232,7 @@ int row_item_key_decode(struct bytes key, struct row_item *out)
     }
     item.first = load_u64_be(rest.data);
     uint8_t position[sizeof(uint64_t)] = {0};
-    memcpy(position + sizeof position - POSITION_BYTES, (const uint8_t *)rest.data + FIRST_BYTES,
+    memcpy(position + sizeof(position) - POSITION_BYTES, (const uint8_t *)rest.data + FIRST_BYTES,
            POSITION_BYTES);
     item.position = load_u64_be(position);
     *out = item;

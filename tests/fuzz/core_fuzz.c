@@ -16,7 +16,7 @@ struct fuzz {
     struct input input;
     struct raft_entry entries[ENTRIES_MAX];
     struct raft_change changes[ENTRIES_MAX];
-    uint64_t epochs[RAFT_MEMBERS_MAX];
+    uint64_t epochs[CLUSTER_MEMBERS_MAX];
     uint64_t read_id;
     raft_term term;
     raft_member voted_for;
@@ -263,7 +263,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (flags & 2) {
         solo_lead(fuzz.solo);
     }
-    for (raft_member i = 1; i < RAFT_MEMBERS_MAX; i++) {
+    for (raft_member i = 1; i < CLUSTER_MEMBERS_MAX; i++) {
         fuzz.epochs[i] = 2;
     }
     struct raft_status status = solo_status(fuzz.solo);

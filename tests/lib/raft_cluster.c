@@ -34,7 +34,7 @@ __attribute__((format(printf, 2, 3))) static void trace(struct cluster *cluster,
     char line[512];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
     cluster->on_trace(cluster->context, line);
 }
@@ -70,11 +70,11 @@ static void log_replace(struct cluster_log *log, raft_index first,
     log->count = first - log->base - 1;
     if (log->count + count > log->capacity) {
         log->capacity = 2 * (log->count + count);
-        log->entries = realloc(log->entries, log->capacity * sizeof *log->entries);
+        log->entries = realloc(log->entries, log->capacity * sizeof(*log->entries));
         CHECK(log->entries != NULL);
     }
     if (count > 0) {
-        memcpy(log->entries + log->count, entries, count * sizeof *entries);
+        memcpy(log->entries + log->count, entries, count * sizeof(*entries));
     }
     log->count += count;
 }
@@ -92,7 +92,7 @@ static void log_drop_prefix(struct cluster_log *log, raft_index base)
     raft_term base_term = log_term(log, base);
     size_t dropped = base - log->base;
     log->count -= dropped;
-    memmove(log->entries, log->entries + dropped, log->count * sizeof *log->entries);
+    memmove(log->entries, log->entries + dropped, log->count * sizeof(*log->entries));
     log->base = base;
     log->base_term = base_term;
 }
@@ -127,11 +127,12 @@ static raft_index view_fit(void *context, raft_index first, raft_index last_max,
 static struct cluster_packet *new_packet(const struct raft_event *event,
                                          const struct cluster_entry *entries, size_t count)
 {
-    struct cluster_packet *packet = allocate(sizeof *packet + count * sizeof(struct cluster_entry));
+    struct cluster_packet *packet =
+        allocate(sizeof(*packet) + count * sizeof(struct cluster_entry));
     packet->event = *event;
     packet->count = count;
     if (count > 0) {
-        memcpy(packet->entries, entries, count * sizeof *entries);
+        memcpy(packet->entries, entries, count * sizeof(*entries));
     }
     return packet;
 }
@@ -214,7 +215,7 @@ static void send_packet(struct cluster *cluster, raft_member from, struct cluste
     const struct cluster_options *options = &cluster->options;
     if (cluster->on_trace != NULL) {
         char text[256];
-        cluster_format_message(&packet->event.message, text, sizeof text);
+        cluster_format_message(&packet->event.message, text, sizeof(text));
         trace(cluster, "%d -> %d %s%s", from + 1, to + 1, text, link->is_up ? "" : " (lost)");
     }
     if (!link->is_up ||
@@ -297,7 +298,7 @@ static void stage(struct cluster *cluster, raft_member n, const struct raft_effe
         return;
     }
     struct cluster_save *save =
-        allocate(sizeof *save + effects->append_count * sizeof(struct cluster_entry));
+        allocate(sizeof(*save) + effects->append_count * sizeof(struct cluster_entry));
     save->seq = effects->save_seq;
     save->has_hard_state = effects->has_hard_state;
     save->term = effects->term;
@@ -404,7 +405,7 @@ static void take_effects(struct cluster *cluster, raft_member n, const struct ra
         struct raft_status status = cluster_status(cluster, n);
         char leader[16] = "none";
         if (status.leader != RAFT_NO_MEMBER) {
-            snprintf(leader, sizeof leader, "%d", status.leader + 1);
+            snprintf(leader, sizeof(leader), "%d", status.leader + 1);
         }
         trace(cluster, "%d: %s term %" PRIu64 " leader %s%s", n + 1, role_names[status.role],
               status.term, leader,
@@ -457,7 +458,7 @@ static void fill_entries(struct raft_entry *out, const struct cluster_entry *ent
             out[i].change = &entries[i].change;
         } else {
             out[i].data = &entries[i];
-            out[i].size = sizeof entries[i].payload;
+            out[i].size = sizeof(entries[i].payload);
         }
     }
 }
@@ -480,7 +481,7 @@ static void handle_input(struct cluster *cluster, raft_member n, struct cluster_
     int rc = step(cluster, n, event, &effects);
     if (rc != 0 && event->kind == RAFT_EVENT_MESSAGE) {
         char text[256];
-        cluster_format_message(&event->message, text, sizeof text);
+        cluster_format_message(&event->message, text, sizeof(text));
         cluster_violation(cluster, "node %d: a message of node %d was invalid: %s", n + 1,
                           event->message.peer + 1, text);
     }
@@ -856,7 +857,7 @@ size_t cluster_read(struct cluster *cluster, raft_member n)
     }
     if (cluster->read_count == cluster->read_capacity) {
         cluster->read_capacity = 2 * cluster->read_capacity + 64;
-        cluster->reads = realloc(cluster->reads, cluster->read_capacity * sizeof *cluster->reads);
+        cluster->reads = realloc(cluster->reads, cluster->read_capacity * sizeof(*cluster->reads));
         CHECK(cluster->reads != NULL);
     }
     size_t position = cluster->read_count++;
@@ -920,7 +921,7 @@ static void start_node(struct cluster *cluster, raft_member n)
         }
     }
     uint64_t cluster_id = random_next(&cluster->random);
-    memcpy(options.new_cluster_id, &cluster_id, sizeof cluster_id);
+    memcpy(options.new_cluster_id, &cluster_id, sizeof(cluster_id));
     CHECK(raft_create(&options, &node->raft) == 0);
     node->commit_index = node->machine.applied;
     node->persisted_seq = 0;
@@ -934,7 +935,7 @@ static void start_node(struct cluster *cluster, raft_member n)
 
 struct cluster *cluster_create(const struct cluster_options *options)
 {
-    struct cluster *cluster = allocate(sizeof *cluster);
+    struct cluster *cluster = allocate(sizeof(*cluster));
     struct cluster_options *o = &cluster->options;
     *o = *options;
     o->election_timeout_ns = o->election_timeout_ns ? o->election_timeout_ns : 500 * CLUSTER_MS;
@@ -1044,7 +1045,7 @@ void cluster_wipe(struct cluster *cluster, raft_member n, bool is_damaged)
     log_copy(&node->wiped[slot], &node->disk);
     node->wiped_incarnations[slot] = node->incarnation;
     log_reset(&node->disk, 0, 0);
-    memset(&node->disk_machine, 0, sizeof node->disk_machine);
+    memset(&node->disk_machine, 0, sizeof(node->disk_machine));
     node->disk_term = 0;
     node->disk_voted_for = RAFT_NO_MEMBER;
     node->incarnation = ++cluster->last_incarnation;

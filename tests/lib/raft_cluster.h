@@ -158,9 +158,9 @@ struct cluster {
     struct cluster_options options;
     struct random random;
     uint64_t now_ns;
-    struct cluster_node nodes[RAFT_MEMBERS_MAX];
-    struct cluster_link links[RAFT_MEMBERS_MAX][RAFT_MEMBERS_MAX];         /* [from][to] */
-    struct cluster_transfer transfers[RAFT_MEMBERS_MAX][RAFT_MEMBERS_MAX]; /* [from][to] */
+    struct cluster_node nodes[CLUSTER_MEMBERS_MAX];
+    struct cluster_link links[CLUSTER_MEMBERS_MAX][CLUSTER_MEMBERS_MAX];         /* [from][to] */
+    struct cluster_transfer transfers[CLUSTER_MEMBERS_MAX][CLUSTER_MEMBERS_MAX]; /* [from][to] */
     uint64_t last_incarnation;
     bool is_manual; /* messages stay in the links until cluster_deliver() */
 

@@ -48,7 +48,7 @@ void cluster_violation(struct cluster *cluster, const char *format, ...)
     char text[512];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     if (cluster->on_violation != NULL) {
         cluster->on_violation(cluster->context, text);
@@ -60,7 +60,7 @@ void cluster_violation(struct cluster *cluster, const char *format, ...)
 
 struct cluster_check *cluster_check_create(void)
 {
-    struct cluster_check *check = calloc(1, sizeof *check);
+    struct cluster_check *check = calloc(1, sizeof(*check));
     CHECK(check != NULL);
     return check;
 }
@@ -86,10 +86,10 @@ void cluster_check_wiped(struct cluster *cluster)
     if (check->committed_count == 0) {
         check->seen_count = 0;
         if (check->seen != NULL) {
-            memset(check->seen, 0, check->seen_capacity * sizeof *check->seen);
+            memset(check->seen, 0, check->seen_capacity * sizeof(*check->seen));
         }
         if (check->leaders != NULL) {
-            memset(check->leaders, 0, check->leader_capacity * sizeof *check->leaders);
+            memset(check->leaders, 0, check->leader_capacity * sizeof(*check->leaders));
         }
     }
 }
@@ -114,10 +114,10 @@ static uint64_t change_hash(const struct cluster_entry *entry)
         return (hash ^ (uint64_t)entry->change.member) * UINT64_C(0x100000001b3) ^
                entry->change.incarnation;
     }
-    for (size_t i = 0; i < RAFT_CLUSTER_ID_BYTES; i++) {
+    for (size_t i = 0; i < CLUSTER_ID_BYTES; i++) {
         hash = (hash ^ entry->change.cluster_id[i]) * UINT64_C(0x100000001b3);
     }
-    for (size_t i = 0; i < RAFT_MEMBERS_MAX; i++) {
+    for (size_t i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         hash = (hash ^ entry->change.incarnations[i]) * UINT64_C(0x100000001b3);
     }
     return hash;
@@ -137,7 +137,7 @@ static struct seen_entry *find_seen(struct seen_entry *table, size_t capacity, r
 static void grow_seen(struct cluster_check *check)
 {
     size_t capacity = check->seen_capacity == 0 ? 1024 : 2 * check->seen_capacity;
-    struct seen_entry *table = calloc(capacity, sizeof *table);
+    struct seen_entry *table = calloc(capacity, sizeof(*table));
     CHECK(table != NULL);
     for (size_t i = 0; i < check->seen_capacity; i++) {
         if (check->seen[i].index != 0) {
@@ -229,7 +229,7 @@ static void record_committed(struct cluster *cluster, raft_term commit_term,
     if (check->committed_count == check->committed_capacity) {
         check->committed_capacity = 2 * check->committed_capacity + 256;
         check->committed =
-            realloc(check->committed, check->committed_capacity * sizeof *check->committed);
+            realloc(check->committed, check->committed_capacity * sizeof(*check->committed));
         CHECK(check->committed != NULL);
     }
     check->committed[check->committed_count++] =
@@ -279,7 +279,7 @@ void cluster_check_commit(struct cluster *cluster, raft_member n, raft_index fro
     struct raft_status status = cluster_status(cluster, n);
     if (to == check->committed_count &&
         memcmp(status.config.incarnations, check->config.incarnations,
-               sizeof check->config.incarnations) != 0) {
+               sizeof(check->config.incarnations)) != 0) {
         cluster_violation(cluster, "node %d counts by another config at entry %" PRIu64, n + 1, to);
     }
     if (to > cluster->max_commit) {
@@ -298,7 +298,7 @@ void cluster_check_apply(struct cluster *cluster, raft_member n)
     struct committed_entry *committed = &cluster->check->committed[machine->applied - 1];
     struct raft_config config = cluster->check->config;
     if (machine->applied == cluster->check->committed_count &&
-        memcmp(&config, &machine->config, sizeof config) != 0) {
+        memcmp(&config, &machine->config, sizeof(config)) != 0) {
         cluster_violation(cluster, "node %d has another config at entry %" PRIu64, n + 1,
                           machine->applied);
     }
@@ -337,10 +337,10 @@ void cluster_check_role(struct cluster *cluster, raft_member n)
     }
     if (status.term >= check->leader_capacity) {
         size_t capacity = 2 * status.term + 256;
-        check->leaders = realloc(check->leaders, capacity * sizeof *check->leaders);
+        check->leaders = realloc(check->leaders, capacity * sizeof(*check->leaders));
         CHECK(check->leaders != NULL);
         memset(check->leaders + check->leader_capacity, 0,
-               (capacity - check->leader_capacity) * sizeof *check->leaders);
+               (capacity - check->leader_capacity) * sizeof(*check->leaders));
         check->leader_capacity = capacity;
     }
     struct term_leader *leader = &check->leaders[status.term];

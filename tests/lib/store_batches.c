@@ -11,13 +11,13 @@
 void store_batches_init(struct store_batches *batches, uint64_t seed, size_t channels)
 {
     CHECK(channels <= STORE_BATCHES_CHANNELS_MAX);
-    memset(batches, 0, sizeof *batches);
+    memset(batches, 0, sizeof(*batches));
     random_seed(&batches->random, seed);
     batches->channel_count = channels;
     batches->message_bytes_max = 200;
     for (size_t i = 0; i < channels; i++) {
         /* Numbers that do not sort like the ids, and take one byte and more. */
-        snprintf(batches->ids[i], sizeof batches->ids[i], "channel-%06zu", i);
+        snprintf(batches->ids[i], sizeof(batches->ids[i]), "channel-%06zu", i);
         batches->channels[i] = (struct store_channel){.number = (uint64_t)(channels - i) * 11,
                                                       .id = bytes_of_text(batches->ids[i])};
     }
@@ -50,7 +50,7 @@ void store_batches_finish(struct store_batches *batches)
 void store_batches_client_id(uint64_t channel_number, uint64_t sequence, char *out)
 {
     uint64_t pair[2] = {channel_number, sequence};
-    uint64_t hash = checksum64(pair, sizeof pair);
+    uint64_t hash = checksum64(pair, sizeof(pair));
     out[0] = '\0';
     if (hash % 8 != 0) {
         snprintf(out, 32, "%012llx", (unsigned long long)(hash >> 16));
@@ -60,7 +60,7 @@ void store_batches_client_id(uint64_t channel_number, uint64_t sequence, char *o
 static struct message *make_message(struct store_batches *batches, struct store_channel *channel)
 {
     static uint8_t payload[1 << 20];
-    CHECK(batches->message_bytes_max < sizeof payload);
+    CHECK(batches->message_bytes_max < sizeof(payload));
     size_t size = (size_t)random_below(&batches->random, batches->message_bytes_max + 1);
     for (size_t i = 0; i < size; i++) {
         payload[i] = (uint8_t)random_next(&batches->random);
@@ -86,7 +86,7 @@ static int compare_messages(const void *left, const void *right)
 
 static void make_values(struct store_batches *batches, size_t values_max)
 {
-    batches->values = calloc(values_max + 1, sizeof *batches->values);
+    batches->values = calloc(values_max + 1, sizeof(*batches->values));
     size_t step = values_max != 0 ? STORE_BATCHES_KEYS_MAX / values_max + 1 : 0;
     size_t key = 0;
     for (size_t i = 0; i < values_max; i++) {
@@ -113,9 +113,9 @@ const struct store_batch *store_batches_next(struct store_batches *batches, size
 {
     drop_last(batches);
     bool is_first = batches->index == 0;
-    bool *is_changed = calloc(batches->channel_count + 1, sizeof *is_changed);
-    batches->messages = calloc(messages_max + 1, sizeof *batches->messages);
-    batches->changed = calloc(batches->channel_count + 1, sizeof *batches->changed);
+    bool *is_changed = calloc(batches->channel_count + 1, sizeof(*is_changed));
+    batches->messages = calloc(messages_max + 1, sizeof(*batches->messages));
+    batches->changed = calloc(batches->channel_count + 1, sizeof(*batches->changed));
     CHECK(is_changed != NULL);
     CHECK(batches->messages != NULL);
     CHECK(batches->changed != NULL);
@@ -128,7 +128,7 @@ const struct store_batch *store_batches_next(struct store_batches *batches, size
         is_changed[at] = true;
     }
     batches->message_count = count;
-    qsort(batches->messages, count, sizeof *batches->messages, compare_messages);
+    qsort(batches->messages, count, sizeof(*batches->messages), compare_messages);
     size_t changed = 0;
     for (size_t i = 0; i < batches->channel_count; i++) {
         if (is_changed[i] || is_first) {
@@ -141,11 +141,11 @@ const struct store_batch *store_batches_next(struct store_batches *batches, size
     batches->meta.applied_index = batches->index;
     batches->meta.applied_term = 1 + batches->index / 1000;
     batches->meta.result_hash = random_next(&batches->random);
-    memset(batches->meta.cluster_id, 7, sizeof batches->meta.cluster_id);
+    memset(batches->meta.cluster_id, 7, sizeof(batches->meta.cluster_id));
     batches->meta.channel_count = batches->channel_count;
     batches->meta.message_count += count;
     batches->meta.config_size = (uint32_t)random_below(&batches->random, 64);
-    memset(batches->meta.config, 0, sizeof batches->meta.config);
+    memset(batches->meta.config, 0, sizeof(batches->meta.config));
     memset(batches->meta.config, 'c', batches->meta.config_size);
     batches->batch = (struct store_batch){.channels = batches->changed,
                                           .channel_count = changed,

@@ -16,7 +16,7 @@ struct digest {
 
 static void add(struct digest *digest, const void *data, size_t size)
 {
-    digest->hash = checksum64_seed(digest->hash, &size, sizeof size);
+    digest->hash = checksum64_seed(digest->hash, &size, sizeof(size));
     if (size != 0) {
         digest->hash = checksum64_seed(digest->hash, data, size);
     }
@@ -29,8 +29,8 @@ static void add_bytes(struct digest *digest, struct bytes bytes)
 
 static int add_message(struct digest *digest, uint64_t number, const struct message *message)
 {
-    add(digest, &message->sequence, sizeof message->sequence);
-    add(digest, &message->timestamp_ms, sizeof message->timestamp_ms);
+    add(digest, &message->sequence, sizeof(message->sequence));
+    add(digest, &message->timestamp_ms, sizeof(message->timestamp_ms));
     add_bytes(digest, message_author_id(message));
     add_bytes(digest, message_client_id(message));
     add_bytes(digest, message_payload(message));
@@ -80,9 +80,9 @@ static int add_channels(struct digest *digest)
         }
         add_bytes(digest, channel.id);
         add_bytes(digest, channel.name);
-        add(digest, &channel.number, sizeof channel.number);
-        add(digest, &channel.last_sequence, sizeof channel.last_sequence);
-        add(digest, &channel.last_timestamp_ms, sizeof channel.last_timestamp_ms);
+        add(digest, &channel.number, sizeof(channel.number));
+        add(digest, &channel.last_sequence, sizeof(channel.last_sequence));
+        add(digest, &channel.last_timestamp_ms, sizeof(channel.last_timestamp_ms));
         digest->meta.channel_count--;
         from = (struct bytes){id, channel.id.size};
         memcpy(id, channel.id.data, channel.id.size);
@@ -128,10 +128,10 @@ static int add_all(struct digest *digest, struct store_meta *meta)
         return rc;
     }
     *meta = digest->meta;
-    add(digest, &meta->applied_index, sizeof meta->applied_index);
-    add(digest, &meta->applied_term, sizeof meta->applied_term);
-    add(digest, &meta->result_hash, sizeof meta->result_hash);
-    add(digest, meta->cluster_id, sizeof meta->cluster_id);
+    add(digest, &meta->applied_index, sizeof(meta->applied_index));
+    add(digest, &meta->applied_term, sizeof(meta->applied_term));
+    add(digest, &meta->result_hash, sizeof(meta->result_hash));
+    add(digest, meta->cluster_id, sizeof(meta->cluster_id));
     add(digest, meta->config, meta->config_size);
     rc = add_channels(digest);
     if (rc == 0) {

@@ -109,7 +109,7 @@ static void copy_bytes(void *to, struct bytes from)
 
 static struct version *version_create(uint64_t commit, size_t size)
 {
-    struct version *version = must(malloc(sizeof *version + size));
+    struct version *version = must(malloc(sizeof(*version) + size));
     *version = (struct version){.commit = commit, .size = size};
     return version;
 }
@@ -194,12 +194,12 @@ static struct row *table_find_or_add(struct table *table, struct bytes key)
     }
     if (table->count == table->capacity) {
         table->capacity = table->capacity != 0 ? table->capacity * 2 : 16;
-        table->rows = must(realloc(table->rows, table->capacity * sizeof *table->rows));
+        table->rows = must(realloc(table->rows, table->capacity * sizeof(*table->rows)));
     }
-    struct row *row = must(malloc(sizeof *row + key.size));
+    struct row *row = must(malloc(sizeof(*row) + key.size));
     *row = (struct row){.key_size = key.size};
     copy_bytes(row->key, key);
-    memmove(table->rows + at + 1, table->rows + at, (table->count - at) * sizeof *table->rows);
+    memmove(table->rows + at + 1, table->rows + at, (table->count - at) * sizeof(*table->rows));
     table->rows[at] = row;
     table->count++;
     return row;
@@ -237,7 +237,7 @@ static void table_finish(struct table *table)
 static struct channel_log *find_log(struct memory_store *store, uint64_t number)
 {
     struct channel_log *log;
-    HASH_FIND(hh, store->logs, &number, sizeof number, log);
+    HASH_FIND(hh, store->logs, &number, sizeof(number), log);
     return log;
 }
 
@@ -245,9 +245,9 @@ static struct channel_log *find_or_add_log(struct memory_store *store, uint64_t 
 {
     struct channel_log *log = find_log(store, number);
     if (log == NULL) {
-        log = must(calloc(1, sizeof *log));
+        log = must(calloc(1, sizeof(*log)));
         log->number = number;
-        HASH_ADD(hh, store->logs, number, sizeof log->number, log);
+        HASH_ADD(hh, store->logs, number, sizeof(log->number), log);
     }
     return log;
 }
@@ -275,8 +275,8 @@ static size_t dedupe_key_size(struct bytes client_id)
 
 static void dedupe_write_key(uint8_t *out, uint64_t number, struct bytes client_id)
 {
-    memcpy(out, &number, sizeof number);
-    copy_bytes(out + sizeof number, client_id);
+    memcpy(out, &number, sizeof(number));
+    copy_bytes(out + sizeof(number), client_id);
 }
 
 static struct dedupe *find_dedupe(struct memory_store *store, uint64_t number,
@@ -294,7 +294,7 @@ static void add_dedupe(struct memory_store *store, uint64_t number, struct bytes
                        uint64_t sequence)
 {
     CHECK(find_dedupe(store, number, client_id) == NULL);
-    struct dedupe *dedupe = must(calloc(1, sizeof *dedupe + dedupe_key_size(client_id)));
+    struct dedupe *dedupe = must(calloc(1, sizeof(*dedupe) + dedupe_key_size(client_id)));
     dedupe->sequence = sequence;
     dedupe->commit = store->commit;
     dedupe_write_key(dedupe->key, number, client_id);
@@ -308,7 +308,7 @@ static void add_message(struct memory_store *store, const struct store_message *
     CHECK(row->message->sequence == last + 1);
     if (log->count == log->capacity) {
         log->capacity = log->capacity != 0 ? log->capacity * 2 : 16;
-        log->slots = must(realloc(log->slots, log->capacity * sizeof *log->slots));
+        log->slots = must(realloc(log->slots, log->capacity * sizeof(*log->slots)));
     }
     log->slots[log->count++] =
         (struct slot){.message = message_ref(row->message), .commit = store->commit};
@@ -330,8 +330,8 @@ static void put_channel(struct memory_store *store, const struct store_channel *
     struct channel_data data = {.number = channel->number,
                                 .last_sequence = channel->last_sequence,
                                 .last_timestamp_ms = channel->last_timestamp_ms};
-    memcpy(version->data, &data, sizeof data);
-    copy_bytes(version->data + sizeof data, channel->name);
+    memcpy(version->data, &data, sizeof(data));
+    copy_bytes(version->data + sizeof(data), channel->name);
     struct row *row = table_find_or_add(&store->channels, channel->id);
     version_push(store, &row->newest, version);
 }
@@ -391,8 +391,8 @@ static int memory_commit(struct store *base, const struct store_batch *batch)
     for (size_t i = 0; i < batch->value_count; i++) {
         put_value(store, &batch->values[i]);
     }
-    struct version *meta = version_create(store->commit, sizeof *batch->meta);
-    memcpy(meta->data, batch->meta, sizeof *batch->meta);
+    struct version *meta = version_create(store->commit, sizeof(*batch->meta));
+    memcpy(meta->data, batch->meta, sizeof(*batch->meta));
     version_push(store, &store->meta, meta);
     CHECK(batch->meta->channel_count == store->channels.count);
     CHECK(batch->meta->message_count == store->message_count);
@@ -408,7 +408,7 @@ unlock:
 static int memory_read_begin(struct store *base, struct store_read **out)
 {
     struct memory_store *store = (struct memory_store *)base;
-    struct store_read *read = must(calloc(1, sizeof *read));
+    struct store_read *read = must(calloc(1, sizeof(*read)));
     read->store = store;
     pthread_mutex_lock(&store->lock);
     read->commit = store->commit;
@@ -447,7 +447,7 @@ static int memory_read_meta(struct store_read *read, struct store_meta *out)
     if (rc == 0) {
         const struct version *version = version_visible(read->store->meta, read->commit);
         if (version != NULL) {
-            memcpy(out, version->data, sizeof *out);
+            memcpy(out, version->data, sizeof(*out));
         } else {
             *out = (struct store_meta){0};
         }
@@ -459,11 +459,11 @@ static void fill_channel(const struct row *row, const struct version *version,
                          struct store_channel *out)
 {
     struct channel_data data;
-    memcpy(&data, version->data, sizeof data);
+    memcpy(&data, version->data, sizeof(data));
     *out = (struct store_channel){
         .number = data.number,
         .id = row_key(row),
-        .name = {.data = version->data + sizeof data, .size = version->size - sizeof data},
+        .name = {.data = version->data + sizeof(data), .size = version->size - sizeof(data)},
         .last_sequence = data.last_sequence,
         .last_timestamp_ms = data.last_timestamp_ms};
 }
@@ -621,7 +621,7 @@ static const struct store_ops memory_ops = {
 
 int store_memory_create(struct store **out)
 {
-    struct memory_store *store = calloc(1, sizeof *store);
+    struct memory_store *store = calloc(1, sizeof(*store));
     if (store == NULL) {
         return ERR_NOMEM;
     }

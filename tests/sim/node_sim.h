@@ -262,7 +262,7 @@ struct sim_node {
 
     uint64_t incarnation;
     bool is_fresh;
-    uint8_t cluster_id[RAFT_CLUSTER_ID_BYTES];
+    uint8_t cluster_id[CLUSTER_ID_BYTES];
     struct sim_link links[SIM_NODES_MAX];
 
     struct hub_listener listener;

@@ -326,8 +326,8 @@ static void greet(struct sim_pipe *pipe, const struct packet *packet)
 static bool is_foreign(const struct packet *packet)
 {
     const uint8_t *ours = packet->pipe->ends[1]->cluster_id;
-    return raft_cluster_id_is_set(packet->data) && raft_cluster_id_is_set(ours) &&
-           memcmp(packet->data, ours, RAFT_CLUSTER_ID_BYTES) != 0;
+    return cluster_id_is_set(packet->data) && cluster_id_is_set(ours) &&
+           memcmp(packet->data, ours, CLUSTER_ID_BYTES) != 0;
 }
 
 static void take_hello(struct packet *packet)
@@ -773,7 +773,7 @@ static void transport_flush(struct transport *transport)
 
 static void transport_set_cluster_id(struct transport *transport, const uint8_t *cluster_id)
 {
-    memcpy(of(transport)->cluster_id, cluster_id, RAFT_CLUSTER_ID_BYTES);
+    memcpy(of(transport)->cluster_id, cluster_id, CLUSTER_ID_BYTES);
 }
 
 static void transport_set_not_fresh(struct transport *transport)

@@ -76,7 +76,7 @@ static void run_reader(struct sim *sim, struct sim_event *event)
 
 static void notify_reader(struct hub_listener *listener)
 {
-    struct sim_node *node = LIST_ENTRY(listener, struct sim_node, listener);
+    struct sim_node *node = CONTAINER_OF(listener, struct sim_node, listener);
     if (!node->is_reader_due) {
         node->is_reader_due = true;
         sim_after(node->sim, 5 * US + sim_below(node->sim, 1 * MS), node, sizeof(struct sim_event),
@@ -375,7 +375,7 @@ static void say_identity(struct sim_node *node)
     const struct wal_hard_state *state = wal_hard_state(node->boot.wal);
     node->incarnation = node->boot.incarnation;
     node->is_fresh = wal_last_index(node->boot.wal) == 0 && !state->is_recovering &&
-                     !raft_cluster_id_is_set(state->cluster_id);
+                     !cluster_id_is_set(state->cluster_id);
     memcpy(node->cluster_id, state->cluster_id, sizeof(node->cluster_id));
 }
 

@@ -69,8 +69,8 @@ static void on_trace(void *context, const char *line)
 static void on_violation(void *context, const char *text)
 {
     (void)context;
-    snprintf(sim.violation, sizeof sim.violation, "at %" PRIu64 " ms: %s", sim.cluster->now_ns / MS,
-             text);
+    snprintf(sim.violation, sizeof(sim.violation), "at %" PRIu64 " ms: %s",
+             sim.cluster->now_ns / MS, text);
     longjmp(sim.failed, 1);
 }
 
@@ -78,7 +78,7 @@ static void on_abort(int number)
 {
     (void)number;
     char text[64];
-    int size = snprintf(text, sizeof text, "seed %" PRIu64 " aborted\n", current_seed);
+    int size = snprintf(text, sizeof(text), "seed %" PRIu64 " aborted\n", current_seed);
     ssize_t rc = write(STDOUT_FILENO, text, (size_t)size);
     _exit(rc > 0 ? 1 : 2);
 }
@@ -387,7 +387,7 @@ static struct cluster_options random_options(uint64_t seed)
 {
     static const int counts[] = {1, 3, 3, 3, 3, 3, 5, 5};
     struct cluster_options options = {.seed = seed ^ UINT64_C(0x5eed)};
-    options.count = counts[below(sizeof counts / sizeof counts[0])];
+    options.count = counts[below(sizeof(counts) / sizeof(counts[0]))];
     options.latency_min_ns = MS / 10 + below(5 * MS);
     options.latency_max_ns = options.latency_min_ns + (one_in(3) ? below(80 * MS) : below(2 * MS));
     options.disk_min_ns = one_in(3) ? 0 : below(5 * MS);

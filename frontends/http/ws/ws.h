@@ -206,7 +206,7 @@ struct ws_subscription {
     struct task opened_task;
     struct dispatch_status opened_status;
     uint64_t last_sequence;
-    char cluster_id[33];
+    char cluster_id[CLUSTER_ID_HEX_BYTES + 1];
     struct task page_task;
     struct message_page *arrived; /* with page_task */
     size_t page_bytes;            /* taken from the budget */

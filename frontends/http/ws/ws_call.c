@@ -224,7 +224,7 @@ static void replace_if_too_large(struct ws_call *call)
 
 static void finish_call(struct task *task)
 {
-    struct ws_call *call = LIST_ENTRY(task, struct ws_call, task);
+    struct ws_call *call = CONTAINER_OF(task, struct ws_call, task);
     struct ws *ws = call->ws;
     struct ws_reply reply = {.ws = ws, .batch = call->batch, .id = call->id};
     ws->calls--;

@@ -58,7 +58,7 @@ static void relieve(struct http_frontend *frontend)
 
 static void look(lws_sorted_usec_list_t *timer)
 {
-    struct http_frontend *frontend = LIST_ENTRY(timer, struct http_frontend, memory_timer);
+    struct http_frontend *frontend = CONTAINER_OF(timer, struct http_frontend, memory_timer);
     if (atomic_exchange(&frontend->is_memory_wanted, false)) {
         relieve(frontend);
         LIST_FOR_EACH (link, &frontend->sockets) {

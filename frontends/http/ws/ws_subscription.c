@@ -118,7 +118,7 @@ static void drop_page(struct ws_subscription *subscription)
 
 static void run_parked(struct task *task)
 {
-    struct ws_subscription *subscription = LIST_ENTRY(task, struct ws_subscription, parked_task);
+    struct ws_subscription *subscription = CONTAINER_OF(task, struct ws_subscription, parked_task);
     struct ws *ws = subscription->ws;
     if (subscription->is_closed) {
         return;
@@ -133,7 +133,7 @@ static void run_parked(struct task *task)
 
 static void run_idle(struct task *task)
 {
-    ws_ask_for_page(LIST_ENTRY(task, struct ws_subscription, idle_task)->ws);
+    ws_ask_for_page(CONTAINER_OF(task, struct ws_subscription, idle_task)->ws);
 }
 
 /* ---- ending ---- */
@@ -163,7 +163,7 @@ void ws_close_subscriptions(struct ws *ws)
 
 static void run_closed(struct task *task)
 {
-    struct ws_subscription *subscription = LIST_ENTRY(task, struct ws_subscription, closed_task);
+    struct ws_subscription *subscription = CONTAINER_OF(task, struct ws_subscription, closed_task);
     struct ws *ws = subscription->ws;
     CHECK(subscription->is_closed);
     free(subscription->reply.id);
@@ -196,7 +196,7 @@ static void tell_ended(struct ws_subscription *subscription)
 
 static void run_ended(struct task *task)
 {
-    struct ws_subscription *subscription = LIST_ENTRY(task, struct ws_subscription, ended_task);
+    struct ws_subscription *subscription = CONTAINER_OF(task, struct ws_subscription, ended_task);
     if (subscription->is_closed) {
         return;
     }
@@ -210,7 +210,7 @@ static void run_ended(struct task *task)
 
 static void run_opened(struct task *task)
 {
-    struct ws_subscription *subscription = LIST_ENTRY(task, struct ws_subscription, opened_task);
+    struct ws_subscription *subscription = CONTAINER_OF(task, struct ws_subscription, opened_task);
     struct ws_reply *reply = &subscription->reply;
     struct ws_batch *batch = reply->batch;
     struct ws *ws = subscription->ws;
@@ -367,7 +367,7 @@ void ws_unsubscribe(struct ws_reply *reply, const json_t *params)
 
 void ws_subscription_run_page(struct task *task)
 {
-    struct ws_subscription *subscription = LIST_ENTRY(task, struct ws_subscription, page_task);
+    struct ws_subscription *subscription = CONTAINER_OF(task, struct ws_subscription, page_task);
     struct message_page *page = subscription->arrived;
     subscription->arrived = NULL;
     CHECK(subscription->page == NULL);

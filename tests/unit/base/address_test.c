@@ -77,7 +77,7 @@ static void test_bad_host_is_refused(void **state)
     expect_refusal("a b:7000", "unexpected character");
     expect_refusal("h\xc3\xb6st:7000", "unexpected character");
     char text[400];
-    memset(text, 'a', sizeof text);
+    memset(text, 'a', sizeof(text));
     strcpy(text + 254, ":7000");
     expect_refusal(text, "too long");
     strcpy(text + 253, ":65535");

@@ -110,8 +110,8 @@ static void test_integers_are_little_endian_at_any_alignment(void **state)
     buf_append_u16(&buf, 0x0102);
     buf_append_u32(&buf, 0x03040506);
     buf_append_u64(&buf, UINT64_C(0x0708090a0b0c0d0e));
-    assert_int_equal(buf.size, 1 + sizeof expected);
-    assert_memory_equal(buf.data + 1, expected, sizeof expected);
+    assert_int_equal(buf.size, 1 + sizeof(expected));
+    assert_memory_equal(buf.data + 1, expected, sizeof(expected));
     assert_int_equal(load_u16(buf.data + 1), 0x0102);
     assert_int_equal(load_u32(buf.data + 3), 0x03040506);
     assert_true(load_u64(buf.data + 7) == UINT64_C(0x0708090a0b0c0d0e));
@@ -132,14 +132,14 @@ static void test_high_bits_survive_loading(void **state)
 static void test_big_endian_keys_sort_as_numbers(void **state)
 {
     static const uint64_t values[] = {0, 1, 255, 256, UINT64_C(1) << 32, UINT64_MAX};
-    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         uint8_t a[8];
         uint8_t b[8];
         store_u64_be(a, values[i]);
         assert_true(load_u64_be(a) == values[i]);
         for (size_t j = 0; j < i; j++) {
             store_u64_be(b, values[j]);
-            assert_true(memcmp(b, a, sizeof a) < 0);
+            assert_true(memcmp(b, a, sizeof(a)) < 0);
         }
     }
 }
@@ -167,7 +167,7 @@ static void test_well_formed_utf8_is_accepted(void **state)
         "\xf4\x8f\xbf\xbf",
         "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80",
     };
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         assert_true(bytes_is_utf8(bytes_of_text(good[i])));
     }
     assert_true(bytes_is_utf8((struct bytes){.data = "a\0b", .size = 3}));
@@ -196,7 +196,7 @@ static void test_malformed_utf8_is_refused(void **state)
         "\xf0\x9f\x98(",    /* no continuation */
         "good\xfe",         /* never in UTF-8 */
     };
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_false(bytes_is_utf8(bytes_of_text(bad[i])));
     }
 }

@@ -32,7 +32,7 @@ static void test_false_condition_prints_itself_and_its_place_and_aborts(void **s
     }
     close(ends[1]);
     char text[256] = "";
-    assert_true(read(ends[0], text, sizeof text - 1) > 0);
+    assert_true(read(ends[0], text, sizeof(text) - 1) > 0);
     close(ends[0]);
     int status = 0;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -46,8 +46,8 @@ static void test_a_full_stderr_does_not_keep_a_failed_check_from_aborting(void *
     int ends[2];
     assert_int_equal(pipe(ends), 0);
     static const char page[4096];
-    fcntl(ends[1], F_SETPIPE_SZ, sizeof page);
-    assert_int_equal(write(ends[1], page, sizeof page), sizeof page);
+    fcntl(ends[1], F_SETPIPE_SZ, sizeof(page));
+    assert_int_equal(write(ends[1], page, sizeof(page)), sizeof(page));
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {

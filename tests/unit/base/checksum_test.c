@@ -22,11 +22,11 @@ static void test_values_are_those_of_xxh3(void **state)
 static void test_every_flipped_bit_is_noticed(void **state)
 {
     uint8_t data[64];
-    memset(data, 0x5a, sizeof data);
-    uint64_t before = checksum64(data, sizeof data);
-    for (size_t bit = 0; bit < sizeof data * 8; bit++) {
+    memset(data, 0x5a, sizeof(data));
+    uint64_t before = checksum64(data, sizeof(data));
+    for (size_t bit = 0; bit < sizeof(data) * 8; bit++) {
         data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        assert_true(checksum64(data, sizeof data) != before);
+        assert_true(checksum64(data, sizeof(data)) != before);
         data[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
 }

@@ -26,7 +26,7 @@ static char text[1 << 17];
 static int set_up(void **state)
 {
     assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
-    fcntl(ends[1], F_SETPIPE_SZ, (int)sizeof text);
+    fcntl(ends[1], F_SETPIPE_SZ, (int)sizeof(text));
     log_set_fd(ends[1]);
     log_set_common(NULL, NULL);
     log_init(false, LOG_LEVEL_INFO);
@@ -44,7 +44,7 @@ static const char *written(void)
 {
     size_t size = 0;
     ssize_t got;
-    while ((got = read(ends[0], text + size, sizeof text - 1 - size)) > 0) {
+    while ((got = read(ends[0], text + size, sizeof(text) - 1 - size)) > 0) {
         size += (size_t)got;
     }
     text[size] = '\0';
@@ -186,12 +186,12 @@ static void test_over_long_string_is_cut_visibly_at_a_character(void **state)
 static void test_over_long_line_stays_json_and_says_so(void **state)
 {
     char value[4001];
-    memset(value, '\x01', sizeof value - 1);
-    value[sizeof value - 1] = '\0';
+    memset(value, '\x01', sizeof(value) - 1);
+    value[sizeof(value) - 1] = '\0';
     struct log_field fields[20];
     char names[20][8];
     for (int i = 0; i < 20; i++) {
-        snprintf(names[i], sizeof names[i], "f%d", i);
+        snprintf(names[i], sizeof(names[i]), "f%d", i);
         fields[i] = LOG_STR(names[i], value);
     }
     log_write(LOG_LEVEL_INFO, "node", value, fields, 20);
@@ -314,8 +314,8 @@ static void test_held_lines_are_dropped_when_the_start_failed(void **state)
 static void test_lines_beyond_what_can_be_held_are_counted(void **state)
 {
     char word[4000];
-    memset(word, 'x', sizeof word - 1);
-    word[sizeof word - 1] = '\0';
+    memset(word, 'x', sizeof(word) - 1);
+    word[sizeof(word) - 1] = '\0';
     log_hold();
     for (int i = 0; i < 20; i++) {
         log_info("a", "long", LOG_STR("word", word));
@@ -358,7 +358,7 @@ static char *drained(void)
     static char all[1 << 20];
     size_t size = 0;
     for (bool is_last = false;;) {
-        ssize_t got = read(ends[0], all + size, sizeof all - 1 - size);
+        ssize_t got = read(ends[0], all + size, sizeof(all) - 1 - size);
         if (got > 0) {
             size += (size_t)got;
         } else if (is_last) {
@@ -376,8 +376,8 @@ static void test_nobody_waits_for_a_reader_that_has_stopped(void **state)
     enum { LINES = 5000 };
     uint64_t dropped_before = log_dropped_total();
     char word[200];
-    memset(word, 'x', sizeof word - 1);
-    word[sizeof word - 1] = '\0';
+    memset(word, 'x', sizeof(word) - 1);
+    word[sizeof(word) - 1] = '\0';
     for (int i = 0; i < LINES; i++) {
         log_info("a", "line", LOG_I64("number", i), LOG_STR("word", word)); /* would hang here */
     }
@@ -412,8 +412,8 @@ static void test_nobody_waits_for_a_reader_that_has_stopped(void **state)
 static void test_dropped_lines_are_told_in_their_place(void **state)
 {
     char word[4000];
-    memset(word, 'x', sizeof word - 1);
-    word[sizeof word - 1] = '\0';
+    memset(word, 'x', sizeof(word) - 1);
+    word[sizeof(word) - 1] = '\0';
     uint64_t dropped_before = log_dropped_total();
     while (log_dropped_total() == dropped_before) {
         log_info("a", "early", LOG_STR("word", word));
@@ -438,7 +438,7 @@ static void test_dropped_lines_are_told_in_their_place(void **state)
 
 static void test_the_thread_keeps_the_order_and_writes_all_before_the_end(void **state)
 {
-    fcntl(ends[1], F_SETPIPE_SZ, (int)sizeof text);
+    fcntl(ends[1], F_SETPIPE_SZ, (int)sizeof(text));
     for (int i = 0; i < 100; i++) {
         log_info("a", "line", LOG_I64("number", i));
     }
@@ -447,7 +447,7 @@ static void test_the_thread_keeps_the_order_and_writes_all_before_the_end(void *
     const char *at = written();
     for (int i = 0; i < 100; i++) {
         char number[32];
-        snprintf(number, sizeof number, "\"number\":%d}", i);
+        snprintf(number, sizeof(number), "\"number\":%d}", i);
         at = strstr(at, number);
         assert_non_null(at);
     }

@@ -13,7 +13,7 @@ static void test_sequence_is_that_of_the_reference_implementation(void **state)
 {
     struct random random = {.state = {1, 2, 3, 4}};
     static const uint64_t expected[] = {11520, 0, 1509978240, UINT64_C(1215971899390074240)};
-    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         assert_true(random_next(&random) == expected[i]);
     }
 }
@@ -67,12 +67,12 @@ static void test_random_bytes_fill_everything_and_differ(void **state)
 {
     uint8_t a[1024] = {0};
     uint8_t b[1024] = {0};
-    random_bytes(a, sizeof a);
-    random_bytes(b, sizeof b);
+    random_bytes(a, sizeof(a));
+    random_bytes(b, sizeof(b));
     random_bytes(b, 0);
-    assert_memory_not_equal(a, b, sizeof a);
+    assert_memory_not_equal(a, b, sizeof(a));
     static const uint8_t zeros[16] = {0};
-    assert_memory_not_equal(a + sizeof a - sizeof zeros, zeros, sizeof zeros);
+    assert_memory_not_equal(a + sizeof(a) - sizeof(zeros), zeros, sizeof(zeros));
 }
 
 int main(void)

@@ -73,9 +73,9 @@ static void test_quantiles_are_those_of_the_sorted_values(void **state)
         values[i] = 1 + random_below(&random, UINT64_C(1) << (10 + random_below(&random, 25)));
         histogram_add(&histogram, values[i]);
     }
-    qsort(values, COUNT, sizeof values[0], compare);
+    qsort(values, COUNT, sizeof(values[0]), compare);
     static const double quantiles[] = {0.01, 0.25, 0.5, 0.9, 0.99, 0.999, 1};
-    for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++) {
+    for (size_t i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++) {
         size_t rank = (size_t)(quantiles[i] * COUNT + 0.5);
         assert_close(histogram_quantile(&histogram, quantiles[i]), values[rank - 1]);
     }

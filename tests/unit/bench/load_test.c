@@ -72,7 +72,7 @@ static void fake_start(struct target *base, struct operation *operation)
 
 static void fake_init(struct fake_server *server)
 {
-    memset(server, 0, sizeof *server);
+    memset(server, 0, sizeof(*server));
     server->base.start = fake_start;
     server->stall_at = UINT64_MAX;
     list_init(&server->queue);
@@ -177,12 +177,12 @@ static void test_a_payload_says_when_and_which(void **state)
 {
     char payload[MARKER_BYTES + 10];
     struct operation operation = {.index = 4711, .intended_ns = UINT64_C(1234567890123456789)};
-    payload_fill(payload, sizeof payload, &operation);
-    assert_memory_equal(payload, MARKER, sizeof MARKER - 1);
-    const char *digits = payload + sizeof MARKER - 1;
+    payload_fill(payload, sizeof(payload), &operation);
+    assert_memory_equal(payload, MARKER, sizeof(MARKER) - 1);
+    const char *digits = payload + sizeof(MARKER) - 1;
     assert_true(payload_number(digits, MARKER_TIME_DIGITS) == operation.intended_ns);
     assert_int_equal(payload_number(digits + MARKER_TIME_DIGITS, MARKER_INDEX_DIGITS), 4711);
-    assert_int_equal(payload[sizeof payload - 1], 'x');
+    assert_int_equal(payload[sizeof(payload) - 1], 'x');
 }
 
 int main(void)

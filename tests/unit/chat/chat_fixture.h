@@ -187,7 +187,7 @@ static inline void assert_page(const struct message_page *page, uint64_t after, 
     assert_int_equal(page->has_more, has_more);
     for (size_t i = 0; i < count; i++) {
         char expected[32];
-        snprintf(expected, sizeof expected, "payload %zu", (size_t)after + i + 1);
+        snprintf(expected, sizeof(expected), "payload %zu", (size_t)after + i + 1);
         assert_int_equal(page->messages[i]->sequence, after + i + 1);
         assert_bytes(message_payload(page->messages[i]), expected);
     }
@@ -209,7 +209,7 @@ static inline void send_many(struct fixture *fixture, const char *channel, uint6
     chat_apply_begin(fixture->chat);
     for (size_t i = 0; i < count; i++) {
         char payload[32];
-        snprintf(payload, sizeof payload, "payload %zu", (size_t)from + i + 1);
+        snprintf(payload, sizeof(payload), "payload %zu", (size_t)from + i + 1);
         struct command command = send_command(channel, "", payload);
         struct command_result result;
         assert_int_equal(try_apply_at(fixture, index + i, &command, &result), 0);

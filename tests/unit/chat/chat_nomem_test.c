@@ -112,7 +112,7 @@ static void apply_with_failures(struct fixture *f, struct command command)
         chat_get_meta(f->chat, &after);
         assert_true(rc == 0 || rc == ERR_NOMEM);
         if (rc != 0) {
-            assert_memory_equal(&before, &after, sizeof before);
+            assert_memory_equal(&before, &after, sizeof(before));
         }
         assert_true(n < 100);
     }
@@ -129,8 +129,8 @@ static void test_apply_without_memory_changes_nothing(void **state)
     char payload[32], id[32];
     /* Enough for each array and table to grow more than once. */
     for (unsigned i = 1; i <= 300; i++) {
-        snprintf(payload, sizeof payload, "payload %u", 300 + i);
-        snprintf(id, sizeof id, "id-%u", i);
+        snprintf(payload, sizeof(payload), "payload %u", 300 + i);
+        snprintf(id, sizeof(id), "id-%u", i);
         apply_with_failures(&f, send_command("a", id, payload));
         apply_with_failures(&f, set_command(id, payload));
         apply_with_failures(&f, create_command(id, payload));

@@ -258,12 +258,12 @@ static void test_many_channels_leave_memory_and_come_back(void **state)
     char name[32];
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < CHANNELS; i++) {
-            snprintf(name, sizeof name, "channel %d", i);
+            snprintf(name, sizeof(name), "channel %d", i);
             struct command_result result = apply(&f, create_command(name, name));
             assert_int_equal(result.created, round == 0);
             if (i % 7 == 0) {
                 char payload[32];
-                snprintf(payload, sizeof payload, "payload %d", round + 1);
+                snprintf(payload, sizeof(payload), "payload %d", round + 1);
                 assert_int_equal(apply(&f, send_command(name, "", payload)).sequence, round + 1);
             }
             if (i % 3000 == 0) {
@@ -273,7 +273,7 @@ static void test_many_channels_leave_memory_and_come_back(void **state)
     }
     flush(&f);
     for (int i = 0; i < CHANNELS; i++) {
-        snprintf(name, sizeof name, "channel %d", i);
+        snprintf(name, sizeof(name), "channel %d", i);
         assert_reads(&f, name, 0, 10, i % 7 == 0 ? 2 : 0, false);
     }
     fixture_close(&f);
@@ -321,7 +321,7 @@ static void destroy_encoding(struct page_encoding *encoding)
 
 static struct page_encoding *make_encoding(unsigned *destroyed)
 {
-    struct page_encoding *encoding = calloc(1, sizeof *encoding);
+    struct page_encoding *encoding = calloc(1, sizeof(*encoding));
     assert_non_null(encoding);
     encoding->destroy = destroy_encoding;
     encoding->data = destroyed;

@@ -33,25 +33,25 @@ static const char *pick_channel(struct random *random, char *text, size_t size)
         snprintf(text, size, "channel-%u", (unsigned)random_below(random, ENTRIES));
         return text;
     }
-    return ids[random_below(random, sizeof ids / sizeof ids[0])];
+    return ids[random_below(random, sizeof(ids) / sizeof(ids[0]))];
 }
 
 static void make_command(struct random *random, struct buf *out)
 {
     char channel[32], client_id[32], payload[3000], key[32];
     struct command command;
-    snprintf(client_id, sizeof client_id, "client-%u", (unsigned)random_below(random, 60));
-    snprintf(key, sizeof key, "key-%u", (unsigned)random_below(random, 25));
-    size_t size = random_below(random, 20) == 0 ? sizeof payload - 1 : random_below(random, 40);
+    snprintf(client_id, sizeof(client_id), "client-%u", (unsigned)random_below(random, 60));
+    snprintf(key, sizeof(key), "key-%u", (unsigned)random_below(random, 25));
+    size_t size = random_below(random, 20) == 0 ? sizeof(payload) - 1 : random_below(random, 40);
     memset(payload, 'a' + (int)random_below(random, 26), size);
     payload[size] = '\0';
     uint64_t kind = random_below(random, 100);
     if (kind < 15) {
         bool has_id = random_below(random, 4) != 0;
-        const char *id = pick_channel(random, channel, sizeof channel);
+        const char *id = pick_channel(random, channel, sizeof(channel));
         command = create_command(has_id ? id : "", client_id);
     } else if (kind < 75) {
-        command = send_command(pick_channel(random, channel, sizeof channel),
+        command = send_command(pick_channel(random, channel, sizeof(channel)),
                                random_below(random, 2) == 0 ? client_id : "", payload);
     } else if (kind < 90) {
         command = set_command(key, payload);
@@ -328,11 +328,11 @@ static void test_lmdb_gives_the_same_as_memory(void **state)
         make_log(&random, &script);
         run_straight(&random, &script);
         char dir[64];
-        scratch_make_dir(dir, sizeof dir, "chat-property");
+        scratch_make_dir(dir, sizeof(dir), "chat-property");
         struct store_lmdb_options options = {.dir = dir, .map_bytes_max = 64u << 20};
         struct store *store = NULL;
         char error[256];
-        assert_int_equal(store_lmdb_open(&options, &store, error, sizeof error), 0);
+        assert_int_equal(store_lmdb_open(&options, &store, error, sizeof(error)), 0);
         run_with_accidents(store, false, &random, &script);
         store->ops->close(store);
         assert_int_equal(nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);

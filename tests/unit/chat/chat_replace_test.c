@@ -17,7 +17,7 @@ static void apply_messages(struct fixture *f, uint64_t count)
     }
     for (uint64_t i = meta.applied_index; i <= count; i++) {
         char text[32];
-        snprintf(text, sizeof text, "message %u", (unsigned)i);
+        snprintf(text, sizeof(text), "message %u", (unsigned)i);
         apply(f, send_command("room", text, text));
     }
 }

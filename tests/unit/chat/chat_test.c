@@ -359,7 +359,7 @@ static void test_config_is_kept_across_a_restart(void **state)
     chat_get_durable_meta(f.chat, &meta);
     assert_int_equal(meta.applied_index, 1);
     assert_bytes((struct bytes){meta.config, meta.config_size}, "members");
-    assert_memory_equal(meta.cluster_id, cluster_id, sizeof cluster_id);
+    assert_memory_equal(meta.cluster_id, cluster_id, sizeof(cluster_id));
     fixture_close(&f);
 }
 
@@ -461,7 +461,7 @@ static void test_store_read_error_applies_nothing(void **state)
     assert_null(page);
     store_memory_fail_reads(f.store, 0);
     chat_get_meta(f.chat, &after);
-    assert_memory_equal(&before, &after, sizeof before);
+    assert_memory_equal(&before, &after, sizeof(before));
     assert_int_equal(find_channel(&f, "a").last_sequence, 1);
     assert_int_equal(apply(&f, send_command("a", "id-2", "x")).sequence, 2);
     fixture_close(&f);
@@ -608,7 +608,7 @@ static void assert_list(struct fixture *f, const char *after, const char *prefix
     char text[256] = "";
     for (size_t i = 0; i < count; i++) {
         size_t used = strlen(text);
-        snprintf(text + used, sizeof text - used, "%s%s:%u", i > 0 ? " " : "", infos[i].id,
+        snprintf(text + used, sizeof(text) - used, "%s%s:%u", i > 0 ? " " : "", infos[i].id,
                  (unsigned)infos[i].last_sequence);
     }
     assert_string_equal(text, expected);
@@ -659,7 +659,7 @@ static int note_value(void *context, struct bytes key, struct bytes value)
 {
     struct walk *walk = context;
     size_t used = strlen(walk->text);
-    snprintf(walk->text + used, sizeof walk->text - used, "%.*s=%.*s ", (int)key.size,
+    snprintf(walk->text + used, sizeof(walk->text) - used, "%.*s=%.*s ", (int)key.size,
              (const char *)key.data, (int)value.size, (const char *)value.data);
     return walk->stop_after > 0 && --walk->stop_after == 0 ? 1 : 0;
 }
@@ -778,7 +778,7 @@ static void test_the_hash_of_contents_tells_any_two_writings_apart(void **state)
         {set_command("k", "one"), set_command("k", "two")},
         {set_command("k1", "one"), set_command("k2", "one")},
     };
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
         struct store_meta metas[3];
         for (int run = 0; run < 3; run++) {
             struct fixture f;

@@ -52,7 +52,7 @@ static void apply_batch(struct fixture *f, uint64_t *index, uint64_t *sequence, 
     uint64_t first = *sequence;
     chat_apply_begin(f->chat);
     for (uint64_t i = 1; i <= count; i++) {
-        snprintf(text, sizeof text, "payload %u", (unsigned)(first + i));
+        snprintf(text, sizeof(text), "payload %u", (unsigned)(first + i));
         struct command to_a = send_command("a", text, text);
         struct command to_b = send_command("b", "", text);
         assert_int_equal(try_apply_at(f, ++*index, &to_a, &result), 0);
@@ -60,13 +60,13 @@ static void apply_batch(struct fixture *f, uint64_t *index, uint64_t *sequence, 
         assert_false(result.deduplicated);
         assert_int_equal(try_apply_at(f, ++*index, &to_b, &result), 0);
     }
-    snprintf(text, sizeof text, "payload %u", (unsigned)(first / 2 + 1));
+    snprintf(text, sizeof(text), "payload %u", (unsigned)(first / 2 + 1));
     struct command again = send_command("a", text, "again");
     assert_int_equal(try_apply_at(f, ++*index, &again, &result), 0);
     assert_true(result.deduplicated);
     assert_int_equal(result.sequence, first / 2 + 1);
     *sequence += count;
-    snprintf(text, sizeof text, "%u", (unsigned)*sequence);
+    snprintf(text, sizeof(text), "%u", (unsigned)*sequence);
     struct command set_x = set_command("x", text), set_y = set_command("y", text);
     assert_int_equal(try_apply_at(f, ++*index, &set_x, &result), 0);
     assert_int_equal(try_apply_at(f, ++*index, &set_y, &result), 0);
@@ -97,7 +97,7 @@ static void *run_flusher(void *context)
 static bool is_right_message(const struct message *message, uint64_t sequence)
 {
     char text[32];
-    int size = snprintf(text, sizeof text, "payload %u", (unsigned)sequence);
+    int size = snprintf(text, sizeof(text), "payload %u", (unsigned)sequence);
     struct bytes payload = message_payload(message);
     return message->sequence == sequence && payload.size == (size_t)size &&
            memcmp(payload.data, text, payload.size) == 0;
@@ -188,7 +188,7 @@ struct subscriber {
 
 static void wake_subscriber(struct hub_listener *listener)
 {
-    mailbox_wake(&LIST_ENTRY(listener, struct subscriber, listener)->mailbox);
+    mailbox_wake(&CONTAINER_OF(listener, struct subscriber, listener)->mailbox);
 }
 
 static void serve(struct subscriber *subscriber)

@@ -255,7 +255,7 @@ static void test_unknown_kinds_and_lying_lengths_are_corrupt(void **state)
 static void test_newer_format_is_told_from_corruption(void **state)
 {
     const uint8_t newer[] = {COMMAND_FORMAT_VERSION + 1};
-    assert_int_equal(decode_copy(newer, sizeof newer), ERR_VERSION);
+    assert_int_equal(decode_copy(newer, sizeof(newer)), ERR_VERSION);
 }
 
 static void test_stamp_changes_the_timestamp_alone(void **state)
@@ -280,7 +280,7 @@ static enum command_fault check(const struct command *command)
 static void test_check_finds_each_fault(void **state)
 {
     static char filler[COMMAND_NAME_BYTES_MAX + 1];
-    memset(filler, 'x', sizeof filler);
+    memset(filler, 'x', sizeof(filler));
     struct bytes id_max = {filler, COMMAND_ID_BYTES_MAX};
     struct bytes id_over = {filler, COMMAND_ID_BYTES_MAX + 1};
     struct bytes not_utf8 = bytes_of_text("\xc0\x80");
@@ -361,7 +361,7 @@ static void test_results_survive_encoding(void **state)
         {.kind = COMMAND_KV_DELETE, .outcome = COMMAND_REFUSED},
         {.outcome = COMMAND_REFUSED},
     };
-    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
         struct buf buf = {0};
         command_result_encode(&results[i], &buf);
         struct command_result decoded;

@@ -176,7 +176,7 @@ struct reader {
 
 static void wake_reader(struct hub_listener *listener)
 {
-    mailbox_wake(&LIST_ENTRY(listener, struct reader, listener)->mailbox);
+    mailbox_wake(&CONTAINER_OF(listener, struct reader, listener)->mailbox);
 }
 
 static bool is_done(const struct reader *reader)

@@ -66,7 +66,7 @@ static void test_seeks_are_those_of_a_sorted_list(void **state)
     struct random random;
     random_seed(&random, 3);
     for (size_t i = 0; i < NODES; i++) {
-        snprintf(items[i].key, sizeof items[i].key, "%zx", i * 7919 % 4096);
+        snprintf(items[i].key, sizeof(items[i].key), "%zx", i * 7919 % 4096);
         items[i].node.key = bytes_of_text(items[i].key);
     }
     size_t count = 0;

@@ -30,7 +30,7 @@ static struct store *open_store(const char *dir)
     char error[256] = "";
     struct store_lmdb_options options = {.dir = dir, .map_bytes_max = UINT64_C(1) << 30};
     struct store *store = NULL;
-    int rc = store_lmdb_open(&options, &store, error, sizeof error);
+    int rc = store_lmdb_open(&options, &store, error, sizeof(error));
     if (rc != 0) {
         fail_msg("open: %d %s", rc, error);
     }
@@ -39,7 +39,7 @@ static struct store *open_store(const char *dir)
 
 static void pair_open(struct pair *pair)
 {
-    scratch_make_dir(pair->dir, sizeof pair->dir, "store-model");
+    scratch_make_dir(pair->dir, sizeof(pair->dir), "store-model");
     pair->lmdb = open_store(pair->dir);
     assert_int_equal(store_memory_create(&pair->memory), 0);
 }
@@ -49,7 +49,7 @@ static void pair_close(struct pair *pair)
     pair->lmdb->ops->close(pair->lmdb);
     pair->memory->ops->close(pair->memory);
     char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", pair->dir);
+    snprintf(command, sizeof(command), "rm -rf %s", pair->dir);
     assert_int_equal(system(command), 0);
 }
 
@@ -81,7 +81,7 @@ static void compare_channels(struct pair *pair, struct store_read *a, struct sto
         }
         assert_int_equal(rc, 0);
         assert_same_channel(&left, &right);
-        assert_true(left.id.size < sizeof id);
+        assert_true(left.id.size < sizeof(id));
         memcpy(id, left.id.data, left.id.size);
         from = (struct bytes){id, left.id.size};
         assert_int_equal(pair->lmdb->ops->get_channel(a, from, &left), 0);
@@ -126,7 +126,7 @@ static void compare_values(struct pair *pair, struct store_read *a, struct store
 {
     for (size_t i = 0; i < STORE_BATCHES_KEYS_MAX; i++) {
         char key[16];
-        snprintf(key, sizeof key, "key-%04zu", i);
+        snprintf(key, sizeof(key), "key-%04zu", i);
         struct bytes left, right;
         int rc = pair->lmdb->ops->get_value(a, bytes_of_text(key), &left);
         assert_int_equal(pair->memory->ops->get_value(b, bytes_of_text(key), &right), rc);
@@ -156,7 +156,7 @@ static void compare(struct pair *pair, struct store_read *a, struct store_read *
     assert_int_equal(left.applied_index, right.applied_index);
     assert_int_equal(left.applied_term, right.applied_term);
     assert_true(left.result_hash == right.result_hash);
-    assert_memory_equal(left.cluster_id, right.cluster_id, sizeof left.cluster_id);
+    assert_memory_equal(left.cluster_id, right.cluster_id, sizeof(left.cluster_id));
     assert_int_equal(left.channel_count, right.channel_count);
     assert_int_equal(left.message_count, right.message_count);
     assert_int_equal(left.value_count, right.value_count);
@@ -197,7 +197,7 @@ static void run_seed(uint64_t seed, size_t channels, uint64_t recent_rows, uint6
 {
     struct pair pair;
     pair_open(&pair);
-    struct store_batches *batches = malloc(sizeof *batches);
+    struct store_batches *batches = malloc(sizeof(*batches));
     store_batches_init(batches, seed, channels);
     struct store_read *old_lmdb = NULL, *old_memory = NULL;
     for (int step = 0; step < 25; step++) {

@@ -41,9 +41,9 @@ static const char *replace(const char *text, const char *from, const char *to)
     char made[TEXT_SIZE]; /* the arguments may lie in `out` */
     const char *found = strstr(text, from);
     assert_non_null(found);
-    int size = snprintf(made, sizeof made, "%.*s%s%s", (int)(found - text), text, to,
+    int size = snprintf(made, sizeof(made), "%.*s%s%s", (int)(found - text), text, to,
                         found + strlen(from));
-    assert_in_range(size, 0, sizeof made - 1);
+    assert_in_range(size, 0, sizeof(made) - 1);
     return strcpy(out, made);
 }
 
@@ -57,7 +57,7 @@ static struct config *expect_good(const char *text)
 {
     struct config *config = NULL;
     error[0] = '\0';
-    if (config_parse("c.yaml", bytes_of_text(text), &config, error, sizeof error) != 0) {
+    if (config_parse("c.yaml", bytes_of_text(text), &config, error, sizeof(error)) != 0) {
         fail_msg("%s", error);
     }
     assert_non_null(config);
@@ -68,7 +68,7 @@ static void expect_error_in_bytes(struct bytes text, const char *expected)
 {
     struct config *config = NULL;
     error[0] = '\0';
-    assert_int_equal(config_parse("c.yaml", text, &config, error, sizeof error), ERR_INVALID);
+    assert_int_equal(config_parse("c.yaml", text, &config, error, sizeof(error)), ERR_INVALID);
     assert_null(config);
     /* An expectation that ends with "..." is the beginning of the error. */
     size_t size = strlen(expected);
@@ -162,12 +162,12 @@ static void test_every_key_is_read(void **state)
 static void test_template_is_valid_and_shows_the_defaults(void **state)
 {
     struct config *shown = NULL;
-    if (config_load(TESTS_DIR "/../conf/config.yaml.dist", &shown, error, sizeof error) != 0) {
+    if (config_load(TESTS_DIR "/../conf/config.yaml.dist", &shown, error, sizeof(error)) != 0) {
         fail_msg("%s", error);
     }
     struct config *defaults = expect_good(CLUSTER);
-    assert_memory_equal(&shown->raft, &defaults->raft, sizeof shown->raft);
-    assert_memory_equal(&shown->limits, &defaults->limits, sizeof shown->limits);
+    assert_memory_equal(&shown->raft, &defaults->raft, sizeof(shown->raft));
+    assert_memory_equal(&shown->limits, &defaults->limits, sizeof(shown->limits));
     assert_int_equal(shown->grpc_reflection, defaults->grpc_reflection);
     assert_string_equal(shown->http_web_root, defaults->http_web_root);
     assert_int_equal(shown->websocket.allowed_origin_count, 0);
@@ -181,8 +181,8 @@ static void test_local_nodes_agree_on_their_peers(void **state)
     struct config *configs[3];
     for (size_t i = 0; i < 3; i++) {
         char path[256];
-        snprintf(path, sizeof path, "%s/../conf/local/node%zu.yaml", TESTS_DIR, i + 1);
-        if (config_load(path, &configs[i], error, sizeof error) != 0) {
+        snprintf(path, sizeof(path), "%s/../conf/local/node%zu.yaml", TESTS_DIR, i + 1);
+        if (config_load(path, &configs[i], error, sizeof(error)) != 0) {
             fail_msg("%s", error);
         }
         const struct config_cluster *cluster = &configs[i]->cluster;
@@ -190,7 +190,7 @@ static void test_local_nodes_agree_on_their_peers(void **state)
         assert_string_equal(cluster->raft_bind_addr, cluster->peers[i].raft_addr);
         assert_string_equal(cluster->grpc_bind_addr, cluster->peers[i].grpc_addr);
         assert_string_equal(cluster->health_bind_addr, cluster->peers[i].http_addr);
-        assert_memory_equal(cluster->peers, configs[0]->cluster.peers, sizeof cluster->peers);
+        assert_memory_equal(cluster->peers, configs[0]->cluster.peers, sizeof(cluster->peers));
     }
     for (size_t i = 0; i < 3; i++) {
         config_destroy(configs[i]);
@@ -288,16 +288,16 @@ static void test_missing_keys_are_named_with_the_line_of_their_section(void **st
     expect_error("", "c.yaml:1: cluster: is missing, the file is empty; ...");
     struct config *none = NULL;
     struct bytes nothing = {NULL, 0};
-    assert_int_equal(config_parse("c.yaml", nothing, &none, error, sizeof error), ERR_INVALID);
+    assert_int_equal(config_parse("c.yaml", nothing, &none, error, sizeof(error)), ERR_INVALID);
     expect_error("\nraft: {}\n", "c.yaml:2: cluster: is missing; conf/config.yaml.dist shows it");
     expect_error("\ncluster:\n", "c.yaml:2: cluster.node_id: is missing; ...");
     static const char *const keys[] = {"node_id", "raft_bind_addr", "grpc_bind_addr",
                                        "health_bind_addr", "data_dir"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         char from[64];
         char expected[128];
-        snprintf(from, sizeof from, "  %s:", keys[i]);
-        snprintf(expected, sizeof expected, "c.yaml:1: cluster.%s: is missing; ...", keys[i]);
+        snprintf(from, sizeof(from), "  %s:", keys[i]);
+        snprintf(expected, sizeof(expected), "c.yaml:1: cluster.%s: is missing; ...", keys[i]);
         expect_error(cluster_with(from, "  #"), expected);
     }
     expect_error("cluster: {node_id: a, raft_bind_addr: h:1, grpc_bind_addr: h:2,\n"
@@ -478,7 +478,7 @@ static void test_more_than_nine_peers_are_refused(void **state)
                            "  data_dir: d\n  peers:\n";
     for (int i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
         size_t used = strlen(text);
-        snprintf(text + used, sizeof text - used,
+        snprintf(text + used, sizeof(text) - used,
                  "    - {node_id: n%d, raft_addr: r%d:1, grpc_addr: g%d:1, http_addr: h%d:1}\n", i,
                  i, i, i);
     }
@@ -499,8 +499,8 @@ static void test_node_id_must_be_among_the_peers(void **state)
 static void test_ids_are_bounded_and_printable(void **state)
 {
     char id[CLUSTER_NODE_ID_BYTES_MAX + 2];
-    memset(id, 'x', sizeof id - 1);
-    id[sizeof id - 1] = '\0';
+    memset(id, 'x', sizeof(id) - 1);
+    id[sizeof(id) - 1] = '\0';
     expect_error(cluster_with("{node_id: node1", replace("{node_id: X", "X", id)),
                  "c.yaml:8: cluster.peers[0].node_id: is 257 bytes long; at most 256 are allowed");
     id[CLUSTER_NODE_ID_BYTES_MAX] = '\0';
@@ -522,9 +522,9 @@ static void test_origins_have_scheme_and_host_only(void **state)
     static const char *const bad[] = {"a.example", "https://a.example/", "https://a.example/x",
                                       "*",         "https://*.example",  "://a",
                                       "https://",  "https://u@a"};
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         char text[TEXT_SIZE];
-        snprintf(text, sizeof text, "%swebsocket: {allowed_origins: [\"%s\"]}\n", CLUSTER, bad[i]);
+        snprintf(text, sizeof(text), "%swebsocket: {allowed_origins: [\"%s\"]}\n", CLUSTER, bad[i]);
         expect_error(text, "c.yaml:11: websocket.allowed_origins[0]: ...");
     }
     config_destroy(expect_good(CLUSTER "websocket: {allowed_origins: [\"null\", "
@@ -540,9 +540,9 @@ static void test_hosts_are_names_alone(void **state)
     config_destroy(config);
     static const char *const bad[] = {"http://chat.example", "chat.example:80", "chat.example/",
                                       "*.example", "a b"};
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         char text[2048];
-        snprintf(text, sizeof text, "%shttp: {allowed_hosts: [\"%s\"]}\n", CLUSTER, bad[i]);
+        snprintf(text, sizeof(text), "%shttp: {allowed_hosts: [\"%s\"]}\n", CLUSTER, bad[i]);
         expect_error(text, "c.yaml:11: http.allowed_hosts[0]: ...");
     }
 }
@@ -581,12 +581,12 @@ static void test_recursive_alias_ends(void **state)
 static void test_missing_file_is_told_with_its_remedy(void **state)
 {
     struct config *config = NULL;
-    assert_int_equal(config_load("/no/such/file.yaml", &config, error, sizeof error),
+    assert_int_equal(config_load("/no/such/file.yaml", &config, error, sizeof(error)),
                      ERR_NOT_FOUND);
     assert_string_equal(error, "/no/such/file.yaml: cannot be read: No such file or directory; "
                                "name it with -config FILE or RAFTOGRAM_CONFIG, "
                                "conf/config.yaml.dist is the template");
-    assert_int_equal(config_load("/tmp", &config, error, sizeof error), ERR_IO);
+    assert_int_equal(config_load("/tmp", &config, error, sizeof(error)), ERR_IO);
     assert_string_equal(error, "/tmp: cannot be read: Is a directory");
     assert_null(config);
 }
@@ -604,7 +604,7 @@ static void test_file_that_may_not_be_read_is_told(void **state)
         assert_int_equal(seteuid(NOBODY), 0);
     }
     struct config *config = NULL;
-    int rc = config_load(path, &config, error, sizeof error);
+    int rc = config_load(path, &config, error, sizeof(error));
     if (user == 0) {
         assert_int_equal(seteuid(user), 0);
     }
@@ -616,7 +616,7 @@ static void test_file_that_may_not_be_read_is_told(void **state)
 static void test_huge_file_is_refused(void **state)
 {
     struct config *config = NULL;
-    assert_int_equal(config_load("/dev/zero", &config, error, sizeof error), ERR_IO);
+    assert_int_equal(config_load("/dev/zero", &config, error, sizeof(error)), ERR_IO);
     assert_string_equal(error, "/dev/zero: cannot be read: File too large");
 }
 
@@ -625,7 +625,7 @@ static void test_short_error_buffer_is_never_overrun(void **state)
     struct config *config = NULL;
     for (size_t size = 0; size < 40; size++) {
         char small[41];
-        memset(small, '#', sizeof small);
+        memset(small, '#', sizeof(small));
         assert_int_equal(
             config_parse("c.yaml", bytes_of_text("cluster: 5\n"), &config, small, size),
             ERR_INVALID);

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const uint8_t cluster_a[RAFT_CLUSTER_ID_BYTES] = {0xaa, 1};
-static const uint8_t cluster_b[RAFT_CLUSTER_ID_BYTES] = {0xbb, 2};
+static const uint8_t cluster_a[CLUSTER_ID_BYTES] = {0xaa, 1};
+static const uint8_t cluster_b[CLUSTER_ID_BYTES] = {0xbb, 2};
 
 static void set_cluster_id(struct test_node *node, const uint8_t *cluster_id)
 {

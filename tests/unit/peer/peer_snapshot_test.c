@@ -131,8 +131,8 @@ static void test_another_cluster_is_refused_before_the_driver_hears_of_it(void *
     struct test_cluster cluster;
     cluster_init(&cluster, 2);
     cluster_start(&cluster);
-    uint8_t one[RAFT_CLUSTER_ID_BYTES] = {1};
-    uint8_t two[RAFT_CLUSTER_ID_BYTES] = {2};
+    uint8_t one[CLUSTER_ID_BYTES] = {1};
+    uint8_t two[CLUSTER_ID_BYTES] = {2};
     ops_of(&cluster.nodes[0])->set_cluster_id(peer_transport(cluster.nodes[0].peer), one);
     ops_of(&cluster.nodes[1])->set_cluster_id(peer_transport(cluster.nodes[1].peer), two);
     assert_int_equal(offer(&cluster.nodes[0], 1, 1), 0);

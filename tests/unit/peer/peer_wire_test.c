@@ -132,7 +132,7 @@ static void test_generated_code_reads_what_we_write(void **state)
     assert_int_equal(batch->command_format, 7);
     assert_string_equal(batch->from_node_id, "node1");
     assert_string_equal(batch->to_node_id, "node-two");
-    assert_int_equal(batch->cluster_id.len, RAFT_CLUSTER_ID_BYTES);
+    assert_int_equal(batch->cluster_id.len, CLUSTER_ID_BYTES);
     assert_true(batch->incarnation == sample_header.incarnation);
     assert_true(batch->membership_hash == sample_header.membership_hash);
     assert_int_equal(batch->stream_id, 42);

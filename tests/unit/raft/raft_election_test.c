@@ -343,7 +343,7 @@ static void test_candidate_with_an_older_log_is_refused(void **state)
     solo_hellos(solo);
     const struct raft_message refused[] = {vote_request(1, 3, 2, 2), vote_request(1, 4, 9, 1),
                                            vote_request(1, 5, 2, 1)};
-    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         solo_message(solo, refused[i]);
         assert_false(solo_sent(solo, RAFT_VOTE_RESPONSE, 0)->message.vote_response.granted);
         assert_int_equal(solo_status(solo).term, refused[i].term); /* but the term counts */

@@ -447,7 +447,7 @@ static void expect_invalid(struct solo *solo, const struct raft_message *message
     assert_int_equal(solo->effects->append_count, 0);
     assert_false(solo->effects->has_hard_state);
     struct raft_status after = solo_status(solo);
-    assert_memory_equal(&before, &after, sizeof before);
+    assert_memory_equal(&before, &after, sizeof(before));
 }
 
 static void expect_invalid_append(struct solo *solo, struct raft_message message,

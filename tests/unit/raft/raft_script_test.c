@@ -147,9 +147,9 @@ static void show_status(struct script *script)
         struct raft_status status = cluster_status(script->cluster, i);
         char line[LINE_MAX_BYTES];
         if (script->cluster->nodes[i].raft == NULL) {
-            snprintf(line, sizeof line, "%d: down\n", i + 1);
+            snprintf(line, sizeof(line), "%d: down\n", i + 1);
         } else {
-            snprintf(line, sizeof line,
+            snprintf(line, sizeof(line),
                      "%d: %s term %" PRIu64 " leader %d last %" PRIu64 " commit %" PRIu64 "%s%s\n",
                      i + 1, roles[status.role], status.term, status.leader + 1, status.last_index,
                      status.commit_index, status.is_whole ? " whole" : " recovering",
@@ -237,7 +237,7 @@ static void execute(struct script *script, const char *line)
     }
     if (strcmp(verb, "hide") == 0) {
         assert_true(script->hidden_count < HIDDEN_MAX);
-        snprintf(script->hidden[script->hidden_count++], sizeof script->hidden[0], "%s", first);
+        snprintf(script->hidden[script->hidden_count++], sizeof(script->hidden[0]), "%s", first);
         return;
     }
     if (strcmp(verb, "show") == 0) {
@@ -266,7 +266,7 @@ static char *read_file(const char *path)
     struct text text = {0};
     char line[LINE_MAX_BYTES];
     add_text(&text, "");
-    while (fgets(line, sizeof line, file) != NULL) {
+    while (fgets(line, sizeof(line), file) != NULL) {
         add_text(&text, line);
     }
     fclose(file);
@@ -282,7 +282,7 @@ static char *replay(const char *source)
     while (*source != '\0') {
         char line[LINE_MAX_BYTES];
         size_t size = strcspn(source, "\n");
-        assert_true(size + 2 < sizeof line);
+        assert_true(size + 2 < sizeof(line));
         memcpy(line, source, size);
         strcpy(line + size, "\n");
         source += size + (source[size] == '\n');

@@ -44,8 +44,8 @@ static void test_an_implausible_term_is_refused_in_every_kind_of_message(void **
     };
     struct solo *solo = make_solo(3, terms, 2);
     solo_hellos(solo);
-    for (size_t i = 0; i < sizeof implausible / sizeof implausible[0]; i++) {
-        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+    for (size_t i = 0; i < sizeof(implausible) / sizeof(implausible[0]); i++) {
+        for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
             assert_int_equal(try_said(solo, kinds[k], implausible[i]), ERR_INVALID);
             assert_false(solo->effects->has_hard_state);
             assert_int_equal(solo->effects->message_count, 0);

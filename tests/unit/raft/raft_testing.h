@@ -121,7 +121,7 @@ static const raft_index solo_genesis_index = 1;
  * The log holds entries of the given terms from 1 on; the first is GENESIS. 0 ends the list. */
 static inline struct solo *make_solo(int count, const raft_term *terms, raft_term term)
 {
-    struct solo *solo = calloc(1, sizeof *solo);
+    struct solo *solo = calloc(1, sizeof(*solo));
     assert_non_null(solo);
     solo->now_ns = 1000 * MS;
     while (terms[solo->last] != 0) {

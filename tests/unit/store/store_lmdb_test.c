@@ -43,11 +43,11 @@ struct fixture {
 
 static int setup(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    scratch_make_dir(fixture->dir, sizeof fixture->dir, "store-lmdb");
-    snprintf(fixture->file, sizeof fixture->file, "%s/data.mdb", fixture->dir);
-    snprintf(fixture->mark, sizeof fixture->mark, "%s/%s", fixture->dir, STORE_SUSPECT_FILE);
-    fixture->batches = malloc(sizeof *fixture->batches);
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    scratch_make_dir(fixture->dir, sizeof(fixture->dir), "store-lmdb");
+    snprintf(fixture->file, sizeof(fixture->file), "%s/data.mdb", fixture->dir);
+    snprintf(fixture->mark, sizeof(fixture->mark), "%s/%s", fixture->dir, STORE_SUSPECT_FILE);
+    fixture->batches = malloc(sizeof(*fixture->batches));
     store_batches_init(fixture->batches, 1, 30);
     *state = fixture;
     return 0;
@@ -57,7 +57,7 @@ static int teardown(void **state)
 {
     struct fixture *fixture = *state;
     char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", fixture->dir);
+    snprintf(command, sizeof(command), "rm -rf %s", fixture->dir);
     assert_int_equal(system(command), 0);
     store_batches_finish(fixture->batches);
     free(fixture->batches);
@@ -77,7 +77,7 @@ static struct store *must_open(const char *dir)
 {
     struct store *store = NULL;
     char error[256] = "";
-    if (try_open(dir, false, &store, error, sizeof error) != 0) {
+    if (try_open(dir, false, &store, error, sizeof(error)) != 0) {
         fail_msg("%s", error);
     }
     return store;
@@ -87,7 +87,7 @@ static void assert_open_fails(struct fixture *fixture, int code, const char *wor
 {
     struct store *store = NULL;
     char error[256] = "";
-    assert_int_equal(try_open(fixture->dir, false, &store, error, sizeof error), code);
+    assert_int_equal(try_open(fixture->dir, false, &store, error, sizeof(error)), code);
     assert_non_null(strstr(error, fixture->file));
     if (strstr(error, words) == NULL) {
         fail_msg("\"%s\" does not say \"%s\"", error, words);
@@ -184,7 +184,7 @@ static void test_new_store_is_empty(void **state)
     uint64_t sequence;
     assert_int_equal(store->ops->read_begin(store, &read), 0);
     assert_int_equal(store->ops->read_meta(read, &meta), 0);
-    assert_memory_equal(&meta, &zero, sizeof meta);
+    assert_memory_equal(&meta, &zero, sizeof(meta));
     struct bytes name = bytes_of_text("x");
     assert_int_equal(store->ops->get_channel(read, name, &channel), ERR_NOT_FOUND);
     assert_int_equal(store->ops->get_channel(read, (struct bytes){0}, &channel), ERR_NOT_FOUND);
@@ -220,7 +220,7 @@ static void test_largest_rows_fit(void **state)
     struct fixture *fixture = *state;
     struct store *store = must_open(fixture->dir);
     char longest[ROW_KEY_BYTES_MAX + 2];
-    memset(longest, 'k', sizeof longest);
+    memset(longest, 'k', sizeof(longest));
     size_t size = 3u << 20;
     uint8_t *payload = malloc(size);
     memset(payload, 'p', size);
@@ -245,7 +245,7 @@ static void test_largest_rows_fit(void **state)
     struct store_channel found;
     assert_int_equal(store->ops->get_channel(read, channel.id, &found), 0);
     assert_true(found.last_timestamp_ms == INT64_MIN);
-    struct bytes too_long = {longest, sizeof longest};
+    struct bytes too_long = {longest, sizeof(longest)};
     assert_int_equal(store->ops->get_channel(read, too_long, &found), ERR_NOT_FOUND);
     assert_int_equal(store->ops->seek_channel(read, too_long, false, &found), ERR_NOT_FOUND);
     store->ops->read_end(read);
@@ -262,7 +262,7 @@ static void test_reads_beyond_the_limit_are_refused(void **state)
         .dir = fixture->dir, .map_bytes_max = MAP_BYTES, .readers_max = 8};
     struct store *store;
     char error[256];
-    assert_int_equal(store_lmdb_open(&options, &store, error, sizeof error), 0);
+    assert_int_equal(store_lmdb_open(&options, &store, error, sizeof(error)), 0);
     struct store_read *reads[1000];
     size_t count = 0;
     int rc = 0;
@@ -286,19 +286,19 @@ static void test_copy_is_the_same_store(void **state)
     uint64_t digest = make_store(fixture);
     struct store *store = must_open(fixture->dir);
     char dir[96], path[128], error[256];
-    snprintf(dir, sizeof dir, "%s/copy", fixture->dir);
-    snprintf(path, sizeof path, "%s/data.mdb", dir);
+    snprintf(dir, sizeof(dir), "%s/copy", fixture->dir);
+    snprintf(path, sizeof(path), "%s/data.mdb", dir);
     assert_int_equal(store_lmdb_copy(store, path, NULL), ERR_IO); /* no such directory */
     assert_int_equal(mkdir(dir, 0700), 0);
     assert_int_equal(store_lmdb_copy(store, path, NULL), 0);
     struct store *copy;
-    assert_int_equal(try_open(dir, true, &copy, error, sizeof error), 0);
+    assert_int_equal(try_open(dir, true, &copy, error, sizeof(error)), 0);
     struct store_meta meta, copied;
     uint64_t copied_digest;
     assert_int_equal(store_digest(store, &copied_digest, &meta), 0);
     assert_int_equal(store_digest(copy, &copied_digest, &copied), 0);
     assert_true(copied_digest == digest);
-    assert_memory_equal(&meta, &copied, sizeof meta);
+    assert_memory_equal(&meta, &copied, sizeof(meta));
     assert_int_equal(scrub(copy), 0);
     fill(fixture, copy, 3);
     copy->ops->close(copy);
@@ -331,7 +331,7 @@ static void test_a_copy_ends_soon_when_it_is_cancelled(void **state)
         store->ops->get_stats(store, &stats);
     }
     char path[128];
-    snprintf(path, sizeof path, "%s/pipe", fixture->dir);
+    snprintf(path, sizeof(path), "%s/pipe", fixture->dir);
     assert_int_equal(mkfifo(path, 0600), 0);
     struct store_copying copying;
     store_copying_init(&copying);
@@ -341,11 +341,11 @@ static void test_a_copy_ends_soon_when_it_is_cancelled(void **state)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     uint8_t bytes[4096];
-    assert_true(read(fd, bytes, sizeof bytes) > 0);
+    assert_true(read(fd, bytes, sizeof(bytes)) > 0);
     store_copying_cancel(&copying);
     uint64_t taken = 0;
     for (ssize_t n = 1; n > 0; taken += (uint64_t)n) {
-        n = read(fd, bytes, sizeof bytes);
+        n = read(fd, bytes, sizeof(bytes));
         assert_true(n >= 0);
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -354,7 +354,7 @@ static void test_a_copy_ends_soon_when_it_is_cancelled(void **state)
     assert_true(taken < COPY_BYTES_MIN / 2);
     assert_int_equal(access(path, F_OK), -1);
     /* The store is as it was, and none begins any more. */
-    snprintf(path, sizeof path, "%s/copy.mdb", fixture->dir);
+    snprintf(path, sizeof(path), "%s/copy.mdb", fixture->dir);
     assert_int_equal(store_lmdb_copy(store, path, &copying), ERR_CLOSED);
     assert_int_equal(access(path, F_OK), -1);
     assert_int_equal(store_lmdb_copy(store, path, NULL), 0);
@@ -371,29 +371,29 @@ static void test_the_kind_opens_copies_scrubs_and_marks(void **state)
     store_lmdb_kind_init(&lmdb, MAP_BYTES);
     struct store_kind *kind = &lmdb.kind;
     char dir[96], path[128], error[256];
-    snprintf(dir, sizeof dir, "%s/copy", fixture->dir);
-    snprintf(path, sizeof path, "%s/data.mdb", dir);
+    snprintf(dir, sizeof(dir), "%s/copy", fixture->dir);
+    snprintf(path, sizeof(path), "%s/data.mdb", dir);
     assert_int_equal(mkdir(dir, 0700), 0);
     struct store *store, *copy;
     const struct store_place place = {.dir = fixture->dir};
     const struct store_place received = {.dir = dir, .home = fixture->dir, .is_untrusted = true};
-    assert_int_equal(kind->open(kind, &place, &store, error, sizeof error), 0);
+    assert_int_equal(kind->open(kind, &place, &store, error, sizeof(error)), 0);
     assert_int_equal(kind->copy(kind, store, path), 0);
-    assert_int_equal(kind->open(kind, &received, &copy, error, sizeof error), 0);
+    assert_int_equal(kind->open(kind, &received, &copy, error, sizeof(error)), 0);
     bool is_done = false;
     while (!is_done) {
         assert_int_equal(kind->scrub(copy, 100, &is_done), 0);
     }
     kind->mark_suspect(copy); /* in its home */
     copy->ops->close(copy);
-    snprintf(path, sizeof path, "%s/" STORE_SUSPECT_FILE, fixture->dir);
+    snprintf(path, sizeof(path), "%s/" STORE_SUSPECT_FILE, fixture->dir);
     assert_int_equal(access(path, F_OK), 0);
     kind->cancel_copies(kind);
-    snprintf(path, sizeof path, "%s/other.mdb", fixture->dir);
+    snprintf(path, sizeof(path), "%s/other.mdb", fixture->dir);
     assert_int_equal(kind->copy(kind, store, path), ERR_CLOSED);
     assert_int_equal(kind->mark_outvoted(store), 0);
     store->ops->close(store);
-    assert_int_equal(kind->open(kind, &place, &store, error, sizeof error), ERR_CORRUPT);
+    assert_int_equal(kind->open(kind, &place, &store, error, sizeof(error)), ERR_CORRUPT);
     store_lmdb_kind_finish(&lmdb);
 }
 
@@ -407,9 +407,9 @@ static void test_newer_format_is_refused(void **state)
     assert_int_equal(mdb_txn_begin(lmdb->env, NULL, 0, &txn), 0);
     uint8_t value[ROW_CHECKSUM_BYTES + 100] = {0};
     store_u32(value + ROW_CHECKSUM_BYTES, STORE_FORMAT_VERSION + 1);
-    row_seal(ROW_META, bytes_of_text("format"), value, sizeof value);
+    row_seal(ROW_META, bytes_of_text("format"), value, sizeof(value));
     MDB_val key = store_val(bytes_of_text("format"));
-    MDB_val row = {.mv_size = sizeof value, .mv_data = value};
+    MDB_val row = {.mv_size = sizeof(value), .mv_data = value};
     assert_int_equal(mdb_put(txn, lmdb->databases[ROW_META], &key, &row, 0), 0);
     assert_int_equal(mdb_txn_commit(txn), 0);
     store->ops->close(store);
@@ -424,7 +424,7 @@ static void test_full_map_changes_nothing_and_a_larger_one_goes_on(void **state)
     struct store_lmdb_options options = {.dir = fixture->dir, .map_bytes_max = 512 << 10};
     struct store *store;
     char error[256];
-    assert_int_equal(store_lmdb_open(&options, &store, error, sizeof error), 0);
+    assert_int_equal(store_lmdb_open(&options, &store, error, sizeof(error)), 0);
     uint64_t digest = digest_of(store);
     int rc = 0;
     while (rc == 0) {
@@ -460,7 +460,7 @@ static void test_full_disk_changes_nothing_and_room_lets_it_go_on(void **state)
     store_batches_next(fixture->batches, 3000, 20);
     /* Behind the last page, within one, and after some: a write may find room for its beginning. */
     const rlim_t room[] = {0, 2048, 5 * 4096, 5 * 4096 + 100, 20 * 4096 + 4095};
-    for (size_t i = 0; i < sizeof room / sizeof room[0]; i++) {
+    for (size_t i = 0; i < sizeof(room) / sizeof(room[0]); i++) {
         limit.rlim_cur = (rlim_t)stat.st_size + room[i];
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         int rc = commit(store, store_batches_again(fixture->batches));
@@ -500,14 +500,14 @@ static void swap_row(struct fixture *fixture, enum row_database database, bool p
         struct row_key row = row_item_key(&item);
         uint8_t sealed[ROW_SEALED_ITEM_BYTES];
         row_item_seal(database, &row, sealed);
-        MDB_val sealed_item = {sizeof sealed, sealed};
+        MDB_val sealed_item = {sizeof(sealed), sealed};
         assert_int_equal(mdb_cursor_put(cursor, &channel_key, &sealed_item, 0), 0);
     } else if (put_another) {
         uint8_t row[ROW_CHECKSUM_BYTES + 3] = {0};
         row_seal(database == ROW_RECENT ? ROW_DEDUPE : database, bytes_of_text("zz"), row,
-                 sizeof row);
+                 sizeof(row));
         MDB_val other = store_val(bytes_of_text("zz"));
-        MDB_val body = {sizeof row, row};
+        MDB_val body = {sizeof(row), row};
         assert_int_equal(mdb_cursor_put(cursor, &other, &body, 0), 0);
     }
     mdb_cursor_close(cursor);
@@ -565,7 +565,7 @@ static void test_exchanged_row_is_found_by_the_scrub(void **state)
 static void be_a_child(void)
 {
     static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
         signal(signals[i], SIG_DFL);
     }
     struct rlimit no_core = {0};
@@ -579,7 +579,7 @@ static int look_at(const char *dir, bool is_untrusted, uint64_t digest)
 {
     struct store *store;
     char error[256];
-    int rc = try_open(dir, is_untrusted, &store, error, sizeof error);
+    int rc = try_open(dir, is_untrusted, &store, error, sizeof(error));
     if (rc != 0) {
         return rc == ERR_CORRUPT || rc == ERR_VERSION ? CHILD_CORRUPT : CHILD_WRONG;
     }
@@ -667,7 +667,7 @@ static void test_truncated_file_is_an_error_at_open(void **state)
         write_whole(fixture->file, data, size - cut);
         struct store *store = NULL;
         char error[256];
-        int rc = try_open(fixture->dir, false, &store, error, sizeof error);
+        int rc = try_open(fixture->dir, false, &store, error, sizeof(error));
         if (rc == 0) {
             /* Only unused pages can have been cut off. */
             digest_of(store);
@@ -685,13 +685,13 @@ static void test_garbage_is_an_error_and_a_blank_file_is_new(void **state)
 {
     struct fixture *fixture = *state;
     uint8_t data[3 * 4096] = {0};
-    memset(data, 'x', sizeof data);
-    write_whole(fixture->file, data, sizeof data);
+    memset(data, 'x', sizeof(data));
+    write_whole(fixture->file, data, sizeof(data));
     assert_open_fails(fixture, ERR_CORRUPT, "meta page");
     write_whole(fixture->file, data, 100);
     assert_open_fails(fixture, ERR_CORRUPT, "meta page");
-    memset(data, 0, sizeof data);
-    write_whole(fixture->file, data, sizeof data);
+    memset(data, 0, sizeof(data));
+    write_whole(fixture->file, data, sizeof(data));
     assert_open_fails(fixture, ERR_CORRUPT, "meta page");
     write_whole(fixture->file, data, 2 * 4096);
     struct store *store = must_open(fixture->dir);
@@ -705,7 +705,7 @@ static void read_truncated(struct fixture *fixture)
 {
     be_a_child();
     char path[128];
-    snprintf(path, sizeof path, "%s/stderr", fixture->dir);
+    snprintf(path, sizeof(path), "%s/stderr", fixture->dir);
     int log = open(path, O_CREAT | O_WRONLY, 0600);
     dup2(log, STDERR_FILENO);
     struct store *store = must_open(fixture->dir);
@@ -733,7 +733,7 @@ static void test_page_lost_under_the_map_ends_the_process_with_one_line(void **s
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 1);
     char path[128];
-    snprintf(path, sizeof path, "%s/stderr", fixture->dir);
+    snprintf(path, sizeof(path), "%s/stderr", fixture->dir);
     size_t line_size;
     char *line = (char *)read_whole(path, &line_size);
     assert_memory_equal(line, "raftogram: ", 11);
@@ -769,7 +769,7 @@ static void test_other_bus_errors_end_the_process_as_ever(void **state)
         struct store *store = must_open(fixture->dir);
         store_lmdb_install_fault_handler();
         char path[128];
-        snprintf(path, sizeof path, "%s/empty", fixture->dir);
+        snprintf(path, sizeof(path), "%s/empty", fixture->dir);
         int fd = open(path, O_CREAT | O_RDWR, 0600);
         volatile char *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
         char byte = page[0];

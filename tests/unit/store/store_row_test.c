@@ -46,15 +46,15 @@ static void test_each_number_has_one_encoding(void **state)
 {
     static const uint64_t edges[] = {0, 127, 128, 16383, 16384, UINT64_MAX >> 8, UINT64_MAX};
     static const size_t sizes[] = {1, 1, 2, 2, 3, 8, 9};
-    for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++) {
+    for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
         uint8_t data[ROW_ORDERED_BYTES_MAX];
         assert_int_equal(row_put_ordered(data, edges[i]), sizes[i]);
     }
     static const uint8_t too_long[] = {0x80, 0x7f};
     static const uint8_t far_too_long[] = {0xff, 0, 0, 0, 0, 0, 0, 0, 1};
     uint64_t value;
-    assert_int_equal(row_get_ordered(too_long, sizeof too_long, &value), 0);
-    assert_int_equal(row_get_ordered(far_too_long, sizeof far_too_long, &value), 0);
+    assert_int_equal(row_get_ordered(too_long, sizeof(too_long), &value), 0);
+    assert_int_equal(row_get_ordered(far_too_long, sizeof(far_too_long), &value), 0);
 }
 
 static void test_any_bytes_decode_within_bounds(void **state)
@@ -63,7 +63,7 @@ static void test_any_bytes_decode_within_bounds(void **state)
     random_seed(&random, 2);
     for (int i = 0; i < 200000; i++) {
         uint8_t data[40];
-        struct bytes bytes = {data, (size_t)random_below(&random, sizeof data)};
+        struct bytes bytes = {data, (size_t)random_below(&random, sizeof(data))};
         for (size_t at = 0; at < bytes.size; at++) {
             data[at] = (uint8_t)random_of_any_size(&random);
         }
@@ -88,15 +88,15 @@ static void test_checksum_covers_database_key_and_body(void **state)
 {
     uint8_t value[ROW_CHECKSUM_BYTES + 4] = {[ROW_CHECKSUM_BYTES] = 'b', 'o', 'd', 'y'};
     struct bytes key = bytes_of_text("key");
-    struct bytes row = {value, sizeof value};
+    struct bytes row = {value, sizeof(value)};
     struct bytes body;
-    uint64_t hash, sealed = row_seal(ROW_VALUES, key, value, sizeof value);
+    uint64_t hash, sealed = row_seal(ROW_VALUES, key, value, sizeof(value));
     assert_int_equal(row_open(ROW_VALUES, key, row, &body, &hash), 0);
     assert_true(hash == sealed);
     assert_true(bytes_equal(body, bytes_of_text("body")));
     assert_int_equal(row_open(ROW_CHANNELS, key, row, &body, &hash), ERR_CORRUPT);
     assert_int_equal(row_open(ROW_VALUES, bytes_of_text("kez"), row, &body, &hash), ERR_CORRUPT);
-    for (size_t bit = 0; bit < 8 * sizeof value; bit++) {
+    for (size_t bit = 0; bit < 8 * sizeof(value); bit++) {
         value[bit / 8] ^= (uint8_t)(1u << bit % 8);
         assert_int_equal(row_open(ROW_VALUES, key, row, &body, &hash), ERR_CORRUPT);
         value[bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -116,11 +116,11 @@ static void test_item_keeps_its_hash_when_it_is_sealed(void **state)
     struct row_item decoded;
     uint64_t opened_hash;
     struct bytes number = {channel.data, channel.size};
-    struct bytes view = {sealed, sizeof sealed};
+    struct bytes view = {sealed, sizeof(sealed)};
     assert_int_equal(row_item_open(ROW_DEDUPE, number, view, &opened, &opened_hash), 0);
     assert_true(opened_hash == hash);
     assert_int_equal(row_item_key_decode((struct bytes){opened.data, opened.size}, &decoded), 0);
-    assert_memory_equal(&decoded, &item, sizeof item);
+    assert_memory_equal(&decoded, &item, sizeof(item));
     assert_int_equal(row_item_open(ROW_RUNS, number, view, &opened, &opened_hash), ERR_CORRUPT);
     sealed[3] ^= 1;
     assert_int_equal(row_item_open(ROW_DEDUPE, number, view, &opened, &opened_hash), ERR_CORRUPT);
