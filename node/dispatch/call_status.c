@@ -1,4 +1,4 @@
-/* Statuses of calls: how a node's outcome or an error is told, and their encoding. */
+/* Statuses of calls: from outcomes and errors, and their encoding. */
 #include "base/errors.h"
 #include "base/unconst.h"
 #include "dispatch/dispatch_internal.h"
@@ -50,7 +50,8 @@ void dispatch_status_set(struct dispatch_status *status, int code, const char *r
     va_end(arguments);
 }
 
-/* Packs `message` into an Any; its bytes go to `out`, which must stay until the Any is packed. */
+/* Packs `message` into an Any. The bytes go to `out`, which must stay valid until the Any is
+ * packed. */
 static void pack_any(const ProtobufCMessage *message, const char *type_url, struct buf *out,
                      Google__Protobuf__Any *any)
 {

@@ -1,11 +1,11 @@
-/* The way of a unary call: its handler, the node, a reader, its answer. */
+/* Unary calls: from the handler through the node and a reader to the answer. */
 #include "base/errors.h"
 #include "dispatch/dispatch_internal.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-/* A call's deadline is handed on as its request's. */
+/* The deadline of a call becomes the deadline of its request. */
 static_assert(DISPATCH_DEADLINE_MAX_MS * NS_PER_MS == NODE_REQUEST_MAX_NS,
               "dispatch.h says how long the node lets a request wait");
 
@@ -35,7 +35,7 @@ static void request_done(struct node_request *request)
         reader_post(reader_pick_idle(work->dispatch), &work->job);
         return;
     }
-    /* Views of the result are valid here only. */
+    /* Views in the result are valid only during this call. */
     bool has_views = request->result.channel_id.size + request->result.name.size > 0;
     if (work->call->ready != NULL && !has_views) {
         if (request->result.items.size > 0) {

@@ -1,9 +1,10 @@
-/* The one API that frontends see. A frontend decodes a request message, submits it here and gets
- * the answer message or a status: who serves, forwards or refuses is decided here, the same for
- * every protocol.
+/* The API that frontends use. A frontend decodes a request message, submits it here and gets the
+ * answer message or a status. Dispatch decides who serves, forwards or refuses, the same for every
+ * protocol.
  *
- * Threads: submit, subscribe and the like from any thread; callbacks run on the node's or a
- * reader's thread, must not block, and may submit again. */
+ * Threads: every function may be called on any thread unless its comment says otherwise. Callbacks
+ * run on the node's thread or a reader's thread. A callback must not block, and may submit again.
+ */
 #ifndef RAFTOGRAM_DISPATCH_H
 #define RAFTOGRAM_DISPATCH_H
 
@@ -37,7 +38,7 @@ enum dispatch_method_id {
     DISPATCH_METHOD_COUNT,
 };
 
-/* Made from the service descriptors of proto/. */
+/* One method, described by the service descriptors of proto/. */
 struct dispatch_method {
     enum dispatch_method_id id;
     const char *name;    /* "SendMessage": unique over all services */
@@ -46,12 +47,12 @@ struct dispatch_method {
     const ProtobufCMessageDescriptor *input;
     const ProtobufCMessageDescriptor *output;
     bool is_streaming;
-    bool is_client_streaming; /* requests are a stream, too: gRPC alone serves it */
-    bool is_mutation;         /* a follower may forward it */
+    bool is_client_streaming; /* requests are a stream as well; only gRPC serves it */
+    bool is_mutation;         /* changes state; a follower may forward it */
     bool is_snake_case;       /* JSON names over gRPC (phalanx.*) */
 };
 
-/* NULL when unknown. Static objects. */
+/* Find a method. Return NULL if the method is unknown. The objects are static. */
 const struct dispatch_method *dispatch_method_by_path(const char *path);
 const struct dispatch_method *dispatch_method_by_name(const char *name);
 const struct dispatch_method *dispatch_method(enum dispatch_method_id id);
@@ -74,9 +75,9 @@ enum dispatch_code {
     DISPATCH_DATA_LOSS = 15,
 };
 
-#define DISPATCH_CODES 17 /* all numbers of gRPC are below */
+#define DISPATCH_CODES 17 /* gRPC has the codes 0 to 16 */
 
-/* The name, such as "NOT_FOUND"; a static string. */
+/* Returns the name, such as "NOT_FOUND", as a static string. */
 const char *dispatch_code_name(int code);
 
 #define DISPATCH_ERROR_DOMAIN "raftogram"
@@ -89,19 +90,20 @@ struct dispatch_status {
     int code;           /* enum dispatch_code */
     const char *reason; /* ErrorInfo.reason, such as "CHANNEL_NOT_FOUND"; NULL: no ErrorInfo */
     char message[256];
-    bool is_not_leader; /* a NotLeader detail goes with it; its fields are empty while no leader is
-                           known */
-    const char *leader_grpc_target; /* static for the life of dispatch; "" unknown */
+    /* Adds a NotLeader detail. Its fields are empty while no leader is known. */
+    bool is_not_leader;
+    const char *leader_grpc_target; /* static for the life of dispatch; "" if unknown */
     const char *leader_id;
     bool has_item; /* the status is that of one message of a batch: */
     uint32_t item; /* its position, for ErrorInfo.metadata */
 };
 
-/* A status of the frontends' own making, such as INVALID_FIELD for a body that does not decode. */
+/* Sets a status that a frontend decided on, such as INVALID_FIELD for a body that does not decode.
+ */
 void dispatch_status_set(struct dispatch_status *status, int code, const char *reason,
                          const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* Appends the encoded google.rpc.Status with its details: for grpc-status-details-bin. Nothing when
- * there are none. */
+/* Appends the encoded google.rpc.Status with its details, for grpc-status-details-bin. Appends
+ * nothing if the status has no reason. */
 void dispatch_status_encode(const struct dispatch_status *status, struct buf *out);
 
 /* Sets the status of a request whose JSON was refused with this text (struct json_error). `method`
@@ -109,9 +111,10 @@ void dispatch_status_encode(const struct dispatch_status *status, struct buf *ou
 void dispatch_status_of_json(const struct dispatch_method *method, const char *text,
                              struct dispatch_status *status);
 
-/* Decodes a request body: JSON (see json_is_body()) or protobuf. Strings are checked here
- * (UTF-8, no NUL). 0, or ERR_INVALID with `status` set to INVALID_ARGUMENT, INVALID_FIELD, or
- * ERR_NOMEM with RESOURCE_EXHAUSTED, OVERLOADED. */
+/* Decodes a request body, JSON (see json_is_body()) or protobuf, and checks that its strings are
+ * UTF-8 without NUL. The caller owns `*out`.
+ * Errors: ERR_INVALID (`status` is INVALID_ARGUMENT, INVALID_FIELD), ERR_NOMEM (`status` is
+ * RESOURCE_EXHAUSTED, OVERLOADED). */
 int dispatch_decode(const struct dispatch_method *method, struct bytes body, ProtobufCMessage **out,
                     struct dispatch_status *status);
 
@@ -119,86 +122,98 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
 
 #define DISPATCH_DEADLINE_MAX_MS 10000
 
-/* The caller's memory, usually part of a larger object; untouched until done(). */
+/* One unary call. The memory is the caller's, usually part of a larger object. The caller leaves it
+ * untouched from dispatch_submit() until done(). */
 struct dispatch_call {
     /* In. */
     const struct dispatch_method *method;
-    ProtobufCMessage *request; /* of method->input, unpacked; freed by dispatch in every case */
+    ProtobufCMessage *request; /* of method->input; dispatch frees it in every case */
     uint64_t deadline_ns;      /* monotonic; UINT64_MAX: DISPATCH_DEADLINE_MAX_MS from now */
-    bool may_forward;          /* a follower sends mutations on to the leader */
-    /* Exactly once; may run before dispatch_submit() returns. The call is the caller's again. */
+    bool may_forward;          /* a follower forwards mutations to the leader */
+    /* Runs exactly once, possibly before dispatch_submit() returns. The call is then the caller's
+     * again. */
     void (*done)(struct dispatch_call *call);
-    /* May be NULL. The call's fate is known, and this is the node's thread, which nothing should
-     * hold up: have dispatch_complete() called on a thread of your own; done() comes inside it. */
+    /* Runs on the node's thread when the call's outcome is known. It must not do the work of the
+     * answer there: it has dispatch_complete() called on a thread of the frontend, and done() runs
+     * inside that call. NULL: done() runs on the node's thread. */
     void (*ready)(struct dispatch_call *call);
-    /* Out, valid during done(). */
+    /* Results, valid during done(). */
     struct dispatch_status status;
-    const ProtobufCMessage *response; /* of method->output when status.code is 0, else NULL */
-    struct work *work;                /* dispatch's own */
+    const ProtobufCMessage *response; /* of method->output; NULL if status.code is not 0 */
+    struct work *work;                /* private to dispatch */
 };
 
-/* Calls submitted from one thread one after the other are proposed in that order. */
+/* Submits a call. Calls that one thread submits one after the other are proposed in that order. */
 void dispatch_submit(struct dispatch *dispatch, struct dispatch_call *call);
-/* Once after each ready(). */
+/* Completes a call. Must be called once after each ready(). */
 void dispatch_complete(struct dispatch_call *call);
 
 /* ---- subscriptions ---- */
 
 struct dispatch_subscription;
-struct message_page; /* messages, shared between readers; see dispatch_page_*() */
+struct message_page; /* messages, shared between readers; counted references */
 
 enum dispatch_page_format {
-    DISPATCH_PAGE_PROTOBUF,  /* an encoded SubscribeChunk */
-    DISPATCH_PAGE_JSON,      /* {"messages":[…]} */
-    DISPATCH_PAGE_JSON_TEXT, /* the same, `text` in place of `payload` where it is UTF-8 */
+    DISPATCH_PAGE_PROTOBUF, /* an encoded SubscribeChunk */
+    DISPATCH_PAGE_JSON,     /* {"messages":[…]} */
+    /* the same, with `text` in place of `payload` where the payload is UTF-8 */
+    DISPATCH_PAGE_JSON_TEXT,
 };
 
+/* Callbacks of a subscription. They run on the thread of one reader, one at a time:
+ * `opened`, then any number of `page` or `idle`, then possibly `ended`, and finally `closed`. */
 struct dispatch_subscription_events {
-    /* First, once: OK and in place, or refused. `cluster_id` is hex. */
+    /* Runs once and first. Status OK: the cursor is in place. Otherwise the subscription is
+     * refused. `last_sequence` is the end of the channel. `cluster_id` is hex. */
     void (*opened)(void *context, const struct dispatch_status *status, uint64_t last_sequence,
                    const char *cluster_id);
-    /* The page that dispatch_subscription_next() asked for: at least one message, and encoded in
-     * `format`. Valid during the call; dispatch_page_ref() keeps it. */
+    /* Delivers the page that dispatch_subscription_next() asked for: at least one message, encoded
+     * in `format`. The page is valid during the call; dispatch_page_ref() keeps it. */
     void (*page)(void *context, struct message_page *page);
-    /* In place of that page, when there was none yet: it comes with news. May be NULL. */
+    /* Runs in place of `page` if there is no message after the cursor. The page follows when there
+     * is one. May be NULL. */
     void (*idle)(void *context);
-    /* Asked just before a page is read; NULL: always. True: `page`, `idle` or `ended` follows at
-     * once. False: it is not read, and dispatch_subscription_next() asks for it again. So memory is
-     * bounded over many subscriptions, each of which has asked for its next page. */
-    bool (*may_read)(void *context);
-    /* It ended by itself (no leader for 10 s, damage, shutting down); nothing but `closed` follows.
+    /* Runs just before a page is read. NULL: every page may be read.
+     * True: `page`, `idle` or `ended` follows at once.
+     * False: the page is not read, and dispatch_subscription_next() must ask for it again. So a
+     * frontend bounds the memory of many subscriptions, each of which has asked for its next page.
      */
+    bool (*may_read)(void *context);
+    /* Runs when dispatch ends the subscription: no leader for 10 s, damage, or shutdown. Only
+     * `closed` follows. */
     void (*ended)(void *context, const struct dispatch_status *status);
-    /* The answer to dispatch_subscription_close(), and the last: the context may be freed. */
+    /* Runs last, after dispatch_subscription_close(). The context may be freed. */
     void (*closed)(void *context);
     void *context;
     enum dispatch_page_format format;
 };
 
-/* Takes `request` (a Raftogram__V1__SubscribeRequest; freed in every case). `*out` is set before
- * any callback runs, and is valid until dispatch_subscription_close() is called, which must happen
- * once, also after a refusal or `ended`. The deadline is that of the opening. Errors: ERR_NOMEM (no
- * callback). */
+/* Opens a subscription. Takes ownership of `request`, a Raftogram__V1__SubscribeRequest, also on
+ * error. `*out` is set before any callback runs. It is valid until dispatch_subscription_close() is
+ * called, which must happen exactly once, also after a refusal or `ended`. The deadline limits the
+ * opening only.
+ * Errors: ERR_NOMEM (no callback runs). */
 int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uint64_t deadline_ns,
                        const struct dispatch_subscription_events *events,
                        struct dispatch_subscription **out);
-/* Asks for one page; it comes as soon as there are messages behind the cursor. Once after `opened`,
- * and once after each page that has been dealt with: this is the backpressure. Does nothing after
- * `ended`, which another thread may just be telling. True: one is being read, and `page` or `idle`
- * (or `ended`) comes soon; false: it waits for news. */
+/* Asks for one page. It is delivered as soon as there are messages after the cursor. Must be called
+ * once after `opened`, and once after each page has been handled: this is the backpressure. Does
+ * nothing after `ended`, which may be running on the reader's thread at that moment.
+ * Returns true if a page is being read: `page`, `idle` or `ended` follows soon. Returns false if
+ * the subscription waits for a new message. */
 bool dispatch_subscription_next(struct dispatch_subscription *subscription);
-/* `closed` follows, on a reader's thread, never inside this call. */
+/* Closes the subscription. `closed` runs later on a reader's thread, never inside this call. */
 void dispatch_subscription_close(struct dispatch_subscription *subscription);
 
-/* The list of messages as a JSON array, as in the formats above; for other answers that hold one.
- */
+/* Appends the messages as a JSON array in the format of the pages, for other answers that hold a
+ * list of messages. */
 struct Raftogram__V1__StoredMessage;
 void dispatch_messages_json(struct Raftogram__V1__StoredMessage *const *messages, size_t count,
                             bool as_text, struct buf *out);
-/* The page that a subscription of that format was given: at most 1 MiB, or one message; made once
- * and shared by all readers. Valid as long as a reference is held. */
+/* Returns the encoded page that a subscription of this format was given: at most 1 MiB, or one
+ * message. It is encoded once and shared by all readers. Valid as long as a reference is held. */
 struct bytes dispatch_page_encoded(struct message_page *page, enum dispatch_page_format format);
-/* The messages in it. */
+/* Returns the number of messages in the encoded page. */
 size_t dispatch_page_count(struct message_page *page, enum dispatch_page_format format);
 struct message_page *dispatch_page_ref(struct message_page *page);
 void dispatch_page_unref(struct message_page *page);
@@ -260,7 +275,7 @@ void dispatch_publish_close(struct dispatch_publish *publish);
 /* ---- state of this node ---- */
 
 struct dispatch_member {
-    const char *node_id; /* static for the life of dispatch, as the addresses */
+    const char *node_id; /* static for the life of dispatch, like the addresses */
     const char *raft_addr;
     const char *grpc_addr;
     const char *http_addr; /* "" when not configured */
@@ -268,8 +283,9 @@ struct dispatch_member {
     bool is_leader;
     bool is_connected;
     bool is_whole;
-    uint64_t match_index;     /* on the leader */
-    uint64_t last_contact_ms; /* on the leader: since it was heard; UINT64_MAX: never */
+    uint64_t match_index; /* highest index known to be in its log; on the leader */
+    /* on the leader: time since its last message; UINT64_MAX: never heard */
+    uint64_t last_contact_ms;
 };
 
 struct dispatch_node_status {
@@ -278,21 +294,23 @@ struct dispatch_node_status {
     const char *state; /* "LEADER", "FOLLOWER", "CANDIDATE" */
     bool is_leader;
     bool has_leader;
-    const char *leader_id; /* "" when unknown, as the addresses */
+    const char *leader_id; /* "" if unknown, like the addresses */
     const char *leader_raft_addr;
     const char *leader_grpc_addr;
     bool has_quorum;
-    bool is_ready; /* a leader is known, caught up, not draining */
+    bool is_ready; /* a leader is known, this node has caught up and is not draining */
     bool is_caught_up;
-    bool is_recovering;       /* why not: its data_dir is not admitted yet: it does not count, */
-    bool is_diverged;         /*   it has applied something else than the others, */
-    bool is_damaged;          /*   its store is damaged, */
-    bool is_standing_still;   /* or it applies nothing of what is committed, for want of room */
-    bool is_log_without_room; /*   (this, or the next), or of entries; else entries are missing */
+    /* Reasons why the node is not ready. */
+    bool is_recovering;     /* its data_dir is not admitted yet; it does not count for a quorum */
+    bool is_diverged;       /* it applied something other than the majority */
+    bool is_damaged;        /* its store is damaged */
+    bool is_standing_still; /* it applies nothing although more is committed */
+    /* Reasons why it applies nothing; if neither is set, it lacks the entries. */
+    bool is_log_without_room;
     bool is_store_without_room;
-    uint64_t known_commit; /* what is committed, as far as this node has heard */
+    uint64_t known_commit; /* highest commit index that this node has heard of */
     bool is_draining;
-    bool is_stale; /* no turn for two and a half election timeouts: nothing above is vouched for */
+    bool is_stale; /* no turn for 2.5 election timeouts: role, leader and quorum are unknown */
     uint64_t term;
     uint64_t commit_index;
     uint64_t applied_index;
@@ -301,37 +319,40 @@ struct dispatch_node_status {
     uint64_t snapshot_index;
     char cluster_id[CLUSTER_ID_HEX_BYTES + 1]; /* hex; "" until founded */
     uint64_t uptime_seconds;
-    uint64_t turn_age_ms; /* since the node's thread last turned: more than a few s is stuck */
+    /* since the node's last turn; more than a few seconds: its thread is stuck */
+    uint64_t turn_age_ms;
     size_t member_count;
     struct dispatch_member members[CLUSTER_MEMBERS_MAX];
 };
-/* What the node's thread published in its last turn, if that is recent. While the thread hangs (a
- * disk that does not answer, a stopped process) others may have elected a leader: such a node says
- * of itself that it is a follower without a leader and a quorum, and not ready. All that is said
- * about role, leader, quorum and readiness comes from here. Any thread; never waits. */
+/* Copies what the node published in its last turn, if that is recent. While the node's thread hangs
+ * (a disk that does not respond, a stopped process), the other nodes may have elected a leader. The
+ * status then shows a follower without a leader and a quorum, not ready. All reports of role,
+ * leader, quorum and readiness come from here. Never waits. */
 void dispatch_get_node_status(struct dispatch *dispatch, struct dispatch_node_status *out);
 
-/* Told whenever role, leader, quorum or readiness changed, also by the status's age. The callback
- * runs on the node's or the daemon's main thread and must only signal. */
+/* A callback for changes of role, leader, quorum or readiness, including those that follow from the
+ * age of the status. It runs on the thread of the node or the main thread of the daemon, and may
+ * only signal another thread. The memory is the caller's until dispatch_unwatch(). */
 struct dispatch_watcher {
     struct list link;
     void (*changed)(struct dispatch_watcher *watcher);
 };
 void dispatch_watch(struct dispatch *dispatch, struct dispatch_watcher *watcher);
-/* After it returns the callback does not run any more. */
+/* Removes the watcher. The callback does not run after this returns. */
 void dispatch_unwatch(struct dispatch *dispatch, struct dispatch_watcher *watcher);
 
-/* Walks the key-value map for the status document: at most `limit` keys. `each` returns 0 to go on.
- */
+/* Walks the key-value map for the status document, at most `limit` keys. A value other than 0 from
+ * `each` ends the walk. */
 int dispatch_walk_values(struct dispatch *dispatch, size_t limit,
                          int (*each)(void *context, struct bytes key, struct bytes value),
                          void *context);
 
-/* Figures of this node for /metrics and /status; dispatch_metric_rows describes them. */
+/* Figures of this node for /metrics and /status. dispatch_metric_rows describes them; counters
+ * count since the start. */
 struct dispatch_metrics {
     struct dispatch_node_status node;
     uint64_t messages_sent_total;         /* raft messages to peers */
-    uint64_t peer_messages_dropped_total; /* of any kind: a peer takes them too slowly */
+    uint64_t peer_messages_dropped_total; /* of any kind, because a peer reads too slowly */
     uint64_t peer_connects_total;         /* streams to peers that were established */
     uint64_t election_count;
     uint64_t last_commit_index;
@@ -355,27 +376,27 @@ struct dispatch_metrics {
     bool is_log_full;
     bool is_store_full;
     uint64_t proposals_pending;
-    uint64_t durable_applied_index; /* up to there the store is on disk */
+    uint64_t durable_applied_index; /* highest index that the store has on disk */
     uint64_t log_written_bytes_total;
     uint64_t store_flushes_total;
     uint64_t messages_applied_total;
-    uint64_t subscription_lag_max; /* in messages, over all subscriptions, at most 250 ms old */
+    uint64_t subscription_lag_max; /* in messages, over all subscriptions; measured every 250 ms */
     struct latency_counts log_sync;
     struct latency_counts apply;
     struct latency_counts proposal;
-    struct latency_counts turn_delay; /* from when a turn of the node was due to its begin */
-    uint64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES]; /* answered, by status */
+    struct latency_counts turn_delay; /* from the time a turn was due to its begin */
+    uint64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES]; /* calls answered, by method and code */
 };
 void dispatch_get_metrics(struct dispatch *dispatch, struct dispatch_metrics *out);
 extern const struct metric dispatch_metric_rows[];
 extern const size_t dispatch_metric_row_count;
 
-/* Adds the figures of a frontend, which any frontend may then show. The source is the caller's, and
- * stays until dispatch_remove_metrics(). */
+/* Adds the figures of a frontend, so that every frontend can show them. The source is the caller's
+ * and must stay valid until dispatch_remove_metrics(). */
 void dispatch_add_metrics(struct dispatch *dispatch, struct metric_source *source);
-/* After it returns read() does not run any more. */
+/* Removes the source. Its read() does not run after this returns. */
 void dispatch_remove_metrics(struct dispatch *dispatch, struct metric_source *source);
-/* Calls `each` for every source, with its figures. */
+/* Calls `each` for every source, with the current figures. */
 void dispatch_walk_metrics(struct dispatch *dispatch,
                            void (*each)(void *context, const struct metric_source *source,
                                         const void *figures),

@@ -1,4 +1,4 @@
-/* What the files of dispatch share. */
+/* Declarations that the files of dispatch share. */
 #ifndef RAFTOGRAM_DISPATCH_INTERNAL_H
 #define RAFTOGRAM_DISPATCH_INTERNAL_H
 
@@ -13,29 +13,32 @@
 #include <stdatomic.h>
 
 #define READERS_MAX 8
-#define READER_BATCH_MAX 64           /* subscriptions served before unary reads get a turn */
-#define READER_QUEUE_MAX 32           /* reads that wait for one reader before another is woken */
-#define READER_TICK_NS (NS_PER_S / 4) /* how often subscriptions are looked over */
-#define SUBSCRIPTION_LEADERLESS_NS                                \
-    (10 * NS_PER_S) /* then a node cannot vouch for being current \
-                     */
-/* Of messages or channels in one answer. */
+#define READER_BATCH_MAX 64 /* subscriptions served before the next unary reads */
+/* reads queued for one reader before the next reader is used */
+#define READER_QUEUE_MAX 32
+#define READER_TICK_NS (NS_PER_S / 4) /* interval of subscription_sweep() */
+/* A subscription ends if the node has had no leader for so long: its data may be outdated. */
+#define SUBSCRIPTION_LEADERLESS_NS (10 * NS_PER_S)
+/* Messages, channels or keys in one answer. */
 #define PAGE_LIMIT_DEFAULT 100
 #define PAGE_LIMIT_MAX 1000
 #define NOT_LEADER_MESSAGE "not leader: retry on suggested leader client endpoint"
 
-/* A thread that serves reads: unary ones from its mailbox, subscriptions from the hub. */
+/* A thread that serves unary reads from its mailbox and subscriptions from the hub. It is the only
+ * kind of thread that may wait for the disk to answer a client. */
 struct reader {
     struct dispatch *dispatch;
     pthread_t thread;
     struct mailbox mailbox; /* of reader_job.link */
     struct hub_listener listener;
-    struct list subscriptions; /* open ones, by dispatch_subscription.link; reader thread only */
+    struct list subscriptions; /* open ones, by dispatch_subscription.link; its own thread only */
     atomic_bool is_stopping;
-    atomic_uint jobs;             /* posted and not done */
-    atomic_uint_fast64_t lag_max; /* of its subscriptions, in messages, when it last looked */
+    atomic_uint jobs; /* posted and not finished */
+    /* largest lag of its subscriptions, in messages, as last measured */
+    atomic_uint_fast64_t lag_max;
 };
 
+/* One task for a reader, such as a unary read. Part of a larger object. */
 struct reader_job {
     struct list link;
     void (*run)(struct reader_job *job, struct reader *reader);
@@ -53,30 +56,31 @@ struct dispatch {
     struct list watchers;
     struct list metric_sources; /* under watch_lock */
     struct list publishes;      /* under watch_lock */
-    bool was_stale;        /* as the watchers were told by dispatch_look_at_age(); its thread's */
-    atomic_bool is_ending; /* subscriptions end with DRAINING */
+    bool was_stale;             /* state last reported by dispatch_look_at_age(); its thread's */
+    atomic_bool is_ending;      /* subscriptions and publishes end with DRAINING */
     atomic_uint_fast64_t calls[DISPATCH_METHOD_COUNT][DISPATCH_CODES];
 };
 
-/* One unary call on its way. */
+/* One unary call in progress. Freed by dispatch_finish_work(). */
 struct work {
     struct node_request request; /* first: node callbacks find the work by it */
     struct reader_job job;
     struct dispatch *dispatch;
     struct dispatch_call *call;
-    struct buf command; /* encoded, or scratch of a read; then the items of the result */
-    bool has_item;      /* a refusal is that of one message of a batch: */
-    uint32_t item;      /* its position */
+    struct buf command; /* the encoded command or scratch memory of a read, then result items */
+    bool has_item;      /* a refusal is about one message of a batch, */
+    uint32_t item;      /* at this position */
 };
 
-/* What a method does with a call. */
+/* The functions of a method. NULL: the method does not need it. */
 struct method_handler {
-    /* Frontend's thread: checks fields, fills in work->request. Returns true to submit it; false
-     * when call->status or the response says all (dispatch_finish_work() was called). */
+    /* Frontend's thread: checks the fields and fills in work->request. Returns true to submit the
+     * request. Returns false if it has ended the call by dispatch_finish_work(). */
     bool (*prepare)(struct work *work);
-    /* Node's thread, commands: the request is done. */
+    /* Commands: answers the call after the request has ended. Node's thread, or the frontend's in
+     * dispatch_complete(). */
     void (*applied)(struct work *work);
-    /* Reader's thread, reads: the barrier was reached. */
+    /* Reads: answers the call after its barrier was reached. Reader's thread. */
     void (*read)(struct work *work);
 };
 
@@ -96,7 +100,7 @@ extern const struct method_handler dispatch_handle_list_keys;
 
 /* ---- calls.c ---- */
 
-/* As dispatch_submit(); `chain` may be NULL. */
+/* As dispatch_submit(). `chain` may be NULL. */
 void dispatch_submit_in_chain(struct dispatch *dispatch, struct dispatch_call *call,
                               struct node_chain *chain);
 
@@ -105,11 +109,12 @@ void dispatch_submit_in_chain(struct dispatch *dispatch, struct dispatch_call *c
 /* Signals all open publishes; dispatch->is_ending is set. */
 void dispatch_end_publishes(struct dispatch *dispatch);
 
-/* ---- work.c: what handlers share ---- */
+/* ---- work.c: functions that handlers share ---- */
 
 /* Counts an answer with this status. */
 void dispatch_count_call(struct dispatch *dispatch, enum dispatch_method_id id, int code);
-/* Ends the call: runs done(), then frees the request message and the work. */
+/* Ends the call: runs done(), then frees the request message and the work. `response` is NULL
+ * unless the status is OK; it must be valid during done() only. */
 void dispatch_finish_work(struct work *work, const ProtobufCMessage *response);
 /* Ends the call with the status of its request, which was not NODE_OK. */
 void work_finish_with_outcome(struct work *work);
@@ -127,14 +132,14 @@ bool work_prepare_encoded(struct work *work);
 /* True: the request failed, or its command was applied without effect, and the call has been
  * ended. */
 bool work_refuse_result(struct work *work);
-/* The limit of a page as the client gave it, within the bounds; 0 is the default. */
+/* Returns the limit of a page that the client asked for, within the bounds. 0 is the default. */
 size_t work_clamp_limit(uint32_t limit);
-/* NULL, or one line: why the id is refused. */
+/* Returns NULL, or one line that says why the id is refused. */
 const char *dispatch_channel_id_fault(const char *id);
-/* The next reader in turn, for a subscription, which stays with it. */
+/* Returns the next reader in rotation, for a subscription, which stays with it. */
 struct reader *reader_pick(struct dispatch *dispatch);
-/* The first reader whose queue is short, so that reads which became due together wake one thread.
- */
+/* Returns the first reader whose queue is shorter than READER_QUEUE_MAX, else the next in rotation.
+ * Reads that are due together then wake one thread instead of all. */
 struct reader *reader_pick_idle(struct dispatch *dispatch);
 /* Queues the job. The frontends' limits on calls and subscriptions bound the queue. */
 void reader_post(struct reader *reader, struct reader_job *job);
@@ -147,36 +152,52 @@ void dispatch_status_of_outcome(struct dispatch *dispatch, const struct node_req
 /* Sets the status of a failed query. */
 void dispatch_status_of_error(int error, struct dispatch_status *status);
 
-/* ---- readers.c ---- */
+/* ---- readers.c: the reader threads ---- */
+
+/* Starts `count` reader threads, at most READERS_MAX. Each one runs its jobs, serves ready
+ * subscriptions in batches of READER_BATCH_MAX, and sweeps its subscriptions every READER_TICK_NS.
+ * dispatch->chat must be set. On error no thread runs.
+ * Errors: ERR_NOMEM, ERR_IO. */
 int readers_start(struct dispatch *dispatch, size_t count);
+/* Stops the threads and waits for them. Every subscription must be closed and every call ended. */
 void readers_stop(struct dispatch *dispatch);
 
 /* ---- node_status.c ---- */
 
-/* The cluster's id in hex, as published; "" until founded. */
+/* Writes the cluster id in hex, as of the last turn; "" until the cluster is founded. */
 void dispatch_get_cluster_id(const struct dispatch *dispatch, char out[CLUSTER_ID_HEX_BYTES + 1]);
 
-/* Since when no leader is known, also while the node's thread cannot say so; 0: one is. */
+/* Returns the time since which no leader is known; 0 while one is known. While the status is too
+ * old, that is the time when it was published. */
 uint64_t dispatch_leaderless_since(const struct dispatch *dispatch, const struct node_status *node,
                                    uint64_t now_ns);
 
-/* ---- subscriptions.c; on a reader's thread ---- */
+/* ---- subscriptions.c: on the thread of the subscription's reader ---- */
+
+/* Serves a subscription that the hub has made ready: reads and encodes one page, moves the cursor
+ * behind it, and calls `page`. Calls `idle` if there is no message, and `ended` if the read fails.
+ * Does nothing if the subscription has been closed or may_read() refuses. */
 void subscription_serve(struct hub_subscription *hub_subscription);
+/* Ends all subscriptions of the reader if dispatch is ending, if no leader has been known for
+ * SUBSCRIPTION_LEADERLESS_NS, or if the node has applied nothing for so long. */
 void subscription_sweep(struct reader *reader, uint64_t now_ns);
+/* Sets reader->lag_max to the most messages that a subscription of the reader still has to read. */
 void subscription_measure_lag(struct reader *reader);
 
 /* ---- pages.c ---- */
 
-/* Encodes as many messages of the page as `format` has room for, if nobody has done so before.
- * Returns the page's; NULL: no memory. */
+/* Encodes as many messages of the page as `format` has room for, unless the page already has this
+ * encoding. The page owns the result. Returns NULL if there is no memory. */
 struct page_encoding *dispatch_encode_page(struct message_page *page,
                                            enum dispatch_page_format format);
 
-/* The messages of a page as protobuf-c messages, in one allocation. NULL: no memory. */
+/* The messages of a page as protobuf-c messages, in one allocation. Texts are copied; payloads are
+ * views into the page, which must outlive them. */
 struct stored_messages {
     size_t count;
     Raftogram__V1__StoredMessage **list;
 };
+/* Returns NULL if there is no memory. */
 struct stored_messages *stored_messages_create(const struct message_page *page);
 void stored_messages_destroy(struct stored_messages *messages);
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* From the configuration; valid as long as the frontend runs. */
+/* Options from the configuration. They stay valid while the frontend runs. */
 struct frontend_options {
     struct dispatch *dispatch;
     const char *grpc_bind_addr;
@@ -21,29 +21,31 @@ struct frontend_options {
     uint32_t max_frame_bytes;
     uint32_t max_connections;
     uint32_t max_subscriptions; /* per connection */
-    /* Over all connections of a frontend. gRPC: calls that are open, streams too. WebSocket: calls
-     * that wait for their answer. */
+    /* Limit over all connections of a frontend. gRPC: open calls, including streams. WebSocket:
+     * calls that wait for their answer. */
     uint32_t max_calls;
-    uint32_t heartbeat_ms; /* WebSocket heartbeat notifications */
-    struct budget *memory; /* of all frontends together; what clients make them hold */
+    uint32_t heartbeat_ms; /* interval of WebSocket heartbeat notifications */
+    struct budget *memory; /* shared by all frontends: memory that clients make them hold */
     const char *const *allowed_origins;
     size_t allowed_origin_count;
     const char *const *allowed_hosts;
     size_t allowed_host_count;
 };
 
+/* The functions of one frontend. */
 struct frontend {
-    /* Listens and serves. On error one line without a newline goes to `error`, which names the
-     * address, the reason and the remedy. Errors: ERR_BUSY, ERR_NOMEM, ERR_IO. */
+    /* Begins to listen and serve. `*out` is the instance for the other functions. On error, `error`
+     * gets one line without a newline that names the address, the reason and the remedy.
+     * Errors: ERR_BUSY, ERR_NOMEM, ERR_IO. */
     int (*start)(const struct frontend_options *options, void **out, char *error,
                  size_t error_size);
-    /* Takes no new connections and calls; what runs goes on. Returns at once. */
+    /* Refuses new connections and calls. Running calls continue. Returns at once. */
     void (*close)(void *instance);
-    /* In place of close() and stop() when clients still come at the very end, and the process will
-     * end soon: closes the connections so that nobody hears what dispatch never said. NULL where
-     * close() does as much. Any thread; returns at once. */
+    /* Replaces close() and stop() if clients still connect shortly before the process ends. Closes
+     * the connections, so that no client gets an answer that dispatch did not give. NULL if close()
+     * is enough. Any thread; returns at once. */
     void (*hang_up)(void *instance);
-    /* Waits up to grace_ms for what runs, ends the rest, frees all. */
+    /* Waits up to grace_ms for running calls, ends the others, and frees the instance. */
     void (*stop)(void *instance, uint32_t grace_ms);
 };
 

@@ -106,7 +106,7 @@ static bool list_keys_prepare(struct work *work)
     return true;
 }
 
-/* The keys of one answer, each ended by NUL. */
+/* The keys of one answer, each terminated by NUL. */
 struct key_page {
     struct buf *text;
     size_t count;

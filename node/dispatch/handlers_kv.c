@@ -25,11 +25,12 @@ static void finish_propose(struct work *work, const char *error, const char *lea
     dispatch_finish_work(work, &response.base);
 }
 
-/* The member of that name in any case, as Go's encoding/json has it; of several the last. */
+/* Finds the member by name, ignoring case as encoding/json of Go does. Of several members the last
+ * one counts. */
 static const json_t *find_member(const json_t *object, const char *name)
 {
     const json_t *found = NULL;
-    /* jansson's iterator wants a pointer to mutable, and changes nothing. */
+    /* jansson's iterator takes a mutable pointer but changes nothing. */
     json_t *map = unconst(object);
     for (void *at = json_object_iter(map); at != NULL; at = json_object_iter_next(map, at)) {
         if (strcasecmp(json_object_iter_key(at), name) == 0) {
@@ -39,7 +40,7 @@ static const json_t *find_member(const json_t *object, const char *name)
     return found;
 }
 
-/* A string member of the command; false with `error` set when it is no string. */
+/* Reads a string member of the command. Returns false and sets `error` if it is not a string. */
 static bool get_text(const json_t *object, const char *name, struct bytes *out, const char **error)
 {
     const json_t *value = find_member(object, name);
@@ -54,14 +55,14 @@ static bool get_text(const json_t *object, const char *name, struct bytes *out, 
     }
     *out = (struct bytes){json_string_value(value), json_string_length(value)};
     if (out->size > 0 && memchr(out->data, 0, out->size) != NULL) {
-        /* The answer to a read could not hold it: it would be cut there. */
+        /* A C string in the answer to a read would end at the NUL. */
         *error = "bad command: op, key and value must not contain NUL";
         return false;
     }
     return true;
 }
 
-/* NULL, or what is wrong with the JSON command. */
+/* Parses the JSON command. Returns NULL, or one line that says what is wrong. */
 static const char *parse_kv_command(const json_t *json, struct command *command)
 {
     const char *error = NULL;
@@ -152,8 +153,8 @@ static bool read_prepare(struct work *work)
         return false;
     }
     work->request.kind = NODE_REQUEST_READ;
-    /* Over gRPC a follower redirects, as the reference document says; asked to forward, it answers
-     * by itself after asking the leader for a read index. */
+    /* Without may_forward a follower redirects, as the reference document defines. With it, the
+     * follower asks the leader for a read index and answers itself. */
     work->request.is_leader_only = !work->call->may_forward;
     return true;
 }

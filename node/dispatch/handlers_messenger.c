@@ -271,7 +271,7 @@ static void list_channels_read(struct work *work)
     free(rows);
 }
 
-/* Streams do not come here: dispatch_subscribe() serves them. */
+/* Refuses Subscribe as a unary call: streams go through dispatch_subscribe(). */
 static bool subscribe_prepare(struct work *work)
 {
     dispatch_status_set(&work->call->status, DISPATCH_UNIMPLEMENTED, NULL, "Subscribe is a stream");

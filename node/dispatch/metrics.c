@@ -6,8 +6,8 @@
 #define ROW_AS(type, field, name, status_name, help) \
     METRIC_ROW_AS(METRIC_##type, dispatch_metrics, field, name, status_name, help)
 
-/* Figures with NULL for /status are histograms, or are in its first part, whose form the reference
- * document gives. */
+/* Rows with NULL for /status are histograms, or stand in the first part of /status, whose form the
+ * reference document defines. */
 const struct metric dispatch_metric_rows[] = {
     ROW_AS(GAUGE, node.uptime_seconds, "uptime_seconds", NULL, "Time since the start."),
     ROW_AS(COUNTER, messages_sent_total, "messages_sent_total", NULL,

@@ -72,8 +72,8 @@ void dispatch_get_cluster_id(const struct dispatch *dispatch, char out[CLUSTER_I
 
 /* ---- age ---- */
 
-/* Earlier than the three election timeouts within which it must be true, since whoever watches it
- * has yet to hear. A leader that has not turned for so long has lost its followers. */
+/* True after 2.5 election timeouts without a turn. The documented limit is 3; the rest is time for
+ * watchers to see the change. A leader without a turn for so long has lost its followers. */
 static bool is_stale(const struct dispatch *dispatch, const struct node_status *node,
                      uint64_t now_ns)
 {

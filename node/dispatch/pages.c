@@ -1,4 +1,4 @@
-/* Pages: stored messages as protobuf-c messages, and encoded, once for all readers of a page. */
+/* Pages: stored messages as protobuf-c messages, and their encodings, which all readers share. */
 #include "base/check.h"
 #include "base/unconst.h"
 #include "dispatch/dispatch_internal.h"
@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* With what a frontend puts around it (the channel's id, escaped), a JSON page has 1 MiB. */
+/* A frontend adds text around a JSON page (the channel id, escaped). Both together have at most 1
+ * MiB. */
 #define JSON_PAGE_BYTES_MAX (PAGE_BYTES_MAX - 2048)
 
 struct stored_messages *stored_messages_create(const struct message_page *page)
@@ -55,7 +56,7 @@ void stored_messages_destroy(struct stored_messages *messages)
     free(messages);
 }
 
-/* As the codec writes a StoredMessage, but with `text` for a payload that is UTF-8. */
+/* Writes a StoredMessage as the JSON codec does, but with `text` if the payload is UTF-8. */
 static void append_text_message(const Raftogram__V1__StoredMessage *message, struct buf *out)
 {
     struct bytes payload = {message->payload.data, message->payload.len};
@@ -68,7 +69,8 @@ static void append_text_message(const Raftogram__V1__StoredMessage *message, str
     buf_printf(out, ",\"timestampUnixMs\":\"%lld\"}", (long long)message->timestamp_unix_ms);
 }
 
-/* The array, as far as it takes at most `bytes_max`, but one message always; returns how many. */
+/* Appends the array, at most `bytes_max` bytes but at least one message. Returns the number of
+ * messages. */
 static size_t append_messages(struct Raftogram__V1__StoredMessage *const *messages, size_t count,
                               bool as_text, size_t bytes_max, struct buf *out)
 {

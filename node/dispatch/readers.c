@@ -1,4 +1,4 @@
-/* Reader threads: everything that may touch the disk to answer. */
+/* Reader threads: they serve all reads that may wait for the disk. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "dispatch/dispatch_internal.h"
@@ -13,7 +13,7 @@ static void wake_reader(struct hub_listener *listener)
     mailbox_wake(&reader->mailbox);
 }
 
-/* True if more subscriptions are ready. */
+/* Serves up to READER_BATCH_MAX subscriptions. Returns true if more may be ready. */
 static bool serve_subscriptions(struct reader *reader)
 {
     struct list ready;

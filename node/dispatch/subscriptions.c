@@ -1,5 +1,5 @@
-/* Subscriptions: a linearizable check first, then a cursor that a reader thread moves forward, one
- * page at a time and only when the frontend asked for it. */
+/* Subscriptions. A linearizable read comes first. Then a reader thread moves a cursor forward, one
+ * page at a time and only when the frontend has asked for it. */
 #include "base/errors.h"
 #include "dispatch/dispatch_internal.h"
 
@@ -7,7 +7,8 @@
 #include <string.h>
 
 struct dispatch_subscription {
-    struct node_request request; /* first: the barrier */
+    /* the read barrier; first, so that barrier_done() finds the subscription */
+    struct node_request request;
     struct reader_job open_job;
     struct reader_job close_job;
     struct hub_subscription hub;
@@ -16,11 +17,12 @@ struct dispatch_subscription {
     struct reader *reader;
     struct dispatch_subscription_events events;
     Raftogram__V1__SubscribeRequest *query; /* until opened */
-    pthread_mutex_t lock; /* between the reader and dispatch_subscription_next() */
-    bool is_open;         /* in the hub and in the reader's list */
-    bool is_behind;       /* more is stored behind the cursor than the hub has heard of */
-    /* Reader's thread. */
-    uint64_t end_sequence; /* of the channel, when it was opened */
+    pthread_mutex_t lock;                   /* guards is_open, is_behind and the state in the hub */
+    bool is_open;                           /* in the hub and in the reader's list */
+    /* messages may be stored after the cursor that the hub does not know of */
+    bool is_behind;
+    /* The fields below belong to the reader's thread. */
+    uint64_t end_sequence; /* end of the channel when the subscription was opened */
     bool is_opened;        /* `opened` was called */
     bool is_closing;
 };
@@ -32,7 +34,7 @@ static void refuse(struct dispatch_subscription *subscription, const struct disp
     subscription->events.opened(subscription->events.context, status, 0, "");
 }
 
-/* Takes it out of the hub, so that nothing wakes it any more. */
+/* Removes the subscription from the hub, so that no commit wakes it. */
 static void leave_hub(struct dispatch_subscription *subscription)
 {
     pthread_mutex_lock(&subscription->lock);
@@ -61,7 +63,7 @@ static void finish_if_closing(struct dispatch_subscription *subscription)
     free(subscription);
 }
 
-/* Checks what only a node that is current can: the channel, its end, the cluster. */
+/* Checks the cursor after the barrier: the cluster id, the channel and its end. */
 static bool check_cursor(struct dispatch_subscription *subscription, struct channel_info *channel,
                          struct dispatch_status *status)
 {
@@ -89,7 +91,7 @@ static bool check_cursor(struct dispatch_subscription *subscription, struct chan
     return true;
 }
 
-/* NULL or one line. */
+/* Returns NULL, or one line that says which field is wrong. */
 static const char *field_fault(const Raftogram__V1__SubscribeRequest *query)
 {
     if (strlen(query->cluster_id) > COMMAND_ID_BYTES_MAX) {
@@ -164,7 +166,8 @@ int dispatch_subscribe(struct dispatch *dispatch, ProtobufCMessage *request, uin
     pthread_mutex_init(&subscription->lock, NULL);
     *out = subscription;
     if (field_fault(subscription->query) != NULL) {
-        barrier_done(&subscription->request); /* refused there, without asking the leader */
+        /* open_subscription() refuses it; the leader is not asked */
+        barrier_done(&subscription->request);
     } else if (atomic_load(&dispatch->is_ending)) {
         subscription->request.outcome = NODE_DRAINING;
         barrier_done(&subscription->request);
@@ -215,7 +218,8 @@ static void end_subscription(struct dispatch_subscription *subscription,
     subscription->events.ended(subscription->events.context, status);
 }
 
-/* If it may not, it counts as behind before anybody can ask for the page again. */
+/* Asks the frontend. Sets is_behind first: after a refusal the frontend may ask for the page again
+ * at any moment, and dispatch_subscription_next() must then make it ready. */
 static bool may_read(struct dispatch_subscription *subscription)
 {
     if (subscription->events.may_read == NULL) {
@@ -288,7 +292,7 @@ void subscription_sweep(struct reader *reader, uint64_t now_ns)
     } else if (node.still_since_ns != 0 &&
                now_ns > node.still_since_ns + SUBSCRIPTION_LEADERLESS_NS) {
         dispatch_status_set(&status, DISPATCH_UNAVAILABLE, "NO_QUORUM",
-                            "this node has stood at entry %llu for 10 s while %llu are committed: "
+                            "this node has stayed at entry %llu for 10 s while %llu are committed: "
                             "subscribe on another",
                             (unsigned long long)node.applied_index,
                             (unsigned long long)node.known_commit);
@@ -304,7 +308,6 @@ void subscription_sweep(struct reader *reader, uint64_t now_ns)
     }
 }
 
-/* How far its subscriptions are behind their channels' ends. */
 void subscription_measure_lag(struct reader *reader)
 {
     uint64_t lag_max = 0;

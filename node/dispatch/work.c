@@ -1,4 +1,4 @@
-/* What handlers share: refusals, the end of a call, and the queues of the reader threads. */
+/* Functions that handlers share: refusals, the end of a call, and the queues of the readers. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "dispatch/dispatch_internal.h"
@@ -30,14 +30,11 @@ void dispatch_finish_work(struct work *work, const ProtobufCMessage *response)
     free(work);
 }
 
-/* One reader after the other for subscriptions, which stay where they are. */
 struct reader *reader_pick(struct dispatch *dispatch)
 {
     return &dispatch->readers[atomic_fetch_add(&dispatch->next_reader, 1) % dispatch->reader_count];
 }
 
-/* Reads that became due together go to one reader, so that one thread is woken for them and not
- * all; beyond READER_QUEUE_MAX the next one helps. */
 struct reader *reader_pick_idle(struct dispatch *dispatch)
 {
     for (size_t i = 0; i < dispatch->reader_count; i++) {
@@ -48,7 +45,6 @@ struct reader *reader_pick_idle(struct dispatch *dispatch)
     return reader_pick(dispatch);
 }
 
-/* Bounded by the calls and subscriptions that the frontends admit. */
 void reader_post(struct reader *reader, struct reader_job *job)
 {
     atomic_fetch_add(&reader->jobs, 1);
@@ -72,7 +68,7 @@ const char *dispatch_channel_id_fault(const char *id)
                : NULL;
 }
 
-/* Says which of the three rules the text breaks. */
+/* Ends the call with the rule that the text breaks: required, size, or encoding. */
 static bool refuse_text(struct work *work, const char *name, struct bytes text, unsigned size_max)
 {
     char reason[96];
@@ -87,7 +83,6 @@ static bool refuse_text(struct work *work, const char *name, struct bytes text, 
     return work_refuse_field(work, "INVALID_FIELD", reason);
 }
 
-/* Sets the status and ends the call when the command may not be proposed. */
 bool work_refuse_command(struct work *work, const struct command *command)
 {
     switch (command_check(command, work->dispatch->options.max_payload_bytes)) {
@@ -117,7 +112,6 @@ bool work_refuse_command(struct work *work, const struct command *command)
     return true;
 }
 
-/* Encodes the command into the work and makes it the request. */
 bool work_prepare_command(struct work *work, const struct command *command)
 {
     command_encode(command, &work->command);
@@ -149,7 +143,6 @@ void work_finish_with_error(struct work *work, int error)
     dispatch_finish_work(work, NULL);
 }
 
-/* The command was applied, but it did nothing. */
 bool work_refuse_result(struct work *work)
 {
     if (work->request.outcome != NODE_OK) {

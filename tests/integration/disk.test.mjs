@@ -86,7 +86,7 @@ describe('a node whose disk is full', needs(canMount(), 'may not mount'), () => 
     await until('its subscription to end', () => subscription.isEnded);
     assert.equal(subscription.error.code, grpc.status.UNAVAILABLE);
     assert.equal(errorDetails(subscription.error).info.reason, 'NO_QUORUM');
-    assert.match(subscription.error.details, /has stood at entry \d+ for 10 s/);
+    assert.match(subscription.error.details, /has stayed at entry \d+ for 10 s/);
     assert.ok((await cluster.client(other).history({ channelId: 'c' })).messages.length > 0);
   });
 
