@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A string that protobuf-c would accept. */
+/* A string that protobuf-c accepts and the contract does not. */
 struct bad_string {
     const char *name;
-    bool has_item; /* it is in an element of a list: */
-    uint32_t item; /* its position */
+    bool has_item; /* the string is in an element of a list, */
+    uint32_t item; /* at this position */
 };
 
 static bool is_bad_string(struct bytes text)
@@ -20,15 +20,15 @@ static bool is_bad_string(struct bytes text)
     return !bytes_is_utf8(text) || memchr(text.data, 0, text.size) != NULL;
 }
 
-/* protobuf-c checks no strings and cuts them at NUL, so they are looked at on the wire. Returns
- * whether there is a bad one. Our requests have messages in lists only, one level deep. */
+/* Finds the first bad string. protobuf-c does not check strings, and truncates them at NUL, so they
+ * are checked in the encoded body. The requests have messages in lists only, one level deep. */
 static bool find_bad_string(const ProtobufCMessageDescriptor *descriptor, struct bytes body,
                             bool is_item, struct bad_string *out)
 {
     struct bytes_reader reader = bytes_reader_of(body);
     struct protobuf_field read;
     uint32_t items = 0;
-    /* protobuf-c has refused what is malformed. */
+    /* Unpacking has already refused malformed bodies. */
     while (protobuf_read_field(&reader, &read) > 0) {
         const ProtobufCFieldDescriptor *field =
             protobuf_c_message_descriptor_get_field(descriptor, (unsigned)protobuf_number(&read));
@@ -72,7 +72,8 @@ void dispatch_status_of_json(const struct dispatch_method *method, const char *t
     note_item_of_text(method, status);
 }
 
-/* protobuf-c answers NULL for a bad message and for want of memory alike. */
+/* Notes a failed allocation: protobuf-c returns NULL both for a bad message and for lack of memory.
+ */
 static void *noting_alloc(void *has_failed, size_t size)
 {
     void *memory = malloc(size);
@@ -100,7 +101,7 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
     const uint8_t *data = body.data;
     if (json_is_body(method->input, body)) {
         struct json_error error;
-        /* phalanx.*: its clients are written in Go, where names have any case. */
+        /* Clients of phalanx.* are written in Go, where names of members have any case. */
         int rc = method->is_snake_case ? json_decode_any_case(method->input, body, out, &error)
                                        : json_decode(method->input, body, out, &error);
         if (rc == ERR_NOMEM) {
@@ -113,7 +114,7 @@ int dispatch_decode(const struct dispatch_method *method, struct bytes body, Pro
         return 0;
     }
     bool has_failed = false;
-    /* Freed by the standard allocator, as it is the same. */
+    /* The standard allocator may free the message: its memory comes from malloc(). */
     ProtobufCAllocator allocator = {noting_alloc, plain_free, &has_failed};
     ProtobufCMessage *message =
         protobuf_c_message_unpack(method->input, &allocator, body.size, data);

@@ -156,7 +156,7 @@ struct message_page; /* messages, shared between readers; counted references */
 enum dispatch_page_format {
     DISPATCH_PAGE_PROTOBUF, /* an encoded SubscribeChunk */
     DISPATCH_PAGE_JSON,     /* {"messages":[…]} */
-    /* the same, with `text` in place of `payload` where the payload is UTF-8 */
+    /* The same, with `text` in place of `payload` where the payload is UTF-8. */
     DISPATCH_PAGE_JSON_TEXT,
 };
 
@@ -284,7 +284,7 @@ struct dispatch_member {
     bool is_connected;
     bool is_whole;
     uint64_t match_index; /* highest index known to be in its log; on the leader */
-    /* on the leader: time since its last message; UINT64_MAX: never heard */
+    /* On the leader: time since its last message; UINT64_MAX: never heard. */
     uint64_t last_contact_ms;
 };
 
@@ -319,7 +319,7 @@ struct dispatch_node_status {
     uint64_t snapshot_index;
     char cluster_id[CLUSTER_ID_HEX_BYTES + 1]; /* hex; "" until founded */
     uint64_t uptime_seconds;
-    /* since the node's last turn; more than a few seconds: its thread is stuck */
+    /* Since the node's last turn; more than a few seconds: its thread is stuck. */
     uint64_t turn_age_ms;
     size_t member_count;
     struct dispatch_member members[CLUSTER_MEMBERS_MAX];

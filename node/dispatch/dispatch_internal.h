@@ -14,7 +14,7 @@
 
 #define READERS_MAX 8
 #define READER_BATCH_MAX 64 /* subscriptions served before the next unary reads */
-/* reads queued for one reader before the next reader is used */
+/* Reads queued for one reader before the next reader is used. */
 #define READER_QUEUE_MAX 32
 #define READER_TICK_NS (NS_PER_S / 4) /* interval of subscription_sweep() */
 /* A subscription ends if the node has had no leader for so long: its data may be outdated. */
@@ -34,7 +34,7 @@ struct reader {
     struct list subscriptions; /* open ones, by dispatch_subscription.link; its own thread only */
     atomic_bool is_stopping;
     atomic_uint jobs; /* posted and not finished */
-    /* largest lag of its subscriptions, in messages, as last measured */
+    /* Largest lag of its subscriptions, in messages, as last measured. */
     atomic_uint_fast64_t lag_max;
 };
 

@@ -30,7 +30,7 @@ static void finish_propose(struct work *work, const char *error, const char *lea
 static const json_t *find_member(const json_t *object, const char *name)
 {
     const json_t *found = NULL;
-    /* jansson's iterator takes a mutable pointer but changes nothing. */
+    /* The iterator of jansson takes a mutable pointer but changes nothing. */
     json_t *map = unconst(object);
     for (void *at = json_object_iter(map); at != NULL; at = json_object_iter_next(map, at)) {
         if (strcasecmp(json_object_iter_key(at), name) == 0) {

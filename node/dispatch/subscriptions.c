@@ -7,7 +7,7 @@
 #include <string.h>
 
 struct dispatch_subscription {
-    /* the read barrier; first, so that barrier_done() finds the subscription */
+    /* The read barrier; first, so that barrier_done() finds the subscription. */
     struct node_request request;
     struct reader_job open_job;
     struct reader_job close_job;
@@ -19,7 +19,7 @@ struct dispatch_subscription {
     Raftogram__V1__SubscribeRequest *query; /* until opened */
     pthread_mutex_t lock;                   /* guards is_open, is_behind and the state in the hub */
     bool is_open;                           /* in the hub and in the reader's list */
-    /* messages may be stored after the cursor that the hub does not know of */
+    /* Messages may be stored after the cursor that the hub does not know of. */
     bool is_behind;
     /* The fields below belong to the reader's thread. */
     uint64_t end_sequence; /* end of the channel when the subscription was opened */

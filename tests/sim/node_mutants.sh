@@ -70,7 +70,10 @@ try() {
         compile "$work/copy" "$source" "$work/changed/$(object_of "$source")"
     done
     $compiler "$work"/changed/*.o -o "$work/sim" -llmdb -lxxhash -lpthread
-    if timeout 300 "$work/sim" --no-trace --runs "$runs" >"$work/out" 2>&1; then
+    # A patch may begin with "# runs: N", for a defect that few runs show.
+    needed=$(sed -n '1s/^# runs: //p' "tests/sim/mutants/$name.patch")
+    [ "${needed:-0}" -gt "$runs" ] || needed=$runs
+    if timeout 600 "$work/sim" --no-trace --runs "$needed" >"$work/out" 2>&1; then
         echo "MISSED  $name: $(tail -1 "$work/out")"
         missed=$((missed + 1))
     else
