@@ -2,7 +2,8 @@
  * node_finish_request() moves it to `finished`. */
 #include "driver/node_internal.h"
 
-/* A little before the caller's deadline, so that it hears why. */
+/* Returns a time shortly before the caller's deadline, so that the caller still receives the
+ * reason. */
 static uint64_t before_deadline(const struct node_request *request, uint64_t now_ns)
 {
     if (request->deadline_ns <= now_ns) {
@@ -30,7 +31,7 @@ void node_wait_for_leader(struct node *node, struct node_request *request)
     if (first != &node->requests.waiting &&
         LIST_ENTRY(first, struct node_request, link)->order > request->order) {
         position =
-            &node->requests.waiting; /* many may come back at once: they do so from the last on */
+            &node->requests.waiting; /* many requests may come back at once, the last one first */
     }
     while (position != &node->requests.waiting &&
            LIST_ENTRY(position, struct node_request, link)->order > request->order) {
@@ -52,7 +53,7 @@ void node_admit_command(struct node *node, struct node_request *request)
         return;
     }
     if (!node_leads(node) && !request->may_forward && !node_is_name_due(node)) {
-        /* A node that drains still names the leader that took over. */
+        /* A draining node still names the leader that took over. */
         node_finish_request(node, request, NODE_NOT_LEADER);
         return;
     }

@@ -4,7 +4,7 @@
 
 #include "driver/node.h"
 
-#define NODE_READ_WAIT_TIMEOUTS 4 /* election timeouts that a read waits for a leader */
+#define NODE_READ_WAIT_TIMEOUTS 4 /* how long a read waits for a leader, in election timeouts */
 
 void node_admit(struct node *node, struct node_request *request);
 /* Admits a command that is in no list, again or for the first time. */
@@ -13,11 +13,13 @@ static inline bool node_is_chain_broken(const struct node_request *request)
 {
     return request->chain != NULL && request->chain->is_broken;
 }
+/* Admits a command that is in no list, for the first time or again. */
 void node_admit_command(struct node *node, struct node_request *request);
-/* Puts a request that is in no list among those that wait for a leader, in the order in which they
- * came: one that comes back goes before those that came later. */
+/* Adds a request that is in no list to `waiting`, in the order of arrival. A request that comes
+ * back is placed before requests that arrived later. */
 void node_wait_for_leader(struct node *node, struct node_request *request);
-/* This node has stopped leading a moment ago, and the next leader's name is due. */
+/* True if this node stopped leading less than NODE_NAME_WAIT_NS ago and the next leader is not
+ * known yet. */
 bool node_is_name_due(const struct node *node);
 
 #endif

@@ -1,4 +1,4 @@
-/* Applying what is committed to the state machine. */
+/* Applies committed entries to the state machine. */
 #include "base/errors.h"
 #include "base/log.h"
 #include "driver/node_internal.h"
@@ -69,8 +69,9 @@ static raft_index batch_end(const struct node *node)
     return end < node->core.commit_index ? end : node->core.commit_index;
 }
 
-/* The overlay's bound holds within a batch, too: the entries of a backlog may be large. And its
- * rows may have to come from the disk, which must not keep heartbeats waiting. */
+/* Applies one batch. The limit of the overlay is checked within the batch too, because the entries
+ * of a backlog may be large. The deadline ends the batch early, because reading rows from the disk
+ * must not delay heartbeats. */
 static int apply_batch(struct node *node, raft_index end, uint64_t deadline_ns)
 {
     int rc = 0;
@@ -113,7 +114,7 @@ void node_apply(struct node *node)
         if (node->applied_index % NODE_CHECKPOINT_ENTRIES == 0) {
             node_take_checkpoint(node);
         }
-        /* Only now can readers see what is acknowledged. */
+        /* Readers see the batch before any of its requests is acknowledged. */
         node_complete(node);
     }
     node_release_answers(node);

@@ -1,4 +1,4 @@
-/* Applying what is committed to the state machine. */
+/* Applies committed entries to the state machine. */
 #ifndef RAFTOGRAM_DRIVER_APPLY_H
 #define RAFTOGRAM_DRIVER_APPLY_H
 
@@ -10,9 +10,9 @@
  * long. */
 #define NODE_APPLY_CHECK 64u
 
-/* Applies what is committed, as far as this turn may. */
+/* Applies committed entries, as many as this turn may. */
 void node_apply(struct node *node);
-/* A snapshot was installed: its state takes the place of what was applied. */
+/* Adopts the state of an installed snapshot in place of the applied state. */
 void node_note_state_replaced(struct node *node, raft_index index,
                               const struct raft_config *config);
 

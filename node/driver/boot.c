@@ -84,8 +84,8 @@ static int refuse_alone(const struct boot *boot, const char *what, char *error, 
     return ERR_CORRUPT;
 }
 
-/* A new log with a new incarnation that begins behind what the store has: the node is recovering
- * until the others have admitted it. */
+/* Begins a new log with a new incarnation after durable_applied. The node is recovering until the
+ * other nodes admit it. */
 static int begin_recovering(struct boot *boot, const struct boot_options *options,
                             const struct wal_hard_state *old, char *error, size_t error_size)
 {
@@ -113,13 +113,13 @@ static int begin_recovering(struct boot *boot, const struct boot_options *option
         rc = wal_reset(boot->wal, meta.applied_index, meta.applied_term);
     }
     if (rc != 0) {
-        snprintf(error, error_size, "%s: a new log cannot be begun: %s", boot->dir.log_path,
+        snprintf(error, error_size, "%s: a new log cannot be created: %s", boot->dir.log_path,
                  error_text(rc));
     }
     return rc;
 }
 
-/* The log is set aside, the store stays. */
+/* Sets the log aside and keeps the store. */
 static int replace_log(struct boot *boot, const struct boot_options *options, bool has_hard_state,
                        char *error, size_t error_size)
 {
@@ -178,13 +178,13 @@ static bool is_outvoted(struct boot *boot)
     return has_store_file(boot, STORE_OUTVOTED_FILE);
 }
 
-/* The store cannot be used; `error` says why. */
+/* Handles a store that cannot be used. `error` says why. */
 static int mend_store(struct boot *boot, const struct boot_options *options,
                       const struct wal_report *report, char *error, size_t error_size)
 {
     log_error("boot", "the store is damaged", LOG_STR("reason", error));
-    /* An empty log beside a store that holds something is one that was lost. */
-    /* What most nodes have outvoted may be wrong in the log already. */
+    /* An empty log beside a store with entries means that the log was lost. */
+    /* If most nodes disagree with this one, the log may already be wrong. */
     bool is_log_whole = report->condition != WAL_DAMAGED && report->condition != WAL_NEW &&
                         wal_first_index(boot->wal) == 1 && !is_outvoted(boot);
     if (options->is_alone && !is_log_whole) {
@@ -220,8 +220,8 @@ static int open_chat(struct boot *boot, char *error, size_t error_size)
     return rc;
 }
 
-/* Log and store are each in order, but not of one another: one of them was lost or taken from
- * elsewhere. `what` says how they differ. */
+/* Handles a log and a store that are intact but do not fit together: one of them was lost or comes
+ * from elsewhere. `what` says how they differ. */
 static int mend_misfit(struct boot *boot, const struct boot_options *options,
                        const struct wal_report *report, const char *what, char *error,
                        size_t error_size)
@@ -240,12 +240,13 @@ static int mend_misfit(struct boot *boot, const struct boot_options *options,
     return rc == 0 ? open_chat(boot, error, error_size) : rc;
 }
 
-/* A snapshot was being installed when the process ended, and its file is the store by now. */
+/* Completes an installation: the process ended while a snapshot was being installed, and the store
+ * is already the file of the snapshot. */
 static int reset_log(struct boot *boot, char *error, size_t error_size)
 {
     struct store_meta meta;
     chat_get_meta(boot->chat, &meta);
-    log_info("boot", "the log begins behind the snapshot that was being installed",
+    log_info("boot", "the log now begins after the snapshot that was being installed",
              LOG_U64("index", meta.applied_index));
     int rc = wal_reset(boot->wal, meta.applied_index, meta.applied_term);
     if (rc != 0) {
@@ -255,7 +256,8 @@ static int reset_log(struct boot *boot, char *error, size_t error_size)
     return rc;
 }
 
-/* The invariant of the whole: the log holds what the store has not, and agrees where they meet. */
+/* Checks that the log holds every entry after durable_applied, and that both agree where they meet.
+ */
 static int fit_together(struct boot *boot, const struct boot_options *options,
                         const struct wal_report *report, char *error, size_t error_size)
 {
@@ -276,12 +278,13 @@ static int fit_together(struct boot *boot, const struct boot_options *options,
     return rc;
 }
 
-/* The first half of what a crash has left of an installation; and what nobody will ask for. */
+/* Completes the part of an interrupted installation that comes before the store is opened, and
+ * removes files that are no longer needed. */
 static int tidy(struct boot *boot, char *error, size_t error_size)
 {
     int rc = snapshot_clear_dir(boot->dir.fs, boot->dir.snapshots_path);
     if (rc == 0 && data_dir_is_installing(&boot->dir)) {
-        /* A killed process may not have synced what is seen here: first the mark. */
+        /* A killed process may have left changes that are not synced. The mark is synced first. */
         rc = data_dir_begin_install(&boot->dir);
         if (rc == 0) {
             rc = data_dir_swap_store(&boot->dir);
@@ -295,7 +298,7 @@ static int tidy(struct boot *boot, char *error, size_t error_size)
     return rc;
 }
 
-/* A new data_dir gets its incarnation, durably. */
+/* Gives a new data_dir its incarnation, durably. */
 static int settle_incarnation(struct boot *boot, uint64_t fresh)
 {
     struct wal_hard_state state = *wal_hard_state(boot->wal);
@@ -311,11 +314,12 @@ static int settle_incarnation(struct boot *boot, uint64_t fresh)
     return rc;
 }
 
-/* An empty one is made; what it held comes from the log, or, if that was cut, from the others. */
+/* Creates an empty store. Its contents come from the log, or from the other nodes if the log was
+ * cut. */
 static void say_if_store_is_missing(struct boot *boot)
 {
     if (!has_store_file(boot, SNAPSHOT_DATA_NAME) && wal_last_index(boot->wal) > 0) {
-        log_warn("boot", "the store is missing: it is made again",
+        log_warn("boot", "the store is missing: creating an empty one",
                  LOG_STR("dir", boot->dir.store_path),
                  LOG_U64("log_begins_at", wal_first_index(boot->wal)));
     }
@@ -333,10 +337,10 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
         return rc;
     }
     if (report.mended[0] != '\0') {
-        static const char text[] =
-            "files of the log were missing or not whole: they are made again";
+        static const char text[] = "files of the log were missing or incomplete: created again";
         if (strcmp(report.mended, "spare") == 0) {
-            /* A process that ended just after a new segment leaves none. */
+            /* The spare segment is also missing if a process ended just after it began a new
+             * segment. */
             log_info("boot", text, LOG_STR("files", report.mended),
                      LOG_STR("dir", boot->dir.log_path));
         } else {
@@ -378,16 +382,15 @@ static int open_all(const struct boot_options *options, struct boot *boot, char 
     return 0;
 }
 
-/* For reasons that name none themselves. */
+/* Appends a remedy if the reason does not name one. */
 static void add_remedy(const struct boot_options *options, int rc, char *error, size_t error_size)
 {
     if (strstr(error, "; ") != NULL) {
         return;
     }
-    const char *remedy = options->is_alone
-                             ? "look after its disk, or restore a copy of the data_dir"
-                             : "look after its disk, or move the data_dir away: the "
-                               "other nodes fill an empty one";
+    const char *remedy = options->is_alone ? "check its disk, or restore a copy of the data_dir"
+                                           : "check its disk, or move the data_dir away: the "
+                                             "other nodes fill an empty one";
     switch (rc) {
     case ERR_NO_SPACE:
         remedy = "make room on its disk";

@@ -1,4 +1,4 @@
-/* Opens what a node has on disk, and decides what to do about damage before anything runs. */
+/* Opens the data_dir of a node, and repairs or sets aside what is damaged, before the node runs. */
 #ifndef RAFTOGRAM_BOOT_H
 #define RAFTOGRAM_BOOT_H
 
@@ -14,9 +14,9 @@
 struct boot_options {
     const char *data_dir;
     const char *node_id;
-    bool is_alone;                 /* a cluster of one: there is nobody to recover from */
+    bool is_alone;                 /* a cluster of one: no other node has a copy */
     struct store_kind *store_kind; /* must outlive the boot */
-    /* The simulator's; zeroed: the real file system, clock and randomness. */
+    /* Set by the simulator. If zeroed: the real file system, clock and randomness. */
     struct fs *fs;
     const struct clock *clock;
     uint32_t log_segment_bytes;
@@ -24,23 +24,29 @@ struct boot_options {
     void *context;
 };
 
-/* Everything that is open. */
+/* The open parts of the data_dir. The caller owns them until boot_close(). */
 struct boot {
     struct data_dir dir;
     struct wal *wal;
-    struct store *store; /* at start; the chat may have got another since */
+    struct store *store; /* as of the start; an installed snapshot gives the chat another one */
     struct chat *chat;
     uint64_t incarnation;
 };
 
-/* On error `error` gets one line: path, reason, remedy. A failed open owes no close.
+/* Opens the data_dir. On error `error` gets one line: path, reason, remedy. A failed open owes no
+ * close.
  *
- * Damage: in the log at or below what the store has durably: that prefix is dropped. Else in the
- * log: it is set aside, and the node comes back with a new incarnation as a recovering one. In the
- * store with the whole log at hand: the store is set aside and the log replayed; without: both are
- * set aside, and so they are when they do not fit together. Alone: refused. An installation of a
- * snapshot that a crash has interrupted is finished.
- * Errors: those of data_dir_open(), wal_open(), store_kind.open(); ERR_CORRUPT when alone. */
+ * Damage is handled by where it is:
+ * - In the log, at or below durable_applied: that part of the log is dropped.
+ * - Elsewhere in the log: the log is set aside, and the node recovers under a new incarnation.
+ * - In the store, with the whole log present: the store is set aside and the log is replayed.
+ * - In the store, with part of the log gone, or if log and store do not fit together: both are set
+ *   aside.
+ * - In a cluster of one: the start is refused.
+ *
+ * An installation of a snapshot that a crash interrupted is completed.
+ * Errors: those of data_dir_open(), wal_open() and store_kind.open(); ERR_CORRUPT in a cluster of
+ * one. */
 int boot_open(const struct boot_options *options, struct boot *boot, char *error,
               size_t error_size);
 void boot_close(struct boot *boot);

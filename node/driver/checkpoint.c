@@ -18,7 +18,7 @@ static bool is_same(const struct checkpoint *a, const struct checkpoint *b)
            (a->contents == b->contents || a->contents == 0 || b->contents == 0);
 }
 
-/* How many have said so. */
+/* Counts the members that have reported this checkpoint. */
 static int count_votes(struct node *node, const struct checkpoint *wanted)
 {
     int votes = 0;

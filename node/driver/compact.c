@@ -1,4 +1,4 @@
-/* Cutting the log: when it is due, how far, and for whom the rest is held back. */
+/* Compacts the log: decides when and how far, and what is kept for followers. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
@@ -30,8 +30,9 @@ void node_hold_log(struct node *node, raft_member member, raft_index index, bool
     };
 }
 
-/* A follower that gets on keeps what it needs next; one that stands still or is gone does not. A
- * transfer that broke off keeps the log behind its snapshot for a while: it may be resumed. */
+/* Keeps the entries that followers with progress need next. Nothing is kept for a follower without
+ * progress. After an interrupted transfer, the log after its snapshot is kept for a while, because
+ * the transfer may be resumed. */
 static void hold_for_followers(struct node *node)
 {
     struct raft_status status;
@@ -48,7 +49,7 @@ static void hold_for_followers(struct node *node)
     }
 }
 
-/* The last index that nobody needs any more. What is held is bounded: a follower that would need
+/* Returns the last index that no follower needs. What is kept is bounded: a follower that needs
  * more gets a snapshot. */
 static raft_index held_back(const struct node *node, raft_index target)
 {
@@ -75,7 +76,7 @@ static void compact(struct node *node, raft_index target)
         node_set_fatal(node, "the log cannot be compacted: %s", error_text(rc));
         return;
     }
-    /* What is gone from the log must be in the store, whatever happens next. */
+    /* Entries may leave the log only after the store has them durably. */
     CHECK(wal_first_index(node->wal) <= chat_durable_applied(node->chat) + 1);
     if (wal_first_index(node->wal) != first) {
         log_info("node", "the log is compacted", LOG_U64("first_index", wal_first_index(node->wal)),
@@ -83,7 +84,7 @@ static void compact(struct node *node, raft_index target)
     }
 }
 
-/* A new leader does not know yet from where on its followers need the log. */
+/* A new leader does not know yet which entries its followers need. */
 static bool knows_followers(const struct node *node)
 {
     struct raft_status status;
@@ -106,7 +107,8 @@ void node_cut_for_room(struct node *node, bool keeps_trailing)
     }
     raft_index durable = chat_durable_applied(node->chat);
     if (durable < node->applied_index && node->options.flush_store != NULL) {
-        node->options.flush_store(node->options.flush_store_context); /* for the next try */
+        /* So that the next check can compact. */
+        node->options.flush_store(node->options.flush_store_context);
     }
     hold_for_followers(node);
     raft_index trailing = keeps_trailing ? node->options.trailing_logs : 0;
@@ -138,7 +140,7 @@ void node_compact(struct node *node)
     raft_index target = node->applied_index > trailing ? node->applied_index - trailing : 0;
     raft_index durable = chat_durable_applied(node->chat);
     if (durable < target && node->options.flush_store != NULL && !node->compaction.is_flush_asked) {
-        /* Comes back here when the store thread is done, or at the next look. */
+        /* The next call comes when the store thread has finished, or at the next check. */
         node->compaction.is_flush_asked = true;
         node->options.flush_store(node->options.flush_store_context);
     }

@@ -1,24 +1,26 @@
-/* Cutting the log: when it is due, how far, and for whom the rest is held back. */
+/* Compacts the log: decides when and how far, and what is kept for followers. */
 #ifndef RAFTOGRAM_DRIVER_COMPACT_H
 #define RAFTOGRAM_DRIVER_COMPACT_H
 
 #include "driver/node.h"
 
-#define NODE_HOLD_NS (30 * NS_PER_S)   /* how long the log is kept for a peer without progress */
-#define NODE_COMPACT_BYTES (64u << 20) /* growth of the log after which it is looked at early */
-#define NODE_HOLD_BYTES_MAX (1u << 30) /* of log on the disk; beyond it nothing is held back */
+#define NODE_HOLD_NS (30 * NS_PER_S) /* how long entries are kept for a peer without progress */
+/* Growth after which compaction is checked before its interval ends. */
+#define NODE_COMPACT_BYTES (64u << 20)
+/* Size of the log on disk above which nothing is kept for peers. */
+#define NODE_HOLD_BYTES_MAX (1u << 30)
 
-/* What a peer still needs from the log: all behind `index`. */
+/* Entries that are kept for a peer: all after `index`. */
 struct log_hold {
     raft_index index;
     uint64_t until_ns;
-    bool is_transfer; /* of a snapshot that ends at `index` */
+    bool is_transfer; /* the peer receives a snapshot that ends at `index` */
 };
 
 struct node_compaction {
-    uint64_t at_ns;        /* when to look again whether the log can be cut, or */
-    uint64_t at_bytes;     /* when it has grown to so much */
-    raft_index last_index; /* what was applied when it was cut last */
+    uint64_t at_ns;        /* time of the next check, */
+    uint64_t at_bytes;     /* or size of the log at which it is made earlier */
+    raft_index last_index; /* applied_index at the last compaction */
     bool is_due;
     bool is_flush_asked;
     struct log_hold holds[CLUSTER_MEMBERS_MAX];
@@ -26,13 +28,13 @@ struct node_compaction {
 
 void node_compaction_init(struct node *node);
 
-/* At the end of a turn: cuts the log if that is due. */
+/* Compacts the log if that is due. Called at the end of each turn. */
 void node_compact(struct node *node);
-/* The disk is full: cuts at once what nobody needs, if nothing is staged. */
+/* Compacts at once, because the disk is full. Does nothing while entries are staged. */
 void node_cut_for_room(struct node *node, bool keeps_trailing);
-/* Keeps the log behind `index` for a peer that makes progress, for a while. */
+/* Keeps the entries after `index` for a peer that makes progress, for NODE_HOLD_NS. */
 void node_hold_log(struct node *node, raft_member member, raft_index index, bool is_transfer);
-/* A snapshot up to `index` has taken the place of the log. */
+/* Notes that a snapshot up to `index` has replaced the log. */
 void node_note_log_replaced(struct node *node, raft_index index);
 
 #endif

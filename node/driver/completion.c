@@ -1,4 +1,4 @@
-/* The end of requests: outcomes, and the calls of done(). */
+/* Completes requests: outcomes, and calls of done(). */
 #include "base/check.h"
 #include "driver/node_internal.h"
 
@@ -27,7 +27,7 @@ void node_begin_completions(struct node *node)
 
 void node_finish_request(struct node *node, struct node_request *request, enum node_outcome outcome)
 {
-    /* That nothing was proposed is true of the last try only. */
+    /* An outcome that says "nothing was proposed" is true only for the last attempt. */
     bool is_unknown = request->is_unsure && outcome != NODE_OK && outcome != NODE_DEADLINE;
     request->outcome = is_unknown ? NODE_COMMIT_UNKNOWN : outcome;
     request->leader = node->leadership.leader;
@@ -48,7 +48,7 @@ void node_finish_request(struct node *node, struct node_request *request, enum n
 static void complete(struct node *node, struct node_request *request, uint64_t now_ns)
 {
     if (request->kind == NODE_REQUEST_COMMAND && request->outcome == NODE_OK) {
-        /* A turn may be given a time that is ahead of the clock. */
+        /* now_ns of a turn may be ahead of the clock. */
         bool is_behind = now_ns > request->submitted_ns;
         latency_record(&node->counters.proposal_latency,
                        is_behind ? now_ns - request->submitted_ns : 0);

@@ -1,9 +1,9 @@
-/* Draining: leadership is handed over, what was accepted completes, and when nobody can lead any
- * more that is noticed soon, so that nobody waits for it. */
+/* Drains the node. Leadership is handed over, and accepted requests complete. If no node can lead,
+ * that is detected soon, so that shutdown does not wait for it. */
 #include "base/log.h"
 #include "driver/node_internal.h"
 
-#define HOPE_TIMEOUTS 3 /* election timeouts that a draining node waits for a quorum */
+#define HOPE_TIMEOUTS 3 /* how long a draining node waits for a quorum, in election timeouts */
 
 void node_drain(struct node *node)
 {
@@ -35,7 +35,7 @@ static void begin(struct node *node)
     node_update_eligible(node);
 }
 
-/* One step of handing over: transfer, and again when it was aborted while somebody could lead. */
+/* Starts a transfer of leadership. Starts another one if it was aborted while a node could lead. */
 static void hand_over(struct node *node)
 {
     node->drain.is_hopeless = !node_has_successor(node);
@@ -45,7 +45,7 @@ static void hand_over(struct node *node)
     node->drain.retry_ns = node->now_ns + NODE_RETRY_NS;
 }
 
-/* Most nodes are gone, or they drain, too, and elect nobody. */
+/* True if most nodes are gone, or drain too and elect no leader. */
 static bool has_lost_quorum(struct node *node)
 {
     struct raft_status status;
@@ -63,8 +63,8 @@ void node_leader_leaves(struct node *node)
     node->drain.is_hopeless = true;
 }
 
-/* Nobody to forward to: what waits was not proposed. Without a quorum nobody will learn either what
- * becomes of the rest. */
+/* Ends what waits, because no node can take it: it was not proposed. Without a quorum, the outcome
+ * of pending requests cannot become known either. */
 static void give_up(struct node *node, bool is_quorum_lost)
 {
     node_finish_requests(node, &node->requests.waiting, NODE_DRAINING);
@@ -91,7 +91,7 @@ void node_drain_turn(struct node *node)
     bool leads = raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;
     bool is_quorum_lost = has_lost_quorum(node);
     if (!leads && node->leadership.leader != RAFT_NO_MEMBER && !node->drain.is_leader_leaving) {
-        node->drain.is_hopeless = false; /* another one leads */
+        node->drain.is_hopeless = false; /* another node leads */
     }
     node->drain.is_hopeless = node->drain.is_hopeless || (!leads && is_quorum_lost);
     if (node->drain.is_hopeless && !leads) {

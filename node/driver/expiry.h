@@ -1,10 +1,10 @@
-/* Deadlines of requests. */
+/* Ends requests at their deadlines. */
 #ifndef RAFTOGRAM_DRIVER_EXPIRY_H
 #define RAFTOGRAM_DRIVER_EXPIRY_H
 
 #include "driver/node.h"
 
-/* Every turn: ends the requests whose time is over. */
+/* Ends the requests whose deadline has passed. Called every turn. */
 void node_expire(struct node *node);
 
 #endif

@@ -1,11 +1,11 @@
-/* Forwarding commands to the leader: the follower's side, and the leader's. */
+/* Forwards commands to the leader: both the follower's and the leader's side. */
 #include "base/errors.h"
 #include "driver/node_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A forwarded command, at the leader. */
+/* A forwarded command at the leader. */
 struct forwarded {
     struct node_request request;
     struct node *node;
@@ -16,8 +16,8 @@ struct forwarded {
 
 void node_forwarding_init(struct node *node)
 {
-    /* A leader may still answer what an earlier process of this node forwarded: no id of this one
-     * may be one of those. */
+    /* A leader may still answer commands that an earlier process of this node forwarded. The seed
+     * makes the ids of two processes differ. */
     node->forwarding.next_id = node->options.seed;
 }
 
@@ -95,8 +95,8 @@ void node_peer_lost(struct node *node, raft_member peer, const struct peer_unsen
     }
 }
 
-/* Answers to what we forwarded may have been on the stream that ended. The end of one that another
- * has replaced comes late, and says nothing new. */
+/* Handles the end of the stream that may have carried answers to forwarded commands. The end of a
+ * stream that was replaced comes late and is ignored. */
 void node_note_stream(struct node *node, const struct peer_event *event, bool is_up)
 {
     struct peer_stream_state *stream = &node->forwarding.streams[event->peer];
@@ -123,7 +123,7 @@ static void forwarded_done(struct node_request *request)
                              .result = buf_bytes(out),
                              .index = request->index},
     };
-    /* If it cannot go, the other side hears of the lost stream. */
+    /* If it cannot be sent, the peer detects the lost stream. */
     (void)node->transport->ops->send(node->transport, forwarded->from, &message);
     free(forwarded);
 }
@@ -177,7 +177,7 @@ void node_forward_response(struct node *node, const struct peer_message *message
 {
     struct node_request *request = find_forwarded(node, message->forward_response.id);
     if (request == NULL) {
-        return; /* it expired, or its stream was lost */
+        return; /* the request expired, or its stream was lost */
     }
     enum node_outcome outcome = (enum node_outcome)message->forward_response.code;
     switch (outcome) {
@@ -200,10 +200,10 @@ void node_forward_response(struct node *node, const struct peer_message *message
             node_finish_request(node, request, NODE_DRAINING);
             return;
         }
-        /* fall through */
+        /* Fall through. */
     case NODE_NOT_LEADER:
     case NODE_NO_QUORUM:
-        /* Certainly not proposed there: wait for the next leader. */
+        /* The command was certainly not proposed there; it waits for the next leader. */
         node_delay_forwards(node);
         requeue(node, request);
         return;

@@ -1,4 +1,4 @@
-/* The inbox: what other threads give to the node, and the bounds of requests. */
+/* The inbox: events, jobs and requests from other threads, and the limits of requests. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "driver/node_internal.h"

@@ -1,5 +1,5 @@
-/* The inbox: what other threads give to the node, and the bounds of requests. All functions but
- * those of creation and end are for any thread. */
+/* The inbox: events, jobs and requests from other threads, and the limits of requests. All
+ * functions may be called on any thread, except init and finish. */
 #ifndef RAFTOGRAM_DRIVER_INBOX_H
 #define RAFTOGRAM_DRIVER_INBOX_H
 
@@ -15,20 +15,21 @@ struct node_inbox {
     struct list jobs;
     bool is_closed;
     atomic_uint_fast64_t requests_live;
-    atomic_uint_fast64_t requests_bytes; /* of their commands */
+    atomic_uint_fast64_t requests_bytes; /* sum of the sizes of their commands */
     atomic_bool is_store_full;
 };
 
 void node_inbox_init(struct node *node);
-/* Frees events and jobs. There must be no requests. */
+/* Frees events and jobs. No request may be left. */
 void node_inbox_finish(struct node *node);
-/* Appends all that has come to the lists. */
+/* Moves everything that has arrived to the lists. */
 void node_inbox_take(struct node *node, struct list *events, struct list *jobs,
                      struct list *requests);
-/* Refuses later requests, and appends those that have come to `last`. */
+/* Refuses later requests, and moves those that have arrived to `last`. */
 void node_inbox_close(struct node *node, struct list *last);
 
-/* One more request; false when there are too many, or too large ones. */
+/* Counts one more request. Returns false if there are too many, or if their commands are too large.
+ */
 bool node_take_room(struct node *node, uint32_t command_size);
 void node_give_room(struct node *node, uint32_t command_size);
 

@@ -1,4 +1,4 @@
-/* Who leads, whether this node may, and how it gives leadership away. */
+/* Follows leadership: who leads, whether this node may, and transfers. */
 #include "base/log.h"
 #include "driver/node_internal.h"
 
@@ -45,7 +45,7 @@ void node_update_eligible(struct node *node)
     bool is_sound = !node->checkpoints.is_diverged && !node->drain.is_active &&
                     !node->leadership.is_store_damaged;
     bool is_eligible = is_sound && !node->log_room.is_full && !node->leadership.is_stalled;
-    /* Its campaign and its first entry are written into the slack. */
+    /* The campaign and the first entry of a new leader are written into the slack. */
     bool is_last_resort =
         is_sound && !is_eligible && wal_has_room(node->wal, NODE_LOG_SLACK_BYTES / 2);
     if (is_eligible == node->leadership.is_eligible &&
@@ -95,7 +95,8 @@ void node_give_leadership_away(struct node *node)
     (void)node_step(node, &event);
 }
 
-/* The state machine has stood still for lack of room: the store is full, or its disk hangs. */
+/* True if the state machine has applied nothing for lack of room: the store is full, or its disk
+ * hangs. */
 void node_look_for_stall(struct node *node)
 {
     if (!chat_is_full(node->chat)) {
@@ -109,15 +110,16 @@ void node_look_for_stall(struct node *node)
     if (is_stalled != node->leadership.is_stalled) {
         node->leadership.is_stalled = is_stalled;
         if (is_stalled) {
-            log_warn("node", "the store takes no more: others should lead");
+            log_warn("node", "the store is full or its disk is stalled: handing leadership over");
         } else {
-            log_info("node", "the store takes more again");
+            log_info("node", "the store has room again");
         }
         node_update_eligible(node);
     }
 }
 
-/* Somebody who could take over at once: a transfer stops reads and writes while it lasts. */
+/* Returns a member that could take over at once: a transfer blocks reads and writes while it lasts.
+ */
 static bool has_ready_successor(const struct node *node)
 {
     struct raft_status status;
@@ -132,8 +134,8 @@ static bool has_ready_successor(const struct node *node)
     return false;
 }
 
-/* A leader that can take no writes, or must not be trusted, leads only while nobody else can. It
- * writes the next term down, too, or its vote would be missing. */
+/* A leader that cannot accept writes, or whose state is in doubt, leads only while no other node
+ * can. It also writes the next term to its log, because its vote is needed for the election. */
 void node_leave_if_unfit(struct node *node)
 {
     if (node->leadership.is_eligible || node->drain.is_active ||
@@ -142,7 +144,7 @@ void node_leave_if_unfit(struct node *node)
         !wal_has_room(node->wal, NODE_HARD_STATE_BYTES + wal_staged_bytes(node->wal))) {
         return;
     }
-    uint64_t pause_ns = 4 * node->options.election_timeout_ns; /* of which a try may take one */
+    uint64_t pause_ns = 4 * node->options.election_timeout_ns; /* an attempt may take one of them */
     node->leadership.leave_retry_ns =
         node->now_ns + (pause_ns > NODE_LEAVE_RETRY_NS ? pause_ns : NODE_LEAVE_RETRY_NS);
     node_give_leadership_away(node);
@@ -168,7 +170,7 @@ static void finish_transfers(struct node *node, raft_member target, enum node_ou
     }
 }
 
-/* They are tried one after the other. */
+/* Only one transfer runs at a time. */
 void node_settle_transfers(struct node *node)
 {
     if (list_is_empty(&node->requests.transfers)) {
@@ -179,7 +181,7 @@ void node_settle_transfers(struct node *node)
         finish_transfers(node, node->leadership.leader, NODE_OK);
         finish_transfers(node, RAFT_NO_MEMBER, NODE_OK);
         node_finish_requests(node, &node->requests.transfers,
-                             NODE_NOT_LEADER); /* others were asked for */
+                             NODE_NOT_LEADER); /* other targets were asked for */
     } else if (leads && node->core.is_transfer_over) {
         finish_transfers(node, node->leadership.transfer_target, NODE_BAD_TARGET);
         if (!list_is_empty(&node->requests.transfers)) {

@@ -1,8 +1,10 @@
-/* Room on the disk for the log, ahead of need: a write that finds none would end the process. A
- * node is full while there is none for what a leader may have on its way and the largest batch: it
- * refuses commands, leads no more, and its answers tell the leader, which refuses commands too when
- * a majority is full. What is on its way by then finds room, as a rule; in the end the node
- * lets pass what it could not note down. */
+/* Reserves room on the disk for the log, ahead of need: a write that finds no room would end the
+ * process.
+ *
+ * A node is full while there is no room for the largest batch and for what a leader may have in
+ * flight. A full node refuses commands and does not lead. Its answers report this to the leader,
+ * which refuses commands while a majority is full. Entries in flight at that time usually still
+ * find room. A message that the node has no room to record is dropped. */
 #include "base/log.h"
 #include "driver/node_internal.h"
 
@@ -20,7 +22,7 @@ static bool has_room(struct node *node, uint64_t bytes)
     }
     if (!wal_has_room(node->wal, bytes) && !wal_has_staged(node->wal) &&
         node->now_ns >= node->log_room.cut_retry_ns) {
-        /* It may be the log itself that fills the disk. */
+        /* The log itself may be what fills the disk. */
         bool has_helped = cut_and_look(node, bytes, true) || cut_and_look(node, bytes, false);
         node->log_room.cut_retry_ns = has_helped ? 0 : node->now_ns + NODE_MAINTAIN_RETRY_NS;
     }
@@ -64,7 +66,7 @@ void node_look_for_room(struct node *node)
 {
     if (node->log_room.is_full || !wal_has_room(node->wal, batch_bytes(0))) {
         (void)node_has_room_for_batch(node, 0);
-        node_update_eligible(node); /* the slack shrinks */
+        node_update_eligible(node); /* because the slack shrinks */
     }
 }
 
@@ -74,7 +76,7 @@ bool node_has_majority_room(struct node *node)
     if (is_full != node->log_room.is_majority_full) {
         node->log_room.is_majority_full = is_full;
         const char *text = is_full ? "no room on the disks of too many members: refusing writes"
-                                   : "a majority's disks have room again";
+                                   : "the disks of a majority have room again";
         uint64_t suppressed;
         log_limit_reset(&node->log_room.news);
         if (log_limit_passes(&node->log_room.news, node->now_ns, text, &suppressed)) {
@@ -85,8 +87,9 @@ bool node_has_majority_room(struct node *node)
     return !is_full;
 }
 
-/* What is not here already; 0: nothing. A new leader's first entry may use the slack: without it
- * nobody knows what is committed, and nothing can be read. */
+/* Returns the bytes of the entries that this node does not have yet. The first entry of a new
+ * leader may use the slack: without it no node knows what is committed, and no read can be served.
+ */
 static uint64_t bytes_for_entries(const struct node *node, const struct raft_message *message)
 {
     uint64_t count = 0;
@@ -125,8 +128,8 @@ static bool has_room_for_entries(struct node *node, const struct raft_message *m
     return !is_full;
 }
 
-/* Raft figure 2: term and vote are on the disk before a word is said of them. The slack is for
- * these; when elections have used it up, the node hears of no new term until there is room. */
+/* Raft figure 2: term and vote are on disk before a reply depends on them. The slack is reserved
+ * for them. When elections have used it up, the node ignores new terms until there is room. */
 static bool has_room_for_term(struct node *node, const struct raft_message *message)
 {
     bool is_vote = message->kind == RAFT_VOTE_REQUEST && !message->vote_request.is_pre_vote;
@@ -147,7 +150,7 @@ bool node_has_room_for_message(struct node *node, struct raft_message *message)
     }
     bool has_entries = message->kind == RAFT_APPEND_REQUEST && message->append_request.count > 0;
     if (has_entries && !has_room_for_entries(node, message)) {
-        /* They are left to a later try; what is not stored is not acknowledged. */
+        /* The leader sends them again later; what is not stored is not acknowledged. */
         message->append_request.count = 0;
     }
     return true;
@@ -155,8 +158,8 @@ bool node_has_room_for_message(struct node *node, struct raft_message *message)
 
 void node_look_for_first_room(struct node *node)
 {
-    /* A node alone would campaign in its first turn, and have no room to note it down. The log is
-     * not cut for it: that may fail, which only a turn can tell. */
+    /* A cluster of one would campaign in its first turn without room to record that. The log is not
+     * compacted here, because only a turn can handle a failure of that. */
     node->log_room.cut_retry_ns = UINT64_MAX;
     node_look_for_room(node);
     node->log_room.cut_retry_ns = 0;

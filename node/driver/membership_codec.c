@@ -9,7 +9,7 @@
 #define CONFIG_FORMAT_VERSION 1
 
 /* Both formats: u8 version, u8 kind, 16 bytes of cluster id, u8 count, then for each member a u16
- * length, its node id, and a u64 incarnation. An ADMIT names just its member. */
+ * length, its node id, and a u64 incarnation. An ADMIT has one member. */
 #define KIND_GENESIS 1
 #define KIND_ADMIT 2
 #define KIND_CONFIG 3
@@ -71,7 +71,7 @@ static raft_member find_member(const struct node *node, const uint8_t *id, size_
     return RAFT_NO_MEMBER;
 }
 
-/* Fills `incarnations` by member; `*last` is the last member that was named. */
+/* Decodes into `incarnations`, by member. `*last` is the last member that was named. */
 static int parse(const struct node *node, struct bytes data, uint8_t *kind, uint8_t *cluster_id,
                  uint64_t *incarnations, raft_member *last)
 {

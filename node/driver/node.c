@@ -99,7 +99,7 @@ int node_check_fit(const struct wal *wal, const struct chat *chat, char *error, 
     raft_index last = wal_last_index(wal);
     if (first > durable + 1 || last < durable) {
         snprintf(error, error_size,
-                 "the log holds entries %llu to %llu, but the store stands at %llu",
+                 "the log holds entries %llu to %llu, but the store ends at %llu",
                  (unsigned long long)first, (unsigned long long)last, (unsigned long long)durable);
         return ERR_CORRUPT;
     }
@@ -185,12 +185,11 @@ static int create_core(struct node *node, char *error, size_t error_size)
     raft_term last_term = options.last_index == 0 ? 0 : wal_term(node->wal, options.last_index);
     raft_term term = options.term > last_term ? options.term : last_term;
     if (term > RAFT_TERM_MAX) {
-        snprintf(
-            error, error_size,
-            "the log holds term %llu, but no cluster gets beyond %llu: an earlier version took "
-            "it from a forged message; move the data_dir away: the other nodes fill an empty "
-            "one",
-            (unsigned long long)term, (unsigned long long)RAFT_TERM_MAX);
+        snprintf(error, error_size,
+                 "the log holds term %llu, but no cluster exceeds %llu: an earlier version took "
+                 "it from a forged message; move the data_dir away: the other nodes fill an empty "
+                 "one",
+                 (unsigned long long)term, (unsigned long long)RAFT_TERM_MAX);
         return ERR_INVALID;
     }
     struct change_list *list = calloc(1, sizeof(*list));
@@ -206,7 +205,7 @@ static int create_core(struct node *node, char *error, size_t error_size)
         if (rc == ERR_INVALID) {
             snprintf(
                 error, error_size,
-                "log and store hold what cannot be: entries to %llu, applied to %llu; move the "
+                "log and store hold impossible indexes: entries to %llu, applied to %llu; move the "
                 "data_dir away: the other nodes fill an empty one",
                 (unsigned long long)options.last_index, (unsigned long long)options.applied_index);
         }

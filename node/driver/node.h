@@ -1,9 +1,9 @@
-/* The driver: turns events into raft_step() calls and does their effects on the log, the peers and
- * the state machine. It has no thread of its own: whoever owns it calls node_turn() whenever
- * options.wake asked for it or the deadline that the last turn gave has come. Everything outside is
- * a vtable, so the simulator runs the same code.
+/* The driver: turns events into raft_step() calls and carries out their effects on the log, the
+ * peers and the state machine. It has no thread of its own. Its owner calls node_turn() when
+ * options.wake asked for it, or when the deadline returned by the last turn has passed. Everything
+ * outside is behind a vtable, so the simulator runs the same code.
  *
- * The node's thread is whichever runs its turns.
+ * The node's thread is the thread that runs its turns.
  *
  * The path of a write: node_submit() -> inbox -> propose -> log (staged) -> peers, then
  * wal_commit() -> commit index -> chat_apply() -> request->done(). */
@@ -24,27 +24,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NODE_LEADER_WAIT_NS (5 * NS_PER_S)   /* how long a forwarded request waits for a leader */
-#define NODE_REQUEST_MAX_NS (10 * NS_PER_S)  /* no request waits longer */
-#define NODE_REQUESTS_BYTES_MAX (128u << 20) /* of the commands of all requests that wait */
+/* Limit of the wait of a forwarded request for a leader. */
+#define NODE_LEADER_WAIT_NS (5 * NS_PER_S)
+#define NODE_REQUEST_MAX_NS (10 * NS_PER_S)  /* limit of the wait of every request */
+#define NODE_REQUESTS_BYTES_MAX (128u << 20) /* limit of the commands of all open requests */
 
 enum node_request_kind {
     NODE_REQUEST_COMMAND,  /* propose `command`; done when applied */
     NODE_REQUEST_READ,     /* ReadIndex barrier; done when chat_applied() has reached it */
-    NODE_REQUEST_TRANSFER, /* give leadership to transfer_target */
+    NODE_REQUEST_TRANSFER, /* transfer leadership to transfer_target */
 };
 
-/* How a request ended. Numbers are on the wire (ForwardResponse.code): never reused. */
+/* The outcome of a request. The numbers are on the wire (ForwardResponse.code) and are never
+ * reused. */
 enum node_outcome {
     NODE_OK = 0,
     NODE_NOT_LEADER = 1,     /* certainly not proposed or not applied */
-    NODE_NO_QUORUM = 2,      /* no leader, or none that a quorum confirms; nothing was proposed */
-    NODE_COMMIT_UNKNOWN = 3, /* proposed; whether it will be applied is not known */
-    NODE_OVERLOADED = 4,     /* a bound was reached; nothing was proposed */
+    NODE_NO_QUORUM = 2,      /* no leader that a quorum confirms; nothing was proposed */
+    NODE_COMMIT_UNKNOWN = 3, /* proposed; whether it will be applied is unknown */
+    NODE_OVERLOADED = 4,     /* a limit was reached; nothing was proposed */
     NODE_DISK_FULL = 5,      /* nothing was proposed */
     NODE_DEADLINE = 6,       /* the caller's deadline passed */
-    NODE_DRAINING = 7,       /* shutting down and nobody to forward to; nothing was proposed */
-    /* 8 was CORRUPT, which nothing ever answered. */
+    NODE_DRAINING = 7,       /* shutting down, and no node to forward to; nothing was proposed */
+    /* 8 was CORRUPT, which was never sent. */
     NODE_BAD_TARGET = 9,    /* TRANSFER: no such member, or not fit to lead */
     NODE_STANDS_STILL = 10, /* READ: this node does not get what is committed; another may */
     NODE_FORMAT_TOO_NEW =
@@ -57,23 +59,26 @@ struct node_chain {
     bool is_broken; /* the node's thread */
 };
 
-/* The caller's memory, untouched by the caller from node_submit() until done(). */
+/* A request. The memory is the caller's, who leaves it untouched from node_submit() until done().
+ */
 struct node_request {
     /* In. */
     enum node_request_kind kind;
     uint64_t deadline_ns; /* monotonic; UINT64_MAX: NODE_REQUEST_MAX_NS from now */
     bool may_forward;     /* COMMAND: a follower sends it to the leader */
     bool may_repeat;      /* COMMAND: applying it twice is harmless (it has a client message id) */
-    bool is_leader_only;  /* READ: NODE_NOT_LEADER elsewhere, NODE_NO_QUORUM at once on failure */
-    uint8_t *command;     /* COMMAND: encoded; stamped in place; must outlive the request */
+    /* READ: a follower answers NODE_NOT_LEADER; a failure is NODE_NO_QUORUM at once */
+    bool is_leader_only;
+    /* COMMAND: encoded; the leader stamps it in place; must outlive the request */
+    uint8_t *command;
     uint32_t command_size;
     struct node_chain *chain; /* COMMAND: NULL, or refused with NODE_NOT_LEADER once it is broken */
     raft_member transfer_target;
-    /* Exactly once, on the node's thread (or in node_submit's, never). The views in `result` are
+    /* Runs exactly once on the node's thread, never inside node_submit(). Views in `result` are
      * valid during the call. */
     void (*done)(struct node_request *request);
     /* Out. */
-    bool was_leader; /* READ: this node led when the request came */
+    bool was_leader; /* READ: this node led when the request arrived */
     enum node_outcome outcome;
     struct command_result result;
     raft_member leader; /* NOT_LEADER: who leads now, as far as is known */
@@ -81,9 +86,9 @@ struct node_request {
      * leader has refused it. */
     raft_member lagging;
 
-    /* The node's own. */
+    /* Private to the driver. */
     struct list link;
-    uint64_t order; /* in which it came */
+    uint64_t order; /* order of arrival */
     uint64_t submitted_ns;
     uint64_t expires_ns;
     raft_index index;
@@ -99,7 +104,7 @@ struct node_request {
     bool is_stored;         /* and has applied it: */
     uint32_t watch_hash;
     struct node_request *watch_next;
-    raft_term forward_term; /* when it was forwarded first */
+    raft_term forward_term; /* term of the first forward */
     int64_t came_wall_ms;
 };
 
@@ -112,93 +117,97 @@ struct node_options {
     raft_member self;
     uint64_t election_timeout_ns;
     uint64_t heartbeat_interval_ns;
-    uint32_t requests_max; /* waiting and pending together; more are OVERLOADED */
-    uint64_t seed;         /* another one in each process */
+    uint32_t requests_max; /* limit of open requests; more are OVERLOADED */
+    uint64_t seed;         /* must differ between processes */
     const struct clock *clock;
-    /* Any thread, also in the middle of a turn: there is something for another one. May be NULL for
-     * an owner who knows. */
+    /* Asks the owner for a turn. Called on any thread, also during a turn. NULL if the owner needs
+     * no request. */
     void (*wake)(void *context);
     void *wake_context;
     struct wal *wal;   /* open and clean; the caller's */
-    struct chat *chat; /* the caller's; chat_durable_applied() within the log */
+    struct chat *chat; /* the caller's; the log must reach chat_durable_applied() */
     uint8_t new_cluster_id[CLUSTER_ID_BYTES];
-    /* Compaction: every interval, and when the log has grown by 64 MiB, if at least `threshold`
-     * entries were applied since the last, the log is cut but for the newest `trailing_logs`, and
-     * never behind what the store has durably. Interval 0: never. */
+    /* Compaction is checked every interval, and when the log has grown by 64 MiB. If at least
+     * `threshold` entries were applied since the last one, the log is cut except for its newest
+     * `trailing_logs` entries, and never beyond durable_applied. Interval 0: never. */
     uint64_t snapshot_interval_ns;
     uint64_t snapshot_threshold;
     uint64_t trailing_logs;
-    /* Asks for a flush of all that is applied, on the store thread; node_wake() when it is done.
-     * May be NULL. */
+    /* Asks the store thread for a flush of the applied state; it calls node_wake() afterwards. May
+     * be NULL. */
     void (*flush_store)(void *context);
     void *flush_store_context;
-    /* Snapshots. Takes the job, and brings it back by node_post_job() when node_job_run() has done
-     * it, in order. NULL: this node neither sends nor receives any. */
+    /* Takes ownership of a job of a snapshot, runs node_job_run() in the order of submission, and
+     * returns the job by node_post_job(). NULL: this node neither sends nor receives snapshots. */
     void (*submit_job)(void *context, struct node_job *job);
     void *job_context;
     struct data_dir *data_dir; /* the caller's; where snapshots are installed */
-    /* Called on the node's thread when role, leader, quorum or readiness changed; may be NULL. */
+    /* Called on the node's thread when role, leader, quorum or readiness has changed. May be NULL.
+     */
     void (*on_change)(void *context);
     void *on_change_context;
 };
 
 struct node;
 
-/* The log must hold what the store has not, and agree with it where they meet. Errors: ERR_CORRUPT:
- * they do not fit together, and `error` gets one line. */
+/* Checks that the log holds every entry after durable_applied and agrees with the store.
+ * Errors: ERR_CORRUPT (they do not fit together; `error` gets one line). */
 int node_check_fit(const struct wal *wal, const struct chat *chat, char *error, size_t error_size);
 
-/* Errors: ERR_NOMEM, ERR_CORRUPT (as node_check_fit()),
- * ERR_FOREIGN (the log belongs to another membership). `error` gets one line. */
+/* Creates a node. On error `error` gets one line.
+ * Errors: ERR_NOMEM, ERR_CORRUPT (as node_check_fit()), ERR_FOREIGN (the log belongs to another
+ * membership). */
 int node_create(const struct node_options *options, struct node **out, char *error,
                 size_t error_size);
-/* Before the first turn. The transport must outlive the node's last turn. */
+/* Sets the transport, before the first turn. It must outlive the last turn. */
 void node_attach(struct node *node, struct transport *transport);
-/* All requests must be done (node_fail_all()). Accepts NULL. */
+/* Frees the node. All requests must have ended (node_fail_all()). Accepts NULL. */
 void node_destroy(struct node *node);
 
-/* One turn. Returns when to call again at the latest (monotonic ns; UINT64_MAX: only when
- * woken). After a fatal error (a failed log write or sync, an unreadable store) node_fatal()
- * tells, and the process must end without another turn. */
+/* Runs one turn. Returns the monotonic time of the next call at the latest; UINT64_MAX: only when
+ * woken. After a fatal error (a failed write or sync of the log, an unreadable store), node_fatal()
+ * returns the reason, and the process must end without another turn. */
 uint64_t node_turn(struct node *node, uint64_t now_ns);
-/* NULL while all is well, else one line. */
+/* Returns NULL, or one line about the fatal error. */
 const char *node_fatal(const struct node *node);
 
-/* Any thread. Errors: ERR_FULL (requests_max, NODE_REQUESTS_BYTES_MAX), ERR_CLOSED: then done() is
- * not called. */
+/* Submits a request. Any thread. On error done() is not called.
+ * Errors: ERR_FULL (requests_max or NODE_REQUESTS_BYTES_MAX is reached), ERR_CLOSED. */
 int node_submit(struct node *node, struct node_request *request);
-/* Any thread: for struct peer_receiver. Takes the event. */
+/* Posts an event; for struct peer_receiver. Takes ownership. Any thread. */
 void node_post_event(struct node *node, struct peer_event *event);
-/* Any thread: a job that was submitted is done. Takes it. */
+/* Returns a job after node_job_run(). Takes ownership. Any thread. */
 void node_post_job(struct node *node, struct node_job *job);
-/* Any thread: asks for a turn. */
+/* Asks for a turn. Any thread. */
 void node_wake(struct node *node);
 
-/* Any thread: the store can(not) take what is applied, for lack of space. Writes that find no room
- * behind it get NODE_DISK_FULL instead of NODE_OVERLOADED. */
+/* Reports whether the store has room. Any thread. While it has none, writes without room get
+ * NODE_DISK_FULL instead of NODE_OVERLOADED. */
 void node_set_store_full(struct node *node, bool is_full);
 
-/* Any thread. Hands leadership over; what was accepted before completes; later writes get
- * NODE_NOT_LEADER (or NODE_DRAINING with nobody to lead). */
+/* Starts draining. Any thread. Leadership is handed over, and accepted requests complete. Later
+ * writes get NODE_NOT_LEADER, or NODE_DRAINING if no node leads. */
 void node_drain(struct node *node);
-/* Any thread: draining, not the leader any more (or nobody can take over), nothing pending. */
+/* True if the node has drained: it does not lead (or no node can take over) and nothing is pending.
+ * Any thread. */
 bool node_is_drained(const struct node *node);
-/* Any thread: draining, and nobody can take over, or leads any more: all nodes are stopped at once,
- * or most are gone. There is no leader to name to late clients. */
+/* True if the node drains and no node leads or can take over: all nodes are stopped at once, or
+ * most are gone. No leader can be named to clients then. Any thread. */
 bool node_is_hopeless(const struct node *node);
-/* Any thread. From now on nothing is forwarded: commands get NODE_NOT_LEADER. */
+/* Stops forwarding: commands get NODE_NOT_LEADER from now on. Any thread. */
 void node_end_forwarding(struct node *node);
-/* Node thread, after the last turn, or when only those of a daemon that leaves follow: ends every
- * request (NODE_COMMIT_UNKNOWN if proposed, else NODE_DRAINING), and takes no more. */
+/* Ends every request (NODE_COMMIT_UNKNOWN if proposed, else NODE_DRAINING) and refuses later ones.
+ * Node's thread, at the end of the daemon. */
 void node_fail_all(struct node *node);
-/* Node thread: most nodes have applied the same, and this one something else. What it has is not to
- * be trusted; the caller sees to it that the next start throws it away, and ends the process. */
+/* True if most nodes agree with each other and disagree with this one. The caller ends the process,
+ * and makes the next start discard the state. Node's thread. */
 bool node_is_outvoted(const struct node *node);
 
-/* Node thread: the store is damaged. Not ready, not to lead; the caller will end the process. */
+/* Reports a damaged store. The node is not ready and may not lead; the caller ends the process.
+ * Node's thread. */
 void node_set_damaged(struct node *node);
 
-/* A copy of the node's state as of its last turn. Any thread. */
+/* A copy of the node's state as of its last turn. */
 struct node_status {
     struct raft_status raft;
     uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero: not founded */
@@ -206,25 +215,25 @@ struct node_status {
     raft_index first_index;
     raft_index applied_index;
     raft_index durable_applied_index;
-    raft_index snapshot_index;    /* the log before it is gone; 0: nothing is */
-    uint64_t leaderless_since_ns; /* no leader known since then; 0 while one is */
-    /* applied_index has not moved since then although more is known to be committed, up to
-     * known_commit; 0 while all of it is applied. */
+    raft_index snapshot_index;    /* last index that was compacted away; 0: none */
+    uint64_t leaderless_since_ns; /* time since which no leader is known; 0 while one is */
+    /* Time since which applied_index has not moved although known_commit is larger; 0 while
+     * everything known to be committed is applied. */
     uint64_t still_since_ns;
     raft_index known_commit;
-    bool is_standing_still; /* for so long that it is not ready and takes no reads */
-    bool is_ready; /* a leader is known, this node has caught up with it, and it is not draining */
+    bool is_standing_still; /* for NODE_STILL_TIMEOUTS: it is not ready and refuses reads */
+    bool is_ready;          /* a leader is known; this node has caught up and is not draining */
     bool is_caught_up;
     bool is_draining;
     bool is_store_damaged;
-    bool is_diverged;   /* applied something else than the leader, unless most agree with it */
+    bool is_diverged;   /* its state differs from the leader's, and no majority agrees with it */
     bool is_log_full;   /* no room on the disk */
     bool is_store_full; /* no room on the disk, or store_size is reached */
     uint64_t requests_pending;  /* of every kind */
     uint64_t proposals_pending; /* commands, forwarded ones among them */
     uint64_t proposals_total;
     uint64_t proposals_failed;
-    uint64_t requests_total; /* of every kind, however they ended */
+    uint64_t requests_total; /* of every kind and outcome */
     uint64_t reads_total;    /* served */
     uint64_t leader_changes;
     uint64_t forwards_total;

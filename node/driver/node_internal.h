@@ -1,5 +1,5 @@
-/* Inside the driver: struct node. Each of its parts is declared in the header of the file that
- * changes it, and belongs to the node's thread unless the header says otherwise. */
+/* struct node, for the files of the driver. Each of its parts is declared in the header of the file
+ * that changes it. A part belongs to the node's thread unless its header says otherwise. */
 #ifndef RAFTOGRAM_NODE_INTERNAL_H
 #define RAFTOGRAM_NODE_INTERNAL_H
 
@@ -28,7 +28,7 @@
 #include "driver/turn.h"
 #include "driver/watch.h"
 
-/* Counted where it happens; shown by status.c. */
+/* Counters, increased where the event happens and published by status.c. */
 struct node_counters {
     uint64_t proposals_total;
     uint64_t proposals_pending;
@@ -51,10 +51,10 @@ struct node {
     raft_member self;
     struct random random;
 
-    uint64_t now_ns;           /* one for each turn */
+    uint64_t now_ns;           /* time of this turn */
     raft_index applied_index;  /* apply.c */
     struct raft_config config; /* as of applied_index; apply.c */
-    bool is_changed;           /* since the status was published: on_change is due */
+    bool is_changed;           /* on_change is due after the next publication */
     char fatal[256];           /* node_set_fatal() */
 
     struct node_inbox inbox;
@@ -76,12 +76,12 @@ struct node {
     struct node_counters counters;
     struct node_published published;
 
-    /* Of the function that runs: not kept from one to the next. */
+    /* Scratch memory of the current function; not kept between calls. */
     struct raft_entry *entry_scratch; /* RAFT_APPEND_ENTRIES_MAX */
     struct buf encode_scratch;
 };
 
-/* This node leads, or has leadership to give away. */
+/* True if this node leads or is handing leadership over. */
 static inline bool node_leads(const struct node *node)
 {
     return raft_can_propose(node->raft) != RAFT_PROPOSE_NOT_LEADER;

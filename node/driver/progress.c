@@ -17,7 +17,7 @@ void node_note_heard(struct node *node, raft_member from, const struct raft_mess
     }
 }
 
-/* As far as this node knows. */
+/* Returns the reason, as far as this node knows it. */
 raft_index node_known_commit(const struct node *node)
 {
     bool is_more = node->leadership.leader != node->self &&
@@ -32,14 +32,14 @@ static const char *why_still(const struct node *node)
     }
     if (chat_is_overfull(node->chat)) {
         return atomic_load(&node->inbox.is_store_full) ? "the store is full"
-                                                       : "the store takes nothing";
+                                                       : "the store does not accept writes";
     }
-    return node->snapshots.receiving.is_active ? "a snapshot is on its way"
-                                               : "it does not get the entries that are missing";
+    return node->snapshots.receiving.is_active ? "a snapshot is being received"
+                                               : "the missing entries do not arrive";
 }
 
-/* A node that lags behind and does not get on cannot vouch for anything: it says so, and lets its
- * callers go to others. */
+/* Marks a node that lags without progress as standing still: it is not ready, and its clients
+ * should use another node. */
 void node_look_for_progress(struct node *node)
 {
     bool is_level = node->applied_index >= node_known_commit(node);
@@ -56,10 +56,11 @@ void node_look_for_progress(struct node *node)
     node->progress.is_still = is_still;
     node->is_changed = true;
     if (is_still) {
-        log_warn("node", "this node stands still while others go on",
+        log_warn("node", "this node applies nothing while the other nodes do",
                  LOG_STR("reason", why_still(node)), LOG_U64("applied_index", node->applied_index),
                  LOG_U64("commit_index", node_known_commit(node)));
     } else {
-        log_info("node", "this node gets on again", LOG_U64("applied_index", node->applied_index));
+        log_info("node", "this node applies entries again",
+                 LOG_U64("applied_index", node->applied_index));
     }
 }

@@ -1,4 +1,4 @@
-/* Proposing commands, and the requests that wait for their entries. */
+/* Proposes commands, and keeps the requests that wait for their entries. */
 #include "base/check.h"
 #include "driver/node_internal.h"
 
@@ -9,8 +9,8 @@ static uint64_t cost_of(const struct node_request *request)
     return request->command_size + NODE_PENDING_ENTRY_BYTES;
 }
 
-/* Of what this node has proposed in its term and has not applied, whether anybody waits for it
- * still or not. */
+/* Returns the cost of what this node has proposed in its term and not applied, whether a request
+ * still waits for it or not. */
 static uint64_t outstanding_cost(const struct node *node)
 {
     bool is_over = node->proposals.term != wal_hard_state(node->wal)->term ||
@@ -18,7 +18,7 @@ static uint64_t outstanding_cost(const struct node *node)
     return is_over ? 0 : node->proposals.cost - node->proposals.applied_cost;
 }
 
-/* So that it finds room on the disks of those that have just called themselves full, and in the
+/* Limits the cost in flight, so that it fits on disks that have just become full and in the
  * overlay. A larger command goes alone. */
 static bool may_be_outstanding(const struct node *node, uint64_t cost)
 {
@@ -26,7 +26,8 @@ static bool may_be_outstanding(const struct node *node, uint64_t cost)
     return outstanding == 0 || outstanding + cost <= NODE_PENDING_BYTES_MAX;
 }
 
-/* By index; indexes may come again in a later term while older ones still wait for their fate. */
+/* Inserts by index. Indexes may repeat in a later term while the outcome of older entries is
+ * unknown. */
 static void add_pending(struct node *node, struct node_request *request)
 {
     struct list *position = node->requests.pending.prev;
@@ -37,7 +38,7 @@ static void add_pending(struct node *node, struct node_request *request)
     list_insert_after(&request->link, position);
 }
 
-/* Takes from `waiting` what fits in one batch, in order. */
+/* Takes as many commands from `waiting` as fit in one batch, in order. */
 static uint32_t fill_batch(struct node *node, struct list *batch)
 {
     uint32_t count = 0;
@@ -119,7 +120,8 @@ static void propose(struct node *node)
         node_finish_requests(node, &node->requests.waiting, NODE_DISK_FULL);
         return;
     }
-    bool may_propose = raft_can_propose(node->raft) == RAFT_PROPOSE_NOW; /* room may change it */
+    /* The check of the room may change it. */
+    bool may_propose = raft_can_propose(node->raft) == RAFT_PROPOSE_NOW;
     if (may_propose && may_be_outstanding(node, cost_of(first))) {
         propose_batch(node);
     }
@@ -173,8 +175,8 @@ void node_entry_applied(struct node *node, raft_index index, raft_term term,
             return;
         }
         if (request->term != term) {
-            /* Another entry has its place, of an even earlier term: it was certainly not applied.
-             */
+            /* An entry of an even earlier term has its place: the command was certainly not
+             * applied. */
             list_remove(&request->link);
             node_admit_command(node, request);
             continue;
@@ -241,7 +243,7 @@ uint64_t node_push_ns(const struct node *node)
     }
     if (node->leadership.leader == RAFT_NO_MEMBER || node->leadership.leader == node->self ||
         !node->forwarding.streams[node->leadership.leader].is_up) {
-        return UINT64_MAX; /* nobody to forward to, or one that could not answer */
+        return UINT64_MAX; /* no leader to forward to, or one that could not answer */
     }
     return held_ns > node->core.forward_retry_ns ? held_ns : node->core.forward_retry_ns;
 }

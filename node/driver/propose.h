@@ -1,38 +1,39 @@
-/* Proposing commands, and the requests that wait for their entries. */
+/* Proposes commands, and keeps the requests that wait for their entries. */
 #ifndef RAFTOGRAM_DRIVER_PROPOSE_H
 #define RAFTOGRAM_DRIVER_PROPOSE_H
 
 #include "driver/node.h"
 
-/* Of one turn, unless its first command alone is larger: it must fit in one frame of the log. The
- * simulator builds with smaller bounds, here and in raft.h and snapshot.h. */
+/* Bytes proposed in one turn, unless its first command alone is larger. They must fit in one frame
+ * of the log. The simulator builds with smaller limits, here and in raft.h and snapshot.h. */
 #ifndef NODE_PROPOSE_BYTES_MAX
 #define NODE_PROPOSE_BYTES_MAX (1u << 20)
 #endif
-/* Proposed and not applied yet, by one leader: more wait. So what is on its way when the disks of a
- * majority fill up still finds room there. */
+/* Bytes proposed by one leader and not applied yet; further commands wait. So entries in flight
+ * still find room when the disks of a majority become full. */
 #ifndef NODE_PENDING_BYTES_MAX
 #define NODE_PENDING_BYTES_MAX (2u << 20)
 #endif
-#define NODE_PENDING_ENTRY_BYTES 1024u /* of an entry besides its command: the frame of its own */
+/* Cost of an entry besides its command: it may need a frame of its own. */
+#define NODE_PENDING_ENTRY_BYTES 1024u
 
 struct node_proposals {
-    raft_term term;        /* when this node proposed last, */
-    raft_index index;      /* the last entry then, */
-    uint64_t cost;         /* and the cost of all since it began; */
-    uint64_t applied_cost; /* of those that were applied */
+    raft_term term;        /* term of the last proposal */
+    raft_index index;      /* index of the last proposal */
+    uint64_t cost;         /* cost proposed since the term began, in bytes */
+    uint64_t applied_cost; /* cost of those that were applied, in bytes */
 };
 
-/* Proposes or forwards what waits, asks for read indexes. */
+/* Proposes or forwards waiting commands, and asks for read indexes. */
 void node_push_requests(struct node *node);
-/* When what waits may go at the earliest, as far as only time is missing: 0 is now, UINT64_MAX when
- * it is not a matter of time. */
+/* Returns the earliest time at which waiting commands can go: 0 is now, UINT64_MAX if it depends on
+ * more than time. */
 uint64_t node_push_ns(const struct node *node);
-/* The entry at `index` with `term` was applied with this result. */
+/* Completes the request of the entry at `index` with `term`, which was applied with this result. */
 void node_entry_applied(struct node *node, raft_index index, raft_term term,
                         const struct command_result *result);
-/* A snapshot has taken the place of the entries up to `index`: nobody knows any more which. Those
- * behind it are gone. */
+/* Ends pending requests after a snapshot has replaced the entries up to `index`: their outcome is
+ * unknown. Entries after `index` are gone. */
 void node_drop_pending(struct node *node, raft_index index, raft_term term);
 
 #endif

@@ -1,4 +1,4 @@
-/* Read barriers: requests that wait for a read index, and then for what is applied to reach it. */
+/* Read barriers: requests wait for a read index, and then until it is applied. */
 #include "base/check.h"
 #include "driver/node_internal.h"
 
@@ -9,7 +9,8 @@ void node_reads_init(struct node *node)
     list_init(&node->reads.waiting);
     list_init(&node->reads.asked);
     list_init(&node->reads.indexed);
-    /* As node_forwarding_init(); the core wants these ids to increase. */
+    /* The seed makes ids differ between processes, as in node_forwarding_init(). The core requires
+     * increasing ids. */
     node->reads.next_id = node->options.seed >> 1;
 }
 
@@ -47,7 +48,7 @@ void node_ask_read_index(struct node *node)
     list_push_back(&node->reads.asked, &group->link);
     struct raft_event event = {.kind = RAFT_EVENT_READ, .read = {.id = group->id}};
     if (node_step(node, &event) != 0) {
-        /* The core has too many: again next turn. */
+        /* The core has too many reads; the next turn tries again. */
         list_splice_back(&node->reads.waiting, &group->requests);
         list_remove(&group->link);
         free(group);

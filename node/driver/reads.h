@@ -1,10 +1,10 @@
-/* Read barriers: requests that wait for a read index, and then for apply to reach it. */
+/* Read barriers: requests wait for a read index, and then until it is applied. */
 #ifndef RAFTOGRAM_DRIVER_READS_H
 #define RAFTOGRAM_DRIVER_READS_H
 
 #include "driver/node.h"
 
-/* Requests whose read index was asked for together. */
+/* Requests that share one read index. */
 struct read_group {
     struct list link;
     struct list requests;
@@ -13,7 +13,7 @@ struct read_group {
 };
 
 struct node_reads {
-    struct list waiting; /* to be asked for */
+    struct list waiting; /* no index was asked for yet */
     struct list asked;   /* read_group: in the core */
     struct list indexed; /* read_group: index known, waiting for apply */
     uint64_t next_id;
@@ -21,15 +21,15 @@ struct node_reads {
 
 void node_reads_init(struct node *node);
 void node_reads_finish(struct node *node);
-/* Puts an admitted request among those for which an index is to be asked. */
+/* Adds an admitted request to `waiting`. */
 void node_wait_for_read_index(struct node *node, struct node_request *request);
 
 /* Asks for one read index for all of `waiting`. */
 void node_ask_read_index(struct node *node);
-/* Takes the ready reads that node_step() has kept: their requests wait for apply, or to be asked
- * for again. */
+/* Takes the ready reads that node_step() has kept. Their requests then wait for apply, or for
+ * another index. */
 void node_take_ready_reads(struct node *node);
-/* Moves reads whose index is applied to `finished`, or all when nothing is applied any more. */
+/* Moves reads whose index is applied to `finished`, or all if nothing will be applied any more. */
 void node_release_reads(struct node *node);
 
 #endif

@@ -1,20 +1,25 @@
-/* Was a message stored by this very call? A forwarded command whose leader is lost is forwarded
- * again, and may then be recognised as a repetition of its own first try. The client has called
- * once: it must hear `deduplicated: false`, unless it was stored before it called.
+/* Determines whether a message was stored by this very call. A forwarded command whose leader is
+ * lost is forwarded again. It may then be recognised as a repetition of its own first attempt. The
+ * client called once, so it must get `deduplicated: false`, unless the message was stored before
+ * the call.
  *
- * What stores a message is an entry of the log, and this node applies them all. So a forwarded
- * command is watched for: an entry with the same bytes but for the leader's stamp, which stored its
- * message, was proposed in a term in which this node forwarded, and was stamped when this node had
- * the call already, is taken for the call's own first try. Its result is the call's, also when the
- * answer is lost; and an answer that says "repeated" waits until this node has applied as far as
- * the leader that gave it.
+ * A message is stored by an entry of the log, and this node applies all entries. So it looks for
+ * the entry of each forwarded command. An entry is taken for the first attempt of the call if all
+ * of these hold:
+ * - its bytes are the same, except for the stamp of the leader;
+ * - it stored its message;
+ * - it was proposed in a term in which this node forwarded the call;
+ * - it was stamped when this node already had the call.
  *
- * Nearly exact: an entry of another call with the same id and contents, which came at the same time
- * over another node, looks the same; such calls are concurrent, so either may be the first. Only
- * the stamp tells an earlier call's, if this node learns late that it was committed: with clocks
- * that differ by d, a call within d of an acknowledged one may be answered as the first, if its
- * leader was lost on the way. A token in the command would be exact, and cost a new format of the
- * log. */
+ * The result of that entry is the result of the call, also if the answer is lost. An answer that
+ * says "repeated" waits until this node has applied as far as the leader that gave it.
+ *
+ * This is nearly exact. An entry of another call with the same id and contents, which arrived at
+ * the same time at another node, looks the same. Such calls are concurrent, so either may be the
+ * first. If this node learns late that the entry of an earlier call was committed, only the stamp
+ * shows that it was earlier. With clocks that differ by d, a call within d of an acknowledged one
+ * may be answered as the first if its leader was lost. A token in the command would be exact, but
+ * needs a new format of the log. */
 #include "base/check.h"
 #include "driver/node_internal.h"
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VERIFY_ROWS 10000 /* between two looks at is_cancelled */
+#define VERIFY_ROWS 10000 /* rows between two checks of is_cancelled */
 
 static void release_event(struct peer_event *event)
 {
@@ -124,7 +124,7 @@ static int read_all_rows(struct node_files *files, struct store *store)
     return rc;
 }
 
-/* Damage must never spread: what is sent has been read row by row. */
+/* Reads the copy row by row before it is sent, so that damage does not spread. */
 static int verify_copy(struct node_files *files, struct store_meta *meta, struct node_job *job)
 {
     struct store *store = NULL;
@@ -224,7 +224,7 @@ static int receive(struct node_files *files, struct node_job *job)
     return rc;
 }
 
-/* What cannot be used is no beginning for the next try, and takes room. */
+/* Deletes a file that is unusable: it cannot be resumed, and takes room. */
 static void clear_incoming(struct node_files *files)
 {
     stop_receiving(files);
@@ -238,14 +238,14 @@ static int write_chunk(struct node_files *files, struct node_job *job)
     }
     int rc = snapshot_incoming_write(&files->incoming, job->write.chunk,
                                      job->write.event->snapshot_chunk.data);
-    /* After a failed sync the page cache may show what the disk has not. */
+    /* After a failed sync, the page cache may hold data that the disk does not. */
     if (rc == ERR_NO_SPACE || rc == ERR_IO) {
         clear_incoming(files);
     }
     return rc;
 }
 
-/* The store must be what its manifest promised. */
+/* Checks that the store is what its manifest says. */
 static int compare(const struct snapshot_manifest *manifest, struct store *store)
 {
     struct store_meta meta;
@@ -268,7 +268,7 @@ static int complete(struct node_files *files, struct node_job *job)
     const char *dir = files->dir->incoming_path;
     int rc = snapshot_incoming_complete(&files->incoming);
     if (rc == 0) {
-        /* The store that came this way last may still use its own. */
+        /* The previously received store may still use its file. */
         rc = remove_file(files->dir->fs, dir, "lock.mdb");
     }
     if (rc == 0) {
@@ -342,7 +342,7 @@ void node_submit_job(struct node *node, struct node_job *job)
     node->options.submit_job(node->options.job_context, job);
 }
 
-/* Others decide how often there is a reason to. */
+/* The log lines are limited, because other nodes decide how often a fault occurs. */
 void node_warn_of_snapshot(struct node *node, raft_member peer, const char *what,
                            const char *reason)
 {

@@ -1,6 +1,6 @@
-/* What the driver has done outside its thread: all about snapshots that touches the disk for long.
- * A job is one step; node_job_run() does it, on a thread that runs one after the other (the
- * simulator runs them inline), and node_post_job() brings the result back. */
+/* Jobs that the driver runs outside its thread: all work on snapshots that may wait long for the
+ * disk. A job is one step. node_job_run() does it, on a thread that runs one job after the other
+ * (the simulator runs them inline). node_post_job() returns the result. */
 #ifndef RAFTOGRAM_SNAPSHOT_JOBS_H
 #define RAFTOGRAM_SNAPSHOT_JOBS_H
 
@@ -16,13 +16,13 @@
 #include <stdint.h>
 
 enum node_job_kind {
-    NODE_JOB_MAKE,     /* copies the store, verifies the copy, describes it; it is served then */
-    NODE_JOB_READ,     /* a chunk of the snapshot that is served */
-    NODE_JOB_DROP,     /* serves it no more */
-    NODE_JOB_RECEIVE,  /* begins to receive, or goes on where it ended */
-    NODE_JOB_WRITE,    /* a chunk of it */
+    NODE_JOB_MAKE,     /* copies the store, verifies and describes the copy, which is then served */
+    NODE_JOB_READ,     /* reads a chunk of the served snapshot */
+    NODE_JOB_DROP,     /* stops serving it */
+    NODE_JOB_RECEIVE,  /* begins to receive a snapshot, or resumes */
+    NODE_JOB_WRITE,    /* writes a chunk of it */
     NODE_JOB_COMPLETE, /* verifies all of it and opens it as a store */
-    NODE_JOB_FORGET,   /* receives no more; what has come is kept */
+    NODE_JOB_FORGET,   /* stops receiving; what has arrived is kept */
 };
 
 struct node_job {
@@ -33,7 +33,7 @@ struct node_job {
     /* Out. */
     int rc;
     char reason[PEER_REASON_BYTES_MAX]; /* on error; may be empty */
-    /* By `kind`; DROP and FORGET have nothing. */
+    /* By `kind`; DROP and FORGET have no fields. */
     union {
         struct {
             uint64_t id; /* of the snapshot */
@@ -49,30 +49,30 @@ struct node_job {
             struct buf data; /* out */
         } read;
         struct {
-            struct peer_event *event; /* has the manifest; the driver's to release */
+            struct peer_event *event; /* holds the manifest; the driver releases it */
             uint32_t next_chunk;      /* out: the first chunk that is missing */
         } receive;
         struct {
-            struct peer_event *event; /* has the data; the driver's to release */
+            struct peer_event *event; /* holds the data; the driver releases it */
             uint32_t chunk;
         } write;
         struct {
-            struct store *store; /* out; the caller's to close or to pass on */
+            struct store *store; /* out; the caller owns it */
         } complete;
     };
 };
 
-/* Frees it with all that it holds but what has been set to NULL. */
+/* Frees the job and everything that it still holds; a taken field is set to NULL before. */
 void node_job_destroy(struct node_job *job);
 
-/* The snapshots of a data_dir: the thread's that runs the jobs. */
+/* The snapshot files of a data_dir. They belong to the thread that runs the jobs. */
 struct node_files {
     struct data_dir *dir;
     struct chat *chat;
     struct store_kind *store_kind;
     atomic_bool is_cancelled;
     struct snapshot_manifest served;
-    struct fs_file *served_file; /* NULL: none is served */
+    struct fs_file *served_file; /* NULL: no snapshot is served */
     struct snapshot_incoming incoming;
     bool is_receiving;
 };
@@ -80,7 +80,7 @@ struct node_files {
 void node_files_init(struct node_files *files, struct data_dir *dir, struct chat *chat,
                      struct store_kind *store_kind);
 void node_files_finish(struct node_files *files);
-/* Soon ends the job that runs, if it copies or verifies a store, and every later one: before the
+/* Cancels the running job, if it copies or verifies a store, and every later one, before the
  * process ends. Any thread. */
 void node_files_cancel(struct node_files *files);
 void node_job_run(struct node_files *files, struct node_job *job);

@@ -1,5 +1,4 @@
-/* Receiving a snapshot from the leader, and installing it. Steps that take long are jobs
- * (snapshot_jobs.h). */
+/* Receives a snapshot from the leader and installs it. Long steps are jobs (snapshot_jobs.h). */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
@@ -24,7 +23,7 @@ static void answer(struct node *node, raft_member from, uint64_t epoch, enum pee
     ops(node)->snapshot_answer(node->transport, from, epoch, &over);
 }
 
-/* Ends what is being received, with a word to the sender. */
+/* Ends the transfer that is being received, and sends the reason to the sender. */
 static void stop_receiving(struct node *node, enum peer_snapshot_end end, const char *reason)
 {
     struct snapshot_receiving *receiving = &node->snapshots.receiving;
@@ -35,7 +34,8 @@ static void stop_receiving(struct node *node, enum peer_snapshot_end end, const 
     }
 }
 
-/* NULL when it may be received; else why not, and `end` says whether it ever will. */
+/* Returns NULL if the snapshot may be received, else the reason. `end` says whether a later attempt
+ * may succeed. */
 static const char *find_fault(struct node *node, const struct peer_event *event,
                               const struct snapshot_manifest *manifest, struct raft_config *config,
                               enum peer_snapshot_end *end)
@@ -44,9 +44,9 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
     raft_get_status(node->raft, node->now_ns, &status);
     const uint8_t *own = wal_hard_state(node->wal)->cluster_id;
     *end = PEER_SNAPSHOT_BROKEN;
-    /* A leader sends one only to who has answered it in this term. */
+    /* A leader sends a snapshot only to a node that has answered it in this term. */
     if (event->snapshot_offer.term != status.term || status.leader != event->peer) {
-        return "its sender does not lead here";
+        return "its sender is not the leader";
     }
     if (node->snapshots.receiving.is_active && node->snapshots.receiving.is_completing) {
         return "another snapshot is being installed";
@@ -64,7 +64,7 @@ static const char *find_fault(struct node *node, const struct peer_event *event,
     *end = PEER_SNAPSHOT_DONE;
     bool is_needed =
         raft_can_install(node->raft, manifest->index, manifest->term) == RAFT_INSTALL_RESET_LOG;
-    return is_needed ? NULL : "it is here already";
+    return is_needed ? NULL : "this node already has it";
 }
 
 static void begin_receiving(struct node *node, struct peer_event *event,
@@ -119,7 +119,7 @@ void node_snapshot_offered(struct node *node, struct peer_event *event)
     snapshot_manifest_finish(&manifest);
 }
 
-/* From now on until it ends this node does not campaign. */
+/* This node does not campaign until the transfer ends. */
 static void complete(struct node *node)
 {
     struct node_job *job = node_job_create(NODE_JOB_COMPLETE, node->snapshots.receiving.from,
@@ -195,7 +195,7 @@ void node_snapshot_chunk_written(struct node *node, const struct node_job *job)
 
 void node_snapshot_receiving_lost(struct node *node, const struct peer_event *event)
 {
-    /* What is complete is installed, whoever still listens. */
+    /* A complete snapshot is installed even if the sender is gone. */
     if (!is_current(node, event->peer, event->epoch) || node->snapshots.receiving.is_completing) {
         return;
     }
@@ -210,7 +210,8 @@ void node_snapshot_receiving_lost(struct node *node, const struct peer_event *ev
 
 /* ---- the switch ---- */
 
-/* Log and store on the disk; data_dir.h says why in this order. True when both are the new ones. */
+/* Replaces log and store on disk, in the order that data_dir.h explains. Returns true if both are
+ * the new ones. */
 static bool switch_files(struct node *node)
 {
     struct data_dir *dir = node->options.data_dir;
@@ -219,7 +220,7 @@ static bool switch_files(struct node *node)
         rc = wal_reset(node->wal, node->snapshots.receiving.index, node->snapshots.receiving.term);
     }
     if (rc == ERR_NO_SPACE) {
-        rc = data_dir_end_install(dir); /* nothing has changed but its mark */
+        rc = data_dir_end_install(dir); /* only its mark has changed */
         if (rc == 0) {
             return false;
         }
@@ -231,7 +232,7 @@ static bool switch_files(struct node *node)
         rc = data_dir_end_install(dir);
     }
     if (rc != 0) {
-        node_set_fatal(node, "a snapshot cannot be installed: %s; the next start goes on with it",
+        node_set_fatal(node, "a snapshot cannot be installed: %s; the next start continues it",
                        error_text(rc));
     }
     return rc == 0;
@@ -254,14 +255,14 @@ static void tell_core(struct node *node)
     node_release_reads(node);
 }
 
-/* All in one go on the node's thread: nothing is appended, applied or voted in between. */
+/* Installs the snapshot within one turn: nothing is appended, applied or voted in between. */
 static void install(struct node *node, struct node_job *job)
 {
     struct snapshot_receiving *receiving = &node->snapshots.receiving;
     if (node->fatal[0] != '\0') {
         return;
     }
-    node_save(node); /* what waits for a save goes out before the log is replaced */
+    node_save(node); /* messages that wait for a save are sent before the log is replaced */
     if (node->fatal[0] != '\0') {
         return;
     }
@@ -269,7 +270,7 @@ static void install(struct node *node, struct node_job *job)
         !node_leads(node) &&
         raft_can_install(node->raft, receiving->index, receiving->term) == RAFT_INSTALL_RESET_LOG;
     if (!is_needed) {
-        stop_receiving(node, PEER_SNAPSHOT_DONE, "it is here already");
+        stop_receiving(node, PEER_SNAPSHOT_DONE, "this node already has it");
         return;
     }
     if (!switch_files(node)) {
@@ -281,7 +282,7 @@ static void install(struct node *node, struct node_job *job)
         node_set_fatal(node, "an installed snapshot cannot be used: %s", error_text(rc));
         return;
     }
-    job->complete.store = NULL; /* the chat's */
+    job->complete.store = NULL; /* the chat owns it */
     tell_core(node);
     CHECK(chat_durable_applied(node->chat) + 1 == wal_first_index(node->wal));
     log_info("node", "a snapshot is installed", LOG_U64("index", receiving->index),

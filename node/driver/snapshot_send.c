@@ -1,4 +1,4 @@
-/* Sending snapshots to followers that need entries which the log no longer has. */
+/* Sends snapshots to followers that need entries which the log no longer has. */
 #include "base/checksum.h"
 #include "base/errors.h"
 #include "base/log.h"
@@ -14,7 +14,7 @@ static const char *name_of(const struct node *node, raft_member member)
     return node->node_ids[member];
 }
 
-/* The two nodes' ids must differ even when index and term do not. */
+/* Snapshots of two nodes must have different ids, even if index and term are equal. */
 static uint64_t new_snapshot_id(struct node *node)
 {
     uint64_t parts[] = {wal_hard_state(node->wal)->incarnation, node->now_ns, node->options.seed,
@@ -22,7 +22,7 @@ static uint64_t new_snapshot_id(struct node *node)
     return checksum64(parts, sizeof(parts));
 }
 
-/* The log goes on behind it. */
+/* The follower continues with the log after the snapshot. */
 static bool is_served_useful(const struct node *node)
 {
     return node->snapshots.served.is_known &&
@@ -38,7 +38,8 @@ static void make(struct node *node)
     job->make.id = new_snapshot_id(node);
     node->snapshots.is_making = true;
     node->snapshots.served.is_known = false;
-    /* The copy is of this or a later state: the log behind it must be there when it is done. */
+    /* The copy holds the current or a later state. The log after the current index must still exist
+     * when the copy is complete. */
     raft_index durable = chat_durable_applied(node->chat);
     for (raft_member i = 0; i < node->options.member_count; i++) {
         if ((node->core.snapshot_wanted >> i & 1u) != 0) {
@@ -65,7 +66,7 @@ static void open_to(struct node *node, raft_member peer, raft_term term)
     node->snapshots.served.used_ns = node->now_ns;
     if (!node->compaction.holds[peer].is_transfer ||
         node->compaction.holds[peer].index != node->snapshots.served.index) {
-        /* Once: a peer that never takes a chunk does not hold the log for ever. */
+        /* Held once only: a peer that never takes a chunk must not hold the log indefinitely. */
         node_hold_log(node, peer, node->snapshots.served.index, true);
     }
     log_info("node", "sending a snapshot", LOG_STR("peer", name_of(node, peer)),
@@ -112,8 +113,8 @@ static bool is_any_sending(const struct node *node)
     return false;
 }
 
-/* A peer that neither takes nor ends is given up. The last silence, while it verifies and installs
- * the whole, may be longer. */
+/* Ends transfers without progress. The limit is longer while the peer verifies and installs the
+ * whole snapshot. */
 static void end_stalled(struct node *node, bool is_leader)
 {
     for (raft_member i = 0; i < node->options.member_count; i++) {
@@ -161,7 +162,7 @@ void node_snapshot_made(struct node *node, struct node_job *job)
 {
     node->snapshots.is_making = false;
     if (job->rc != 0) {
-        log_error("node", "no snapshot can be made", LOG_STR("reason", job->reason));
+        log_error("node", "a snapshot cannot be created", LOG_STR("reason", job->reason));
         node->snapshots.make_retry_ns = node->now_ns + NODE_SNAPSHOT_REFUSED_NS;
         if (job->rc == ERR_CORRUPT) {
             chat_set_damaged(node->chat);
@@ -179,7 +180,7 @@ void node_snapshot_made(struct node *node, struct node_job *job)
         .manifest = job->make.manifest,
     };
     job->make.manifest = (struct buf){0};
-    log_info("node", "a snapshot is made", LOG_U64("index", job->make.index),
+    log_info("node", "a snapshot was created", LOG_U64("index", job->make.index),
              LOG_U64("bytes", job->make.bytes));
 }
 
@@ -199,7 +200,7 @@ void node_snapshot_wants_chunk(struct node *node, const struct peer_event *event
         return;
     }
     if (event->snapshot_ready.chunk == node->snapshots.served.chunk_count) {
-        return; /* it has all: its end says what became of it */
+        return; /* the peer has all chunks; the end of the transfer reports the result */
     }
     struct node_job *job = node_job_create(NODE_JOB_READ, event->peer, event->epoch);
     if (job == NULL) {
@@ -223,7 +224,7 @@ void node_snapshot_chunk_read(struct node *node, struct node_job *job)
     ops(node)->snapshot_close(node->transport, job->peer, job->epoch);
     if (job->rc == ERR_CORRUPT && node->snapshots.served.is_known &&
         node->snapshots.served.id == job->read.id) {
-        drop_served(node); /* the next one is made anew */
+        drop_served(node); /* the next transfer gets a new snapshot */
     }
 }
 
@@ -235,7 +236,8 @@ void node_snapshot_sending_ended(struct node *node, const struct peer_event *eve
     }
     sending->is_active = false;
     bool is_done = event->snapshot_ended.end == PEER_SNAPSHOT_DONE;
-    /* At once when it broke off on its way, later when it did not even begin. */
+    /* A transfer that broke off is resumed at once. One that did not begin is repeated after a
+     * pause. */
     sending->failures = is_done || sending->chunk > 0 ? 0 : sending->failures + 1;
     bool is_late = event->snapshot_ended.end == PEER_SNAPSHOT_REFUSED || sending->failures > 1;
     uint64_t pause_ns = is_late ? NODE_SNAPSHOT_REFUSED_NS : NODE_SNAPSHOT_RETRY_NS;
@@ -244,7 +246,7 @@ void node_snapshot_sending_ended(struct node *node, const struct peer_event *eve
         node_hold_log(node, event->peer, node->snapshots.served.index, true);
         log_info("node", "a peer has the snapshot", LOG_STR("peer", name_of(node, event->peer)));
     } else {
-        node_warn_of_snapshot(node, event->peer, "a snapshot did not arrive",
+        node_warn_of_snapshot(node, event->peer, "a snapshot was not delivered",
                               event->snapshot_ended.reason);
     }
     struct raft_event step = {.kind = RAFT_EVENT_SNAPSHOT_SENT,

@@ -1,5 +1,4 @@
-/* Snapshots: sending, receiving, and who gets what. Steps that take long are jobs
- * (snapshot_jobs.h). */
+/* Snapshots: sending and receiving. Long steps are jobs (snapshot_jobs.h). */
 #ifndef RAFTOGRAM_DRIVER_SNAPSHOTS_H
 #define RAFTOGRAM_DRIVER_SNAPSHOTS_H
 
@@ -8,10 +7,10 @@
 #include "driver/snapshot_jobs.h"
 
 #define NODE_SNAPSHOT_RETRY_NS (500 * NS_PER_MS)
-#define NODE_SNAPSHOT_REFUSED_NS (5 * NS_PER_S)    /* after a no: before it is tried again */
-#define NODE_SNAPSHOT_STALL_NS (60 * NS_PER_S)     /* a transfer without progress is given up */
-#define NODE_SNAPSHOT_INSTALL_NS (1800 * NS_PER_S) /* verifying and opening it may take */
-#define NODE_SNAPSHOT_KEPT_NS (300 * NS_PER_S)     /* a snapshot that nobody uses */
+#define NODE_SNAPSHOT_REFUSED_NS (5 * NS_PER_S)    /* pause after a refused transfer */
+#define NODE_SNAPSHOT_STALL_NS (60 * NS_PER_S)     /* limit of a transfer without progress */
+#define NODE_SNAPSHOT_INSTALL_NS (1800 * NS_PER_S) /* limit of verifying and opening a snapshot */
+#define NODE_SNAPSHOT_KEPT_NS (300 * NS_PER_S)     /* how long an unused snapshot is kept */
 
 /* The snapshot that this node serves. */
 struct snapshot_served {
@@ -25,18 +24,18 @@ struct snapshot_served {
 };
 
 struct snapshot_sending {
-    bool is_active; /* the transport owes an end */
+    bool is_active; /* the transport has yet to report the end */
     uint64_t epoch;
     uint64_t id;
-    uint32_t chunk;    /* what the peer asked for last */
-    uint32_t failures; /* in a row, before the first chunk */
+    uint32_t chunk;    /* last chunk that the peer asked for */
+    uint32_t failures; /* consecutive failures before the first chunk */
     uint64_t progress_ns;
     uint64_t retry_ns;
 };
 
 struct snapshot_receiving {
     bool is_active;
-    bool is_completing; /* all is there: it is verified, and then installed */
+    bool is_completing; /* all chunks have arrived; it is verified and then installed */
     raft_member from;
     uint64_t epoch;
     raft_index index;
@@ -59,15 +58,15 @@ struct node_snapshots {
     struct snapshot_receiving receiving;
 };
 
-/* An event about snapshots; true when it was taken and will be released. */
+/* Handles an event about snapshots. Returns true if it took ownership. */
 bool node_snapshot_event(struct node *node, struct peer_event *event);
-/* Takes the job. */
+/* Handles a finished job. Takes ownership. */
 void node_snapshot_job_done(struct node *node, struct node_job *job);
 
 /* ---- snapshot_send.c ---- */
 
 void node_snapshots_finish(struct node *node);
-/* Every turn: begins and ends transfers. */
+/* Begins and ends transfers. Called every turn. */
 void node_snapshots_turn(struct node *node);
 void node_snapshot_wants_chunk(struct node *node, const struct peer_event *event);
 void node_snapshot_sending_ended(struct node *node, const struct peer_event *event);
@@ -76,10 +75,10 @@ void node_snapshot_chunk_read(struct node *node, struct node_job *job);
 
 /* ---- snapshot_receive.c ---- */
 
-/* Take the event. */
+/* These take ownership of the event. */
 void node_snapshot_offered(struct node *node, struct peer_event *event);
 void node_snapshot_chunk_came(struct node *node, struct peer_event *event);
-/* Leave it to the caller. */
+/* These leave the event to the caller. */
 void node_snapshot_receiving_lost(struct node *node, const struct peer_event *event);
 void node_snapshot_taken_up(struct node *node, const struct node_job *job);
 void node_snapshot_chunk_written(struct node *node, const struct node_job *job);
@@ -87,7 +86,7 @@ void node_snapshot_completed(struct node *node, struct node_job *job);
 
 /* ---- snapshot_jobs.c ---- */
 
-/* NULL when there is no memory. */
+/* Returns NULL if there is no memory. */
 struct node_job *node_job_create(enum node_job_kind kind, raft_member peer, uint64_t epoch);
 /* Hands the job to the thread that runs jobs. */
 void node_submit_job(struct node *node, struct node_job *job);

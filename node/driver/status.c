@@ -24,7 +24,7 @@ static bool is_caught_up(const struct node *node, const struct raft_status *stat
         return status->is_ready &&
                node->applied_index + NODE_CAUGHT_UP_LAG_MAX >= status->commit_index;
     }
-    /* The leader's first word, by which it became known, counts. */
+    /* The first message of the leader, which made it known, counts. */
     return node->progress.heard_leader != RAFT_NO_MEMBER &&
            node->progress.heard_leader == status->leader &&
            node->progress.heard_term == status->term &&
@@ -62,7 +62,7 @@ void node_publish_status(struct node *node)
     };
     wal_get_stats(node->wal, &status.wal);
     raft_get_status(node->raft, node->now_ns, &status.raft);
-    /* The log knows it before the entry that says so is known to be committed. */
+    /* The log has the id before its entry is known to be committed. */
     memcpy(status.cluster_id,
            status.raft.config.is_founded ? status.raft.config.cluster_id
                                          : wal_hard_state(node->wal)->cluster_id,

@@ -6,7 +6,8 @@
 
 #include <pthread.h>
 
-#define NODE_CAUGHT_UP_LAG_MAX 8192u /* entries behind the leader's commit that are level */
+/* Entries behind the leader's commit index that count as caught up. */
+#define NODE_CAUGHT_UP_LAG_MAX 8192u
 
 struct node_published {
     pthread_mutex_t lock;
@@ -16,7 +17,8 @@ struct node_published {
 void node_status_init(struct node *node);
 void node_status_finish(struct node *node);
 
-/* Publishes a copy of the state, and calls on_change when it differs in what others ask for. */
+/* Publishes a copy of the state. Calls on_change if role, leader, quorum or readiness has changed.
+ */
 void node_publish_status(struct node *node);
 
 #endif

@@ -1,4 +1,4 @@
-/* What a raft_step() asks for: staging in the log, messages to peers, ready reads. */
+/* Effects of raft_step(): staging in the log, messages to peers, ready reads. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
@@ -84,7 +84,8 @@ static void stage_entries(struct node *node, const struct raft_effects *effects)
 
 /* ---- messages ---- */
 
-/* Fills in the entries of an outgoing append from the log. False: they are gone or unreadable. */
+/* Reads the entries of an outgoing append from the log. Returns false if they are gone or
+ * unreadable. */
 static bool load_entries(struct node *node, struct raft_message *message)
 {
     uint32_t count = message->append_request.count;
@@ -129,7 +130,7 @@ static void send_message(struct node *node, const struct raft_message *message)
         !load_entries(node, &out.raft)) {
         return;
     }
-    /* A message that cannot go is lost like one on the wire: the core repeats what matters. */
+    /* A message that cannot be sent is lost, as on the wire. The core repeats what matters. */
     (void)node->transport->ops->send(node->transport, message->peer, &out);
 }
 
@@ -162,7 +163,7 @@ static void route_messages(struct node *node, const struct raft_effects *effects
 
 /* ---- one step ---- */
 
-/* Appends to what node_take_ready_reads() takes: effects are valid until the next step only. */
+/* Keeps the ready reads for node_take_ready_reads(): effects are valid only until the next step. */
 static void keep_ready_reads(struct node *node, const struct raft_effects *effects)
 {
     for (size_t i = 0; i < effects->read_count; i++) {
@@ -230,7 +231,7 @@ void node_maintain_log(struct node *node)
         return;
     }
     if (wal_maintain(node->wal) != 0) {
-        /* Each try fills what room there is for a moment: not in every turn. */
+        /* An attempt briefly uses all room on the disk, so it is not made in every turn. */
         node->core.maintain_ns = node->now_ns + NODE_MAINTAIN_RETRY_NS;
     }
 }
@@ -252,8 +253,8 @@ void node_mark_log(struct node *node)
     }
 }
 
-/* Raft section 5: nothing that depends on a save leaves before the save is durable. What does not
- * depend on it leaves first, so that the followers' disks work beside ours. */
+/* Raft section 5: a message that depends on a save is sent after the save is durable. Other
+ * messages are sent first, so that the followers' disks work in parallel with this one. */
 void node_save(struct node *node)
 {
     if (node->fatal[0] != '\0') {
@@ -338,8 +339,8 @@ void node_clear_transfer_over(struct node *node)
     node->core.is_transfer_over = false;
 }
 
-/* Its files are whole, but of an earlier time. It goes on with them under a new incarnation: so it
- * neither votes nor counts until the leader has given it what is missing and has admitted it. */
+/* Continues under a new incarnation. The files of this node are intact but outdated. It neither
+ * votes nor counts until the leader has sent what is missing and has admitted it. */
 void node_forget_incarnation(struct node *node)
 {
     node->core.has_forgotten = false;
@@ -364,7 +365,7 @@ void node_forget_incarnation(struct node *node)
     struct raft_event event = {.kind = RAFT_EVENT_REBORN,
                                .reborn = {.incarnation = state.incarnation}};
     (void)node_step(node, &event);
-    node_save(node); /* before anybody hears of it */
+    node_save(node); /* before any message mentions it */
     if (node->fatal[0] == '\0') {
         node->transport->ops->set_incarnation(node->transport, state.incarnation);
     }

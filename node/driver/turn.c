@@ -63,7 +63,8 @@ static int decode_changes(struct node *node, struct raft_message *message)
     return 0;
 }
 
-/* Entries that this version cannot apply would end this node at each start: not even stored. */
+/* Refuses entries that this version cannot apply. Stored, they would end this node at each start.
+ */
 static int check_commands(const struct raft_message *message)
 {
     for (uint32_t i = 0; i < message->append_request.count; i++) {
@@ -102,7 +103,7 @@ static void handle_raft_message(struct node *node, raft_member from, struct raft
 {
     int rc = 0;
     if (!node_has_room_for_message(node, message)) {
-        return; /* as if it had been lost on the wire */
+        return; /* ignored, as if lost on the wire */
     }
     struct raft_event event = {.kind = RAFT_EVENT_MESSAGE, .message = *message};
     event.message.peer = from;
@@ -161,7 +162,7 @@ static void handle_stream(struct node *node, const struct peer_event *event,
     (void)node_step(node, &step);
 }
 
-/* The unary calls of the reference document: the truth, and no change. */
+/* Answers the unary calls of the reference document truthfully, without changing any state. */
 static void answer_query(struct node *node, struct peer_event *event)
 {
     struct raft_status status;
@@ -216,7 +217,7 @@ static void handle_event(struct node *node, struct peer_event *event)
     event->release(event);
 }
 
-/* A cluster is founded once all members have been seen with empty directories. */
+/* Founds the cluster once all members have been seen with empty directories. */
 static void say_who_is_missing(struct node *node)
 {
     if (node->config.is_founded || node->now_ns < node->turns.missing_log_ns) {
@@ -225,7 +226,7 @@ static void say_who_is_missing(struct node *node)
     bool is_first = node->turns.missing_log_ns == 0;
     node->turns.missing_log_ns = node->now_ns + (is_first ? NS_PER_S : NODE_MISSING_NS);
     if (is_first) {
-        return; /* they had no time to come yet */
+        return; /* the other nodes have not had time to connect yet */
     }
     struct raft_status status;
     raft_get_status(node->raft, node->now_ns, &status);
@@ -351,7 +352,7 @@ uint64_t node_turn(struct node *node, uint64_t now_ns)
     node_apply(node);
     node_look_for_progress(node);
     node_release_reads(node);
-    node_publish_status(node); /* before done(), so that whoever asks then sees it */
+    node_publish_status(node); /* before done(), so that a caller who then asks sees it */
     node_settle_transfers(node);
     node_take_ready_reads(node);
     node_expire(node);

@@ -11,10 +11,10 @@ struct node_watch {
     size_t count;
 };
 
-/* It was forwarded: its entry is looked for until it ends. */
+/* Adds a forwarded request: its entry is looked for until the request ends. */
 void node_watch_forward(struct node *node, struct node_request *request);
 void node_unwatch_forward(struct node *node, struct node_request *request);
-/* Where the requests of a hash are linked by watch_next. */
+/* Returns the list of the requests with this hash, linked by watch_next. */
 struct node_request **node_watch_bucket(struct node *node, uint32_t hash);
 
 #endif
