@@ -5,6 +5,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+# The build directories of the presets in CMakePresets.json.
 BUILD=build
 BUILD_ASAN=build-asan
 BUILD_TSAN=build-tsan
@@ -200,26 +201,22 @@ do_setup() {
 
 # ---- build --------------------------------------------------------------------------------------
 
-# configure DIR [CMAKE_OPTION...]
+# configure PRESET: configures the build directory of a preset of CMakePresets.json.
 configure() {
-    local dir=$1
-    shift
-    local options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo)
+    local preset=$1 options=() log
     if command -v ccache >/dev/null; then
         options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
     fi
-    mkdir -p "$dir"
-    cmake -S . -B "$dir" -G Ninja "${options[@]}" "$@" >"$dir/configure.log" 2>&1 || {
-        cat "$dir/configure.log" >&2
+    log=$(cmake --preset "$preset" "${options[@]}" 2>&1) || {
+        printf '%s\n' "$log" >&2
         fail "cmake failed; ./do setup installs what is missing"
     }
 }
 
-# do_build [TARGET...]: all without.
 do_build() {
     ensure_run
     say "build: $BUILD/"
-    configure "$BUILD"
+    configure dev
     ninja -C "$BUILD" "$@"
     local program
     for program in raftogram raftogramctl; do
@@ -441,13 +438,13 @@ stage_format() {
 }
 
 stage_asan() {
-    configure "$BUILD_ASAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=address,undefined
+    configure asan
     ninja -C "$BUILD_ASAN"
     run_ctest "$BUILD_ASAN" -LE layers
 }
 
 stage_tsan() {
-    configure "$BUILD_TSAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=thread
+    configure tsan
     ninja -C "$BUILD_TSAN" thread_tests
     # clang 14's runtime cannot place its shadow when the kernel randomises addresses widely.
     local fixed_addresses=()
@@ -469,7 +466,7 @@ stage_integration() {
 
 # The daemon under AddressSanitizer: its life, the walk, kills, HTTP and the WebSocket.
 stage_integration_asan() {
-    configure "$BUILD_ASAN" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_SANITIZE=address,undefined
+    configure asan
     ninja -C "$BUILD_ASAN" raftogram raftogramctl
     (
         cd tests/integration
@@ -578,7 +575,7 @@ do_sim() {
         ;;
     '') arguments=(--kept tests/sim/kept_seeds --seed new --runs 500) ;;
     esac
-    configure "$BUILD"
+    configure dev
     ninja -C "$BUILD" "$program"
     exec "$BUILD/$program" "${arguments[@]}"
 }
@@ -613,8 +610,7 @@ do_fuzz() {
             shift
         fi
     done
-    configure "$BUILD_FUZZ" -DCMAKE_C_COMPILER=clang -DRAFTOGRAM_FUZZ=ON \
-        -DRAFTOGRAM_SANITIZE=address,undefined
+    configure fuzz
     ninja -C "$BUILD_FUZZ" "${names[@]/%/_fuzz}"
     if [[ -n $seconds ]]; then
         arguments+=(-max_total_time="$seconds" -print_final_stats=1)
