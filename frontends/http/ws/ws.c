@@ -1,4 +1,4 @@
-/* A connection's life: opened, receiving, closed. */
+/* The life of a connection: opening, receiving, closing. */
 #include "ws.h"
 
 #include "base/check.h"
@@ -81,7 +81,8 @@ void ws_on_timer(struct ws *ws)
         ws->is_heartbeat_due = true;
     }
     if (ws->is_ping_sent && !ws->is_paused && now >= ws->ping_sent_ns + WS_PONG_WAIT_NS) {
-        /* Dead, or one that does not follow RFC 6455, 5.5.2: that one may read why. */
+        /* The client is dead, or does not follow RFC 6455, 5.5.2; in that case it can read the
+         * reason. */
         ws_close(ws, WS_CLOSE_POLICY, "pings were not answered", true);
         (void)ws_write_close(ws, ws->close_code, ws->close_reason);
         ws_hang_up(ws);
@@ -138,7 +139,7 @@ int ws_open(struct session *session)
     crowd_note_busy(session);
     http_filter_finish(&session->wire.filter);
     ws->frames = &session->wire.frames;
-    /* Faults that libwebsockets finds and has no code for end as a protocol error. */
+    /* Faults without a code of libwebsockets end as protocol errors. */
     lws_close_reason(ws->wsi, LWS_CLOSE_STATUS_PROTOCOL_ERR, NULL, 0);
     struct buf hello = {0};
     ws_begin_text(&hello);
@@ -184,7 +185,7 @@ void ws_regulate(struct ws *ws)
     }
     ws->is_paused = is_paused;
     if (!is_paused) {
-        ws_hears(ws); /* the silence was ours */
+        ws_hears(ws); /* reading was paused here; the client was not silent */
     }
     (void)lws_rx_flow_control(ws->wsi, is_paused ? 0 : 1);
 }
@@ -220,7 +221,7 @@ static bool append_fragment(struct ws *ws, struct bytes fragment)
 void ws_receive(struct ws *ws, struct bytes fragment)
 {
     if (ws->close_code != 0) {
-        return; /* what still comes is drained, so that the close code arrives */
+        return; /* later bytes are discarded, so that the close code arrives */
     }
     if (lws_frame_is_binary(ws->wsi)) {
         ws_close(ws, WS_CLOSE_BINARY, "text frames only", true);
@@ -292,7 +293,7 @@ void ws_on_close_frame(struct ws *ws, struct bytes payload)
     } else if (reason.size > 0 && !bytes_is_utf8(reason)) {
         code = WS_CLOSE_INVALID_TEXT;
     }
-    /* Answered here and now: what libwebsockets would send knows nothing of these codes. */
+    /* Answers the close frame here, because libwebsockets does not know these codes. */
     (void)ws_write_close(ws, (int)code, "");
     ws_hang_up(ws);
 }

@@ -1,13 +1,16 @@
-/* A WebSocket connection, inside the HTTP frontend. Everything runs on the service thread; what
- * dispatch calls back on other threads is posted here as tasks.
+/* A WebSocket connection of the HTTP frontend. Everything runs on the service thread. Callbacks of
+ * dispatch on other threads post tasks to it.
  *
- * Memory is bounded for each connection: one message being received, WS_CALLS_MAX calls, an outbox
- * that stops reading at WS_OUTBOX_PAUSE_BYTES, for each subscription a cursor, and one page for all
- * of them, that is read only when the client has taken what came before. All together are bounded
- * by limits.memory: memory.h.
+ * The memory of each connection is bounded:
+ * - one message that is being received;
+ * - WS_CALLS_MAX calls;
+ * - an outbox; reading stops while it has WS_OUTBOX_PAUSE_BYTES;
+ * - a cursor for each subscription;
+ * - one page for all subscriptions, which is read only after the client has taken the previous one.
+ * limits.memory bounds all connections together: memory.h.
  *
  * Reading order: ws.c (life, receiving, closing), ws_upgrade.c (who may connect), ws_send.c,
- * ws_call.c (requests and answers), ws_methods.c (what is special about some), ws_subscription.c,
+ * ws_call.c (requests and answers), ws_methods.c (special parameters), ws_subscription.c,
  * ws_notice.c. */
 #ifndef RAFTOGRAM_HTTP_WS_H
 #define RAFTOGRAM_HTTP_WS_H
@@ -19,21 +22,22 @@
 
 #define WS_SUBPROTOCOL "raftogram.v1.json"
 
-/* Calls in flight, from which reading stops: the client is slowed down by TCP. */
+/* Calls in flight at which reading stops, so that TCP slows the client down. */
 #define WS_CALLS_PAUSE 256
-/* The same of calls whose answers are large. */
+/* The same limit for calls whose answers are large. */
 #define WS_LARGE_CALLS_PAUSE 4
-/* A batch may go beyond; from here on calls are RESOURCE_EXHAUSTED. */
+/* A batch may exceed WS_CALLS_MAX up to here. Further calls are RESOURCE_EXHAUSTED. */
 #define WS_CALLS_MAX 512
 #define WS_OUTBOX_PAUSE_BYTES (1u << 20)
-#define WS_OUTBOX_BYTES_MAX (64u << 20)  /* beyond: closed with 1013 */
-#define WS_BATCH_BYTES_MAX (16u << 20)   /* of a batch's answers; beyond, large ones are refused */
-#define WS_CLOSE_WAIT_NS (10 * NS_PER_S) /* for the client to answer a close frame */
-#define WS_IDLE_PING_NS (20 * NS_PER_S)  /* of silence from the client, until it is pinged */
+#define WS_OUTBOX_BYTES_MAX (64u << 20) /* above it the connection is closed with 1013 */
+/* Answers of one batch; above it, large ones are refused. */
+#define WS_BATCH_BYTES_MAX (16u << 20)
+#define WS_CLOSE_WAIT_NS (10 * NS_PER_S) /* wait for the close frame of the client */
+#define WS_IDLE_PING_NS (20 * NS_PER_S)  /* silence of the client before it is pinged */
 #define WS_PONG_WAIT_NS (20 * NS_PER_S)
-#define WS_RECEIVE_BYTES (8u << 10) /* read at once */
+#define WS_RECEIVE_BYTES (8u << 10) /* bytes read at once */
 #define WS_TIMER_MIN_NS (10 * NS_PER_MS)
-#define WS_FRAMES_MAX 32 /* written in one turn */
+#define WS_FRAMES_MAX 32 /* frames written in one turn */
 
 enum ws_close_code {
     WS_CLOSE_NORMAL = 1000,
@@ -50,15 +54,14 @@ struct ws {
     struct list link; /* in http_frontend.sockets */
     struct http_frontend *frontend;
     struct lws *wsi;           /* NULL once the connection is gone */
-    struct ws_frames *frames;  /* of the session, that goes with the connection */
-    size_t references;         /* the connection, calls, batches and subscriptions */
-    struct buf message;        /* what has come of it */
-    uint64_t message_since_ns; /* its first byte */
+    struct ws_frames *frames;  /* owned by the session, which ends with the connection */
+    size_t references;         /* held by the connection, calls, batches and subscriptions */
+    struct buf message;        /* received part of the current message */
+    uint64_t message_since_ns; /* arrival of its first byte */
 
     struct list outbox; /* of struct frame */
     size_t outbox_bytes;
-    size_t unsent_bytes; /* with libwebsockets: what the client has not taken yet of what was
-                            written */
+    size_t unsent_bytes; /* bytes written to libwebsockets that the client has not taken yet */
     bool is_killed;
     size_t calls;
     size_t large_calls;
@@ -67,31 +70,31 @@ struct ws {
     struct list subscriptions;
     size_t subscription_count;
     uint64_t subscription_last_id;
-    atomic_bool has_page; /* one is being read, waits, or is being written */
-    bool is_page_written; /* but the client has not taken all of it */
+    atomic_bool has_page; /* a page is being read, waits, or is being written */
+    bool is_page_written; /* the page was written; the client has not taken all of it */
     struct list ready;    /* the subscription with the page to send, by ready_link */
-    struct list parked;   /* those that are to ask for their next page, by ready_link */
+    struct list parked;   /* subscriptions that wait to ask for a page, by ready_link */
 
-    bool is_leader_due; /* a leader notification */
+    bool is_leader_due; /* a leader notification must be sent */
     bool is_heartbeat_due;
     bool is_ping_due;
-    bool is_ping_sent; /* and not answered */
+    bool is_ping_sent; /* sent and not answered yet */
     uint64_t ping_sent_ns;
     uint64_t last_sent_ns;
     uint64_t last_received_ns;
 
-    int close_code; /* not 0: to be closed once nothing is left to send */
+    int close_code; /* not 0: the connection closes when nothing is left to send */
     const char *close_reason;
-    bool is_close_now; /* do not wait for that */
+    bool is_close_now; /* close without waiting for that */
     bool is_close_sent;
     uint64_t close_since_ns;
 };
 
 /* ---- ws_upgrade.c ---- */
 
-/* The request asks for a WebSocket. */
+/* True if the request asks for a WebSocket. */
 bool ws_is_handshake(const struct http_head *head);
-/* True if such a request may become one, else `answer` says why not. */
+/* True if the request may become a WebSocket. Otherwise `answer` says why not. */
 bool ws_may_upgrade(struct http_frontend *frontend, const struct request *request,
                     struct answer *answer);
 
@@ -99,95 +102,98 @@ bool ws_may_upgrade(struct http_frontend *frontend, const struct request *reques
 
 /* Errors: ERR_NOMEM. */
 int ws_open(struct session *session);
-/* The connection is gone. */
+/* Handles the loss of the connection. */
 void ws_gone(struct ws *ws);
 void ws_ref(struct ws *ws);
 void ws_unref(struct ws *ws);
 void ws_receive(struct ws *ws, struct bytes fragment);
-/* Frees what has come of a message. */
+/* Frees the received part of a message. */
 void ws_drop_message(struct ws *ws);
 void ws_on_close_frame(struct ws *ws, struct bytes payload);
 void ws_on_timer(struct ws *ws);
-/* Bytes have come, whatever they are: the client lives. */
+/* Notes that bytes have arrived, which shows that the client is alive. */
 void ws_hears(struct ws *ws);
-/* The pong that stands for a faulty frame: ws_frames.h. */
+/* Handles the pong that replaces a faulty frame; see ws_frames.h. */
 void ws_on_pong(struct ws *ws, struct bytes payload);
-/* Ends the connection with a close frame; the first code stays. With `is_now` before what waits. */
+/* Closes the connection with a close frame. Only the first code counts. `is_now`: before queued
+ * texts are sent. */
 void ws_close(struct ws *ws, int code, const char *reason, bool is_now);
-/* Hangs up without another word, soon. */
+/* Ends the connection without a close frame, soon. */
 void ws_hang_up(struct ws *ws);
-/* Stops or resumes reading, as the bounds have it. */
+/* Stops or resumes reading according to the limits. */
 void ws_regulate(struct ws *ws);
 
 /* ---- ws_send.c ---- */
 
-/* Begins a text to send: room for the frame's header comes first. */
+/* Begins a text to send, with room for the header of the frame. */
 void ws_begin_text(struct buf *out);
-/* The text without that room. */
+/* Returns the text without that room. */
 struct bytes ws_text_of(const struct buf *text);
-/* Queues a text of ws_begin_text(); takes it. Without memory the connection ends. */
+/* Queues a text of ws_begin_text(). Takes ownership. Without memory the connection ends. */
 void ws_send(struct ws *ws, struct buf *text);
-/* Returns -1 when the connection is broken. */
+/* Writes what is queued. Returns -1 if the connection is broken. */
 int ws_on_writable(struct ws *ws);
-/* Sends what waits without a turn through poll(2), for what comes on the service thread. */
+/* Sends what is queued without a turn through poll(2), for data that arises on the service thread.
+ */
 void ws_flush(struct ws *ws);
 /* Writes a close frame at once; nothing is sent after it. */
 int ws_write_close(struct ws *ws, int code, const char *reason);
-/* libwebsockets has nothing left of what was written. */
+/* True if libwebsockets holds no written bytes any more. */
 void ws_note_all_sent(struct ws *ws);
-/* Frees what was not sent. */
+/* Frees unsent texts. */
 void ws_drop_outbox(struct ws *ws);
 
 /* ---- ws_call.c ---- */
 
-/* Answers of the requests that came in one frame. */
+/* The answers to the requests of one frame. */
 struct ws_batch {
     struct ws *ws;
     struct buf text;
-    size_t count;     /* answers in it */
-    size_t bytes;     /* of them, taken from the budget */
-    size_t waiting;   /* requests that are not done, and the one that reads them */
-    struct list held; /* subscriptions that may go on when it is sent */
+    size_t count;     /* number of answers */
+    size_t bytes;     /* size of the answers, taken from the budget */
+    size_t waiting;   /* unfinished requests, plus one while the frame is being read */
+    struct list held; /* subscriptions that continue after the batch was sent */
 };
 
 struct ws_call {
     struct dispatch_call call; /* first */
     struct task task;
     struct ws *ws;
-    struct ws_batch *batch; /* NULL: a request by itself */
-    char *id;               /* JSON text; NULL: no answer */
-    bool is_text;           /* messages of the answer have `text` */
+    struct ws_batch *batch; /* NULL: the request is not part of a batch */
+    char *id;               /* JSON text; NULL: a notification, without answer */
+    bool is_text;           /* messages in the answer have `text` */
     bool is_large;
     size_t request_bytes; /* taken from the budget */
     size_t answer_bytes;
     struct buf answer;
 };
 
-/* A whole message has come. */
+/* Handles a complete message. */
 void ws_serve_message(struct ws *ws, struct bytes text);
 
-/* Where the answer to one request goes. */
+/* The destination of the answer to one request. */
 struct ws_reply {
     struct ws *ws;
     struct ws_batch *batch;
     char *id; /* owned */
 };
-/* Each sends the one answer, and frees the reply's id. */
+/* Send the answer and free the id of the reply. Exactly one of them must be called. */
 void ws_reply_result(struct ws_reply *reply, struct bytes result);
 void ws_reply_error(struct ws_reply *reply, int code, const char *message,
                     const struct dispatch_status *status);
-/* A status as an error: its number is the code. */
+/* Sends a status as an error, with its number as the code. */
 void ws_reply_status(struct ws_reply *reply, const struct dispatch_status *status);
-/* Sends the batch if this was the last it waited for. */
+/* Sends the batch if no request of it is unfinished. */
 void ws_batch_release(struct ws_batch *batch);
 
-/* The members of an error: {"status":…,"reason":…,…}. */
+/* Appends the members of an error: {"status":…,"reason":…,…}. */
 void ws_append_error_data(struct buf *out, const struct dispatch_status *status);
 
 /* ---- ws_methods.c ---- */
 
-/* The request message of a method from params; also what the mapping does not know: text, encoding,
- * op. `fault` gets why not. Errors: ERR_INVALID, ERR_NOMEM. */
+/* Creates the request message of a method from its params. Also handles the params that the JSON
+ * mapping does not have: text, encoding, op. On error `fault` gets the reason.
+ * Errors: ERR_INVALID, ERR_NOMEM. */
 int ws_decode_params(const struct dispatch_method *method, const json_t *params,
                      ProtobufCMessage **out, bool *is_text, struct json_error *fault);
 
@@ -202,7 +208,7 @@ struct ws_subscription {
     enum dispatch_page_format format;
     struct dispatch_subscription *subscription;
     struct ws_reply reply; /* until opened */
-    /* From the reader's thread, each by its own task. */
+    /* Posted by the reader's thread, each as a task of its own. */
     struct task opened_task;
     struct dispatch_status opened_status;
     uint64_t last_sequence;
@@ -210,41 +216,42 @@ struct ws_subscription {
     struct task page_task;
     struct message_page *arrived; /* with page_task */
     size_t page_bytes;            /* taken from the budget */
-    bool is_reading;              /* it has the connection's one page; reader's thread alone */
+    bool is_reading;              /* it holds the page of the connection; reader's thread only */
     struct task parked_task;
-    atomic_bool is_starved; /* parked for want of memory, and not since another has the page */
+    /* Parked for lack of memory, before another subscription got the page. */
+    atomic_bool is_starved;
     struct task idle_task;
     struct task ended_task;
     struct dispatch_status ended_status;
     struct task closed_task;
     /* Service thread. */
     struct message_page *page; /* to be sent */
-    bool is_started;           /* its answer is on its way */
-    bool is_ended;             /* ended_status is to be told after the page */
-    bool is_closed;            /* dispatch was told to close */
+    bool is_started;           /* its answer is being sent */
+    bool is_ended;             /* ended_status must be sent after the page */
+    bool is_closed;            /* dispatch_subscription_close() was called */
 };
 
-/* Takes the request message and the reply. */
+/* Opens a subscription. Takes ownership of the request message and the reply. */
 void ws_subscribe(struct ws_reply *reply, ProtobufCMessage *request, bool is_text);
 void ws_unsubscribe(struct ws_reply *reply, const json_t *params);
-/* Of page_task: the page waits for the socket. */
+/* Runs page_task: queues the page for the socket. */
 void ws_subscription_run_page(struct task *task);
-/* Its answer is queued: notifications may follow. */
+/* Notes that the answer is queued: notifications may follow. */
 void ws_subscription_start(struct ws_subscription *subscription);
-/* Appends the notification with the page. */
+/* Appends the notification that holds the page. */
 void ws_subscription_append_page(const struct ws_subscription *subscription, struct buf *out);
-/* The page was written. */
+/* Notes that the page was written. */
 void ws_subscription_page_sent(struct ws_subscription *subscription);
-/* The client has taken the page that was written: another one may be read. */
+/* Notes that the client has taken the written page: the next one may be read. */
 void ws_release_page(struct ws *ws);
-/* Has the next subscription in turn ask for its page, if none has one. */
+/* Lets the next subscription in rotation ask for a page, if none has one. */
 void ws_ask_for_page(struct ws *ws);
-/* All of a connection that is gone. */
+/* Closes all subscriptions of a connection that is gone. */
 void ws_close_subscriptions(struct ws *ws);
 
 /* ---- ws_memory.c ---- */
 
-/* Begins to look after memory, if the frontend has a budget. */
+/* Starts the timer that relieves memory, if the frontend has a budget. */
 void ws_watch_memory(struct http_frontend *frontend);
 
 /* ---- ws_notice.c ---- */
@@ -252,7 +259,7 @@ void ws_watch_memory(struct http_frontend *frontend);
 void ws_append_hello(struct http_frontend *frontend, struct buf *out);
 void ws_append_leader(struct http_frontend *frontend, struct buf *out);
 void ws_append_heartbeat(struct buf *out);
-/* The node's state changed: tells all connections, if it is what they are told. */
+/* Notifies all connections of a changed state of the node, if the change concerns them. */
 void ws_announce(struct http_frontend *frontend);
 
 #endif

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL_ANSWER_BYTES 4096 /* such an answer is never left out of a batch */
-/* What a JSON text may take as a tree; a part of the budget at most, so that one always fits. */
+#define SMALL_ANSWER_BYTES 4096 /* answers up to this size are never left out of a batch */
+/* Limit of the tree of a JSON text: a part of the budget, so that one always fits. */
 #define TREE_FACTOR 8
 #define TREE_PART 4
 
@@ -84,7 +84,7 @@ void ws_batch_release(struct ws_batch *batch)
     ws_unref(ws);
 }
 
-/* Sends one answer by itself or with its batch; takes the text. */
+/* Sends an answer alone or with its batch. Takes ownership of the text. */
 static void deliver(struct ws *ws, struct ws_batch *batch, struct buf *text)
 {
     if (batch == NULL) {
@@ -169,7 +169,7 @@ static void append_result(const struct ws_call *call, struct buf *out)
     json_encode(call->call.response, JSON_NAMES_CAMEL, out);
 }
 
-/* The outcome of a mutation is told in any case; a read may be asked for again. */
+/* The outcome of a mutation is always reported. A read can be repeated. */
 static void charge_answer(struct ws_call *call)
 {
     struct http_frontend *frontend = call->ws->frontend;
@@ -189,7 +189,7 @@ static void charge_answer(struct ws_call *call)
     call->answer_bytes = call->answer.size;
 }
 
-/* Any thread: the answer is encoded here, so that the service thread only sends. */
+/* Encodes the answer on the calling thread, so that the service thread only sends. Any thread. */
 static void call_done(struct dispatch_call *dispatch_call)
 {
     struct ws_call *call = (struct ws_call *)(void *)dispatch_call;
@@ -208,7 +208,7 @@ static void call_done(struct dispatch_call *dispatch_call)
     frontend_post_task(call->ws->frontend, &call->task);
 }
 
-/* A batch holds so much only. Mutations' answers are small, so that no outcome gets lost. */
+/* The size of a batch is limited. Answers of mutations are small, so no outcome is lost. */
 static void replace_if_too_large(struct ws_call *call)
 {
     if (call->batch == NULL || call->answer.size <= SMALL_ANSWER_BYTES ||
@@ -241,14 +241,14 @@ static void finish_call(struct task *task)
     ws_unref(ws);
 }
 
-/* Takes the request message and the reply. */
+/* Starts a call. Takes ownership of the request message and the reply. */
 static void submit(struct ws_reply *reply, const struct dispatch_method *method,
                    ProtobufCMessage *request, bool is_text)
 {
     struct ws *ws = reply->ws;
     struct http_frontend *frontend = ws->frontend;
     struct ws_call *call = NULL;
-    /* The request stays until it is answered, and most of its size is in its strings and bytes. */
+    /* Charges the size of the request until it is answered. Most of it is in strings and bytes. */
     size_t bytes = sizeof(*call) + 2 * protobuf_c_message_get_packed_size(request);
     bool may_run = ws->calls < WS_CALLS_MAX && frontend->calls < frontend->options.max_calls &&
                    memory_take(frontend, bytes);
@@ -330,7 +330,7 @@ static void run_request(struct ws_reply *reply, const struct jsonrpc_request *re
     }
 }
 
-/* The id as JSON text; NULL without memory. */
+/* Returns the id as JSON text; NULL: no memory. */
 static char *copy_id(const json_t *id)
 {
     struct buf text = {0};
@@ -347,7 +347,8 @@ static void serve_request(struct ws *ws, struct ws_batch *batch,
     struct jsonrpc_fault fault = {0};
     struct ws_reply reply = {.ws = ws, .batch = batch};
     int rc = jsonrpc_request(message, index, &request, &fault);
-    /* Of an invalid request without an id nobody can know whether it was to be answered. */
+    /* An invalid request without an id is answered with a null id, since it is unknown whether an
+     * answer is expected. */
     bool wants_answer = request.id != NULL || fault.code == JSONRPC_INVALID_REQUEST;
     if (wants_answer) {
         reply.id = request.id != NULL ? copy_id(request.id) : strdup("null");
@@ -398,7 +399,8 @@ static void serve_text(struct ws *ws, struct bytes text)
 
 void ws_serve_message(struct ws *ws, struct bytes text)
 {
-    /* Of small values the tree takes many times its text; it is gone when this returns. */
+    /* A tree of small values is many times larger than its text. It is freed before this returns.
+     */
     size_t bytes = memory_part(ws->frontend, TREE_PART, TREE_FACTOR * text.size);
     if (!memory_take(ws->frontend, bytes)) {
         ws_close(ws, WS_CLOSE_OVERLOADED, "out of memory", true);

@@ -1,5 +1,5 @@
-/* While memory is short: asks for pages again, ends connections that hold memory without progress,
- * and gives freed memory back to the system. */
+/* Relieves memory: asks again for pages, ends connections that hold memory without progress, and
+ * returns freed memory to the system. */
 #include "base/budget.h"
 #include "base/clock.h"
 #include "ws.h"
@@ -7,12 +7,13 @@
 #include <malloc.h>
 
 #define LOOK_US (LWS_US_PER_SEC / 10)
-#define STALL_NS (10 * NS_PER_S) /* nothing was taken by the client: it may be hung up on */
+/* Time without progress of the client after which it may be disconnected. */
+#define STALL_NS (10 * NS_PER_S)
 #define MESSAGE_BYTES_S 16384
-#define STALLED_BYTES_MIN 16384 /* that are worth it */
-#define TRIM_BYTES (32u << 20)  /* given back since the last look that are worth a trim */
+#define STALLED_BYTES_MIN 16384 /* bytes held below which a connection is left alone */
+#define TRIM_BYTES (32u << 20)  /* bytes freed since the last check that justify a trim */
 
-/* What was freed goes back to the system, which malloc would keep for the next time. */
+/* Returns freed memory to the system; malloc would keep it. */
 static void trim(struct http_frontend *frontend)
 {
     uint64_t used = budget_used(frontend->options.memory);
@@ -24,14 +25,14 @@ static void trim(struct http_frontend *frontend)
     (void)malloc_trim(0);
 }
 
-/* It has left what was written to it for so long. */
+/* True if the client has not taken written bytes for STALL_NS. */
 static bool is_stalled(const struct ws *ws, uint64_t now_ns)
 {
     return ws->outbox_bytes + ws->unsent_bytes >= STALLED_BYTES_MIN &&
            now_ns > ws->last_sent_ns + STALL_NS;
 }
 
-/* Its message has begun so long ago, and comes more slowly than MESSAGE_BYTES_S. */
+/* True if a message began more than STALL_NS ago and arrives more slowly than MESSAGE_BYTES_S. */
 static bool is_late(const struct ws *ws, uint64_t now_ns)
 {
     uint64_t allowed_ns = STALL_NS + ws->message.size * NS_PER_S / MESSAGE_BYTES_S;
@@ -50,7 +51,7 @@ static void relieve(struct http_frontend *frontend)
             ws->is_killed = true;
             ws_hang_up(ws);
         } else if (is_late(ws, now_ns)) {
-            ws_close(ws, WS_CLOSE_OVERLOADED, "the message comes too slowly", true);
+            ws_close(ws, WS_CLOSE_OVERLOADED, "the message arrives too slowly", true);
             ws_drop_message(ws);
         }
     }

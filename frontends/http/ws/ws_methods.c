@@ -1,4 +1,4 @@
-/* Params that are more than the JSON mapping of a message: text, encoding, op. */
+/* Params beyond the JSON mapping of a message: text, encoding, op. */
 #include "base/errors.h"
 #include "phalanx/kv.pb-c.h"
 #include "raftogram/v1/messaging.pb-c.h"
@@ -15,7 +15,7 @@ static int refuse(struct json_error *fault, const char *text)
     return ERR_INVALID;
 }
 
-/* NULL when it is absent or null. */
+/* Returns NULL if it is absent or null. */
 static const json_t *member(const json_t *params, const char *name)
 {
     const json_t *value = json_object_get(params, name);
@@ -88,7 +88,8 @@ static int apply_encoding(const json_t *params, bool *is_text, struct json_error
     return refuse(fault, "encoding: \"text\" or \"base64\"");
 }
 
-/* As it was written; what is no scalar stays what a command cannot hold. */
+/* Returns a scalar as it was written. A value that is not a scalar stays one that a command cannot
+ * hold. */
 static void append_value(struct buf *out, const json_t *value)
 {
     if (json_is_object(value) || json_is_array(value)) {
@@ -98,7 +99,7 @@ static void append_value(struct buf *out, const json_t *value)
     }
 }
 
-/* op, key and value become the JSON command that data holds otherwise. */
+/* Builds the JSON command of `data` from op, key and value. */
 static int apply_command(const json_t *params, ProtobufCMessage *message, struct json_error *fault)
 {
     static const char *const names[] = {"op", "key", "value"};

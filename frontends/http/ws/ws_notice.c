@@ -1,4 +1,4 @@
-/* What a connection is told unasked: hello, leader, heartbeat. */
+/* Notifications that a client does not ask for: hello, leader, heartbeat. */
 #include "ws.h"
 #include "json/json.h"
 

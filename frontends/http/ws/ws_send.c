@@ -1,5 +1,5 @@
-/* What goes out: texts in order, then one page of each subscription in turn, as fast as the client
- * reads and no faster. */
+/* Sends texts in order, then one page of each subscription in rotation, only as fast as the client
+ * reads. */
 #include "ws.h"
 
 #include "base/check.h"
@@ -9,8 +9,8 @@
 #include <string.h>
 
 #define SCRATCH_KEPT_BYTES (2u << 20)
-/* libwebsockets keeps this value to itself and offers lws_close_reason(), after which it drains
- * what the client still sends for 5 s only and forgets where in a message it was. */
+/* libwebsockets does not publish this value. Its lws_close_reason() drains what the client still
+ * sends for only 5 s, and loses its position in a message. */
 #define WRITE_CLOSE ((enum lws_write_protocol)4)
 
 struct frame {
@@ -77,7 +77,7 @@ void ws_drop_outbox(struct ws *ws)
 
 /* ---- writing ---- */
 
-/* A text with its headroom. Returns 0, or -1 when the connection is broken. */
+/* Writes a text that has headroom. Returns 0, or -1 if the connection is broken. */
 static int write_text(struct ws *ws, const struct buf *text)
 {
     size_t size = text->size - LWS_PRE;
@@ -107,7 +107,7 @@ int ws_write_close(struct ws *ws, int code, const char *reason)
     return lws_write(ws->wsi, block + LWS_PRE, size + 2, WRITE_CLOSE) < 0 ? -1 : 0;
 }
 
-/* With a payload: empty pongs get lost in some libraries. */
+/* Pings have a payload, because some libraries lose empty pongs. */
 static int write_ping(struct ws *ws)
 {
     static const char payload[] = "raftogram";
@@ -168,7 +168,8 @@ static int write_page(struct ws *ws)
     struct buf *text = scratch(ws);
     ws_subscription_append_page(subscription, text);
     int rc = write_scratch(ws, text);
-    /* The next page is asked for when the socket has taken this one, and others have had theirs. */
+    /* The next page is asked for after the socket has taken this one and the other subscriptions
+     * have had theirs. */
     ws->is_page_written = true;
     list_push_back(&ws->parked, &subscription->ready_link);
     ws_subscription_page_sent(subscription);
@@ -206,8 +207,8 @@ static int write_next(struct ws *ws)
     return list_is_empty(&ws->ready) ? write_notice(ws) : write_page(ws);
 }
 
-/* Nothing is left that a close should wait for: when the node shuts down, calls are answered and
- * subscriptions are told that they ended. */
+/* True if a close need not wait any longer. When the node shuts down, calls are answered first, and
+ * subscriptions learn that they ended. */
 static bool may_close(const struct ws *ws)
 {
     bool is_quiet = ws->calls == 0 && ws->subscription_count == 0 && !has_more(ws);
@@ -220,7 +221,7 @@ static int write_all(struct ws *ws)
     if (ws->is_close_sent) {
         return 0;
     }
-    /* What the socket did not take lies with libwebsockets, which calls again when it is gone. */
+    /* libwebsockets keeps what the socket did not take, and calls again when it is written. */
     for (int i = 0; i < WS_FRAMES_MAX && rc == 0 && !may_close(ws) && has_more(ws) &&
                     !lws_partial_buffered(ws->wsi);
          i++) {
@@ -234,7 +235,7 @@ static int write_all(struct ws *ws)
     }
     ws_regulate(ws);
     if (lws_partial_buffered(ws->wsi)) {
-        lws_callback_on_writable(ws->wsi); /* pages are asked for then */
+        lws_callback_on_writable(ws->wsi); /* pages are asked for in that callback */
         return 0;
     }
     ws_note_all_sent(ws);
@@ -256,7 +257,7 @@ int ws_on_writable(struct ws *ws)
 void ws_flush(struct ws *ws)
 {
     if (ws->wsi == NULL || lws_partial_buffered(ws->wsi)) {
-        return; /* it is called when it may go on */
+        return; /* this function is called again when it may continue */
     }
     if (write_all(ws) != 0) {
         ws_hang_up(ws);

@@ -1,4 +1,4 @@
-/* Subscriptions: a page arrives from a reader's thread, waits until the socket takes it, and only
+/* Subscriptions. A page arrives from a reader's thread and waits until the socket takes it. Only
  * then the next one is asked for. */
 #include "base/check.h"
 #include "base/errors.h"
@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUBSCRIPTION_BYTES 4096 /* here and with dispatch */
-/* Of a page while it is read: the page and its encoding. */
+#define SUBSCRIPTION_BYTES 4096 /* memory of one subscription, here and in dispatch */
+/* Charge for a page while it is read: the page and its encoding. */
 #define PAGE_BYTES_RESERVED (3u << 20)
 
 /* ---- on the reader's thread ---- */
@@ -45,7 +45,7 @@ static bool may_read(void *context)
     return false;
 }
 
-/* It is charged what it takes, as a page and in its encoding. */
+/* Charges the actual size of the page and its encoding. */
 static void on_page(void *context, struct message_page *page)
 {
     struct ws_subscription *subscription = context;
@@ -125,7 +125,7 @@ static void run_parked(struct task *task)
     }
     list_remove(&subscription->ready_link);
     list_push_back(&ws->parked, &subscription->ready_link);
-    /* One that was starved is asked again later: memory.c. */
+    /* A starved subscription asks again later; see ws_memory.c. */
     if (!atomic_load(&subscription->is_starved)) {
         ws_ask_for_page(ws);
     }
@@ -306,7 +306,7 @@ void ws_subscribe(struct ws_reply *reply, ProtobufCMessage *request, bool is_tex
         ws_reply_status(reply, &status);
         return;
     }
-    /* Until it is open it counts as a call. */
+    /* An opening subscription counts as a call. */
     ws->calls++;
     if (reply->batch != NULL) {
         reply->batch->waiting++;

@@ -1,5 +1,5 @@
-/* Who may connect: what libwebsockets would hang up on is answered here, so that a client learns
- * why. */
+/* Checks who may connect. Requests at which libwebsockets would just disconnect are answered here,
+ * so that the client learns the reason. */
 #include "origin.h"
 #include "ws.h"
 
@@ -26,7 +26,7 @@ static bool is_key(struct bytes key)
     return key.size == KEY_BYTES;
 }
 
-/* NULL or what is wrong with the handshake (RFC 6455, 4.2.1). */
+/* Returns NULL, or what is wrong with the handshake (RFC 6455, 4.2.1). */
 static const char *handshake_fault(const struct http_head *head)
 {
     if (!head->has_connection_upgrade) {
