@@ -1,3 +1,4 @@
+/* The data_dir: lock, identity, setting aside, and the steps of an installation. */
 #include "storage/data_dir.h"
 
 #include "base/buf.h"
@@ -69,7 +70,7 @@ static const char *remedy_of(int rc)
     case ERR_NOMEM:
         return "free some memory";
     case ERR_IO:
-        return "look after its disk";
+        return "check its disk";
     default:
         return "make it writable for this user";
     }
@@ -93,7 +94,7 @@ static bool is_in_use(struct data_dir *dir)
 #define CHECKSUM_LABEL "checksum: "
 
 struct identity {
-    char text[IDENTITY_BYTES_MAX]; /* what the checksum is of */
+    char text[IDENTITY_BYTES_MAX]; /* the checksum covers this text */
     char line[64];                 /* of the checksum */
     char whole[IDENTITY_BYTES_MAX + 64];
 };
@@ -252,7 +253,7 @@ int data_dir_open(struct data_dir *dir, struct fs *fs, const char *path, const c
     snprintf(dir->incoming_path, sizeof(dir->incoming_path), "%s/incoming", dir->path);
     int rc = fs->ops->make_dir(fs, path);
     if (rc != 0) {
-        snprintf(error, error_size, "%s: cannot be made: %s; %s", path, error_text(rc),
+        snprintf(error, error_size, "%s: cannot be created: %s; %s", path, error_text(rc),
                  rc == ERR_ACCESS
                      ? "make its parent writable for this user, or change cluster.data_dir"
                      : remedy_of(rc));

@@ -1,16 +1,16 @@
-/* The directory that a node keeps everything in: locked by one process, and bound to one node.
+/* The directory that holds all data of a node. One process locks it; it belongs to one node id.
  *
  *   LOCK        locked while a process uses it
  *   identity    format version and node id, written once
  *   log/        the Raft log (wal.h)
  *   store/      the state machine
- *   snapshots/  the file that this node serves to others; made anew when it is needed
+ *   snapshots/  the file that this node serves to others; created when it is needed
  *   incoming/   a snapshot that this node is receiving
  *   install     while the snapshot in incoming/ replaces log and store
  *   damaged-<time>/  what was set aside
  *
- * Threads: one at a time. The daemon opens and closes it while nothing else runs; between, only the
- * node's thread calls, and others may read the paths, which stay as they are. */
+ * Threads: one at a time. The daemon opens and closes it while nothing else runs. In between only
+ * the node's thread calls functions; other threads may read the paths, which do not change. */
 #ifndef RAFTOGRAM_STORAGE_DATA_DIR_H
 #define RAFTOGRAM_STORAGE_DATA_DIR_H
 

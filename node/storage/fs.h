@@ -33,7 +33,8 @@ struct fs_ops {
     int (*read_at)(struct fs *fs, struct fs_file *file, uint64_t offset, void *data, size_t size);
     int (*write_at)(struct fs *fs, struct fs_file *file, uint64_t offset, const void *data,
                     size_t size);
-    /* fdatasync(2). After an error the caller must end the process: a second try may lie. */
+    /* fdatasync(2). After an error the caller must end the process: a second call may report
+     * success wrongly. */
     int (*sync)(struct fs *fs, struct fs_file *file);
     int (*size)(struct fs *fs, struct fs_file *file, uint64_t *out);
     int (*truncate)(struct fs *fs, struct fs_file *file, uint64_t size);

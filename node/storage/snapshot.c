@@ -1,3 +1,4 @@
+/* Snapshots on disk: manifest, chunks, and resuming an incoming snapshot. */
 #include "storage/snapshot.h"
 
 #include "base/check.h"

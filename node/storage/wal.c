@@ -1,3 +1,4 @@
+/* The public functions of the log: staging, commit, reading, compaction, reset. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"
@@ -9,7 +10,7 @@
 
 #define SEGMENT_BYTES_DEFAULT (4u << 20)
 #define CACHE_BYTES_DEFAULT (8u << 20)
-/* Working buffers that one huge frame has blown up are given back. */
+/* Capacity above which working buffers are freed after a large frame. */
 #define BUFFER_BYTES_KEPT (8u << 20)
 
 /* ---- open and close ---- */
@@ -60,8 +61,7 @@ void wal_close(struct wal *wal)
     free(wal);
 }
 
-/* A segment of the first version has no marks: what follows goes into a new one, if there is room.
- */
+/* Starts a new segment if there is room, because a segment of format version 1 has no marks. */
 static int leave_old_format(struct wal *wal)
 {
     if (wal->segment_count == 0 || wal->segments[wal->segment_count - 1].has_marks ||
@@ -80,7 +80,7 @@ static int leave_old_format(struct wal *wal)
 
 int wal_open(const struct wal_options *options, struct wal **out, struct wal_report *report)
 {
-    memset(report, 0, sizeof(*report)); /* also when it cannot be opened: the caller may show it */
+    memset(report, 0, sizeof(*report)); /* also on error, since the caller may show it */
     struct wal *wal = wal_create(options);
     if (wal == NULL) {
         return ERR_NOMEM;
@@ -96,7 +96,7 @@ int wal_open(const struct wal_options *options, struct wal **out, struct wal_rep
         rc = wal_recover_finish(wal, &torn);
         if (rc == 0) {
             rc = wal_maintain(wal);
-            /* A full disk does not keep a node from starting: wal_has_room() says so. */
+            /* A full disk does not prevent the start; wal_has_room() reports it. */
             rc = rc == ERR_NO_SPACE ? 0 : rc;
         }
         if (rc == 0) {
@@ -176,7 +176,7 @@ void wal_get_stats(const struct wal *wal, struct wal_stats *out)
 
 /* ---- staging ---- */
 
-/* A copy of the payload that also tells an empty one from none. */
+/* Copies the payload. The copy of an empty one is not NULL. */
 static uint8_t *copy_payload(struct bytes data)
 {
     uint8_t *copy = malloc(data.size + 1);
@@ -259,7 +259,7 @@ static void give_back(struct buf *buf)
     }
 }
 
-/* What was staged is on disk at `place` now. */
+/* Updates index and chain: what was staged is now on disk at `place`. */
 static void settle(struct wal *wal, const struct wal_place *place)
 {
     if (wal->staged_first != 0) {
@@ -416,10 +416,10 @@ int wal_read(struct wal *wal, uint64_t index, struct wal_entry *out)
 
 /* ---- the beginning ---- */
 
-/* The highest index that lives in a segment below `sequence`; the base if none does. */
+/* Returns the highest index in a segment below `sequence`; the base if there is none. */
 static uint64_t last_index_below(const struct wal *wal, uint64_t sequence)
 {
-    uint64_t low = 0; /* entries known to live below: the first `low` ones */
+    uint64_t low = 0; /* entries known to be below: the first `low` ones */
     uint64_t high = wal->index.count;
     /* Segments only grow along the log, since a suffix is replaced by newer entries. */
     while (low < high) {
@@ -433,29 +433,29 @@ static uint64_t last_index_below(const struct wal *wal, uint64_t sequence)
     return wal->index.base + low;
 }
 
-/* Half of it is done: nobody may take that for "nothing has changed". */
+/* Part of it is done, so the error must not mean "nothing has changed". */
 static int fail(struct wal *wal, int rc)
 {
     wal->has_failed = true;
     return rc == ERR_NO_SPACE || rc == ERR_NOMEM ? ERR_IO : rc;
 }
 
-/* What stays now goes with the next removal, or at the next start. */
+/* What is left now is removed by the next removal or start. */
 static int remove_old(struct wal *wal)
 {
     int rc = wal_segment_remove_below(wal, wal->floor.segment);
     return rc == 0 || rc == ERR_NO_SPACE || rc == ERR_NOMEM ? 0 : fail(wal, rc);
 }
 
-/* The segment that is written to holds entries that are not needed any more: later ones go into a
- * new one, so that a later compaction can remove it. */
+/* Starts a new segment if the current one holds entries that are no longer needed, so that a later
+ * compaction can remove it. */
 static int begin_segment(struct wal *wal)
 {
     struct wal_batch nothing = {0};
     struct wal_place place;
     int rc = wal_maintain(wal);
     if (rc == ERR_NO_SPACE) {
-        return 0; /* the segment goes on as it is */
+        return 0; /* the current segment is kept */
     }
     if (rc == 0) {
         rc = wal_segment_roll(wal, &nothing, false, &place);
@@ -468,8 +468,8 @@ int wal_compact(struct wal *wal, uint64_t index)
 {
     CHECK(!wal->is_damaged);
     CHECK(!wal->has_failed);
-    /* Staged entries may hide older ones that a crash would bring back, and a new segment would
-     * have a hard state that nobody has committed. */
+    /* Staged entries may hide older ones that a crash would bring back. A new segment would also
+     * have a hard state that is not committed. */
     if (wal_has_staged(wal) || wal->segment_count == 0) {
         return 0;
     }
@@ -509,7 +509,8 @@ int wal_compact(struct wal *wal, uint64_t index)
     return remove_old(wal);
 }
 
-/* Rolls into a segment that begins after (index, term) and has what is staged; removes the rest. */
+/* Starts a segment that begins after (index, term) and holds what is staged. Removes the older
+ * segments. */
 static int begin_afresh(struct wal *wal, uint64_t index, uint64_t term)
 {
     wal->floor.index = index;
@@ -540,7 +541,7 @@ int wal_reset(struct wal *wal, uint64_t index, uint64_t term)
     return begin_afresh(wal, index, term);
 }
 
-/* True if every entry above `index` can be read; then they stay readable, or it is a new damage. */
+/* True if every entry above `index` can be read. Later read errors are new damage. */
 static bool is_readable_above(struct wal *wal, uint64_t index)
 {
     for (uint64_t i = index + 1; i <= wal_last_index(wal); i++) {

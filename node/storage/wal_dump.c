@@ -1,4 +1,5 @@
-/* `raftogram -dump-log`: the log as a person can read it, damage and all. Nothing is written. */
+/* `raftogram -dump-log`: prints the log in readable form, damage included. Writes nothing to the
+ * log. */
 #include "storage/wal_internal.h"
 
 #include "base/errors.h"
@@ -8,11 +9,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A line is cut at this; one entry's description may be long. */
+/* Longest line; the description of an entry may be longer and is cut. */
 #define LINE_BYTES_MAX (1u << 20)
 
 struct dump {
-    struct wal wal; /* only its fs and dir: for the paths */
+    struct wal wal; /* only fs and dir are set, for the paths */
     wal_describe_fn describe;
     int fd;
     struct buf line;
@@ -131,7 +132,7 @@ static int print_frame(struct dump *dump, uint64_t offset, const struct frame_he
     return rc;
 }
 
-/* Prints the row of sectors from `offset` on that hold no frame; returns where it ends. */
+/* Prints the sectors from `offset` on that hold no frame. Returns the offset where they end. */
 static uint64_t print_no_frame(struct dump *dump, uint64_t offset)
 {
     bool is_unwritten = wal_sector_is_zero(dump->data + offset);
@@ -237,7 +238,7 @@ static int print_segment(struct dump *dump, uint64_t sequence)
     return rc != 0 ? rc : print_frames(dump, has_marks);
 }
 
-/* The last line: what wal_open() would say. */
+/* Prints the last line: the verdict of wal_open(). */
 static int print_verdict(struct dump *dump)
 {
     static const char *const names[] = {

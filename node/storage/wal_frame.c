@@ -1,4 +1,4 @@
-/* The bytes of the log: segment headers, frames out of sectors, records out of bodies. No files. */
+/* The bytes of the log: segment headers, frames as sectors, records in bodies. No files. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"
@@ -26,8 +26,8 @@ bool wal_sector_is_zero(const uint8_t *sector)
     return memcmp(sector, zeros, SECTOR_BYTES) == 0;
 }
 
-/* Two bits at least, so that one flipped bit cannot make a sector of a payload of zeros look as if
- * it had never been written. */
+/* At least two bits are set. Otherwise a flipped bit could make a sector of a payload of zeros look
+ * unwritten. */
 static uint8_t mark_of(uint64_t sequence)
 {
     return (uint8_t)(0xc0u | (sequence & 0x3fu));
@@ -161,7 +161,7 @@ enum frame_verdict wal_frame_body_decode(const struct frame_header *header, cons
         return has_unwritten ? FRAME_UNWRITTEN : FRAME_BAD;
     }
     /* A sector whose mark and body are all zero, in a body that is whole without it: a payload of
-     * zeros was torn. It must not pass for written. */
+     * zeros was torn. It must not count as written. */
     if (has_unwritten) {
         return FRAME_UNWRITTEN;
     }
@@ -171,7 +171,7 @@ enum frame_verdict wal_frame_body_decode(const struct frame_header *header, cons
 void wal_frame_span(uint64_t offset, uint64_t length, uint64_t *from, uint64_t *size)
 {
     uint64_t end = wal_frame_bytes(offset + length);
-    /* The sector that holds body byte `offset`. */
+    /* Returns the sector that holds byte `offset` of the body. */
     *from = wal_frame_bytes(offset + 1) - SECTOR_BYTES;
     *size = end - *from;
 }
@@ -207,7 +207,7 @@ void wal_segment_header_encode(const struct segment_header *header, uint8_t *sec
 
 bool wal_segment_header_decode(const uint8_t *sector, struct segment_header *out)
 {
-    /* Magic, version and checksum are where they are in every version to come. */
+    /* Magic, version and checksum have the same place in every version. */
     if (memcmp(sector, segment_magic, sizeof(segment_magic)) != 0 ||
         load_u64(sector + SEGMENT_CHECKSUM_OFFSET) != checksum64(sector, SEGMENT_CHECKSUM_OFFSET)) {
         return false;
@@ -249,7 +249,8 @@ uint64_t wal_frames_offset(bool has_marks)
     return has_marks ? (1 + MARK_SECTORS) * SECTOR_BYTES : SECTOR_BYTES;
 }
 
-/* Every record: u8 kind, u8 entry type, u16 zero, u32 bytes that follow these eight. */
+/* Every record: u8 kind, u8 entry type, u16 zero, u32 number of the bytes that follow these eight.
+ */
 static uint8_t *record_begin(struct buf *out, enum wal_record_kind kind, uint8_t type,
                              uint32_t length)
 {

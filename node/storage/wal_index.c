@@ -1,4 +1,4 @@
-/* Where each entry of the log is, and the payloads of the newest ones. */
+/* The index of the log: the place of each entry, and the payloads of the newest ones. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"

@@ -1,17 +1,17 @@
-/* What the files of the log share; nobody else includes this. In reading order:
+/* Declarations that the files of the log share. No other file includes this. In reading order:
  *
  *   wal_frame.c    bytes: sectors, frame headers, records
  *   wal_index.c    memory: where each entry is, and the newest payloads
  *   wal_segment.c  files: names, spare, roll, link, removal
  *   wal_recover.c  start-up: replay, torn or damaged
  *   wal.c          the public functions
- *   wal_dump.c     for a person's eyes
+ *   wal_dump.c     the log in readable form
  *
  * The format, version 2. All integers are little-endian.
  *
  * Segment: sector 0 is the segment header, sectors 1 and 2 are marks; frames follow, each beginning
  * at a sector; then zeros. Version 1 has no marks: its frames begin at sector 1. It is read, and
- * left for a new segment at start-up.
+ * start-up continues in a new segment.
  * Frame: its first sector has the frame header, then the body begins. Each further sector is a mark
  * byte, derived from the frame's sequence and never zero, and 511 bytes of body. Zeros pad the
  * last. Body: records (wal_record_next()).
@@ -20,16 +20,16 @@
  * commit that needed the new segment has staged. A full segment ends with a LINK, one sector that
  * names its successor.
  *
- * How a segment comes to be, so that every crash between leaves a clean log:
- *   1. `spare` is written full of zeros and synced. A spare that is not whole is thrown away.
- *   2. header and START frame are written into it and synced, under that name still. So a file
- *      named log-… always has a whole first frame; without it, it is damaged, never torn.
+ * Steps that create a segment, so that a crash at any point leaves a clean log:
+ *   1. `spare` is written full of zeros and synced. An incomplete spare is removed.
+ *   2. header and START frame are written into it and synced, still under that name. So a
+ *      file named log-… always has a whole first frame; without it, it is damaged, never torn.
  *   3. it is renamed to log-<sequence>; the directory is synced.
  *   4. the LINK is written into the old segment and synced. From now on a missing successor shows.
  *      A crash before this leaves a log without LINK, and wal_open() adds it.
  *   5. only now is the commit acknowledged.
  *
- * Zeros where the log ended look as if nothing had been written there. So a mark, far from the end,
+ * Zeros at the end of the log look as if nothing had been written there. So a mark, far from it,
  * names a frame that is durable: with each frame, under the same sync, goes the mark of the frame
  * before it, which a finished sync has covered; the last one is marked by wal_mark() soon after.
  * When the power fails, mark and frame may be there or not in any combination: what a mark says is
@@ -37,8 +37,8 @@
  * while it is written. Fewer frames than a mark names are damage, and never "torn".
  *
  * Likewise for the other end: a FLOOR record, durable before any segment is removed, says which
- * segment is the first; so a missing first segment shows too. And the file `begun` says that there
- * ever was a segment. */
+ * segment is the first; so a missing first segment is detected too. The file `begun` says that a
+ * segment has existed. */
 #ifndef RAFTOGRAM_STORAGE_WAL_INTERNAL_H
 #define RAFTOGRAM_STORAGE_WAL_INTERNAL_H
 
@@ -54,7 +54,7 @@
 #define WAL_BODY_BYTES_MAX (512u << 20)
 #define WAL_SEGMENT_BYTES_MAX (1u << 30)
 #define WAL_SEGMENT_BYTES_MIN (8 * SECTOR_BYTES)
-/* Kept at a segment's end; see wal_segment_fits(). */
+/* Room kept at the end of a segment; see wal_segment_fits(). */
 #define FLOOR_RESERVE_BYTES SECTOR_BYTES
 #define LINK_RESERVE_BYTES SECTOR_BYTES
 #define WAL_SEGMENTS_MAX 65536u
@@ -67,7 +67,7 @@
 enum frame_kind { FRAME_BATCH = 1, FRAME_LINK = 2 };
 enum frame_flags { FRAME_HAS_HARD_STATE = 1, FRAME_IS_START = 2 };
 
-/* Says enough of the frames before it that, when those are lost, we know what was lost. */
+/* Describes the frames before it, so that after their loss it is known what they held. */
 struct frame_header {
     uint8_t kind;
     uint16_t flags;
@@ -101,9 +101,9 @@ struct wal_mark {
     uint64_t sequence;
 };
 
-/* Where the log begins. */
+/* The beginning of the log. */
 struct wal_floor {
-    uint64_t segment; /* first sequence of the first segment that counts */
+    uint64_t segment; /* first sequence of the first valid segment */
     uint64_t index;   /* the base: the index before the first entry, and its term */
     uint64_t term;
 };
@@ -126,17 +126,18 @@ struct wal_record {
 
 bool wal_sector_is_zero(const uint8_t *sector);
 uint64_t wal_frame_bytes(uint64_t body_bytes);
-/* Appends the frame's sectors; fills in the header's body_bytes and body_checksum. A failure shows
- * in buf_failed(). */
+/* Appends the sectors of the frame and fills in the header's body_bytes and body_checksum. Check
+ * buf_failed(). */
 void wal_frame_encode(struct frame_header *header, struct bytes body, struct buf *out);
 /* True if `sector` is a valid first sector of a frame. */
 bool wal_frame_header_decode(const uint8_t *sector, struct frame_header *out);
-/* `frame` has wal_frame_bytes() bytes; `body` gets header->body_bytes. */
+/* Decodes a frame of wal_frame_bytes() bytes. `body` gets header->body_bytes bytes. */
 enum frame_verdict wal_frame_body_decode(const struct frame_header *header, const uint8_t *frame,
                                          uint8_t *body);
-/* The file's bytes [from, from + size) that hold the body's bytes [offset, offset + length). */
+/* Computes the bytes [from, from + size) of the file that hold bytes [offset, offset + length) of
+ * the body. */
 void wal_frame_span(uint64_t offset, uint64_t length, uint64_t *from, uint64_t *size);
-/* Copies body bytes [offset, offset + length) out of that span. */
+/* Copies bytes [offset, offset + length) of the body out of that span. */
 void wal_frame_gather(const uint8_t *span, uint64_t offset, uint64_t length, uint8_t *out);
 
 void wal_segment_header_encode(const struct segment_header *header, uint8_t *sector);
@@ -145,14 +146,15 @@ bool wal_segment_header_decode(const uint8_t *sector, struct segment_header *out
 void wal_mark_encode(const struct wal_mark *mark, uint8_t *sector);
 bool wal_mark_decode(const uint8_t *sector, struct wal_mark *out);
 uint64_t wal_mark_offset(uint64_t sequence);
-/* Where the frames of a segment begin. */
+/* Returns the offset of the first frame of a segment. */
 uint64_t wal_frames_offset(bool has_marks);
 
 void wal_record_append_entry(struct buf *out, const struct wal_entry *entry);
 void wal_record_append_hard_state(struct buf *out, const struct wal_hard_state *state);
 void wal_record_append_floor(struct buf *out, const struct wal_floor *floor);
-/* Reads the record at *offset and moves it on. 1: one record; 0: the end; ERR_CORRUPT. Views into
- * `body`. Does not check an entry's own checksum: wal_record_entry_is_sound() does. */
+/* Reads the record at *offset and advances *offset. Returns 1: one record; 0: the end; ERR_CORRUPT.
+ * The record has views into `body`. The checksum of an entry is checked by
+ * wal_record_entry_is_sound() only. */
 int wal_record_next(struct bytes body, uint32_t *offset, struct wal_record *out);
 bool wal_record_entry_is_sound(const uint8_t *record, const struct wal_entry *entry);
 
@@ -183,14 +185,14 @@ struct wal_index {
 };
 
 uint64_t wal_index_last(const struct wal_index *index);
-/* NULL when out of range. */
+/* Returns NULL if the index is out of range. */
 struct wal_slot *wal_index_at(const struct wal_index *index, uint64_t entry_index);
-/* Makes room for one more; then wal_index_push() cannot fail. */
+/* Makes room for one slot, so that wal_index_push() cannot fail. */
 int wal_index_reserve(struct wal_index *index);
 /* Takes ownership of slot->cached. */
 void wal_index_push(struct wal_index *index, const struct wal_slot *slot);
 void wal_index_truncate(struct wal_index *index, uint64_t last);
-/* Forgets the entries up to `base`, all of them if base is beyond the last. */
+/* Removes the entries up to `base`, all of them if base is beyond the last. */
 void wal_index_trim(struct wal_index *index, uint64_t base, uint64_t base_term);
 /* Frees the oldest durable payloads until `bytes_max` suffices. */
 void wal_index_evict(struct wal_index *index, uint64_t bytes_max);
@@ -206,7 +208,7 @@ struct wal_segment {
     bool has_marks;
 };
 
-/* What the next frame's header must say about those before it. */
+/* What the header of the next frame says about the frames before it. */
 struct wal_chain {
     uint64_t next_sequence;
     uint64_t replaced_low;
@@ -250,7 +252,7 @@ struct wal {
     struct wal_stats stats;
 };
 
-/* What a frame shall hold. */
+/* The contents of a frame that will be written. */
 struct wal_batch {
     bool has_floor;
     bool has_hard_state;
@@ -259,14 +261,14 @@ struct wal_batch {
     uint64_t entry_last;
 };
 
-/* Where a frame went. */
+/* The place of a written frame. */
 struct wal_place {
     uint64_t segment;
     uint32_t sector;
     uint32_t entries_offset; /* where batch.entries begin in its body */
 };
 
-/* Keeps the chain in step after `header` was written or replayed. */
+/* Updates the chain after `header` was written or replayed. */
 void wal_chain_follow(struct wal_chain *chain, const struct frame_header *header);
 /* -1 if `name` is not that of a segment. */
 int wal_segment_parse_name(const char *name, uint64_t *sequence);
@@ -288,18 +290,18 @@ bool wal_segment_fits(const struct wal *wal, const struct wal_batch *batch);
 int wal_segment_mark(struct wal *wal);
 /* Writes and syncs the batch, into the current segment or into a new one. */
 int wal_segment_append(struct wal *wal, const struct wal_batch *batch, struct wal_place *place);
-/* The same, always into a new one that begins with wal->floor, of which the segment is set here
- * when `is_afresh`: then the older segments no longer count, and the caller removes them. */
+/* Writes and syncs the batch into a new segment that begins with wal->floor. With `is_afresh`, the
+ * floor's segment is set here: the older segments no longer count, and the caller removes them. */
 int wal_segment_roll(struct wal *wal, const struct wal_batch *batch, bool is_afresh,
                      struct wal_place *place);
-/* The file to read segment `sequence` from. */
+/* Returns the file to read segment `sequence` from. */
 int wal_segment_reader(struct wal *wal, uint64_t sequence, struct fs_file **out);
 void wal_segment_close_files(struct wal *wal);
 
 int wal_spare_make(struct wal *wal);
-/* Finds out whether a spare left by an earlier run is whole; removes it if not. */
+/* Checks whether a spare of an earlier run is complete, and removes it if not. */
 int wal_spare_adopt(struct wal *wal);
-/* Notes for the report that a file was missing or not whole, and is made again. */
+/* Notes in the report that a file was missing or incomplete and is created again. */
 void wal_note_mended(struct wal *wal, const char *name);
 int wal_begun_make(struct wal *wal);
 
@@ -308,9 +310,9 @@ int wal_begun_make(struct wal *wal);
 /* Reads the directory into `wal`, which is zeroed but for its options; writes nothing. */
 struct wal_torn {
     bool is_torn;
-    uint64_t from; /* in the last segment: unfinished bytes to zero */
+    uint64_t from; /* in the last segment: begin of the unfinished bytes to zero */
     uint64_t to;
-    uint64_t last_frame; /* where the last whole frame begins in the last segment */
+    uint64_t last_frame; /* offset of the last whole frame in the last segment */
 };
 int wal_recover_scan(struct wal *wal, struct wal_report *report, struct wal_torn *torn);
 /* Completes what a crash has interrupted and makes all that was found durable. Not when damaged. */

@@ -1,8 +1,9 @@
-/* Start-up: reads the segments, rebuilds the index, and tells torn from damaged.
+/* Start-up: reads the segments, rebuilds the index, and distinguishes torn from damaged.
  *
- * Why a missing sector in the last frame means torn, and anything in an earlier one means damage:
- * one frame only is ever under way. The next frame, the LINK and the next segment are written after
- * the sync of the one before. So whatever has something after it was durable once. */
+ * A missing sector in the last frame means torn, and any fault in an earlier frame means damage,
+ * because only one frame is written at a time. The next frame, the LINK and the next segment are
+ * written after the sync of the frame before. So a frame that is followed by anything was durable
+ * once. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"
@@ -13,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* More lost entries in a row than this are not kept as slots: the log is made to begin after them.
- */
+/* If more consecutive entries are lost, they get no slots, and the log begins after them. */
 #define LOST_MAX (1u << 20)
 #define WRITE_AGAIN_BYTES (64u << 10)
 
@@ -24,7 +24,7 @@ struct recovery {
     struct wal_torn *torn;
     uint64_t *sequences;
     size_t count;
-    uint8_t *data; /* the segment at hand, whole */
+    uint8_t *data; /* the whole segment that is being read */
     uint64_t size; /* rounded down to sectors */
     uint64_t file_size;
     struct buf body;
@@ -32,7 +32,7 @@ struct recovery {
     bool is_tail_unknown; /* frames may be missing at the end */
     bool has_hard_state;
     bool has_frame;      /* one was replayed */
-    uint64_t lost_first; /* lost, and too many for slots; 0: none */
+    uint64_t lost_first; /* first index lost if there are too many for slots; 0: none */
     uint64_t lost_last;
 };
 
@@ -41,9 +41,9 @@ struct replay {
     uint64_t sequence; /* by its name */
     bool is_last;
     bool has_marks;
-    uint64_t marked; /* the newest frame that was durable; 0: no mark says */
+    uint64_t marked; /* newest frame that was durable; 0: no mark names one */
     uint64_t offset;
-    uint64_t last_frame; /* the offset of the last that was whole */
+    uint64_t last_frame; /* offset of the last whole frame */
     bool is_linked;
     uint64_t successor;
     size_t frames;
@@ -92,7 +92,8 @@ static int load_segment(struct recovery *recovery, uint64_t sequence)
     return rc;
 }
 
-/* The first sector at or after `offset` that is not all zeros; the size if there is none. */
+/* Returns the first sector at or after `offset` that is not all zeros; the size if there is none.
+ */
 static uint64_t find_written(const struct recovery *recovery, uint64_t offset)
 {
     while (offset < recovery->size && wal_sector_is_zero(recovery->data + offset)) {
@@ -110,8 +111,8 @@ static uint64_t find_written_end(const struct recovery *recovery, uint64_t offse
     return end;
 }
 
-/* The first valid frame header at or after `offset` that may follow what was replayed; else the
- * size. */
+/* Returns the first valid frame header at or after `offset` that may follow what was replayed; else
+ * the size. */
 static uint64_t find_header(const struct recovery *recovery, uint64_t offset)
 {
     struct frame_header header;
@@ -124,7 +125,7 @@ static uint64_t find_header(const struct recovery *recovery, uint64_t offset)
     return offset;
 }
 
-/* True if the records of recovery->body are what a frame with this header may hold. */
+/* True if a frame with this header may hold the records of recovery->body. */
 static bool body_is_sound(const struct recovery *recovery, const struct frame_header *header)
 {
     struct bytes body = buf_bytes(&recovery->body);
@@ -182,7 +183,7 @@ static int read_version(const struct recovery *recovery)
     return 0;
 }
 
-/* Takes over the floors that the valid frames of the loaded segment name. */
+/* Adopts the floors in the valid frames of the loaded segment. */
 static int scan_floors(struct recovery *recovery, uint64_t sequence, bool *has_floor)
 {
     struct wal_floor *floor = &recovery->wal->floor;
@@ -204,7 +205,7 @@ static int scan_floors(struct recovery *recovery, uint64_t sequence, bool *has_f
         struct wal_record record;
         uint32_t at = 0;
         while (wal_record_next(buf_bytes(&recovery->body), &at, &record) == 1) {
-            /* None names a segment newer than the one it is in: that would drop the whole log. */
+            /* A floor never names a segment newer than its own; that would drop the whole log. */
             if (record.kind == RECORD_FLOOR && record.floor.segment <= sequence) {
                 *floor = record.floor;
                 *has_floor = true;
@@ -214,7 +215,8 @@ static int scan_floors(struct recovery *recovery, uint64_t sequence, bool *has_f
     return 0;
 }
 
-/* The newest floor on disk decides which segments count; older ones are leftovers of a removal. */
+/* The newest floor on disk decides which segments count. Older segments are left from an
+ * interrupted removal. */
 static int find_floor(struct recovery *recovery)
 {
     bool has_floor = false;
@@ -249,7 +251,7 @@ static int push_slot(struct wal *wal, const struct wal_slot *slot)
     return rc;
 }
 
-/* The log ends at `last` now, and of its entries those from `first` on are lost. */
+/* Records that the log ends at `last`, and that its entries from `first` on are lost. */
 static int lose(struct recovery *recovery, uint64_t first, uint64_t last)
 {
     struct wal *wal = recovery->wal;
@@ -277,12 +279,12 @@ static int lose(struct recovery *recovery, uint64_t first, uint64_t last)
     return 0;
 }
 
-/* The frames from the expected one up to `header` are missing. */
+/* Records that the frames from the expected one up to `header` are missing. */
 static int cross_gap(struct recovery *recovery, const struct frame_header *header)
 {
     const struct wal_index *index = &recovery->wal->index;
     uint64_t expected = recovery->wal->chain.next_sequence;
-    /* Entries that we have may have been replaced in the gap. */
+    /* Entries that were read may have been replaced in the gap. */
     uint64_t low = wal_index_last(index) + 1;
     if (header->low_since > expected) {
         low = index->base + 1;
@@ -300,7 +302,7 @@ static int replay_entry(struct wal *wal, const struct wal_record *record,
 {
     const struct wal_entry *entry = &record->entry;
     if (entry->index <= wal->index.base) {
-        /* Below the floor: its segment is about to go. */
+        /* The entry is below the floor, and its segment will be removed. */
         wal_index_truncate(&wal->index, wal->index.base);
         return 0;
     }
@@ -353,7 +355,7 @@ static int replay_frame(struct recovery *recovery, struct replay *replay,
     return rc;
 }
 
-/* The frame's header is whole, its body is not: exactly this is lost. */
+/* Records the loss of a frame whose header is whole and whose body is not. */
 static int lose_frame(struct recovery *recovery, struct replay *replay,
                       const struct frame_header *header)
 {
@@ -379,7 +381,7 @@ static void cut(struct recovery *recovery, const struct replay *replay)
     recovery->torn->to = find_written_end(recovery, replay->offset);
 }
 
-/* A frame begins here by its header. Moves on, or sets *is_end. */
+/* Replays the frame that begins here. Advances, or sets *is_end. */
 static int replay_at_header(struct recovery *recovery, struct replay *replay,
                             const struct frame_header *header, bool *is_end)
 {
@@ -417,7 +419,7 @@ static int replay_at_header(struct recovery *recovery, struct replay *replay,
         *is_end = true;
         if (header->sequence > replay->marked) {
             cut(recovery, replay);
-        } /* else check_marks() says what is missing */
+        } /* else check_marks() reports what is missing */
         return 0;
     }
     note_damage(recovery, replay->sequence, replay->offset,
@@ -428,7 +430,7 @@ static int replay_at_header(struct recovery *recovery, struct replay *replay,
     return rc;
 }
 
-/* No valid frame header here, although something is written here or further on. */
+/* Handles a place without a valid frame header although something is written here or further on. */
 static void replay_at_bad_sector(struct recovery *recovery, struct replay *replay, bool *is_end)
 {
     uint64_t next = find_header(recovery, replay->offset + SECTOR_BYTES);
@@ -449,7 +451,8 @@ static void replay_at_bad_sector(struct recovery *recovery, struct replay *repla
     recovery->is_tail_unknown |= replay->is_last;
 }
 
-/* Reads the marks. A damaged one has lost nothing: the other one, or the frames, say as much. */
+/* Reads the marks. A damaged mark loses nothing: the other mark or the frames have the same
+ * information. */
 static void read_marks(struct recovery *recovery, struct replay *replay)
 {
     for (uint64_t slot = 0; slot < MARK_SECTORS; slot++) {
@@ -465,7 +468,7 @@ static void read_marks(struct recovery *recovery, struct replay *replay)
     }
 }
 
-/* A segment whose header cannot be read shows by its marks that it has some. */
+/* If the header of a segment cannot be read, valid marks show that its format has marks. */
 static bool has_mark(const struct recovery *recovery)
 {
     struct wal_mark mark;
@@ -478,7 +481,7 @@ static bool has_mark(const struct recovery *recovery)
     return has_any;
 }
 
-/* After the replay. */
+/* Compares the marks with the frames, after the replay. */
 static void check_marks(struct recovery *recovery, const struct replay *replay)
 {
     uint64_t last = recovery->wal->chain.next_sequence - 1;
@@ -493,7 +496,7 @@ static void check_marks(struct recovery *recovery, const struct replay *replay)
         note_damage(recovery, replay->sequence, replay->offset, what);
         recovery->is_tail_unknown |= replay->is_last;
     } else if (replay->marked + 2 < last) {
-        /* The frame before the last was synced with the mark of the one before that. */
+        /* The frame before the last one was synced together with the mark of its predecessor. */
         note_damage(recovery, replay->sequence, SECTOR_BYTES, "the marks of the log's end are old");
     }
 }
@@ -570,8 +573,8 @@ static int replay_segment(struct recovery *recovery, size_t i)
         }
     }
     if (replay.is_last && !replay.is_linked && replay.offset >= recovery->size) {
-        /* The room for a LINK is behind every last frame: this one was not the last. The header
-         * would tell by the size, but it may be damaged too. */
+        /* Every last frame is followed by room for a LINK, so this was not the last one. The size
+         * in the header would show it too, but the header may be damaged. */
         note_damage(recovery, replay.sequence, replay.offset, "the file ends with a frame");
         recovery->is_tail_unknown = true;
     }
@@ -605,7 +608,7 @@ static void report_lost(struct recovery *recovery)
         note_damage(recovery, recovery->wal->floor.segment, 0, "entries are missing");
     }
     if (recovery->is_tail_unknown) {
-        /* A frame that we know nothing of may have replaced any suffix. */
+        /* An unknown frame may have replaced any suffix. */
         first = index->base + 1 < first || first == 0 ? index->base + 1 : first;
         last = UINT64_MAX;
         recovery->has_hard_state = false;
@@ -715,9 +718,9 @@ static int open_segment(struct wal *wal, const struct wal_segment *segment, stru
     return wal->fs->ops->open(wal->fs, path, FS_OPEN_READ_WRITE, out);
 }
 
-/* Writes what is read. After a failed fsync the page cache shows bytes that the disk does not have,
- * as clean pages, which no later fsync writes (see "Can Applications Recover from fsync Failures?",
- * USENIX ATC 2020). Written again, they are durable after the next. */
+/* Writes back what was read. After a failed fsync the page cache holds bytes that the disk does not
+ * have, as clean pages, which no later fsync writes (see "Can Applications Recover from fsync
+ * Failures?", USENIX ATC 2020). Written again, they are durable after the next fsync. */
 static int write_again(struct wal *wal, struct fs_file *file, uint64_t from, uint64_t to)
 {
     const struct fs_ops *ops = wal->fs->ops;
@@ -753,7 +756,8 @@ static int zero_torn(struct wal *wal, const struct wal_torn *torn)
     return 0;
 }
 
-/* A crash came between a segment's founding and its predecessor's LINK. */
+/* Adds the LINK that is missing after a crash between the creation of a segment and the LINK of its
+ * predecessor. */
 static int complete_links(struct wal *wal)
 {
     const struct fs_ops *ops = wal->fs->ops;
@@ -771,7 +775,7 @@ static int complete_links(struct wal *wal)
         if (!segment->is_linked) {
             rc = wal_segment_link(wal, segment, file, wal->segments[i + 1].sequence);
         } else {
-            /* Its LINK may be in the page cache only. */
+            /* The LINK may exist only in the page cache. */
             rc = write_again(wal, file, segment->end - SECTOR_BYTES, segment->end);
             rc = rc == 0 ? ops->sync(wal->fs, file) : rc;
         }
@@ -804,9 +808,9 @@ int wal_recover_finish(struct wal *wal, const struct wal_torn *torn)
         if (rc == 0 && wal->segments[wal->segment_count - 1].has_marks) {
             rc = write_again(wal, wal->current_file, SECTOR_BYTES, wal_frames_offset(true));
         }
-        /* A process that was killed, or that ended because a sync failed, leaves frames in the page
-         * cache that are not on the disk; they count from now on, so they are made durable first.
-         * That is the last frame at most, and zeros behind it. */
+        /* A process that was killed, or that ended after a failed sync, may leave frames in the
+         * page cache that are not on disk. They count from now on, so they are made durable first.
+         * That is at most the last frame, and the zeros after it. */
         if (rc == 0) {
             rc = write_again(wal, wal->current_file, torn->last_frame,
                              wal->segments[wal->segment_count - 1].size);

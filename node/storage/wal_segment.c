@@ -1,4 +1,4 @@
-/* The log's files: their names and order, the spare one, appending, rolling over, removing. */
+/* The files of the log: names, order, the spare, appending, rolling over, removing. */
 #include "storage/wal_internal.h"
 
 #include "base/check.h"
@@ -140,7 +140,8 @@ static int write_zeros(struct wal *wal, struct fs_file *file, uint64_t size)
     return 0;
 }
 
-/* A file `name` of `size` real zeros, synced: writing into it later changes no metadata. */
+/* Creates a file `name` of `size` written zeros and syncs it, so that a later write changes no
+ * metadata. */
 static int make_zero_file(struct wal *wal, const char *name, uint64_t size)
 {
     const struct fs_ops *ops = wal->fs->ops;
@@ -164,7 +165,7 @@ static int make_zero_file(struct wal *wal, const char *name, uint64_t size)
     }
     ops->close(wal->fs, file);
     if (rc != 0) {
-        /* Gives the space back; what cannot be removed now is thrown away at the next try. */
+        /* Frees the space. What cannot be removed now is removed at the next attempt. */
         (void)ops->remove(wal->fs, path);
     }
     return rc;
@@ -224,7 +225,7 @@ int wal_spare_adopt(struct wal *wal)
         rc = is_zero_file(wal, file, size, &is_whole);
     }
     if (rc == 0 && is_whole) {
-        /* The zeros may be in the page cache only. */
+        /* The zeros may exist only in the page cache. */
         rc = ops->sync(wal->fs, file);
     }
     ops->close(wal->fs, file);
@@ -327,7 +328,8 @@ int wal_segment_remove_below(struct wal *wal, uint64_t sequence)
         wal->reader_file = NULL;
     }
 
-    /* What the directory says, and not `segments`: leftovers of an interrupted removal go too. */
+    /* Uses the directory instead of `segments`, so that files of an interrupted removal are removed
+     * too. */
     uint64_t *sequences = NULL;
     size_t count = 0;
     int rc = wal_segment_list(wal, &sequences, &count);
@@ -363,7 +365,7 @@ static int write_and_sync(struct wal *wal, struct fs_file *file, uint64_t offset
     return rc == 0 ? wal->fs->ops->sync(wal->fs, file) : rc;
 }
 
-/* `sequence` is durable already. Not synced here. */
+/* Writes the mark that names `sequence`, which is already durable. Does not sync. */
 static int write_mark(struct wal *wal, uint64_t sequence)
 {
     const struct wal_segment *current = &wal->segments[wal->segment_count - 1];
@@ -423,7 +425,7 @@ static uint64_t body_bytes_max(const struct wal_batch *batch)
     return RECORD_FLOOR_BYTES + RECORD_HARD_STATE_BYTES_MAX + batch->entries.size;
 }
 
-/* Leaves the body in wal->body; returns where the entries begin in it. */
+/* Builds the body in wal->body. Returns the offset of the entries in it. */
 static uint32_t build_body(struct wal *wal, const struct wal_batch *batch)
 {
     buf_reset(&wal->body);
@@ -486,7 +488,7 @@ int wal_segment_append(struct wal *wal, const struct wal_batch *batch, struct wa
     return 0;
 }
 
-/* The spare if it is large enough, else a file made for the purpose. */
+/* Takes the spare if it is large enough, else creates a file. */
 static int take_file(struct wal *wal, uint64_t needed, uint64_t *size, char *path)
 {
     if (wal->spare_bytes == 0 && needed <= wal->segment_bytes) {
@@ -510,8 +512,7 @@ static int take_file(struct wal *wal, uint64_t needed, uint64_t *size, char *pat
     return wal_path(wal, name, path);
 }
 
-/* The START is durable before the file gets the name by which it counts: it may be marked at once.
- */
+/* The START frame is durable before the file gets its final name, so it can be marked at once. */
 static void append_segment_head(struct wal *wal, const struct segment_header *segment)
 {
     uint8_t *head = buf_extend(&wal->frame, wal_frames_offset(true));
@@ -560,7 +561,7 @@ static int found_segment(struct wal *wal, struct frame_header *header, uint64_t 
     return 0;
 }
 
-/* Makes the founded segment the current one, and links the old one to it. */
+/* Makes the new segment the current one, and links the previous one to it. */
 static int enter_segment(struct wal *wal, const struct wal_segment *segment, struct fs_file *file,
                          bool is_linking)
 {
