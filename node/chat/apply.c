@@ -1,5 +1,6 @@
-/* Apply: log entry in, overlay and result out. No clock, no chance, no I/O but reads of the store;
- * the same log gives the same results wherever flushes and restarts fall. */
+/* Applies log entries: changes the overlay and returns results. No clock, no randomness, no I/O
+ * except reads of the store. The same log gives the same results, regardless of flushes and
+ * restarts. */
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/errors.h"
@@ -16,8 +17,9 @@ static const char config_mark[] = "config";
 
 /* ---- reading the store ---- */
 
-/* Called with the lock held, directly after a look at the overlay; returns without it. The
- * transaction then sees all that the overlay had let go of by that look. */
+/* Releases the lock and begins a read. Called with the lock held, directly after a look-up in the
+ * overlay. The transaction then sees everything that the overlay had dropped before that look-up.
+ */
 static int unlock_and_begin_read(struct chat *chat)
 {
     struct applier *applier = &chat->applier;
@@ -57,7 +59,7 @@ static int find_channel(struct chat *chat, struct bytes id, struct overlay_chann
         rc = chat->ops->get_channel(chat->applier.read, id, &row);
     }
     pthread_mutex_lock(&chat->lock);
-    /* Only this thread adds channels, so it is still not in the table. */
+    /* Only this thread adds channels, so the channel is still not in the table. */
     return rc == 0 ? overlay_load_channel(&chat->overlay, &row, out) : rc;
 }
 
@@ -81,7 +83,7 @@ static int find_dedupe(struct chat *chat, struct overlay_channel *channel, struc
     return rc;
 }
 
-/* 0 when the key has a value; else ERR_NOT_FOUND, or an error of the store. */
+/* Returns 0 if the key has a value, ERR_NOT_FOUND, or an error of the store. */
 static int find_value(struct chat *chat, struct bytes key)
 {
     const struct overlay_value *value = overlay_find_working_value(&chat->overlay, key);
@@ -114,7 +116,8 @@ static void hash_numbers(struct store_meta *working, uint64_t a, uint64_t b, uin
     hash_bytes(working, numbers, sizeof(numbers));
 }
 
-/* As the overlay has it, from where the store will: not as the command had it. */
+/* Hashes the value as the overlay has it, which is what the store will get; not as the command had
+ * it. */
 static void hash_message(struct store_meta *working, uint64_t channel_number,
                          const struct message *message)
 {
@@ -139,7 +142,7 @@ static void hash_value(struct store_meta *working, const struct overlay_value *v
     hash_bytes(working, value->data, (size_t)value->key_size + value->value_size);
 }
 
-/* ---- commands; each is done wholly or, on error, not at all ---- */
+/* ---- commands; each one takes effect completely or, on error, not at all ---- */
 
 static int reserve_touched(struct applier *applier)
 {
@@ -157,7 +160,8 @@ static int reserve_touched(struct applier *applier)
     return 0;
 }
 
-/* After reserve_touched(). The channel is listed by the active generation, so it stays. */
+/* Marks a channel as changed. Must follow reserve_touched(). The channel is pinned, because the
+ * active generation lists it. */
 static void touch(struct applier *applier, struct overlay_channel *channel)
 {
     if (!channel->is_touched) {
@@ -166,7 +170,7 @@ static void touch(struct applier *applier, struct overlay_channel *channel)
     }
 }
 
-/* The result outlives the channel's stay in memory. */
+/* The result may be used after the channel has left memory. */
 static void answer_channel(struct applier *applier, const struct overlay_channel *channel,
                            bool created, struct command_result *out)
 {
@@ -181,7 +185,7 @@ static void answer_channel(struct applier *applier, const struct overlay_channel
     out->name = (struct bytes){applier->name, name.size};
 }
 
-/* The id for a channel that was asked for without one. Errors: those of the store. */
+/* Generates the id of a channel that was requested without one. Errors: those of the store. */
 static int choose_id(struct chat *chat, uint64_t index, char id[CREATED_ID_BYTES_MAX])
 {
     snprintf(id, CREATED_ID_BYTES_MAX, "channel-%llu", (unsigned long long)index);
@@ -237,7 +241,7 @@ static int apply_create_channel(struct chat *chat, uint64_t index, const struct 
 static int append_message(struct chat *chat, struct overlay_channel *channel,
                           const struct command *command)
 {
-    /* Messenger: a channel's timestamps never go backwards, whichever clock the leader has. */
+    /* Messenger: timestamps within a channel never decrease, regardless of the leader's clock. */
     int64_t timestamp_ms = command->timestamp_ms > channel->last_timestamp_ms
                                ? command->timestamp_ms
                                : channel->last_timestamp_ms;
@@ -448,7 +452,8 @@ static int apply_command(struct chat *chat, uint64_t index, const struct command
 
 /* ---- entries ---- */
 
-/* The entry is applied: `hashed` is what it comes to, the same on every node. Under the lock. */
+/* Records an applied entry. `hashed` describes its effect, which is the same on every node. Under
+ * the lock. */
 static void record_entry(struct chat *chat, uint64_t index, uint64_t term, size_t data_bytes,
                          struct buf *hashed)
 {
@@ -497,7 +502,7 @@ int chat_apply(struct chat *chat, uint64_t index, uint64_t term, struct bytes da
     struct command_result result = {.outcome = COMMAND_OK};
     int decoded = data.size > 0 ? command_decode(data, &command) : 0;
     if (decoded == ERR_VERSION) {
-        /* Newer nodes will do what it says: to refuse it here would part us from them. */
+        /* Newer nodes apply this command. A refusal here would make the states diverge. */
         return ERR_VERSION;
     }
     bool has_command = data.size > 0 && decoded == 0;

@@ -1,3 +1,4 @@
+/* The life of a chat, its store and its counters. */
 #include "chat/chat.h"
 
 #include "base/check.h"
@@ -6,8 +7,7 @@
 
 #include <stdlib.h>
 
-/* Holds any result, so that hashing one in apply cannot run out of memory. */
-/* The largest result. */
+/* Room for the largest result, so that hashing one in apply cannot run out of memory. */
 enum { SCRATCH_BYTES = COMMAND_MESSAGES_MAX * COMMAND_ITEM_BYTES + 4096 };
 
 static int read_stored_meta(struct store *store, struct store_meta *out)
@@ -125,7 +125,7 @@ uint64_t chat_durable_applied(const struct chat *chat)
     return atomic_load_explicit(&chat->durable_applied, memory_order_acquire);
 }
 
-/* Copies under the lock, which is no part of what const promises to leave alone. */
+/* Copies under the lock. The lock may be taken although the chat is const. */
 static void copy_meta(const struct chat *chat, const struct store_meta *from,
                       struct store_meta *out)
 {
@@ -239,7 +239,7 @@ void chat_read_end(struct chat *chat, struct chat_read *read)
     chat_release_store(chat, read->backing);
 }
 
-/* Under both locks: the old backing takes the overlay with it. */
+/* Replaces the backing under both locks. The old backing takes the overlay with it. */
 static void replace(struct chat *chat, struct chat_backing *backing, struct generation *fresh,
                     const struct store_meta *meta)
 {
@@ -282,7 +282,7 @@ int chat_replace_store(struct chat *chat, struct store *store)
     pthread_mutex_unlock(&chat->flush_lock);
     chat->is_store_ours = true;
     chat_release_store(chat, old);
-    /* After the store, so that whoever looks again finds the new one. */
+    /* Set after the store, so that a thread that looks again finds the new store. */
     hub_wake_all(chat->hub);
     return 0;
 }

@@ -1,3 +1,4 @@
+/* Commands and results: encoding, decoding, checks, and descriptions for people. */
 #include "chat/command.h"
 
 #include "base/bytes_reader.h"
@@ -23,7 +24,7 @@ enum {
 
 enum { RESULT_IS_DEDUPLICATED = 1 << 0, RESULT_IS_CREATED = 1 << 1 };
 
-/* Room for every field's length and for all the short fields. */
+/* Room for the lengths of all fields and for the short fields. */
 static_assert(COMMAND_BYTES_MAX - COMMAND_PAYLOAD_BYTES_MAX >=
                   COMMAND_HEADER_BYTES + FIELDS_MAX * 4 + 3 * COMMAND_NAME_BYTES_MAX,
               "the largest command fits");
@@ -45,7 +46,8 @@ struct kind {
 #member, offsetof(struct command, member), (max) \
     }
 
-/* The layout of each kind, for both directions. A kind's number and its fields never change. */
+/* The layout of each kind, for encoding and decoding. The number of a kind and its fields never
+ * change. */
 static const struct kind kinds[] = {
     [COMMAND_CREATE_CHANNEL] = {"create_channel",
                                 1,
@@ -76,8 +78,8 @@ static const struct bytes *field_of(const struct command *command, const struct 
     return (const struct bytes *)(const void *)((const char *)command + field->offset);
 }
 
-/* NUL is UTF-8, but neither C strings nor the protobuf library's can hold it: such an id would be
- * cut on its way out and could collide with another. */
+/* Refuses NUL although it is valid UTF-8: C strings and strings of protobuf-c cannot hold it. Such
+ * an id would be truncated in answers and could collide with another. */
 static bool is_text(struct bytes text, size_t size_max)
 {
     return text.size <= size_max &&
@@ -187,7 +189,7 @@ void command_batch_add(struct command_batch *batch, const struct command *messag
     append_fields(batch->out, &kinds[COMMAND_SEND_MESSAGE], &written);
 }
 
-/* Takes a length and that many bytes. */
+/* Reads a length and that many bytes. */
 static int take_sized(struct bytes_reader *reader, size_t size_max, struct bytes *out)
 {
     const uint8_t *prefix = bytes_reader_take(reader, sizeof(uint32_t));
@@ -331,7 +333,7 @@ bool command_is_same(struct bytes a, struct bytes b)
                   a.size - COMMAND_HEADER_BYTES) == 0;
 }
 
-/* Quoted, on one line and fit for a terminal whatever is in it; cut when long. */
+/* Appends the text quoted, on one line and safe for a terminal; cut if it is long. */
 static void describe_text(struct bytes text, struct buf *out)
 {
     const uint8_t *start = text.data;

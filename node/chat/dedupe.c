@@ -1,3 +1,4 @@
+/* The client message ids of one generation: a hash table of whole ids. */
 #include "chat/dedupe.h"
 
 #include "base/check.h"
@@ -74,7 +75,7 @@ size_t dedupe_entry_bytes(struct bytes client_id)
 
 void dedupe_finish(struct dedupe *dedupe)
 {
-    /* HASH_CLEAR() frees the table alone; its elements stay linked to each other. */
+    /* HASH_CLEAR() frees only the table; its elements stay linked to each other. */
     struct dedupe_entry *entry = dedupe->entries;
     HASH_CLEAR(hh, dedupe->entries);
     while (entry != NULL) {

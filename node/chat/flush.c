@@ -1,4 +1,4 @@
-/* The store thread's side: freezes a generation, writes it in one transaction, lets it go. */
+/* The store thread's part: freezes a generation, writes it in one transaction, drops it. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "chat/chat_internal.h"
@@ -7,14 +7,14 @@
 
 enum { SETTLE_MAX = 256 /* channels settled under one hold of the lock */ };
 
-/* What a generation's channel comes to once it is written. */
+/* The state of a channel of a generation after it is written. */
 struct settled_channel {
     struct overlay_channel *channel;
     uint64_t last_sequence;
     size_t message_bytes;
 };
 
-/* A generation as the store takes it. */
+/* A generation in the form that the store takes. */
 struct written {
     struct store_channel *rows;
     struct settled_channel *settled;
@@ -40,7 +40,7 @@ void chat_set_flush_wanted(struct chat *chat, void (*fn)(void *context), void *c
     chat->applier.flush_wanted_context = context;
 }
 
-/* The age begins when the store thread first sees that there is something: apply knows no time. */
+/* The age starts when the store thread first sees content, because apply has no clock. */
 static uint64_t active_deadline(struct generation *active, uint64_t now_ns)
 {
     if (!active->has_age) {
@@ -71,7 +71,8 @@ uint64_t chat_flush_deadline_ns(struct chat *chat, uint64_t now_ns)
     return result;
 }
 
-/* Under the lock. A generation ends between two batches; within one, its end does the freezing. */
+/* Freezes the active generation. Under the lock. A generation ends between two batches; within a
+ * batch, the end of the batch freezes it. */
 static void freeze_at_batch_boundary(struct chat *chat, struct generation *spare)
 {
     if (!chat->is_batch_open) {
@@ -85,7 +86,7 @@ static void freeze_at_batch_boundary(struct chat *chat, struct generation *spare
     }
 }
 
-/* True in *has_frozen when there is a generation to write. Errors: ERR_NOMEM. */
+/* Sets *has_frozen if there is a generation to write. Errors: ERR_NOMEM. */
 static int make_frozen(struct chat *chat, enum chat_flush_reason reason, uint64_t now_ns,
                        bool *has_frozen)
 {
@@ -109,7 +110,7 @@ static int make_frozen(struct chat *chat, enum chat_flush_reason reason, uint64_
     return 0;
 }
 
-/* ---- the frozen generation, which nobody changes: without the lock ---- */
+/* ---- the frozen generation, which no thread changes: without the lock ---- */
 
 static int compare_messages(const void *a, const void *b)
 {
@@ -141,8 +142,8 @@ static void sort(void *array, size_t count, size_t size, int (*compare)(const vo
     }
 }
 
-/* A listed channel was made in this generation or has messages in it: so its row as of the freeze
- * is that of its last message here, while the channel itself may already be further. */
+/* A listed channel was created in this generation or has messages in it. So its row as of the
+ * freeze is that of its last message here, although the channel itself may have newer ones. */
 static void fill_channels(const struct generation *frozen, struct written *written)
 {
     size_t at = 0;
@@ -230,8 +231,8 @@ static void publish_durable(struct chat *chat, const struct generation *frozen)
     atomic_store_explicit(&chat->durable_applied, frozen->meta.applied_index, memory_order_release);
 }
 
-/* Under the lock: settles up to SETTLE_MAX channels from `next` on, as far as the garbage has room;
- * returns where to go on. A channel stays pinned until it is trimmed, too. */
+/* Settles up to SETTLE_MAX channels from `next` on, while the garbage has room. Returns the next
+ * index. A channel stays pinned until it is trimmed too. Under the lock. */
 static size_t settle_some(struct overlay *overlay, const struct settled_channel *settled,
                           size_t next, size_t count, struct overlay_garbage *garbage)
 {
@@ -250,7 +251,7 @@ static size_t settle_some(struct overlay *overlay, const struct settled_channel 
     return next;
 }
 
-/* Piece by piece, so that neither apply nor a reader waits for all of it. */
+/* Works in small pieces, so that neither apply nor a reader waits for all of it. */
 static void settle(struct chat *chat, const struct settled_channel *settled, size_t count,
                    struct overlay_garbage *garbage)
 {

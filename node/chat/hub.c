@@ -1,3 +1,4 @@
+/* The hub: subscriptions by channel, and the ready lists of listeners. */
 #include "chat/hub.h"
 
 #include "base/check.h"
@@ -8,11 +9,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* A channel with at least one subscription. Those that wait stand apart from those that are being
- * served, so that a publish touches none but the ones that it wakes. */
+/* A channel with at least one subscription. Waiting subscriptions are in a list apart from the
+ * others, so that a publish touches only those that it wakes. */
 struct hub_channel {
     uint64_t number;
-    uint64_t last_sequence; /* published since the first subscription came; 0: nothing yet */
+    uint64_t last_sequence; /* last sequence published since the first subscription; 0: none */
     struct list waiting;
     struct list busy;
     UT_hash_handle hh;
@@ -77,7 +78,8 @@ static void remove_channel_if_unused(struct hub *hub, struct hub_channel *channe
     }
 }
 
-/* Under the lock, so that the listener cannot go away meanwhile; `notify` only signals. */
+/* Notifies under the lock, so that the listener cannot be removed meanwhile. `notify` only signals.
+ */
 static void notify(struct hub_listener *listener)
 {
     if (!listener->is_notified) {
@@ -184,7 +186,7 @@ size_t hub_take_ready(struct hub_listener *listener, struct list *out, size_t co
         struct hub_subscription *subscription =
             LIST_ENTRY(link, struct hub_subscription, ready_link);
         subscription->is_ready = false;
-        /* From here on its owner moves the cursor. */
+        /* From here on the owner moves the cursor. */
         move_to(&subscription->channel->busy, subscription);
         list_push_back(out, link);
         count++;

@@ -1,3 +1,4 @@
+/* The skip list behind ordered.h. */
 #include "chat/ordered.h"
 
 #include "base/check.h"
@@ -12,7 +13,7 @@ int bytes_compare(struct bytes a, struct bytes b)
     return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-/* At how many levels a key is linked: 1, and one more with a chance of a quarter each. */
+/* Returns the number of levels of a key: 1, and each further one with probability 1/4. */
 static unsigned height_of(struct bytes key)
 {
     uint64_t hash = checksum64(key.data, key.size);
@@ -24,7 +25,7 @@ static unsigned height_of(struct bytes key)
     return height;
 }
 
-/* For each level the link that would point to the first node with a key >= `key`. */
+/* Finds, for each level, the link that points to the first node with a key >= `key`. */
 static void find_links(struct ordered *ordered, struct bytes key,
                        struct ordered_node **links[ORDERED_LEVELS])
 {

@@ -1,3 +1,4 @@
+/* The overlay: channels and values in memory, and their two generations. */
 #include "chat/overlay.h"
 
 #include "base/check.h"
@@ -36,8 +37,8 @@ static void add_memory(struct overlay *overlay, size_t bytes)
     atomic_fetch_add_explicit(&overlay->memory_bytes, bytes, memory_order_relaxed);
 }
 
-/* The array, moved if need be, with room for one more element; NULL (and nothing changed) without
- * memory. */
+/* Returns the array with room for one more element, moved if needed. Returns NULL and changes
+ * nothing if there is no memory. */
 static void *grow(void *array, size_t count, size_t *capacity, size_t element_size)
 {
     if (count < *capacity) {
@@ -92,7 +93,7 @@ static int reserve_run(struct overlay_channel *channel)
                       channel->run_capacity != 0 ? channel->run_capacity * 2 : RUN_CAPACITY_MIN);
 }
 
-/* The run's first message, which must be durable. */
+/* Drops the first message of the run, which must be durable. */
 static struct message *pop_tail(struct overlay *overlay, struct overlay_channel *channel)
 {
     CHECK(channel->run_count > 0);
@@ -193,8 +194,8 @@ static void remove_channel(struct overlay *overlay, struct overlay_channel *chan
     overlay->channel_count--;
 }
 
-/* Keeps the table bounded also while no flush trims it: the oldest clean channel goes, if there is
- * one among the oldest few. */
+/* Bounds the table while no flush trims it: drops the oldest clean channel, if one of the oldest
+ * few is clean. */
 static void make_way(struct overlay *overlay)
 {
     if (overlay->channel_count < OVERLAY_CHANNELS_MAX) {
@@ -253,7 +254,7 @@ static int reserve_message(struct generation *generation)
     return 0;
 }
 
-/* After reserve_listing(). */
+/* Lists the channel in the active generation. Must follow reserve_listing(). */
 static void list_channel(struct overlay *overlay, struct overlay_channel *channel)
 {
     struct generation *active = overlay->active;
@@ -389,8 +390,8 @@ int overlay_set_value(struct overlay *overlay, struct bytes key, struct bytes va
     }
     value_unref(slot->pending);
     slot->pending = pending;
-    /* The one that it replaces stays counted until the flush: a key that is written over and over
-     * must make a flush due, too. */
+    /* The replaced value stays counted until the flush: a key that is overwritten again and again
+     * must make a flush due too. */
     add_memory(overlay, sizeof(*pending) + key.size + value.size);
     return 0;
 }
@@ -579,7 +580,7 @@ bool overlay_trim_channel(struct overlay *overlay, struct overlay_channel *chann
         while (capacity > RUN_SHRINK_MIN && capacity / 2 > channel->run_count) {
             capacity /= 2;
         }
-        /* Without memory the larger one does. */
+        /* If there is no memory, the larger array is kept. */
         (void)resize_run(channel, capacity);
     }
     return false;
@@ -615,7 +616,7 @@ bool overlay_trim(struct overlay *overlay, struct overlay_garbage *garbage)
             channel->run_capacity = 0;
         }
     }
-    /* Without progress all that is left is pinned: the next flush tries again. */
+    /* Without progress everything left is pinned; the next flush tries again. */
     return garbage->message_count + garbage->channel_count > 0;
 }
 
@@ -668,13 +669,13 @@ void overlay_move(struct overlay *overlay, struct overlay *to, struct generation
     overlay->active = fresh;
     overlay->frozen = NULL;
     overlay->epoch++;
-    /* Read without the lock by others. */
+    /* Other threads read it without the lock. */
     atomic_store_explicit(&overlay->memory_bytes, 0, memory_order_relaxed);
 }
 
 void overlay_finish(struct overlay *overlay)
 {
-    /* HASH_CLEAR() frees the tables alone; the list of recent ones has every channel. */
+    /* HASH_CLEAR() frees only the tables; the list of recent channels has every channel. */
     HASH_CLEAR(by_id, overlay->by_id);
     HASH_CLEAR(by_number, overlay->by_number);
     struct list *link = NULL;

@@ -1,4 +1,4 @@
-/* A page in memory: the messages and, in slots, what the frontends made of them. */
+/* A page in memory: the messages, and the encodings that frontends keep in its slots. */
 #include "chat/page.h"
 
 #include "base/check.h"

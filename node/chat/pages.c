@@ -1,3 +1,4 @@
+/* The cache of pages, by channel, position and limit. */
 #include "chat/pages.h"
 
 #include "base/check.h"

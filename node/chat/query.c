@@ -1,4 +1,4 @@
-/* Reads, from any thread: references are taken under the lock, all else is done without it. */
+/* Reads on any thread. References are taken under the lock; everything else runs without it. */
 #include "base/check.h"
 #include "base/errors.h"
 #include "chat/chat_internal.h"
@@ -69,13 +69,13 @@ int chat_find_channel(struct chat *chat, struct bytes id, struct channel_info *o
     if (is_in_memory) {
         return is_published ? 0 : ERR_NOT_FOUND;
     }
-    /* A read that begins now sees at least what the overlay had let go of by then. */
+    /* A read that begins now sees everything that the overlay had dropped by then. */
     return chat_note_damage(chat, find_stored_channel(chat, id, out));
 }
 
 /* ---- pages ---- */
 
-/* A page in the making. */
+/* A page that is being built. */
 struct page_draft {
     uint64_t channel_number;
     size_t limit;
@@ -84,7 +84,7 @@ struct page_draft {
     struct message_page *page;
 };
 
-/* Takes over the reference if the message fits; at least one always does. */
+/* Takes ownership of the reference if the message fits; at least one message always does. */
 static bool draft_add(struct page_draft *draft, struct message *message)
 {
     size_t bytes = message_page_bytes(message);
@@ -109,7 +109,8 @@ static int draft_begin(struct page_draft *draft, uint64_t after_sequence, size_t
 }
 
 /* Adds up to `count` messages of the store. A row that is not the next sequence means that one is
- * missing: that is damage, not a gap to be skipped. ERR_NOT_FOUND at the end of what is stored. */
+ * missing: that is damage, never skipped. Returns ERR_NOT_FOUND at the end of the stored messages.
+ */
 static int draft_add_stored(struct chat *chat, struct page_draft *draft, struct store_read *read,
                             size_t count, bool *is_full)
 {
@@ -133,8 +134,8 @@ static int draft_add_stored(struct chat *chat, struct page_draft *draft, struct 
     return 0;
 }
 
-/* A channel that was not in memory: all of it is stored, and where it ends is where the store says
- * that there is no more. */
+/* Reads a channel that is not in memory: it is completely stored, and ends where the store has no
+ * more rows. */
 static int read_stored_page(struct chat *chat, struct page_draft *draft, uint64_t after_sequence)
 {
     int rc = draft_begin(draft, after_sequence, draft->limit);
@@ -162,8 +163,8 @@ static int read_stored_page(struct chat *chat, struct page_draft *draft, uint64_
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
-/* Under the lock: references to up to `count_max` messages of the run, from `sequence` on; returns
- * how many. The last one may be more than fits. */
+/* Takes references to up to `count_max` messages of the run, from `sequence` on. Returns their
+ * number. The last one may exceed the size limit. Under the lock. */
 static size_t take_run(const struct overlay_channel *channel, uint64_t sequence, size_t count_max,
                        struct message **out)
 {
@@ -177,7 +178,7 @@ static size_t take_run(const struct overlay_channel *channel, uint64_t sequence,
     return count;
 }
 
-/* Adds what was taken and fits, and lets go of the rest. */
+/* Adds the taken messages that fit, and releases the others. */
 static void draft_add_run(struct page_draft *draft, struct message *const *run, size_t count,
                           bool is_full)
 {
@@ -190,8 +191,8 @@ static void draft_add_run(struct page_draft *draft, struct message *const *run, 
     draft->page->has_more = draft->page->last_sequence < draft->last_sequence;
 }
 
-/* The first `stored_count` from the store, then the run, whose messages were taken before the
- * transaction begins: so the store has all that precedes them. */
+/* Reads the first `stored_count` messages from the store, then the run. The messages of the run
+ * were taken before the transaction began, so the store has everything before them. */
 static int read_joined_page(struct chat *chat, struct page_draft *draft, size_t stored_count,
                             struct message *const *run, size_t run_count)
 {
@@ -203,11 +204,11 @@ static int read_joined_page(struct chat *chat, struct page_draft *draft, size_t 
         chat_read_end(chat, &read);
     }
     draft_add_run(draft, run, run_count, is_full || rc != 0);
-    /* What the overlay has let go of is in the store, or the store has lost it. */
+    /* What the overlay has dropped is in the store, unless the store has lost it. */
     return rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc;
 }
 
-/* Under the lock. A page that is in memory alone is made or found here, and shared. */
+/* Finds or creates the shared page of messages that are all in memory. Under the lock. */
 static int read_run_page(struct chat *chat, const struct overlay_channel *channel,
                          struct page_draft *draft, uint64_t after_sequence, size_t capacity)
 {
@@ -228,7 +229,7 @@ static int read_run_page(struct chat *chat, const struct overlay_channel *channe
     return rc;
 }
 
-/* Called with the lock, for a channel in memory; returns without it. */
+/* Reads a page of a channel in memory. Called with the lock held; returns without it. */
 static int read_page_and_unlock(struct chat *chat, const struct overlay_channel *channel,
                                 struct page_draft *draft, uint64_t after_sequence)
 {
@@ -296,13 +297,13 @@ static bool has_prefix(struct bytes bytes, struct bytes prefix)
            (prefix.size == 0 || memcmp(bytes.data, prefix.data, prefix.size) == 0);
 }
 
-/* A channel in memory as of the list; pinned. */
+/* A channel in memory, as of the begin of the list; pinned. */
 struct listed_channel {
     struct overlay_channel *channel;
     uint64_t last_sequence;
 };
 
-/* Where a list begins, and the store's next row of it. */
+/* The begin of a list, and the next row of the store in it. */
 struct channel_list {
     struct bytes from;
     bool is_exclusive;
@@ -313,7 +314,7 @@ struct channel_list {
     char cursor[COMMAND_ID_BYTES_MAX];
 };
 
-/* Under the lock: the first `max` published channels in memory of the list. */
+/* Takes the first `max` published channels in memory of the list. Under the lock. */
 static size_t pin_listed(struct chat *chat, const struct channel_list *list, size_t max,
                          struct listed_channel *out)
 {
@@ -350,14 +351,14 @@ static int next_row(struct chat *chat, struct channel_list *list)
     if (list->row.id.size > sizeof(list->cursor)) {
         return ERR_CORRUPT;
     }
-    /* Views end with the next call: the cursor for it must be our own. */
+    /* Views are valid until the next call, so the cursor is a copy. */
     memcpy(list->cursor, list->row.id.data, list->row.id.size);
     list->from = (struct bytes){list->cursor, list->row.id.size};
     list->is_exclusive = true;
     return 0;
 }
 
-/* Of a channel on both sides the overlay's state counts. */
+/* If a channel is in overlay and store, the state of the overlay counts. */
 static int merge_channels(struct chat *chat, struct channel_list *list,
                           const struct listed_channel *listed, size_t listed_count, size_t limit,
                           struct channel_info *out, size_t *out_count, bool *has_more)
@@ -402,7 +403,7 @@ int chat_list_channels(struct chat *chat, struct bytes after, struct bytes prefi
         .prefix = prefix,
     };
     pthread_mutex_lock(&chat->lock);
-    /* Begun under the lock: overlay and transaction are of one moment. */
+    /* Begins under the lock, so that overlay and transaction show the same moment. */
     int rc = chat_read_begin_locked(chat, &list.read);
     size_t count = rc == 0 ? pin_listed(chat, &list, limit + 1, listed) : 0;
     pthread_mutex_unlock(&chat->lock);
@@ -456,7 +457,7 @@ int chat_get_value(struct chat *chat, struct bytes key, struct buf *out)
     return rc == 0 && buf_failed(out) ? ERR_NOMEM : chat_note_damage(chat, rc);
 }
 
-/* The overlay's part of a walk: values and deletions, referenced. */
+/* The part of a walk in the overlay: values and deletions, with references. */
 struct value_list {
     struct overlay_value **values;
     size_t count;
@@ -486,14 +487,15 @@ static void value_list_finish(struct value_list *list)
     free(list->values);
 }
 
-/* Which values a walk is over. */
+/* The range of a walk. */
 struct value_range {
     struct bytes from;
     bool is_exclusive;
     struct bytes prefix;
 };
 
-/* Under the lock. Deletions do not count: each only hides a row of the store. */
+/* Takes entries of the overlay. Deletions do not count towards the limit: each only hides a row of
+ * the store. Under the lock. */
 static int take_values(struct chat *chat, const struct value_range *range, size_t limit,
                        struct value_list *out)
 {
@@ -512,7 +514,7 @@ static int take_values(struct chat *chat, const struct value_range *range, size_
     return rc;
 }
 
-/* The store's next row of a walk. */
+/* The next row of the store in a walk. */
 struct value_row {
     struct chat_read read;
     struct bytes key;

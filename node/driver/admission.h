@@ -7,7 +7,6 @@
 #define NODE_READ_WAIT_TIMEOUTS 4 /* how long a read waits for a leader, in election timeouts */
 
 void node_admit(struct node *node, struct node_request *request);
-/* Admits a command that is in no list, again or for the first time. */
 /* True if the request must not be proposed, because one before it in its chain has failed. */
 static inline bool node_is_chain_broken(const struct node_request *request)
 {
