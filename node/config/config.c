@@ -1,3 +1,4 @@
+/* The configuration: its keys, their defaults, and the checks between them. */
 #include "config/config.h"
 
 #include "base/check.h"
@@ -20,8 +21,8 @@
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
-/* A JSON string needs up to six bytes for one of the payload ("\u0000"), and the rest of a message
- * its own room. */
+/* A JSON string needs up to six bytes for one byte of the payload ("\u0000"); the rest of a message
+ * needs room too. */
 #define FRAME_BYTES_FOR(payload) (6 * (payload) + 16 * KIB)
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
@@ -255,7 +256,7 @@ static int check_peer_addresses(struct config_reader *reader, const struct confi
     return 0;
 }
 
-/* True if both cannot be bound at once: 0.0.0.0 takes the port on every interface. */
+/* True if both addresses cannot be bound: 0.0.0.0 uses the port on every interface. */
 static bool addresses_collide(const struct address *a, const struct address *b)
 {
     return address_equal(a, b) || (a->port == b->port && (address_is_any(a) || address_is_any(b)));
@@ -275,7 +276,7 @@ static int check_bind_addresses(struct config_reader *reader, const struct confi
             if (!addresses_collide(&a, &b)) {
                 continue;
             }
-            /* The later line is the one to change, whatever the order of the keys. */
+            /* The error names the later line, regardless of the order of the keys. */
             bool is_in_order =
                 config_reader_line(reader, all[i].text) >= config_reader_line(reader, all[j].text);
             return fail_duplicate_address(reader, is_in_order ? &all[i] : &all[j],
@@ -292,7 +293,7 @@ static int compare_members(const void *a, const void *b)
     return strcmp(left->node_id, right->node_id);
 }
 
-/* Numbers the members by their node ids in bytewise order, whatever their order in the file. */
+/* Sorts the members by node id, bytewise, regardless of their order in the file. */
 static void sort_members(struct config_cluster *cluster)
 {
     for (size_t i = 0; i < cluster->peer_count; i++) {
@@ -392,7 +393,8 @@ static int check_web_root(struct config_reader *reader, const struct config *con
                               path);
 }
 
-/* What browsers send: scheme://host[:port], or null for pages without an origin. */
+/* Checks an origin as browsers send it: scheme://host[:port], or null for pages without an origin.
+ */
 static bool is_origin(const char *text)
 {
     if (strcmp(text, "null") == 0) {
@@ -490,7 +492,8 @@ static int fail_yaml(struct config_reader *reader, const yaml_parser_t *parser, 
         snprintf(reader->error, reader->error_size, "%s: out of memory", reader->file);
         return ERR_NOMEM;
     }
-    /* A byte that is not in the encoding is found ahead of the parser, and has an offset only. */
+    /* A byte that is invalid in the encoding is found before the parser runs, and has only an
+     * offset. */
     size_t line = parser->problem_mark.line;
     if (parser->error == YAML_READER_ERROR) {
         line = lines_before(text, parser->problem_offset);
@@ -551,7 +554,7 @@ int config_parse(const char *name, struct bytes text, struct config **out, char 
         return ERR_NOMEM;
     }
     set_defaults(config);
-    /* libyaml asserts that there is a text, also when it is empty. */
+    /* libyaml asserts that the text is not NULL, even if it is empty. */
     yaml_parser_set_input_string(&parser, text.size > 0 ? text.data : (const uint8_t *)"",
                                  text.size);
     struct config_reader reader = {.file = name, .error = error, .error_size = error_size};
@@ -581,7 +584,7 @@ static int fail_file(const char *path, int error_number, char *error, size_t err
     return rc;
 }
 
-/* Fills `text`, which has a limit. Returns 0 or errno. */
+/* Reads the file into `text`, up to a limit. Returns 0 or errno. */
 static int read_file(int fd, struct buf *text)
 {
     enum { CHUNK_BYTES = 16384 };

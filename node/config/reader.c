@@ -1,3 +1,4 @@
+/* Reads YAML into a structure by a table of keys, and reports errors with their line. */
 #include "config/reader.h"
 
 #include "base/address.h"
@@ -19,7 +20,7 @@ enum {
 static int read_mapping(struct config_reader *reader, const struct config_section *section,
                         yaml_node_t *node, int line, const char *path, char *base);
 
-/* Errors are one line whatever the file holds. */
+/* Errors are one line, whatever the file contains. */
 static void make_one_line(char *text)
 {
     for (; *text != '\0'; text++) {
@@ -85,13 +86,13 @@ static bool is_plain(const yaml_node_t *scalar)
     return scalar->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 }
 
-/* What YAML takes the scalar for. Quotes make a string of anything. */
+/* Returns the type that YAML gives the scalar. A quoted scalar is always a string. */
 static enum config_word word_of(const yaml_node_t *scalar)
 {
     return is_plain(scalar) ? config_word_of(text_of(scalar)) : CONFIG_WORD_STRING;
 }
 
-/* `key:` with nothing behind it: an optional section whose keys are all commented out, say. */
+/* True for `key:` without a value, such as an optional section whose keys are all commented out. */
 static bool is_null(const yaml_node_t *node)
 {
     return node->type == YAML_SCALAR_NODE && word_of(node) == CONFIG_WORD_NULL;
@@ -122,7 +123,7 @@ static const char *kind_text(const yaml_node_t *node)
     return "a string";
 }
 
-/* The value in quotes, shortened. */
+/* Returns the value in quotes, shortened. */
 static const char *quote(const char *text, char out[static QUOTED_TEXT_SIZE])
 {
     int shown = snprintf(out, QUOTED_TEXT_SIZE - 4, "\"%s\"", text);
@@ -132,7 +133,8 @@ static const char *quote(const char *text, char out[static QUOTED_TEXT_SIZE])
     return out;
 }
 
-/* A scalar that C can hold as text. Mappings, lists, tags and NULs are refused. */
+/* Checks that the value is a scalar that a C string can hold. Refuses mappings, lists, tags and
+ * NULs. */
 static int check_scalar(struct config_reader *reader, const yaml_node_t *node, int line,
                         const char *path, const char *expected)
 {
@@ -340,8 +342,8 @@ static int read_value(struct config_reader *reader, const struct config_key *key
     } else {
         rc = read_scalar(reader, key, node, line, path, base + key->offset);
     }
-    /* A section shares its address with its first field, and nobody asks for its line. A list is
-     * known by its count, as its own address is that of its first item. */
+    /* The line of a section is not recorded, because a section has the address of its first field.
+     * A list is recorded by its count, because it has the address of its first item. */
     if (rc == 0 && key->kind != CONFIG_SECTION) {
         size_t offset = key->kind == CONFIG_LIST ? key->count_offset : key->offset;
         remember_line(reader, base + offset, line);
@@ -377,7 +379,7 @@ static void join_path(char out[static PATH_TEXT_SIZE], const char *path, const c
              *name != '\0' ? name : "''");
 }
 
-/* `lines` has an element for each key of the section: where it was seen, 0 if it was not. */
+/* Reads a section. `lines` has an element for each key: the line where it was found, or 0. */
 static int read_pair(struct config_reader *reader, const struct config_section *section,
                      const yaml_node_pair_t *pair, int *lines, const char *path, char *base)
 {

@@ -1,3 +1,4 @@
+/* Parses scalars: numbers with units, durations, sizes. */
 #include "config/value.h"
 
 #include "base/clock.h"
@@ -14,7 +15,7 @@ struct unit {
     uint64_t factor;
 };
 
-/* Largest first. */
+/* Sorted by size, largest first. */
 static const struct unit duration_units[] = {
     {"h", 3600 * NS_PER_S},
     {"m", 60 * NS_PER_S},
@@ -35,7 +36,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Reads the digits at the beginning; returns what follows them, NULL if there are none, too many,
+/* Reads the digits at the beginning. Returns the text after them; NULL if there are none, too many,
  * or a leading zero. */
 static const char *read_digits(const char *text, uint64_t *out)
 {
@@ -125,7 +126,8 @@ static bool is_one_of(const char *text, const char *const *words, size_t count)
     return false;
 }
 
-/* strtod() also takes "inf" and "nan", which YAML writes with a dot: so something must begin it. */
+/* strtod() also accepts "inf" and "nan", which YAML writes with a dot, so the first character is
+ * checked. */
 static bool is_number(const char *text)
 {
     const char *start = text + (*text == '-' || *text == '+');
