@@ -1,3 +1,4 @@
+/* The daemon: opens everything in order, runs the turns and the main loop, closes everything. */
 #include "daemon/daemon.h"
 
 #include "base/clock.h"
@@ -290,7 +291,7 @@ static void notice_damage(struct daemon *daemon, uint64_t now_ns)
         (!chat_is_damaged(daemon->boot.chat) && !is_outvoted)) {
         return;
     }
-    log_error("daemon", "the store is damaged: this node ends, and heals when it is started");
+    log_error("daemon", "the store is damaged: this node ends and is repaired at its next start");
     struct chat_backing *backing = chat_hold_store(daemon->boot.chat);
     struct store *store = chat_backing_store(backing);
     if (is_outvoted) {
@@ -340,7 +341,7 @@ static uint64_t turn_node(void *context)
     uint64_t now_ns = clock_monotonic_ns(clock_system());
     hurry_when_late(daemon, now_ns);
     uint64_t deadline_ns = node_turn(daemon->node, now_ns);
-    notice_damage(daemon, now_ns); /* first: a damaged row may be what has ended the node */
+    notice_damage(daemon, now_ns); /* first, because a damaged row may be what ended the node */
     if (node_fatal(daemon->node) != NULL) {
         node_fail_all(
             daemon->node); /* else frontends that are being stopped would wait indefinitely */
@@ -394,7 +395,7 @@ static int find_failure(struct daemon *daemon, uint64_t now_ns, char *error, siz
         return ERR_IO;
     }
     if (damage_since_ns != 0 && now_ns >= damage_since_ns + DAMAGE_LINGER_NS) {
-        snprintf(error, error_size, "%s: the store is damaged: start the node again to heal it",
+        snprintf(error, error_size, "%s: the store is damaged: start the node again to repair it",
                  dir);
         return ERR_CORRUPT;
     }

@@ -51,7 +51,7 @@ static bool is_set(const char *name)
     return value != NULL && value[0] != '\0';
 }
 
-/* Returns an exit code, or -1 to go on. */
+/* Returns an exit code, or -1 to continue. */
 static int parse_arguments(int argc, char **argv, struct arguments *out)
 {
     static const struct option options[] = {
@@ -88,7 +88,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *out)
             fputs(usage, stdout);
             return 0;
         case ':':
-            fprintf(stderr, "raftogram: %s wants a value; see raftogram -help\n", argv[optind - 1]);
+            fprintf(stderr, "raftogram: %s needs a value; see raftogram -help\n", argv[optind - 1]);
             return EXIT_USAGE;
         default:
             fprintf(stderr, "raftogram: unknown flag %s; see raftogram -help\n", argv[optind - 1]);

@@ -7,10 +7,10 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#define DRAIN_MAX_NS (10 * NS_PER_S)      /* for handing over and for pending requests */
-#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients are told who leads, if it is known */
-#define LINGER_QUIET_NS (200 * NS_PER_MS) /* until no client came for so long */
-#define REFUSE_MAX_NS (300 * NS_PER_MS)   /* then clients whose calls were forwarded are told too */
+#define DRAIN_MAX_NS (10 * NS_PER_S)      /* limit for the hand-over and for pending requests */
+#define LINGER_MAX_NS (2 * NS_PER_S)      /* then late clients learn who leads, if that is known */
+#define LINGER_QUIET_NS (200 * NS_PER_MS) /* ends early after so long without a client */
+#define REFUSE_MAX_NS (300 * NS_PER_MS)   /* then clients whose calls were forwarded learn it too */
 #define LEAVE_MAX_NS (100 * NS_PER_MS)
 #define GOODBYE_NS (50 * NS_PER_MS)
 #define GIVE_UP_NS (500 * NS_PER_MS) /* for requests that are pending when the frontends close */
@@ -95,7 +95,7 @@ static void leave_a_hung_node(struct daemon *daemon)
 /* Starts to leave; daemon_leave() does the rest. */
 static void begin_to_leave(struct daemon *daemon, uint64_t now_ns)
 {
-    log_info("daemon", "clients still come: their connections end with this process");
+    log_info("daemon", "clients still connect: their connections end with this process");
     enter_phase(daemon, PHASE_LEAVING, now_ns);
     atomic_store(&daemon->leave_ns, now_ns + LEAVE_MAX_NS);
     node_wake(daemon->node);
@@ -150,7 +150,7 @@ void daemon_begin_stop(struct daemon *daemon, uint64_t now_ns)
         enter_phase(daemon, PHASE_DRAINING, now_ns);
     } else if (daemon->phase != PHASE_LEAVING) {
         leave_a_hung_node(daemon);
-        close_frontends(daemon); /* asked twice: do not linger */
+        close_frontends(daemon); /* a second signal: do not wait */
     }
 }
 

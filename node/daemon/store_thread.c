@@ -58,7 +58,8 @@ static bool note_flush(struct daemon *daemon, int rc, int last)
         return false;
     }
     if (rc != 0 && last == 0) {
-        log_error("store", "cannot write, will try again", LOG_STR("reason", error_text(rc)));
+        log_error("store", "cannot write to the store; trying again",
+                  LOG_STR("reason", error_text(rc)));
     }
     node_set_store_full(daemon->node, rc == ERR_NO_SPACE);
     node_wake(daemon->node); /* it may be waiting for the overlay to shrink */
