@@ -1,3 +1,4 @@
+/* Buckets of the histogram, and quantiles. */
 #include "bench/histogram.h"
 
 #include "base/check.h"

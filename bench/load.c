@@ -1,3 +1,4 @@
+/* The load engine: starts operations, counts their outcomes, finds gaps. */
 #include "bench/load.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* The marker in a payload: writing it and reading its numbers. */
 #include "bench/operation.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Reads the command line of raftogram-bench. */
 #include "bench/options.h"
 
 #include "base/clock.h"

@@ -1,3 +1,4 @@
+/* Prints the result as JSON. */
 #include "bench/report.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Calls to a cluster: addresses, the search for the leader, repetition of calls. */
 #include "cluster.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Prints the line of a failure. */
 #include "complain.h"
 
 #include "text.h"

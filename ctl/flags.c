@@ -1,3 +1,4 @@
+/* The rows of the table of flags. */
 #include "flags.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Reads stdin. */
 #include "input.h"
 
 #include "complain.h"

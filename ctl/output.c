@@ -1,3 +1,4 @@
+/* Prints results as tables and as JSON. */
 #include "output.h"
 
 #include "base/check.h"

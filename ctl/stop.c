@@ -1,3 +1,4 @@
+/* Ends a verb at a signal, or when the reader of stdout is gone. */
 #include "stop.h"
 
 #include "complain.h"

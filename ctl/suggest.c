@@ -1,3 +1,4 @@
+/* Finds the known word that is closest to a misspelt one. */
 #include "suggest.h"
 
 #include <string.h>

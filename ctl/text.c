@@ -1,3 +1,4 @@
+/* Makes text safe for a terminal, and measures its width. */
 #include "text.h"
 
 #include "base/check.h"

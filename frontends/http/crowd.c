@@ -1,3 +1,4 @@
+/* Closes idle connections when there are too many, and limits the others. */
 #include "crowd.h"
 
 #include "base/accept.h"

@@ -1,3 +1,4 @@
+/* Reads the body of a request, of known length or chunked, to find its end. */
 #include "http_body.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* Passes bytes of HTTP/1.1 to libwebsockets only as complete, checked requests. */
 #include "http_filter.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Parses and checks the head of a request. */
 #include "http_head.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* Parses JSON-RPC 2.0 messages, and checks their members. */
 #include "jsonrpc.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Accounts the memory of the frontend's clients against limits.memory. */
 #include "memory.h"
 
 #include "base/budget.h"

@@ -1,3 +1,4 @@
+/* Checks Host and Origin of a request against the configuration. */
 #include "origin.h"
 
 #include <arpa/inet.h>

@@ -1,3 +1,4 @@
+/* Finds files of the page, embedded or in http.web_root, and their types. */
 #include "static_files.h"
 
 #include "base/checksum.h"

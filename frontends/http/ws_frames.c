@@ -1,3 +1,4 @@
+/* Checks the frames of a WebSocket before libwebsockets parses them. */
 #include "ws_frames.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Accepts connections, and keeps descriptors for uses that must not fail. */
 #include "base/accept.h"
 
 #include "base/clock.h"

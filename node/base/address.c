@@ -1,3 +1,4 @@
+/* Splits addresses into host and port, and says what is wrong with them. */
 #include "base/address.h"
 
 #include "base/errors.h"

@@ -1,3 +1,4 @@
+/* Growing buffers whose first failure sticks. */
 #include "base/buf.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Checksums: XXH3, 64 bits. */
 #include "base/checksum.h"
 
 #include <xxhash.h>

@@ -1,3 +1,4 @@
+/* The texts of the ERR_* codes. */
 #include "base/errors.h"
 
 const char *error_text(int code)

@@ -1,3 +1,4 @@
+/* Histograms of durations with fixed buckets. */
 #include "base/latency.h"
 
 const uint64_t latency_bounds_ns[LATENCY_BOUNDS] = {

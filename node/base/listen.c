@@ -1,3 +1,4 @@
+/* Listening sockets, and the reasons and remedies when one cannot be opened. */
 #include "base/listen.h"
 
 #include "base/errors.h"

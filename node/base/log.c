@@ -1,3 +1,4 @@
+/* Formats log lines: JSON, or text for people. */
 #include "base/log.h"
 
 #include "base/buf.h"

@@ -1,3 +1,4 @@
+/* Limits repeated log lines. */
 #include "base/log_limit.h"
 
 #include <stdio.h>

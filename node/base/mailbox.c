@@ -1,3 +1,4 @@
+/* Mailboxes between threads: a list under a lock, and an eventfd. */
 #include "base/mailbox.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Random numbers: a seeded sequence, and bytes of the system. */
 #include "base/random.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* The keyed hash of tables that clients fill. */
 #include "base/table_hash.h"
 
 #include "base/checksum.h"

@@ -1,3 +1,4 @@
+/* Finds characters that must not reach a terminal or a log unescaped. */
 #include "base/text.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* Checks the data file before LMDB opens it, and finds where it is mapped. */
 #include "store/file.h"
 
 #include "base/buf.h"

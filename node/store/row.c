@@ -1,3 +1,4 @@
+/* Rows of the store: keys, values and their checksums. */
 #include "store/row.h"
 
 #include "base/bytes_reader.h"

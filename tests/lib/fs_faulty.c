@@ -1,3 +1,4 @@
+/* Wraps a file system and lets its n-th call fail. */
 #include "lib/fs_faulty.h"
 
 #include "base/check.h"

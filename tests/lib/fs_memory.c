@@ -1,3 +1,4 @@
+/* A file system in memory that loses what was not synced at a power cut. */
 #include "lib/fs_memory.h"
 
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* A simulated cluster of Raft cores: network, disks and clocks by seed. */
 #include "lib/raft_cluster.h"
 
 #include "base/check.h"

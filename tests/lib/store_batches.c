@@ -1,3 +1,4 @@
+/* Random batches of changes for tests of stores. */
 #include "lib/store_batches.h"
 
 #include "base/check.h"

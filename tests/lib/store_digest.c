@@ -1,3 +1,4 @@
+/* A hash of all contents of a store. */
 #include "lib/store_digest.h"
 
 #include "base/checksum.h"

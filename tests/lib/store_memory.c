@@ -1,3 +1,4 @@
+/* A store in memory, as the model that LMDB is compared with. */
 #include "lib/store_memory.h"
 
 #include "base/check.h"

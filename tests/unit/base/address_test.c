@@ -1,3 +1,4 @@
+/* Tests of base/address.h. */
 #include "base/address.h"
 
 #include "base/errors.h"

@@ -1,3 +1,4 @@
+/* Tests of base/budget.h. */
 #include "base/budget.h"
 
 #include <setjmp.h>

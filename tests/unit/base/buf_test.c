@@ -1,3 +1,4 @@
+/* Tests of base/buf.h. */
 #include "base/buf.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of base/bytes_reader.h. */
 #include "base/bytes_reader.h"
 
 #include <setjmp.h>

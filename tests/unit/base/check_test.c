@@ -1,3 +1,4 @@
+/* Tests of base/check.h. */
 #include "base/check.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of base/checksum.h. */
 #include "base/checksum.h"
 
 #include <setjmp.h>

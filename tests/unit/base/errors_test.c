@@ -1,3 +1,4 @@
+/* Tests of base/errors.h. */
 #include "base/errors.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of base/latency.h. */
 #include "base/latency.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of base/list.h. */
 #include "base/list.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of base/log.h. */
 #include "base/log.h"
 
 #include <setjmp.h>

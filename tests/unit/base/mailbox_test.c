@@ -1,3 +1,4 @@
+/* Tests of base/mailbox.h. */
 #include "base/mailbox.h"
 
 #include "base/clock.h"

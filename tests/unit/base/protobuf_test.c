@@ -1,3 +1,4 @@
+/* Tests of base/protobuf.h. */
 #include "base/protobuf.h"
 
 #include "base/errors.h"

@@ -1,3 +1,4 @@
+/* Tests of base/random.h. */
 #include "base/random.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of base/table_hash.h. */
 #include "base/table_hash.h"
 
 #include "base/checksum.h"

@@ -1,3 +1,4 @@
+/* Tests of bench/histogram.h. */
 #include "bench/histogram.h"
 
 #include "base/random.h"

@@ -1,3 +1,4 @@
+/* Tests of bench/load.h with a target whose behaviour is planned. */
 #include "bench/load.h"
 
 #include "base/check.h"

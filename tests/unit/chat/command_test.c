@@ -1,3 +1,4 @@
+/* Tests of chat/command.h. */
 #include "chat/command.h"
 
 #include "base/errors.h"

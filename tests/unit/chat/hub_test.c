@@ -1,3 +1,4 @@
+/* Tests of chat/hub.h. */
 #include "chat/hub.h"
 
 #include "base/clock.h"

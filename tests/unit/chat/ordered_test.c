@@ -1,3 +1,4 @@
+/* Tests of chat/ordered.h. */
 #include "chat/ordered.h"
 
 #include "base/random.h"

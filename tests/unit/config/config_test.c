@@ -1,3 +1,4 @@
+/* Tests of the configuration: good files, and the error of each bad one. */
 #include "config/config.h"
 
 #include "base/clock.h"

@@ -1,3 +1,4 @@
+/* Tests of the scalars with units. */
 #include "config/value.h"
 
 #include "base/errors.h"

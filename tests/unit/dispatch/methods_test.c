@@ -1,3 +1,4 @@
+/* Tests of the method table. */
 #include "dispatch_testing.h"
 
 static void test_every_method_of_our_services_is_in_the_table(void **state)

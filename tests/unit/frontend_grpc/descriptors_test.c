@@ -1,3 +1,4 @@
+/* Tests of the descriptors that reflection serves. */
 #include "base/errors.h"
 #include "grpc/descriptors.h"
 

@@ -1,3 +1,4 @@
+/* Tests of unary calls through the gRPC frontend. */
 #include "unit/frontend_grpc/grpc_testing.h"
 
 #define SEND "/raftogram.v1.Messenger/SendMessage"

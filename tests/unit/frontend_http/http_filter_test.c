@@ -1,3 +1,4 @@
+/* Tests of http_filter.h. */
 #include "http/http_filter.h"
 
 #include "http/http_internal.h"

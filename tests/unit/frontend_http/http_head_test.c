@@ -1,3 +1,4 @@
+/* Tests of http_head.h. */
 #include "http/http_head.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of jsonrpc.h. */
 #include "base/errors.h"
 #include "http/jsonrpc.h"
 

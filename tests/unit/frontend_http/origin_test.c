@@ -1,3 +1,4 @@
+/* Tests of origin.h. */
 #include "http/origin.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of the paths that the HTTP frontend serves. */
 #include "http/http_internal.h"
 
 #include <setjmp.h>

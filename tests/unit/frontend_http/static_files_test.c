@@ -1,3 +1,4 @@
+/* Tests of static_files.h. */
 #include "base/errors.h"
 #include "http/static_files.h"
 #include "lib/scratch.h"

@@ -1,3 +1,4 @@
+/* Tests of ws_frames.h. */
 #include "http/ws_frames.h"
 
 #include <setjmp.h>

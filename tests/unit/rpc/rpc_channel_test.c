@@ -1,3 +1,4 @@
+/* Tests of channels: dialling, lost servers, deadlines. */
 #include "unit/rpc/rpc_testing.h"
 
 #include <arpa/inet.h>

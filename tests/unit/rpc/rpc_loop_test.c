@@ -1,3 +1,4 @@
+/* Tests of rpc/loop.h. */
 #include "unit/rpc/rpc_testing.h"
 
 static struct rpc_loop *loop;

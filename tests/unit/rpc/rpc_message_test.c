@@ -1,3 +1,4 @@
+/* Tests of rpc/message.h: joining, decompression, limits. */
 #include "rpc/rpc_internal.h"
 #include "unit/rpc/rpc_testing.h"
 

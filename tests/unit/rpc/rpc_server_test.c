@@ -1,3 +1,4 @@
+/* Tests of servers: binding, limits, stopping. */
 #include "unit/rpc/rpc_testing.h"
 
 #include <netinet/in.h>

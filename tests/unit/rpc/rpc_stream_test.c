@@ -1,3 +1,4 @@
+/* Tests of streams: order, backpressure, ends. */
 #include "unit/rpc/rpc_testing.h"
 
 #define CHUNK_BYTES 65536

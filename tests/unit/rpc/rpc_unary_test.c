@@ -1,3 +1,4 @@
+/* Tests of unary calls over rpc. */
 #include "unit/rpc/rpc_testing.h"
 
 static void test_echo_answers_with_the_request(void **state)

@@ -1,3 +1,4 @@
+/* Tests of the real file system behind fs.h. */
 #include "storage/fs.h"
 
 #include "base/errors.h"

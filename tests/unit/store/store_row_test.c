@@ -1,3 +1,4 @@
+/* Tests of store/row.h. */
 #include "store/row.h"
 
 #include "base/errors.h"
