@@ -16,7 +16,7 @@ DAEMON_PACKAGES=(
     build-essential cmake ninja-build pkg-config
     liblmdb-dev libgrpc-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler
     libprotobuf-dev libwebsockets-dev libjansson-dev libyaml-dev libcmocka-dev libxxhash-dev
-    libsystemd-dev uthash-dev
+    libsystemd-dev uthash-dev libjwt-dev libargon2-dev libssl-dev
 )
 RUN_PACKAGES=(curl)
 TEST_PACKAGES=(

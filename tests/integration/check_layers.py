@@ -17,6 +17,7 @@ import sys
 # messages. The daemon is the program itself and may include everyone.
 MAY_INCLUDE = {
     "base": set(),
+    "auth": {"base"},
     "raft": {"base"},
     "storage": {"base"},
     "store": {"base"},
@@ -24,18 +25,20 @@ MAY_INCLUDE = {
     "json": {"base", "proto"},
     "rpc": {"base"},
     "h2": {"base"},
-    "config": {"base"},
+    "config": {"base", "auth"},
     "peer": {"base", "rpc", "json", "raft", "proto"},
     "driver": {"base", "raft", "storage", "store", "chat", "peer"},
     "dispatch": {"base", "json", "proto", "chat", "driver"},
     "frontend_grpc": {"base", "json", "h2", "proto", "dispatch"},
     "frontend_http": {"base", "json", "proto", "dispatch"},
-    "ctl": {"base", "json", "rpc", "proto"},
+    "ctl": {"base", "auth", "json", "rpc", "proto"},
 }
 PROGRAM = "daemon"
 
 # Pairs that may share these headers only.
 ONLY_HEADERS = {
+    ("config", "auth"): {"node/auth/settings.h"},
+    ("ctl", "auth"): {"node/auth/token.h"},
     ("peer", "raft"): {"node/raft/raft.h"},
     ("frontend_grpc", "dispatch"): {"node/dispatch/dispatch.h", "node/dispatch/frontend.h"},
     ("frontend_http", "dispatch"): {"node/dispatch/dispatch.h", "node/dispatch/frontend.h"},
@@ -49,6 +52,8 @@ FOREIGN = {
     "lmdb.h": {"store"},
     "grpc/": {"rpc"},
     "nghttp2/": {"h2"},
+    "jwt.h": {"auth"},
+    "argon2.h": {"auth"},
     "yaml.h": {"config"},
     "libwebsockets.h": {"frontend_http"},
     "systemd/": {PROGRAM},
