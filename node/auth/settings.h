@@ -14,6 +14,7 @@
 #define AUTH_ROLES_MAX 64 /* a set of roles is a uint64_t */
 #define AUTH_PATTERNS_MAX 64
 #define AUTH_CERTIFICATES_MAX 256
+#define AUTH_CERTIFICATE_ROLES_MAX 16
 
 enum auth_mode { AUTH_MODE_OFF, AUTH_MODE_REQUIRED };
 
@@ -54,7 +55,7 @@ struct auth_role {
 
 struct auth_certificate {
     char name[AUTH_SUBJECT_BYTES_MAX + 1]; /* the first subject alternative name */
-    char roles[AUTH_ROLES_MAX][AUTH_ROLE_BYTES_MAX + 1];
+    char roles[AUTH_CERTIFICATE_ROLES_MAX][AUTH_ROLE_BYTES_MAX + 1];
     size_t role_count;
 };
 

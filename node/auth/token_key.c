@@ -108,7 +108,7 @@ static int write_pem(EVP_PKEY *key, bool is_private, struct buf *out)
 
 static bool mentions(struct bytes pem, const char *what)
 {
-    return memmem(pem.data, pem.size, what, strlen(what)) != NULL;
+    return pem.size > 0 && memmem(pem.data, pem.size, what, strlen(what)) != NULL;
 }
 
 static const char *explain_pem(struct bytes pem, bool is_private)

@@ -5,9 +5,9 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "config/reader.h"
+#include "config/tables.h"
 #include "config/value.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,36 +17,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KIB (UINT64_C(1) << 10)
-#define MIB (UINT64_C(1) << 20)
-#define GIB (UINT64_C(1) << 30)
-
 /* A JSON string needs up to six bytes for one byte of the payload ("\u0000"); the rest of a message
  * needs room too. */
 #define FRAME_BYTES_FOR(payload) (6 * (payload) + 16 * KIB)
-
-#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
-#define SIZE_OF(type, field) sizeof(((type *)0)->field)
-#define SECTION_OF(array)                               \
-    {                                                   \
-        .keys = (array), .key_count = ARRAY_SIZE(array) \
-    }
-#define TEXT(type, field, value_kind, required)                                      \
-    {                                                                                \
-        .name = #field, .kind = (value_kind), .is_required = (required),             \
-        .offset = offsetof(type, field), .text_size = SIZE_OF(type, field), .min = 1 \
-    }
-#define NUMBER(key, type, field, value_kind, least, most)                                     \
-    {                                                                                         \
-        .name = (key), .kind = (value_kind), .offset = offsetof(type, field), .min = (least), \
-        .max = (most)                                                                         \
-    }
 
 static const struct config_key peer_keys[] = {
     TEXT(struct config_peer, node_id, CONFIG_STRING, true),
     TEXT(struct config_peer, raft_addr, CONFIG_ADDRESS, true),
     TEXT(struct config_peer, grpc_addr, CONFIG_ADDRESS, true),
     TEXT(struct config_peer, http_addr, CONFIG_ADDRESS, false),
+    TEXT(struct config_peer, tls_name, CONFIG_STRING, false),
 };
 static const struct config_section peer_section = SECTION_OF(peer_keys);
 
@@ -82,6 +62,19 @@ static const struct config_key raft_keys[] = {
 };
 static const struct config_section raft_section = SECTION_OF(raft_keys);
 
+#define PER_CLIENT(field, least) \
+    NUMBER(#field, struct config_per_client, field, CONFIG_COUNT, least, 1000000)
+static const struct config_key per_client_keys[] = {
+    PER_CLIENT(connections, 1),         PER_CLIENT(calls, 1), PER_CLIENT(subscriptions, 1),
+    PER_CLIENT(requests_per_second, 0), PER_CLIENT(burst, 0),
+};
+static const struct config_section per_client_section = SECTION_OF(per_client_keys);
+
+#define SECTION_AT(key, place, keys_section, required)                                       \
+    {                                                                                        \
+        .name = (key), .kind = CONFIG_SECTION, .is_required = (required), .offset = (place), \
+        .section = &(keys_section)                                                           \
+    }
 static const struct config_key limits_keys[] = {
     NUMBER("max_payload_bytes", struct config_limits, max_payload_bytes, CONFIG_SIZE, 1, 3 * MIB),
     NUMBER("max_frame_bytes", struct config_limits, max_frame_bytes, CONFIG_SIZE, 16 * KIB,
@@ -93,6 +86,7 @@ static const struct config_key limits_keys[] = {
            max_subscriptions_per_connection, CONFIG_COUNT, 1, 100000),
     NUMBER("store_size", struct config_limits, store_size_bytes, CONFIG_SIZE, MIB, 256 * GIB),
     NUMBER("memory", struct config_limits, memory_bytes, CONFIG_SIZE, 64 * MIB, 1024 * GIB),
+    SECTION_AT("per_client", offsetof(struct config_limits, per_client), per_client_section, false),
 };
 static const struct config_section limits_section = SECTION_OF(limits_keys);
 
@@ -122,6 +116,18 @@ static const struct config_key http_keys[] = {
         .count_offset = offsetof(struct config, http_allowed_host_count),
         .count_max = CONFIG_HOSTS_MAX,
     },
+    {
+        .name = "probe_bind_addr",
+        .kind = CONFIG_ADDRESS,
+        .offset = offsetof(struct config, http_probe_bind_addr),
+        .text_size = SIZE_OF(struct config, http_probe_bind_addr),
+    },
+    {
+        .name = "token_url",
+        .kind = CONFIG_STRING,
+        .offset = offsetof(struct config, http_token_url),
+        .text_size = SIZE_OF(struct config, http_token_url),
+    },
 };
 static const struct config_section http_section = SECTION_OF(http_keys);
 
@@ -143,11 +149,6 @@ static const struct config_key websocket_keys[] = {
 };
 static const struct config_section websocket_section = SECTION_OF(websocket_keys);
 
-#define SECTION_AT(key, place, keys_section, required)                                       \
-    {                                                                                        \
-        .name = (key), .kind = CONFIG_SECTION, .is_required = (required), .offset = (place), \
-        .section = &(keys_section)                                                           \
-    }
 static const struct config_key root_keys[] = {
     SECTION_AT("cluster", offsetof(struct config, cluster), cluster_section, true),
     SECTION_AT("raft", offsetof(struct config, raft), raft_section, false),
@@ -155,6 +156,10 @@ static const struct config_key root_keys[] = {
     SECTION_AT("grpc", 0, grpc_section, false),
     SECTION_AT("http", 0, http_section, false),
     SECTION_AT("websocket", offsetof(struct config, websocket), websocket_section, false),
+    SECTION_AT("tls", offsetof(struct config, tls), config_tls_section, false),
+    SECTION_AT("peer_tls", offsetof(struct config, peer_tls), config_peer_tls_section, false),
+    SECTION_AT("auth", offsetof(struct config, auth), config_auth_section, false),
+    SECTION_AT("audit", 0, config_audit_section, false),
 };
 static const struct config_section root_section = SECTION_OF(root_keys);
 
@@ -177,7 +182,9 @@ static void set_defaults(struct config *config)
         .max_subscriptions_per_connection = 1000,
         .store_size_bytes = 256 * GIB,
         .memory_bytes = 512 * MIB,
+        .per_client = {.connections = 64, .calls = 256, .subscriptions = 1000},
     };
+    config_set_security_defaults(config);
     config->grpc_reflection = true;
 }
 
@@ -262,14 +269,17 @@ static bool addresses_collide(const struct address *a, const struct address *b)
     return address_equal(a, b) || (a->port == b->port && (address_is_any(a) || address_is_any(b)));
 }
 
-static int check_bind_addresses(struct config_reader *reader, const struct config_cluster *cluster)
+static int check_bind_addresses(struct config_reader *reader, const struct config *config)
 {
+    const struct config_cluster *cluster = &config->cluster;
     const struct named_address all[] = {
         {"cluster.raft_bind_addr", cluster->raft_bind_addr},
         {"cluster.grpc_bind_addr", cluster->grpc_bind_addr},
         {"cluster.health_bind_addr", cluster->health_bind_addr},
+        {"http.probe_bind_addr", config->http_probe_bind_addr},
     };
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+    size_t count = ARRAY_SIZE(all) - (config->http_probe_bind_addr[0] == '\0');
+    for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < i; j++) {
             struct address a = address_of(all[i].text);
             struct address b = address_of(all[j].text);
@@ -425,21 +435,11 @@ static int check_origins(struct config_reader *reader, const struct config_webso
     return 0;
 }
 
-static bool is_host_name(const char *text)
-{
-    for (const char *at = text; *at != '\0'; at++) {
-        if (!isalnum((unsigned char)*at) && strchr("-._", *at) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static int check_hosts(struct config_reader *reader, const struct config *config)
 {
     for (size_t i = 0; i < config->http_allowed_host_count; i++) {
         const char *host = config->http_allowed_hosts[i];
-        if (is_host_name(host)) {
+        if (config_is_host_name(host)) {
             continue;
         }
         char key[64];
@@ -454,7 +454,7 @@ static int check_hosts(struct config_reader *reader, const struct config *config
 
 static int check_config(struct config_reader *reader, struct config *config)
 {
-    int rc = check_bind_addresses(reader, &config->cluster);
+    int rc = check_bind_addresses(reader, config);
     if (rc == 0) {
         rc = check_peers(reader, &config->cluster);
     }
@@ -472,6 +472,9 @@ static int check_config(struct config_reader *reader, struct config *config)
     }
     if (rc == 0) {
         rc = check_origins(reader, &config->websocket);
+    }
+    if (rc == 0) {
+        rc = config_check_security(reader, config);
     }
     return rc;
 }
@@ -560,6 +563,7 @@ int config_parse(const char *name, struct bytes text, struct config **out, char 
     struct config_reader reader = {.file = name, .error = error, .error_size = error_size};
     int rc = parse_with(&parser, &reader, text, config);
     yaml_parser_delete(&parser);
+    config_reader_finish(&reader);
     if (rc != 0) {
         config_destroy(config);
         return rc;

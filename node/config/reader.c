@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -19,6 +20,8 @@ enum {
 
 static int read_mapping(struct config_reader *reader, const struct config_section *section,
                         yaml_node_t *node, int line, const char *path, char *base);
+static int read_value(struct config_reader *reader, const struct config_key *key, yaml_node_t *node,
+                      int line, const char *path, char *base);
 
 /* Errors are one line, whatever the file contains. */
 static void make_one_line(char *text)
@@ -56,12 +59,28 @@ int config_reader_line(const struct config_reader *reader, const void *field)
     return 0;
 }
 
-static void remember_line(struct config_reader *reader, const void *field, int line)
+static int remember_line(struct config_reader *reader, const void *field, int line)
 {
-    CHECK(reader->place_count < CONFIG_FIELDS_MAX);
-    reader->places[reader->place_count].field = field;
-    reader->places[reader->place_count].line = line;
-    reader->place_count++;
+    if (reader->place_count == reader->place_capacity) {
+        size_t capacity = reader->place_capacity == 0 ? 64 : 2 * reader->place_capacity;
+        struct config_place *places = realloc(reader->places, capacity * sizeof(*places));
+        if (places == NULL) {
+            snprintf(reader->error, reader->error_size, "%s: out of memory", reader->file);
+            return ERR_NOMEM;
+        }
+        reader->places = places;
+        reader->place_capacity = capacity;
+    }
+    reader->places[reader->place_count++] = (struct config_place){.field = field, .line = line};
+    return 0;
+}
+
+void config_reader_finish(struct config_reader *reader)
+{
+    free(reader->places);
+    reader->places = NULL;
+    reader->place_count = 0;
+    reader->place_capacity = 0;
 }
 
 static yaml_node_t *node_at(struct config_reader *reader, int index)
@@ -191,6 +210,10 @@ static int read_address(struct config_reader *reader, const struct config_key *k
     if (rc != 0) {
         return rc;
     }
+    if (key->min == 0 && *text_of(node) == '\0' && !is_plain(node)) {
+        *field = '\0';
+        return 0;
+    }
     if (word_of(node) == CONFIG_WORD_NULL || *text_of(node) == '\0') {
         return config_reader_fail(reader, line, path, "is empty; it must be %s", expected);
     }
@@ -276,6 +299,61 @@ static int read_bool(struct config_reader *reader, const yaml_node_t *node, int 
     return 0;
 }
 
+static int find_word(struct config_reader *reader, const struct config_key *key,
+                     const yaml_node_t *node, int line, const char *path, uint32_t *out)
+{
+    char known[256] = "";
+    for (size_t i = 0; i < key->word_count; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof(known) - used, "%s%s", i > 0 ? ", " : "", key->words[i].word);
+    }
+    int rc = check_scalar(reader, node, line, path, known);
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < key->word_count; i++) {
+        if (strcmp(text_of(node), key->words[i].word) == 0) {
+            *out = key->words[i].value;
+            return 0;
+        }
+    }
+    char quoted[QUOTED_TEXT_SIZE];
+    return config_reader_fail(reader, line, path, "%s must be one of %s",
+                              quote(text_of(node), quoted), known);
+}
+
+static int read_choice(struct config_reader *reader, const struct config_key *key,
+                       const yaml_node_t *node, int line, const char *path, char *field)
+{
+    uint32_t value;
+    int rc = find_word(reader, key, node, line, path, &value);
+    if (rc == 0) {
+        memcpy(field, &value, sizeof(value));
+    }
+    return rc;
+}
+
+static int read_set(struct config_reader *reader, const struct config_key *key, yaml_node_t *node,
+                    int line, const char *path, char *field)
+{
+    uint32_t set = 0;
+    if (node->type != YAML_SEQUENCE_NODE) {
+        return config_reader_fail(reader, line, path, "is %s; it must be a list", kind_text(node));
+    }
+    for (yaml_node_item_t *item = node->data.sequence.items.start;
+         item < node->data.sequence.items.top; item++) {
+        uint32_t value;
+        const yaml_node_t *word = node_at(reader, *item);
+        int rc = find_word(reader, key, word, line_of(word), path, &value);
+        if (rc != 0) {
+            return rc;
+        }
+        set |= value;
+    }
+    memcpy(field, &set, sizeof(set));
+    return 0;
+}
+
 static int read_scalar(struct config_reader *reader, const struct config_key *key,
                        const yaml_node_t *node, int line, const char *path, char *field)
 {
@@ -290,6 +368,10 @@ static int read_scalar(struct config_reader *reader, const struct config_key *ke
         return read_number(reader, key, node, line, path, field);
     case CONFIG_BOOL:
         return read_bool(reader, node, line, path, field);
+    case CONFIG_CHOICE:
+        return read_choice(reader, key, node, line, path, field);
+    case CONFIG_SET:
+    case CONFIG_MAP:
     case CONFIG_SECTION:
     case CONFIG_LIST:
         break;
@@ -321,7 +403,85 @@ static int read_list(struct config_reader *reader, const struct config_key *key,
             rc = read_mapping(reader, key->section, item, line_of(item), item_path, field);
         } else {
             rc = read_scalar(reader, key->item, item, line_of(item), item_path, field);
-            remember_line(reader, field, line_of(item));
+        }
+        if (rc == 0 && key->section == NULL) {
+            rc = remember_line(reader, field, line_of(item));
+        }
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    memcpy(base + key->count_offset, &count, sizeof(count));
+    return 0;
+}
+
+static void join_path(char out[static PATH_TEXT_SIZE], const char *path, const char *name)
+{
+    snprintf(out, PATH_TEXT_SIZE, "%s%s%.80s", path, *path != '\0' ? "." : "",
+             *name != '\0' ? name : "''");
+}
+
+/* The name of an item of a map, which is the beginning of the item. */
+static int read_name(struct config_reader *reader, const struct config_key *key,
+                     const yaml_node_t *name, const char *path, const char *first, size_t count,
+                     char *item)
+{
+    const char *text = name->type == YAML_SCALAR_NODE ? text_of(name) : "";
+    if (*text == '\0' || strlen(text) != name->data.scalar.length) {
+        return config_reader_fail(reader, line_of(name), path, "has a name that is empty or %s",
+                                  name->type == YAML_SCALAR_NODE ? "has a NUL" : kind_text(name));
+    }
+    if (strlen(text) >= key->text_size) {
+        return config_reader_fail(reader, line_of(name), path,
+                                  "the name is %zu bytes long; at most %zu are allowed",
+                                  strlen(text), key->text_size - 1);
+    }
+    for (const char *c = text; *c != '\0'; c++) {
+        if ((unsigned char)*c < ' ' || *c == 0x7f) {
+            return config_reader_fail(reader, line_of(name), path,
+                                      "the name contains a control character; remove it");
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *other = first + i * key->item_size;
+        if (strcmp(other, text) == 0) {
+            return config_reader_fail(reader, line_of(name), path,
+                                      "duplicate key; it is already on line %d",
+                                      config_reader_line(reader, other));
+        }
+    }
+    memcpy(item, text, strlen(text) + 1);
+    return 0;
+}
+
+static int read_map(struct config_reader *reader, const struct config_key *key, yaml_node_t *node,
+                    int line, const char *path, char *base)
+{
+    size_t count = 0;
+    if (node->type == YAML_MAPPING_NODE) {
+        count = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
+    } else if (!is_null(node)) {
+        return config_reader_fail(reader, line, path,
+                                  "is %s; it must be a mapping of keys to values", kind_text(node));
+    }
+    if (count > key->count_max) {
+        return config_reader_fail(reader, line, path, "has %zu items; at most %zu are allowed",
+                                  count, key->count_max);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const yaml_node_pair_t *pair = &node->data.mapping.pairs.start[i];
+        yaml_node_t *name = node_at(reader, pair->key);
+        char *first = base + key->offset;
+        char *item = first + i * key->item_size;
+        char item_path[PATH_TEXT_SIZE];
+        join_path(item_path, path, name->type == YAML_SCALAR_NODE ? text_of(name) : "");
+        int rc = read_name(reader, key, name, item_path, first, i, item);
+        if (rc == 0) {
+            rc = remember_line(reader, item, line_of(name));
+        }
+        if (rc == 0) {
+            rc = read_value(reader, key->item, node_at(reader, pair->value), line_of(name),
+                            item_path, item);
         }
         if (rc != 0) {
             return rc;
@@ -339,14 +499,18 @@ static int read_value(struct config_reader *reader, const struct config_key *key
         rc = read_mapping(reader, key->section, node, line, path, base + key->offset);
     } else if (key->kind == CONFIG_LIST) {
         rc = read_list(reader, key, node, line, path, base);
+    } else if (key->kind == CONFIG_MAP) {
+        rc = read_map(reader, key, node, line, path, base);
+    } else if (key->kind == CONFIG_SET) {
+        rc = read_set(reader, key, node, line, path, base + key->offset);
     } else {
         rc = read_scalar(reader, key, node, line, path, base + key->offset);
     }
     /* The line of a section is not recorded, because a section has the address of its first field.
-     * A list is recorded by its count, because it has the address of its first item. */
+     * A list or a map is recorded by its count, because it has the address of its first item. */
     if (rc == 0 && key->kind != CONFIG_SECTION) {
-        size_t offset = key->kind == CONFIG_LIST ? key->count_offset : key->offset;
-        remember_line(reader, base + offset, line);
+        bool has_count = key->kind == CONFIG_LIST || key->kind == CONFIG_MAP;
+        rc = remember_line(reader, base + (has_count ? key->count_offset : key->offset), line);
     }
     return rc;
 }
@@ -371,12 +535,6 @@ static int fail_unknown_key(struct config_reader *reader, const struct config_se
                  section->keys[i].name);
     }
     return config_reader_fail(reader, line, path, "unknown key; the keys here are %s", known);
-}
-
-static void join_path(char out[static PATH_TEXT_SIZE], const char *path, const char *name)
-{
-    snprintf(out, PATH_TEXT_SIZE, "%s%s%.80s", path, *path != '\0' ? "." : "",
-             *name != '\0' ? name : "''");
 }
 
 /* Reads a section. `lines` has an element for each key: the line where it was found, or 0. */

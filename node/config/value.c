@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -150,4 +151,14 @@ enum config_word config_word_of(const char *text)
         return CONFIG_WORD_BOOL;
     }
     return is_number(text) ? CONFIG_WORD_NUMBER : CONFIG_WORD_STRING;
+}
+
+bool config_is_host_name(const char *text)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        if (!isalnum((unsigned char)*at) && strchr("-._", *at) == NULL) {
+            return false;
+        }
+    }
+    return true;
 }

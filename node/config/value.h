@@ -2,6 +2,7 @@
 #ifndef RAFTOGRAM_CONFIG_VALUE_H
 #define RAFTOGRAM_CONFIG_VALUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,9 @@ enum { CONFIG_VALUE_TEXT_SIZE = 32 };
 /* The other way, in the largest unit that divides the value; `out` has CONFIG_VALUE_TEXT_SIZE. */
 void config_write_duration(uint64_t value_ns, char *out);
 void config_write_size(uint64_t value_bytes, char *out);
+
+/* Letters, digits, `-`, `.` and `_`. */
+bool config_is_host_name(const char *text);
 
 /* What a scalar without quotes is in YAML's core schema. */
 enum config_word { CONFIG_WORD_STRING, CONFIG_WORD_NULL, CONFIG_WORD_BOOL, CONFIG_WORD_NUMBER };

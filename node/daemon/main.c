@@ -185,6 +185,12 @@ int main(int argc, char **argv)
     if (config_load(arguments.config_path, &config, error, sizeof(error)) != 0) {
         return fail(EXIT_USAGE, error);
     }
+    const char *unsupported = config_find_unsupported(config);
+    if (unsupported != NULL) {
+        snprintf(error, sizeof(error), "%s: %s", arguments.config_path, unsupported);
+        config_destroy(config);
+        return fail(EXIT_USAGE, error);
+    }
     if (arguments.is_check) {
         printf("%s: ok\n", arguments.config_path);
         config_destroy(config);

@@ -36,8 +36,37 @@ static void check_error(const char *error)
     }
 }
 
+static void check_patterns(const struct auth_pattern *patterns, size_t count, uint32_t rights)
+{
+    CHECK(count <= AUTH_PATTERNS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const char *star = strchr(patterns[i].text, '*');
+        CHECK(patterns[i].text[0] != '\0');
+        CHECK(star == NULL || star[1] == '\0');
+        CHECK((patterns[i].rights & ~rights) == 0);
+    }
+}
+
+static void check_auth(const struct auth_settings *auth)
+{
+    CHECK(auth->mode <= AUTH_MODE_REQUIRED);
+    CHECK(auth->role_count <= AUTH_ROLES_MAX);
+    CHECK(auth->certificate_count <= AUTH_CERTIFICATES_MAX);
+    for (size_t i = 0; i < auth->role_count; i++) {
+        const struct auth_role *role = &auth->roles[i];
+        CHECK(role->name[0] != '\0');
+        check_patterns(role->channels, role->channel_count, AUTH_CHANNEL_RIGHTS);
+        check_patterns(role->kv, role->kv_count, AUTH_KV_RIGHTS);
+        CHECK((role->cluster & ~AUTH_CLUSTER_RIGHTS) == 0);
+    }
+    for (size_t i = 0; i < auth->certificate_count; i++) {
+        CHECK(auth->certificates[i].role_count <= AUTH_CERTIFICATE_ROLES_MAX);
+    }
+}
+
 static void check_config(const struct config *config)
 {
+    check_auth(&config->auth);
     const struct config_cluster *cluster = &config->cluster;
     CHECK(cluster->peer_count % 2 == 1);
     CHECK(cluster->peer_count <= CLUSTER_MEMBERS_MAX);

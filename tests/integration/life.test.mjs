@@ -156,6 +156,15 @@ describe('configuration', () => {
     assert.equal((await check(VALID.split('\n').filter((line) => !/node_id: node[23]/.test(line)).join('\n'))).code, 0);
   });
 
+  test('security that is not implemented yet is refused, never ignored', async () => {
+    for (const [section, key] of [['auth: {mode: required, users_file: /u}', 'auth.mode'], ['tls: {cert_file: /c, key_file: /k}', 'tls.cert_file'],
+      ['peer_tls: {mode: required, cert_file: /c, key_file: /k, ca_file: /a}', 'peer_tls.mode']]) {
+      const result = await check(`${VALID}${section}\n`);
+      assert.equal(result.code, 2, section);
+      assert.ok(result.stderr.startsWith(`raftogram: ${path}: ${key}: `) && result.stderr.trimEnd().split('\n').length === 1, result.stderr);
+    }
+  });
+
   const first = (line) => VALID.split('\n').findIndex((text) => text.includes(line)) + 1;
   const drop = (key) => VALID.split('\n').filter((line) => !line.startsWith(`  ${key}:`)).join('\n');
   const cases = [

@@ -1,5 +1,5 @@
 /* Tests of the configuration: good files, and the error of each bad one. */
-#include "config/config.h"
+#include "config_testing.h"
 
 #include "base/clock.h"
 #include "base/errors.h"
@@ -17,75 +17,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* Ten lines; what a test appends begins on line 11. */
-#define CLUSTER                                                                   \
-    "cluster:\n"                                                                  \
-    "  node_id: node2\n"                                                          \
-    "  raft_bind_addr: 127.0.0.1:7001\n"                                          \
-    "  grpc_bind_addr: 127.0.0.1:9001\n"                                          \
-    "  health_bind_addr: 127.0.0.1:8081\n"                                        \
-    "  data_dir: ./data/node2\n"                                                  \
-    "  peers:\n"                                                                  \
-    "    - {node_id: node1, raft_addr: h1:1, grpc_addr: h1:2, http_addr: h1:3}\n" \
-    "    - {node_id: node2, raft_addr: h2:1, grpc_addr: h2:2}\n"                  \
-    "    - {node_id: node3, raft_addr: h3:1, grpc_addr: h3:2, http_addr: h3:3}\n"
-
-#define TEXT_SIZE 8192
-
-static char error[CONFIG_ERROR_BYTES_MAX];
-
-/* The text with its first `from` replaced by `to`. */
-static const char *replace(const char *text, const char *from, const char *to)
-{
-    static char out[TEXT_SIZE];
-    char made[TEXT_SIZE]; /* the arguments may lie in `out` */
-    const char *found = strstr(text, from);
-    assert_non_null(found);
-    int size = snprintf(made, sizeof(made), "%.*s%s%s", (int)(found - text), text, to,
-                        found + strlen(from));
-    assert_in_range(size, 0, sizeof(made) - 1);
-    return strcpy(out, made);
-}
-
-static const char *cluster_with(const char *from, const char *to)
-{
-    return replace(CLUSTER, from, to);
-}
-
-/* The caller's, for config_destroy(). */
-static struct config *expect_good(const char *text)
-{
-    struct config *config = NULL;
-    error[0] = '\0';
-    if (config_parse("c.yaml", bytes_of_text(text), &config, error, sizeof(error)) != 0) {
-        fail_msg("%s", error);
-    }
-    assert_non_null(config);
-    return config;
-}
-
-static void expect_error_in_bytes(struct bytes text, const char *expected)
-{
-    struct config *config = NULL;
-    error[0] = '\0';
-    assert_int_equal(config_parse("c.yaml", text, &config, error, sizeof(error)), ERR_INVALID);
-    assert_null(config);
-    /* An expectation that ends with "..." is the beginning of the error. */
-    size_t size = strlen(expected);
-    if (size > 3 && strcmp(expected + size - 3, "...") == 0) {
-        if (strncmp(error, expected, size - 3) != 0) {
-            assert_string_equal(error, expected);
-        }
-    } else {
-        assert_string_equal(error, expected);
-    }
-}
-
-static void expect_error(const char *text, const char *expected)
-{
-    expect_error_in_bytes(bytes_of_text(text), expected);
-}
 
 static void test_cluster_alone_is_enough_and_the_rest_has_defaults(void **state)
 {
@@ -172,6 +103,12 @@ static void test_template_is_valid_and_shows_the_defaults(void **state)
     assert_int_equal(shown->grpc_reflection, defaults->grpc_reflection);
     assert_string_equal(shown->http_web_root, defaults->http_web_root);
     assert_int_equal(shown->websocket.allowed_origin_count, 0);
+    assert_string_equal(shown->http_probe_bind_addr, "");
+    assert_string_equal(shown->http_token_url, "");
+    assert_memory_equal(&shown->tls, &defaults->tls, sizeof(shown->tls));
+    assert_memory_equal(&shown->peer_tls, &defaults->peer_tls, sizeof(shown->peer_tls));
+    assert_memory_equal(&shown->auth, &defaults->auth, sizeof(shown->auth));
+    assert_string_equal(shown->audit_file, "");
     assert_int_equal(shown->cluster.peer_count, 3);
     config_destroy(defaults);
     config_destroy(shown);
@@ -258,14 +195,14 @@ static void test_unknown_keys_are_refused(void **state)
 {
     expect_error(CLUSTER "rafts: {}\n",
                  "c.yaml:11: rafts: unknown key; the keys here are cluster, raft, limits, grpc, "
-                 "http, websocket");
+                 "http, websocket, tls, peer_tls, auth, audit");
     expect_error(CLUSTER "raft:\n  election_timeot: 1s\n",
                  "c.yaml:12: raft.election_timeot: unknown key; the keys here are "
                  "election_timeout, heartbeat_interval, snapshot_interval, snapshot_threshold, "
                  "trailing_logs");
     expect_error(cluster_with("http_addr", "web_addr"),
                  "c.yaml:8: cluster.peers[0].web_addr: unknown key; the keys here are node_id, "
-                 "raft_addr, grpc_addr, http_addr");
+                 "raft_addr, grpc_addr, http_addr, tls_name");
     expect_error(CLUSTER "grpc: &g {}\nhttp: {<<: *g}\n", "c.yaml:12: http.<<: unknown key; ...");
     expect_error(CLUSTER "\"a\\nb\": 1\n", "c.yaml:11: a?b: unknown key; ...");
     expect_error(CLUSTER "\"\": 1\n", "c.yaml:11: '': unknown key; ...");
