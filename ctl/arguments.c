@@ -17,6 +17,7 @@
 #define ADDRESS_DEFAULT "127.0.0.1:9000"
 #define ADDRESS_VARIABLE "RAFTOGRAM_ADDR"
 #define TIMEOUT_MS_MAX ((uint64_t)24 * 60 * 60 * 1000)
+#define TTL_MS_MAX (366 * TIMEOUT_MS_MAX)
 
 /* What getopt_long_only() returns: its own for what is no flag, else FLAG_FIRST + enum flag_id. */
 enum {
@@ -55,8 +56,8 @@ static bool read_number(const char *text, uint64_t max, uint64_t *out)
     return true;
 }
 
-/* Reads a duration as the daemon's configuration has it: 150ms, 2s, 5m. */
-static bool read_duration_ms(const char *text, uint64_t *out)
+/* Reads a duration as the daemon's configuration has it: 150ms, 2s, 5m; at most `max` ms. */
+static bool read_duration_ms(const char *text, uint64_t max, uint64_t *out)
 {
     static const struct {
         const char *name;
@@ -72,7 +73,7 @@ static bool read_duration_ms(const char *text, uint64_t *out)
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         uint64_t value;
         if (strcmp(text + count, units[i].name) == 0 &&
-            read_number(digits, TIMEOUT_MS_MAX / units[i].ms, &value) && value > 0) {
+            read_number(digits, max / units[i].ms, &value) && value > 0) {
             *out = value * units[i].ms;
             return true;
         }
@@ -119,6 +120,26 @@ static int take_option(struct arguments *arguments, enum flag_id id, const char 
     case FLAG_PREFIX:
         arguments->prefix = value;
         return 0;
+    case FLAG_KEY:
+        arguments->key = value;
+        return 0;
+    case FLAG_ROLES:
+        arguments->roles = value;
+        return 0;
+    case FLAG_AUD:
+        arguments->audience = value;
+        return 0;
+    case FLAG_ISS:
+        arguments->issuer = value;
+        return 0;
+    case FLAG_KID:
+        arguments->kid = value;
+        return 0;
+    case FLAG_TTL:
+        return read_duration_ms(value, TTL_MS_MAX, &arguments->ttl_ms)
+                   ? 0
+                   : usage_error(arguments, "-ttl is like 15m, 1h or 24h (366 days at most), not ",
+                                 value);
     case FLAG_AFTER:
         return read_number(value, UINT64_MAX, &arguments->after)
                    ? 0
@@ -149,7 +170,7 @@ static int take_flag(struct arguments *arguments, enum flag_id id, char *value)
         return read_output(arguments, value);
     case FLAG_TIMEOUT:
         arguments->has_timeout = true;
-        return read_duration_ms(value, &arguments->timeout_ms)
+        return read_duration_ms(value, TIMEOUT_MS_MAX, &arguments->timeout_ms)
                    ? 0
                    : usage_error(arguments, "-timeout is like 500ms, 5s or 2m (24h at most), not ",
                                  value);

@@ -27,10 +27,16 @@ struct arguments {
     bool is_json;
     bool has_timeout;
     uint64_t timeout_ms;
-    const char *author; /* NULL: not given */
-    const char *id;     /* NULL: not given */
-    const char *name;   /* NULL: not given */
-    const char *prefix; /* NULL: not given */
+    const char *author;   /* NULL: not given */
+    const char *id;       /* NULL: not given */
+    const char *name;     /* NULL: not given */
+    const char *prefix;   /* NULL: not given */
+    const char *key;      /* a path; NULL: not given */
+    const char *roles;    /* with commas between them; NULL: not given */
+    const char *audience; /* NULL: not given */
+    const char *issuer;   /* NULL: not given */
+    const char *kid;      /* NULL: not given */
+    uint64_t ttl_ms;      /* 0: not given */
     uint64_t after;
     uint32_t limit; /* 0: not given */
     uint32_t last;  /* 0: not given */

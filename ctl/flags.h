@@ -17,6 +17,12 @@ enum {
     OPTION_LAST = 1 << 8,
     OPTION_WATCH = 1 << 9,
     OPTION_LINES = 1 << 10,
+    OPTION_KEY = 1 << 11,
+    OPTION_ROLES = 1 << 12,
+    OPTION_AUD = 1 << 13,
+    OPTION_ISS = 1 << 14,
+    OPTION_KID = 1 << 15,
+    OPTION_TTL = 1 << 16,
 };
 
 /* Indexes of the table. */
@@ -37,6 +43,12 @@ enum flag_id {
     FLAG_LAST,
     FLAG_WATCH,
     FLAG_LINES,
+    FLAG_KEY,
+    FLAG_ROLES,
+    FLAG_AUD,
+    FLAG_ISS,
+    FLAG_KID,
+    FLAG_TTL,
     FLAGS_COUNT,
 };
 

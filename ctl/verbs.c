@@ -9,20 +9,9 @@
 
 /* In the order in which help lists them. */
 static const struct verb *const verbs[] = {
-    &verb_status,
-    &verb_channels,
-    &verb_create,
-    &verb_send,
-    &verb_history,
-    &verb_tail,
-    &verb_get,
-    &verb_put,
-    &verb_del,
-    &verb_keys,
-    &verb_transfer_leader,
-    &verb_completion,
-    &verb_version,
-    &verb_help,
+    &verb_status,     &verb_channels, &verb_create, &verb_send, &verb_history,         &verb_tail,
+    &verb_get,        &verb_put,      &verb_del,    &verb_keys, &verb_transfer_leader, &verb_token,
+    &verb_completion, &verb_version,  &verb_help,
 };
 #define VERBS_COUNT (sizeof(verbs) / sizeof(verbs[0]))
 

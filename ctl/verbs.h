@@ -45,6 +45,7 @@ extern const struct verb verb_put;
 extern const struct verb verb_del;
 extern const struct verb verb_keys;
 extern const struct verb verb_transfer_leader;
+extern const struct verb verb_token;
 extern const struct verb verb_completion;
 extern const struct verb verb_version;
 extern const struct verb verb_help;

@@ -38,7 +38,7 @@ PROGRAM = "daemon"
 # Pairs that may share these headers only.
 ONLY_HEADERS = {
     ("config", "auth"): {"node/auth/settings.h"},
-    ("ctl", "auth"): {"node/auth/token.h"},
+    ("ctl", "auth"): {"node/auth/token.h", "node/auth/secret_file.h"},
     ("peer", "raft"): {"node/raft/raft.h"},
     ("frontend_grpc", "dispatch"): {"node/dispatch/dispatch.h", "node/dispatch/frontend.h"},
     ("frontend_http", "dispatch"): {"node/dispatch/dispatch.h", "node/dispatch/frontend.h"},

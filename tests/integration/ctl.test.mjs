@@ -1,7 +1,10 @@
 // raftogramctl, as a person and as a script use it.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { generateKeyPairSync, verify } from 'node:crypto';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { BUILD, Cluster, delay, freePorts, until } from './lib/cluster.mjs';
@@ -190,7 +193,7 @@ describe('wrong usage is exit code 2 and says what is wrong', () => {
 });
 
 describe('help teaches', () => {
-  const verbs = ['status', 'channels', 'create', 'send', 'history', 'tail', 'get', 'put', 'del', 'keys', 'transfer-leader', 'completion', 'version', 'help'];
+  const verbs = ['status', 'channels', 'create', 'send', 'history', 'tail', 'get', 'put', 'del', 'keys', 'transfer-leader', 'token', 'completion', 'version', 'help'];
   test('the overview names every verb and the exit codes', async () => {
     for (const args of [['-h'], ['--help'], ['help']]) {
       const { text } = await succeed(args);
@@ -234,6 +237,82 @@ describe('help teaches', () => {
     // It asks nobody.
     assert.equal((await succeed(['version'], { env: { RAFTOGRAM_ADDR: '127.0.0.1:1' } })).text, text);
     assert.deepEqual((await succeed(['version', '-o', 'json'])).json, { version: text.trim().split(' ')[1] });
+  });
+});
+
+describe('tokens', () => {
+  let folder;
+  const keys = {};
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'raftogramctl-token-'));
+    for (const [name, type, options] of [['ES256', 'ec', { namedCurve: 'P-256' }], ['RS256', 'rsa', { modulusLength: 2048 }], ['EdDSA', 'ed25519', {}]]) {
+      const pair = generateKeyPairSync(type, options);
+      keys[name] = { ...pair, private: join(folder, `${name}.pem`), public: join(folder, `${name}.pub`) };
+      writeFileSync(keys[name].private, pair.privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
+      writeFileSync(keys[name].public, pair.publicKey.export({ type: 'spki', format: 'pem' }));
+    }
+  });
+  after(() => rmSync(folder, { recursive: true }));
+
+  const decode = (part) => JSON.parse(Buffer.from(part, 'base64url'));
+  const make = async (name, ...args) => (await succeed(['token', 'new', 'alice', '-key', keys[name].private, ...args])).text.trim();
+
+  test('new signs with each kind of key what others verify', async () => {
+    for (const [name, key] of Object.entries(keys)) {
+      const token = await make(name, '-roles', 'member,admin', '-ttl', '2h');
+      const [header, claims, signature] = token.split('.');
+      assert.deepEqual(decode(header), { alg: name, kid: name, typ: 'JWT' });
+      const { iat, exp, ...rest } = decode(claims);
+      assert.deepEqual(rest, { sub: 'alice', aud: 'raftogram', roles: ['member', 'admin'] });
+      assert.equal(exp - iat, 7200);
+      assert.ok(Math.abs(iat - Date.now() / 1000) < 60);
+      assert.ok(verify(name === 'EdDSA' ? null : 'sha256', `${header}.${claims}`, { key: key.publicKey, dsaEncoding: 'ieee-p1363' }, Buffer.from(signature, 'base64url')));
+    }
+  });
+  test('new takes audience, issuer and kid, and writes JSON', async () => {
+    const { json } = await succeed(['token', 'new', 'bot', '-key', keys.ES256.private, '-aud', '', '-iss', 'https://id', '-kid', 'k1', '-o', 'json']);
+    const [header, claims] = json.token.split('.').map((part, i) => i < 2 && decode(part));
+    assert.equal(header.kid, 'k1');
+    assert.equal(json.kid, 'k1');
+    assert.equal(claims.iss, 'https://id');
+    assert.equal(claims.aud, undefined);
+    assert.equal(json.expiresUnixMs, String(claims.exp * 1000));
+  });
+  test('inspect shows a token of a file or of stdin, and checks its signature', async () => {
+    const path = join(folder, 'alice.jwt');
+    for (const name of Object.keys(keys)) {
+      const token = await make(name);
+      writeFileSync(path, `${token}\n`);
+      const { text } = await succeed(['token', 'inspect', path]);
+      assert.match(text, /^sub +alice$/m);
+      assert.match(text, /^exp +\S+Z, in \d+ s$/m);
+      assert.match(text, /not checked/);
+      const { json } = await succeed(['token', 'inspect', '-', '-key', keys[name].public, '-o', 'json'], { input: token });
+      assert.equal(json.signature, 'valid');
+      assert.equal(json.header.alg, name);
+      assert.equal(json.claims.sub, 'alice');
+      const forged = `${token.slice(0, -8)}AAAAAAAA`;
+      const wrong = await run(['token', 'inspect', '-key', keys[name].public], { input: forged });
+      assert.equal(wrong.code, 1);
+      assert.match(wrong.text, /signature +the signature is wrong/);
+    }
+  });
+  test('a key that others can read, a wrong file and a missing value are refused', async () => {
+    const open = join(folder, 'open.pem');
+    writeFileSync(open, keys.ES256.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+    chmodSync(open, 0o644);
+    await fail(1, ['token', 'new', 'a', '-key', open], /open\.pem: others can read or write it/);
+    chmodSync(keys.ES256.public, 0o600);
+    await fail(1, ['token', 'new', 'a', '-key', keys.ES256.public], /is not a PEM file with a PRIVATE KEY/);
+    await fail(1, ['token', 'new', 'a', '-key', '/nowhere'], /cannot be read/);
+    await fail(2, ['token', 'new', 'a'], /wants -key FILE/);
+    await fail(2, ['token', 'new', '-key', open], /wants a subject/);
+    await fail(2, ['token', 'new', 'a', '-key', open, '-ttl', 'soon'], /-ttl is like/);
+    await fail(2, ['token', 'inspect', '-', '-roles', 'x'], /does not take -roles/);
+    await fail(2, ['token', 'show'], /followed by new or inspect/);
+    const bad = await run(['token', 'inspect'], { input: 'a.b' });
+    assert.equal(bad.code, 1);
+    assert.match(bad.stderr, /the token is not three parts/);
   });
 });
 
