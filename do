@@ -21,7 +21,7 @@ DAEMON_PACKAGES=(
 RUN_PACKAGES=(curl)
 TEST_PACKAGES=(
     clang clang-format libclang-rt-14-dev python3 python3-venv ca-certificates git chromium
-    jq systemd util-linux mount groff-base zsh fish
+    jq systemd util-linux mount groff-base zsh fish openssl argon2
 )
 # The foreign clients of README's examples, which Debian has not, or too old; see setup_tools.
 GO_VERSION=1.26.8

@@ -15,7 +15,7 @@
  * say.
  *
  * ES256 and RS256 are verified by libjwt, EdDSA (Ed25519), which libjwt 1.10 does not have, by
- * OpenSSL. */
+ * OpenSSL. libjwt takes no `typ` but JWT. */
 #ifndef RAFTOGRAM_AUTH_H
 #define RAFTOGRAM_AUTH_H
 

@@ -14,6 +14,7 @@
 #include <openssl/pem.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define ED25519_SIGNATURE_BYTES 64
 
@@ -223,10 +224,21 @@ static bool verify_by_openssl(const struct token *token, const struct token_key 
     return is_right;
 }
 
+/* libjwt takes no other type. Said by name, as the reason is not a wrong signature. */
+static bool has_usual_type(const struct token *token)
+{
+    const char *type = json_string_value(json_object_get(token->header, "typ"));
+    return type == NULL || strcasecmp(type, "JWT") == 0;
+}
+
 int token_verify(const struct token *token, const struct token_key *key, const char **reason)
 {
     if (strcmp(token->algorithm, key->algorithm) != 0) {
         *reason = "the algorithm is not that of the key";
+        return ERR_INVALID;
+    }
+    if (key->jwt_algorithm != JWT_ALG_NONE && !has_usual_type(token)) {
+        *reason = "the header's typ is not JWT";
         return ERR_INVALID;
     }
     bool is_right = key->jwt_algorithm != JWT_ALG_NONE ? verify_by_libjwt(token, key)

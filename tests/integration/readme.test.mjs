@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url';
 import { BUILD, Cluster, ROOT } from './lib/cluster.mjs';
 import { needs, runs } from './lib/needs.mjs';
 
-const PAGES = ['README.md', ...['clients', 'configuration', 'operating', 'metrics', 'durability', 'performance']
+const PAGES = ['README.md', ...['clients', 'configuration', 'operating', 'metrics', 'security', 'durability', 'performance']
   .map((name) => `docs/${name}.md`), 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md',
   'CHANGELOG.md', ...['snapshots', 'damage', 'membership', 'simulator'].map((name) => `docs/design/${name}.md`)];
 const read = (path) => readFileSync(join(ROOT, path), 'utf8');
@@ -100,6 +100,26 @@ describe('the documents', () => {
     const { code, stdout } = await shell(blocks('clients', '## curl', 'sh').join(''));
     assert.equal(code, 0);
     for (const pattern of [/"is_leader":/, /\[\+\]quorum ok/, /"kv_data":/, /^raftogram_is_ready 1$/m]) assert.match(stdout, pattern);
+  });
+
+  test('keys, tokens and roles of security.md', async () => {
+    const { code, stdout, stderr } = await shell(blocks('security', '## Keys for tokens', 'sh').join(''));
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^kid +2026-12$/m);
+    assert.match(stdout, /^signature +valid$/m);
+    // What is said of roles is read; what is not implemented yet is all that is wrong with it.
+    const [yaml] = blocks('security', '## Roles', 'yaml');
+    const path = join(folder, 'secure.yaml');
+    writeFileSync(path, `${readFileSync(join(ROOT, 'conf/local/node1.yaml'), 'utf8')}\n${yaml}`);
+    const checked = await run('raftogram', ['-check-config', '-config', path]);
+    assert.equal(checked.code, 2);
+    assert.match(checked.stderr, /^raftogram: \S+: auth\.mode: "required" is not implemented in this version/);
+  });
+
+  test('the users file of security.md', without('argon2', runs('sh', '-c', 'command -v argon2')), async () => {
+    const { code, stderr } = await shell(`${blocks('security', '## Users', 'sh')[0]}\ncp users users.made`);
+    assert.equal(code, 0, stderr);
+    assert.match(readFileSync(join(folder, 'users.made'), 'utf8'), /^bot:\$argon2id\$v=19\$m=65536,t=3,p=4\$[^:]+:service\n$/);
   });
 
   test('Node.js', async () => {

@@ -182,6 +182,12 @@ static void test_what_is_no_token_is_invalid(void **state)
     auth_release(rules);
 }
 
+static void test_a_token_of_another_type_is_refused_by_name(void **state)
+{
+    expect_token(auth, forge("{\"alg\":\"ES256\",\"kid\":\"ec\",\"typ\":\"at+jwt\"}", "{}", "x"),
+                 AUTH_TOKEN_INVALID, "typ is not JWT");
+}
+
 static void test_a_huge_token_is_invalid(void **state)
 {
     char more[9000];
@@ -440,6 +446,7 @@ int main(void)
         TEST(test_a_kid_names_a_key_and_never_a_path),
         TEST(test_one_changed_bit_is_noticed),
         TEST(test_what_is_no_token_is_invalid),
+        TEST(test_a_token_of_another_type_is_refused_by_name),
         TEST(test_a_huge_token_is_invalid),
         TEST(test_it_ends_at_exp_and_the_clock_skew),
         TEST(test_an_expired_token_that_is_also_wrong_is_invalid),
