@@ -1,7 +1,7 @@
-/* Who makes room when there are too many clients. Idle HTTP connections do, the longest idle of the
- * address that has the most of them first; WebSockets and answers under way stay. When nobody can
- * make room a few more connections are taken all the same, for a moment each, and only the paths
- * that people and machines watch a node by are served on them. */
+/* Makes room when there are too many connections. An idle HTTP connection is closed: the longest
+ * idle one of the address that has the most of them. WebSockets and connections with an answer in
+ * progress stay. If none can be closed, a few more connections are accepted, for a moment each.
+ * They are served only the paths that monitor a node. */
 #ifndef RAFTOGRAM_HTTP_CROWD_H
 #define RAFTOGRAM_HTTP_CROWD_H
 
@@ -18,28 +18,29 @@ struct http_frontend;
 struct session;
 struct sockaddr_storage;
 
-/* The clients of one address. */
+/* The connections of one address. */
 struct crowd_address;
 
-/* What the crowd knows of a session. */
+/* The part of a session that crowd.c uses. */
 struct crowd_member {
-    struct list idle_link;         /* while it may be asked to leave */
-    struct crowd_address *address; /* NULL: there was no memory for it */
+    struct list idle_link;         /* while the session may be closed */
+    struct crowd_address *address; /* NULL: no memory */
     bool is_leaving;
-    bool is_short;    /* its descriptor is one of those that clients are to leave alone */
-    bool is_reserved; /* beyond the limit: it is served probes alone, and once */
+    bool is_short;    /* its descriptor is one of those that are kept for other uses */
+    bool is_reserved; /* beyond the limit: it is served one probe */
 };
 
-/* Prepares for one more connection, which has the descriptor `fd`. False: it cannot be taken. */
+/* Prepares for one more connection with the descriptor `fd`. Returns false if it cannot be
+ * accepted. */
 bool crowd_make_room(struct http_frontend *frontend, int fd);
 void crowd_enter(struct session *session, const struct sockaddr_storage *from);
-/* It is gone. Accepts a session that did not enter. */
+/* Removes a session. Accepts a session that did not enter. */
 void crowd_leave(struct session *session);
-/* Something came from it, or was answered: it is the last to be asked now. */
+/* Marks the session as just used: it is closed last. */
 void crowd_note_idle(struct session *session);
-/* It is at work, or a WebSocket: it is not asked. */
+/* Marks the session as busy or a WebSocket: it is not closed. */
 void crowd_note_busy(struct session *session);
-/* True while the session is one too many. */
+/* True while the session is beyond the limit. */
 bool crowd_is_over(const struct session *session);
 
 #endif

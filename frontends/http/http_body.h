@@ -8,7 +8,7 @@
 #define HTTP_TRAILER_BYTES_MAX 8192
 
 enum http_body_state {
-    HTTP_BODY_DATA, /* of a length, or of a chunk */
+    HTTP_BODY_DATA, /* data of a known length, or of a chunk */
     HTTP_BODY_SIZE, /* the line before a chunk */
     HTTP_BODY_DATA_END,
     HTTP_BODY_TRAILER,
@@ -24,14 +24,14 @@ struct http_body {
     size_t line_bytes;
     size_t trailer_bytes;
     unsigned digits;
-    bool is_extension; /* behind the digits of a size */
+    bool is_extension; /* after the digits of a size */
     bool has_return;   /* the last byte of the line was a CR */
 };
 
-/* Begins the body that the head announces; done at once where there is none. */
+/* Begins the body that the head announces. The state is done at once if there is none. */
 void http_body_begin(struct http_body *body, const struct http_head *head);
-/* Follows bytes up to its end; returns how many belong to it. What they hold is of no interest yet:
- * `data` gets the next piece of the data among them, which may be empty. */
+/* Follows bytes up to the end of the body. Returns how many belong to it. `data` gets the next
+ * piece of the data among them, which may be empty. */
 size_t http_body_follow(struct http_body *body, struct bytes in, struct bytes *data);
 
 #endif

@@ -1,5 +1,5 @@
-/* The head of an HTTP/1 request (RFC 9112), pure. Everything that a request says is read here and
- * nowhere else: what this does not understand has a status, and the connection ends with it. */
+/* The head of an HTTP/1 request (RFC 9112). Pure. Requests are parsed only here. A head that this
+ * does not understand has a status, with which the connection ends. */
 #ifndef RAFTOGRAM_HTTP_HTTP_HEAD_H
 #define RAFTOGRAM_HTTP_HTTP_HEAD_H
 
@@ -19,13 +19,13 @@ enum http_method {
 
 /* All views are into the text that was read. An absent field is empty, with data NULL. */
 struct http_head {
-    int status;          /* 0, or what the request is refused with */
+    int status;          /* 0, or the status of the refusal */
     const char *message; /* why */
 
     enum http_method method;
     unsigned minor; /* of HTTP/1.x: 0 or 1 */
     struct bytes path;
-    struct bytes query; /* what follows the question mark */
+    struct bytes query; /* the part after the question mark */
     struct bytes host;  /* of an absolute target, else of the Host field */
 
     uint64_t body_size;
@@ -44,24 +44,24 @@ struct http_head {
     struct bytes if_none_match;
 };
 
-/* How far a head has come. `looked` is where the last call stopped; begin with 0. */
+/* The received part of a head. `looked` is where the last call stopped; begin with 0. */
 struct http_head_end {
-    size_t size; /* of the head with its empty line; 0 while that has not come */
+    size_t size; /* size of the head with its empty line; 0: incomplete */
     size_t looked;
-    const char *fault; /* these bytes are in no head: a bare CR or LF, NUL, or no HTTP at all */
+    const char *fault; /* bytes that no head contains: a bare CR or LF, NUL, or no HTTP at all */
 };
 void http_head_find_end(struct bytes text, struct http_head_end *end);
 
 /* Reads a whole head. */
 void http_head_read(struct bytes text, struct http_head *out);
 void http_head_refuse(struct http_head *out, int status, const char *message);
-/* The refusal of a head that is too large, of which `text` has come. */
+/* Makes the refusal of a head that is too large, of which `text` has arrived. */
 void http_head_refuse_large(struct bytes text, struct http_head *out);
 
-/* A path or a part of a query without its percent signs. False: a faulty one, or NUL. */
+/* Decodes percent signs in a path or a part of a query. Returns false for a faulty one, or NUL. */
 bool http_decode(struct bytes text, struct buf *out);
-/* The value of an argument, not decoded: false if there is none of that name. One without "=" has
- * an empty value. */
+/* Finds the value of an argument, not decoded. Returns false if there is none of that name. An
+ * argument without "=" has an empty value. */
 bool http_find_argument(struct bytes query, const char *name, struct bytes *out);
 
 #endif

@@ -1,10 +1,10 @@
-/* What the files of the HTTP frontend share: one libwebsockets context with one service thread.
- * Everything runs on that thread, except what says "any thread".
+/* Declarations that the files of the HTTP frontend share. There is one libwebsockets context with
+ * one service thread. Everything runs on that thread, except functions that say "any thread".
  *
- * Reading order: http.c (start, stop, the service thread), listener.c (accepts), session.c (a
- * connection's begin and end), requests.c (from a request to its answer), routes.c (which path is
- * served by what), answer.c (sends an answer), status.c, metrics.c, page.c and static_files.c, then
- * the WebSocket (ws/ws.h). wire.c, http_filter.c and ws_frames.c are between the socket and
+ * Reading order: http.c (start, stop, the service thread), listener.c (accepts), session.c (begin
+ * and end of a connection), requests.c (from a request to its answer), routes.c (what serves which
+ * path), answer.c (sends an answer), status.c, metrics.c, page.c and static_files.c, then the
+ * WebSocket (ws/ws.h). wire.c, http_filter.c and ws_frames.c are between the socket and
  * libwebsockets, which sees only what they wrote. */
 #ifndef RAFTOGRAM_HTTP_INTERNAL_H
 #define RAFTOGRAM_HTTP_INTERNAL_H
@@ -29,24 +29,24 @@
 
 /* libwebsockets' own table of a request's headers. */
 #define HTTP_HEADERS_BYTES_MAX (2 * HTTP_GIVEN_BYTES_MAX)
-#define HTTP_CHUNK_BYTES (64u << 10) /* of a body, written at once */
-#define HTTP_HEAD_S 10    /* from its first byte, or the connection's begin, to its end */
+#define HTTP_CHUNK_BYTES (64u << 10) /* bytes of a body written at once */
+#define HTTP_HEAD_S 10    /* limit of a head, from its first byte or the begin of the connection */
 #define HTTP_IDLE_S 60    /* between two requests */
-#define HTTP_STALL_S 60   /* an answer or a body that does not get on */
-#define HTTP_RESERVED_S 2 /* for the head on a connection that is one too many */
-#define HTTP_DRAIN_S 5    /* for the rest of what was refused */
+#define HTTP_STALL_S 60   /* limit of an answer or a body without progress */
+#define HTTP_RESERVED_S 2 /* limit of the head on a connection beyond the limit */
+#define HTTP_DRAIN_S 5    /* limit of the rest of a refused request */
 
 /* Work for the service thread, posted by other threads. */
 struct task {
     struct list link;
     void (*run)(struct task *task);
-    atomic_bool is_posted; /* and not begun */
+    atomic_bool is_posted; /* posted and not started */
 };
 
 enum http_phase {
     HTTP_SERVING,
-    HTTP_CLOSING,  /* nothing new is taken */
-    HTTP_STOPPING, /* what is left is ended */
+    HTTP_CLOSING,  /* nothing new is accepted */
+    HTTP_STOPPING, /* everything left is ended */
 };
 
 struct http_frontend {
@@ -66,14 +66,14 @@ struct http_frontend {
     struct list sockets;             /* of struct ws */
     size_t socket_count; /* also of connections that are gone, as long as dispatch works for them */
     size_t calls;        /* of all connections */
-    struct buf scratch;  /* where a frame is put together */
+    struct buf scratch;  /* memory in which a frame is built */
     struct dispatch_watcher watcher;
     struct metric_source metrics;
     struct task watch_task;
-    const char *told_role; /* what connections were told last */
+    const char *told_role; /* last state sent to connections */
     const char *told_leader_id;
     bool told_quorum;
-    uint64_t process_start_s; /* since 1970; from the first look on it does not waver */
+    uint64_t process_start_s; /* since 1970; constant after the first read */
     lws_sorted_usec_list_t memory_timer;
     atomic_bool is_memory_wanted;
     atomic_uint_fast64_t memory_peak; /* of the whole budget, since memory was given back */
@@ -100,7 +100,7 @@ struct http_frontend {
 /* Runs `task` on the service thread, soon. A task that is posted and has not run yet is not posted
  * again. Any thread. */
 void frontend_post_task(struct http_frontend *frontend, struct task *task);
-/* Runs the tasks that were posted. */
+/* Runs the posted tasks. */
 void frontend_run_tasks(struct http_frontend *frontend);
 /* Wakes stop() when the last session and socket are gone. */
 void frontend_check_empty(struct http_frontend *frontend);
@@ -114,7 +114,7 @@ struct answer {
     bool is_upgrade_required;
     bool is_last; /* the connection ends with it */
     struct buf body;
-    struct bytes shared; /* in place of body: lives as long as the program */
+    struct bytes shared; /* replaces `body`; lives as long as the program */
     bool has_etag;
     char etag[STATIC_ETAG_BYTES];
     struct buf policy; /* Content-Security-Policy; empty: none */
@@ -128,8 +128,8 @@ struct session {
     struct crowd_member crowd;
     struct http_frontend *frontend;
     struct lws *wsi;
-    struct answer answer; /* what is left to send of it */
-    size_t answer_bytes;  /* of it, taken from the budget */
+    struct answer answer; /* unsent part of the answer */
+    size_t answer_bytes;  /* size of it, taken from the budget */
     size_t sent;
     bool is_busy;       /* between a request and the end of its answer */
     bool is_head_timed; /* the deadline is that of a head */
@@ -138,12 +138,12 @@ struct session {
 
 /* ---- session.c: begin and end ---- */
 
-/* Takes the descriptor, also without memory. */
+/* Begins a session. Takes ownership of the descriptor, also on error. */
 void session_create(struct http_frontend *frontend, int fd, const struct sockaddr_storage *from,
                     const struct wire_events *events);
 /* Frees the session when its connection is gone. */
 void session_destroy(struct session *session);
-/* Closes the connection after that time, unless another deadline is set before. */
+/* Sets the deadline of the session, at which the connection is closed; replaces an earlier one. */
 static inline void session_set_deadline(struct session *session, unsigned seconds)
 {
     lws_set_timer_usecs(session->wsi, (lws_usec_t)seconds * LWS_US_PER_SEC);
@@ -167,30 +167,30 @@ int requests_end_late(struct session *session);
 
 /* ---- answer.c ---- */
 
-/* Begins to send; takes what `answer` holds. Returns what the libwebsockets callback must return.
- */
+/* Begins to send. Takes ownership of the contents of `answer`. Returns what the libwebsockets
+ * callback must return. */
 int session_answer(struct session *session, struct answer *answer);
-/* The socket takes more. */
+/* Continues to send when the socket is writable. */
 int session_continue(struct session *session);
-/* Frees what is left of the answer. */
+/* Frees the unsent part of the answer. */
 void session_drop_answer(struct session *session);
 
 void answer_finish(struct answer *answer);
-/* An error as JSON: {"error": message}. */
+/* Sets the body to an error as JSON: {"error": message}. */
 void answer_error(struct answer *answer, int status, const char *message);
-/* "date: …" with its line end, as all answers have it. */
+/* Appends "date: …" with its line end, which all answers have. */
 void append_date(struct buf *out);
 
 struct request;
-/* An argument of the query, decoded; false if it is not there. Without memory, or cut short, it is
- * a value that nobody takes: "%". */
+/* Reads an argument of the query, decoded. Returns false if it is absent. Without memory or room
+ * the value is "%", which no route accepts. */
 bool request_argument(const struct request *request, const char *name, char *out, size_t out_size);
 
 /* ---- listener.c ---- */
 
 extern const struct lws_protocols listener_protocol;
 
-/* Accepts from now on; takes the sockets in every case. Errors: ERR_NOMEM. */
+/* Begins to accept. Takes ownership of the sockets, also on error. Errors: ERR_NOMEM. */
 int listener_start(struct http_frontend *frontend, const struct listen_sockets *sockets);
 void listener_stop(struct http_frontend *frontend);
 
@@ -198,13 +198,13 @@ void listener_stop(struct http_frontend *frontend);
 
 struct request {
     const char *path; /* decoded */
-    bool is_over;     /* of a connection that is one too many: crowd.h */
+    bool is_over;     /* the connection is beyond the limit: crowd.h */
     const struct http_head *head;
 };
 
 struct route {
     const char *path;
-    bool is_probe; /* it tells how the node is, at every bound */
+    bool is_probe; /* it reports the health of the node, also beyond limits */
     void (*serve)(struct http_frontend *frontend, const struct request *request,
                   struct answer *answer);
 };

@@ -1,8 +1,8 @@
-/* JSON-RPC 2.0 (jsonrpc.org/specification): what a frame asks for, and the text of answers. Pure:
- * knows no socket and no method.
+/* JSON-RPC 2.0 (jsonrpc.org/specification): parses frames and writes answers. Pure: it knows no
+ * socket and no method.
  *
- * Stricter than the specification in one thing: params must be an object or absent, since all our
- * parameters have names. Only for a method without any, an empty list and null are as good. */
+ * In one way it is stricter than the specification: params must be an object or absent, because all
+ * parameters have names. Methods without parameters also accept an empty list and null. */
 #ifndef RAFTOGRAM_HTTP_JSONRPC_H
 #define RAFTOGRAM_HTTP_JSONRPC_H
 
@@ -24,30 +24,31 @@ enum jsonrpc_code {
 struct jsonrpc_message {
     json_t *root;
     bool is_batch;
-    size_t count; /* of requests; 1 if it is no batch */
+    size_t count; /* number of requests; 1 if it is not a batch */
 };
 
-/* Why a text or a request is refused; to be answered. */
+/* The reason why a text or a request is refused; sent as the answer. */
 struct jsonrpc_fault {
     int code;
     char message[256];
 };
 
-/* On success jsonrpc_finish() is owed. Errors: ERR_INVALID (not JSON; an empty or too large batch),
- * with `fault`, to be answered with a null id; ERR_NOMEM. */
+/* Parses a frame. On success the caller must call jsonrpc_finish(). Errors: ERR_INVALID (not JSON;
+ * an empty or too large batch), with `fault`, which must be answered with a null id; ERR_NOMEM. */
 int jsonrpc_parse(struct bytes text, struct jsonrpc_message *out, struct jsonrpc_fault *fault);
 void jsonrpc_finish(struct jsonrpc_message *message);
 
-/* Views into the message. */
+/* One request. Its fields are views into the message. */
 struct jsonrpc_request {
     const char *method;
     const json_t *params; /* an object, or NULL */
-    bool is_unnamed;      /* there were params, but no object: a list or null */
+    bool is_unnamed;      /* params were a list or null */
     bool is_empty;        /* unnamed, and nothing in it */
-    const json_t *id;     /* NULL: it has none, so it is not answered */
+    const json_t *id;     /* NULL: a notification, which is not answered */
 };
 
-/* Errors: ERR_INVALID with `fault`: an answer is owed, with out->id or a null id. */
+/* Reads one request. Errors: ERR_INVALID with `fault`, which must be answered with out->id or a
+ * null id. */
 int jsonrpc_request(const struct jsonrpc_message *message, size_t index,
                     struct jsonrpc_request *out, struct jsonrpc_fault *fault);
 
@@ -58,7 +59,7 @@ bool jsonrpc_is_string(const json_t *value);
 
 /* {"jsonrpc":"2.0","id":…,"result": — the result and a closing brace must follow. */
 void jsonrpc_open_result(struct buf *out, const char *id);
-/* A whole answer. `data` is JSON text, or NULL. */
+/* Appends a whole error answer. `data` is JSON text, or NULL. */
 void jsonrpc_append_error(struct buf *out, const char *id, int code, const char *message,
                           const char *data);
 /* {"jsonrpc":"2.0","method":"…","params": — the params and a closing brace must follow. */

@@ -1,8 +1,9 @@
-/* Who may ask, by the names that a request gives: Host says under which name it found this node,
- * Origin from which web page it comes. Pure.
+/* Checks who may send a request, by its names: Host is the name under which the client found this
+ * node, Origin the web page that sent the request. Pure.
  *
- * Browsers let any page talk to any address, and DNS lets any name mean any address (rebinding): a
- * foreign name is refused, whatever stands behind it, and so is a foreign page's WebSocket. */
+ * Browsers let any page connect to any address, and DNS lets any name resolve to any address
+ * (rebinding). So an unknown Host is refused whatever its address, and so is a WebSocket of an
+ * unknown page. */
 #ifndef RAFTOGRAM_HTTP_ORIGIN_H
 #define RAFTOGRAM_HTTP_ORIGIN_H
 
@@ -18,14 +19,14 @@ struct authority {
     uint16_t port;     /* 0: none was written */
 };
 
-/* False for what is no host[:port]. */
+/* Parses host[:port]. Returns false if the text is anything else. */
 bool authority_read(struct bytes text, struct authority *out);
 bool authority_is_ip(const struct authority *authority);
 /* localhost, 127.0.0.0/8 or [::1]. */
 bool authority_is_loopback(const struct authority *authority);
 bool authority_has_host(const struct authority *authority, struct bytes host);
 
-/* The names of this node and of what may talk to it. Texts outlive the struct. */
+/* The names that are allowed. The texts must outlive the struct. */
 struct origin_rules {
     const char *const *hosts; /* http.allowed_hosts */
     size_t host_count;
@@ -35,12 +36,12 @@ struct origin_rules {
     size_t peer_count;
 };
 
-/* An IP address, localhost, a listed host, or that of a peer's http_addr. */
+/* True for an IP address, localhost, a listed host, and the host of an http_addr of a peer. */
 bool origin_host_is_allowed(const struct origin_rules *rules, struct bytes host);
-/* May a page of `origin` open a WebSocket that it asks for under the (allowed) `host`? Pages of
- * this very address may, those of the other nodes, and those that are listed; and since a page
- * outlives the node it came from, also one that came under another name of a node: an allowed name,
- * or this machine's own with the port of a peer on this machine. */
+/* True if a page of `origin` may open a WebSocket at the (allowed) `host`. Allowed are pages of
+ * this address, of the other nodes, and listed ones. A page outlives the node that served it, so
+ * these are allowed too: pages under another allowed name of a node, or under a name of this
+ * machine with the port of a peer on this machine. */
 bool origin_is_allowed(const struct origin_rules *rules, struct bytes origin, struct bytes host);
 
 #endif

@@ -20,7 +20,7 @@ extern const struct static_file embedded_files[];
 #define STATIC_FILE_BYTES_MAX (8u << 20)
 #define STATIC_ETAG_BYTES 24
 
-/* NULL when there is none. "/" is "/index.html". */
+/* Finds an embedded file. Returns NULL if there is none. "/" is "/index.html". */
 const struct static_file *static_find(const char *path);
 
 /* Reads a file below a folder. Errors: ERR_NOT_FOUND (also for what must not be served), ERR_FULL
@@ -29,11 +29,11 @@ int static_read(const char *root, const char *path, struct buf *out);
 
 /* True for a path of plain names: no empty, hidden or parent folders. */
 bool static_path_is_plain(const char *path);
-/* The Content-Type, by the ending. */
+/* Returns the Content-Type for the ending of the path. */
 const char *static_type(const char *path);
-/* A strong entity tag with its quotes. */
+/* Makes a strong entity tag with its quotes. */
 void static_etag(struct bytes content, char out[STATIC_ETAG_BYTES]);
-/* If-None-Match: a list of tags, or "*". */
+/* True if If-None-Match, a list of tags or "*", matches the tag. */
 bool static_etag_matches(const char *header, const char *etag);
 
 #endif

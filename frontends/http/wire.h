@@ -18,7 +18,8 @@
 #include "ws_frames.h"
 
 #include <stdbool.h>
-/* Without memory for it an element stays outside a hash table, and its handle's tbl is NULL. */
+/* An element that cannot be added for lack of memory stays outside of a hash table, and its
+ * handle's tbl is NULL. */
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
@@ -26,7 +27,7 @@ struct wire;
 
 /* Called while libwebsockets reads; on the service thread. */
 struct wire_events {
-    /* Bytes came that are not, or not yet, a whole request. */
+    /* Bytes have arrived that are not a whole request yet. */
     void (*heard)(struct wire *wire);
     /* The filter holds a whole request: true if it may become a WebSocket. */
     bool (*may_upgrade)(struct wire *wire);
@@ -36,19 +37,19 @@ struct wire {
     int fd;
     UT_hash_handle by_fd; /* in the service thread's table */
     const struct wire_events *events;
-    bool is_websocket; /* no HTTP any more */
-    bool is_upgrade;   /* the present request: libwebsockets got a handshake for it */
-    bool is_held_up;   /* during poll(): nobody asks for its input */
+    bool is_websocket; /* HTTP has ended */
+    bool is_upgrade;   /* libwebsockets got a handshake for the present request */
+    bool is_held_up;   /* during poll(): its input is not polled for */
     struct http_filter filter;
     struct ws_frames frames;
 };
 
-/* Makes this thread the service thread, whose recv() and poll() look further. */
+/* Makes this thread the service thread, on which recv() and poll() have the behaviour above. */
 void wire_enter(void);
 /* `events` must outlive the wire. */
 void wire_init(struct wire *wire, int fd, const struct wire_events *events);
-/* From now on reads from its socket pass through it. False: no memory; nothing can be read from the
- * socket. On the service thread, once. */
+/* Adds a socket: from now on reads pass through it. Returns false without memory; then nothing can
+ * be read from the socket. On the service thread, once. */
 bool wire_add(struct wire *wire);
 /* Removes it from the table and frees what it holds. On the service thread. */
 void wire_finish(struct wire *wire);
