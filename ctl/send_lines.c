@@ -1,3 +1,4 @@
+/* send -lines: sends each line of stdin as a message, in batches. */
 #include "send_lines.h"
 
 #include "base/clock.h"

@@ -49,7 +49,7 @@ static void close_frontends(struct daemon *daemon)
  * are told who leads. */
 static void refuse_clients(struct daemon *daemon)
 {
-    log_info("daemon", "clients still come: what they send is not forwarded any more");
+    log_info("daemon", "clients still connect: their writes are refused instead of forwarded");
     dispatch_end_streams(daemon->dispatch);
     for (size_t i = 0; i < daemon->instance_count; i++) {
         if (daemon_frontends[i]->hang_up == NULL) {

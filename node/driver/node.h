@@ -48,7 +48,7 @@ enum node_outcome {
     NODE_DRAINING = 7,       /* shutting down, and no node to forward to; nothing was proposed */
     /* 8 was CORRUPT, which was never sent. */
     NODE_BAD_TARGET = 9,    /* TRANSFER: no such member, or not fit to lead */
-    NODE_STANDS_STILL = 10, /* READ: this node does not get what is committed; another may */
+    NODE_STANDS_STILL = 10, /* READ: this node does not get committed entries; another node may */
     NODE_FORMAT_TOO_NEW =
         11, /* not all members are known to understand the command; nothing was proposed */
 };
@@ -81,7 +81,7 @@ struct node_request {
     bool was_leader; /* READ: this node led when the request arrived */
     enum node_outcome outcome;
     struct command_result result;
-    raft_member leader; /* NOT_LEADER: who leads now, as far as is known */
+    raft_member leader; /* NOT_LEADER: the leader, or RAFT_NO_MEMBER if unknown */
     /* FORMAT_TOO_NEW: a member that is not known to understand the command; RAFT_NO_MEMBER: the
      * leader has refused it. */
     raft_member lagging;
@@ -93,15 +93,15 @@ struct node_request {
     uint64_t expires_ns;
     raft_index index;
     raft_term term;
-    struct buf result_text;   /* keeps the views of `result` */
+    struct buf result_text;   /* memory of the views in `result` */
     struct buf stored_result; /* is_stored: the encoded result of its entry */
     uint64_t forward_id;
     raft_member forward_peer;
     bool has_caller_deadline;
-    uint64_t proposed_cost; /* of all that was proposed up to it */
-    bool is_unsure;         /* sent to a leader that was lost: it may be applied without us */
-    bool is_watched;        /* forwarded: this node looks for its entry (repeats.c) */
-    bool is_stored;         /* and has applied it: */
+    uint64_t proposed_cost; /* cost of everything proposed up to this request */
+    bool is_unsure;         /* sent to a leader that was lost; it may have been applied */
+    bool is_watched;        /* forwarded; this node looks for its entry (repeats.c) */
+    bool is_stored;         /* its entry was applied here: */
     uint32_t watch_hash;
     struct node_request *watch_next;
     raft_term forward_term; /* term of the first forward */

@@ -69,7 +69,7 @@ void node_forward_at_once(struct node *node);
 void node_clear_transfer_over(struct node *node);
 /* Empties `ready_reads`: reads.c has taken them. */
 void node_clear_ready_reads(struct node *node);
-/* Tells the peers that this node has entries. */
+/* Reports to the peers that this node has entries. */
 void node_set_not_fresh(struct node *node);
 /* Continues under a new incarnation after a leader has reported that this node lacks entries that
  * it had acknowledged. */
