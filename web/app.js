@@ -1,7 +1,7 @@
-// The page: puts the parts together. raftogram.js talks to the cluster, channels.js knows the channels
-// and channel_list.js shows them, timeline.js is the open channel, composer.js where one writes,
-// outbox.js what is being sent, cluster_state.js what is said of the cluster, cluster_panel.js its
-// nodes, memory.js what the browser remembers.
+// The page: connects its parts. raftogram.js talks to the cluster. channels.js keeps the channels,
+// and channel_list.js shows them. timeline.js is the open channel, composer.js the input, outbox.js
+// the messages being sent. cluster_state.js and cluster_panel.js show the cluster and its nodes.
+// memory.js keeps what the browser remembers.
 import { connect } from './raftogram.js';
 import { ChannelDialog } from './channel_dialog.js';
 import { ChannelList } from './channel_list.js';
@@ -73,7 +73,7 @@ function channelInAddress() {
   }
 }
 
-// The address names the channel, so that the browser's back button and links work.
+// The address names the channel, so that the back button and links of the browser work.
 function showChannel() {
   const channelId = channelInAddress();
   byId('app').classList.toggle('has-channel', channelId !== '');
@@ -102,8 +102,8 @@ function goTo(channelId, { replace = false } = {}) {
   showChannel();
 }
 
-// Without a channel in the address: where one was last, or the first there is. A phone shows the
-// list instead.
+// Without a channel in the address, the last open channel is opened, or the first of the list. A
+// phone shows the list instead.
 function chooseChannel() {
   if (channelInAddress() !== '' || isNarrow.matches || !channels.isLoaded) return;
   const last = memory.channel;
@@ -114,7 +114,7 @@ function chooseChannel() {
 function channelsChanged() {
   channelList.render();
   chooseChannel();
-  // Somebody has created it meanwhile.
+  // Another user has created it meanwhile.
   if (timeline.isMissing && channels.get(timeline.channelId)) timeline.retry();
   const { channelId } = timeline;
   const isOpen = channelId !== null;
@@ -179,7 +179,8 @@ client.on('clusterChanged', ({ current }) => {
   window.location.reload();
 });
 
-// Where the messages are that the other cluster never got: the list may not have those channels.
+// Shows where the messages are that the other cluster never received: the list may lack those
+// channels.
 function showClusterNews() {
   if (!memory.hasClusterChanged) return;
   memory.hasClusterChanged = false;
@@ -201,7 +202,7 @@ for (const id of ['cluster-button', 'cluster-chip']) byId(id).addEventListener('
 
 // ---- writing ------------------------------------------------------------------------------------
 
-// Whether the message was taken. A message goes out under the name that is shown.
+// Returns whether the message was accepted. A message is sent under the name that is shown.
 function send(channelId, text) {
   if (!person.name) {
     person.ask(() => composer.submit());
@@ -219,8 +220,8 @@ function outboxChanged() {
   keepingChanged();
 }
 
-// What is only in this page, as the browser's storage is full or forbidden, is said to be, and the
-// browser asks before it closes the page.
+// Reports messages that exist only in this page, because the storage of the browser is full or
+// forbidden. The browser then asks before it closes the page.
 function keepingChanged() {
   const count = outbox.unstoredCount;
   const what = count > 0 ? plural(count, 'message waits', 'messages wait')

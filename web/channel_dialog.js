@@ -1,4 +1,4 @@
-// The dialog that creates a channel. Its id follows the name until the person writes another one.
+// The dialog that creates a channel. Its id follows the name until the user enters another one.
 import { byId, setText } from './dom.js';
 import { acquit, isFilled } from './fields.js';
 import { ID_BYTES_MAX, explain, slug } from './format.js';
@@ -12,7 +12,7 @@ export class ChannelDialog {
   #name = byId('channel-name');
   #id = byId('channel-id');
   #error = byId('channel-error');
-  #isIdOwn = false; // the person wrote one
+  #isIdOwn = false; // the user has entered one
 
   constructor({ client, onCreated }) {
     this.#client = client;

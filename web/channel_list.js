@@ -1,4 +1,4 @@
-// The channels at the left, with their unread marks and the field to find one.
+// The list of channels, with unread marks and a search field.
 import { isOfInputMethod } from './composition.js';
 import { ChannelSearch } from './channel_search.js';
 import { compareChannels } from './channels.js';
@@ -6,8 +6,8 @@ import { byId, make, setText } from './dom.js';
 import { plural } from './format.js';
 import { VirtualList } from './virtual_list.js';
 
-const FILTER_FROM = 9; // with so many channels a field to find one appears
-const UNREAD_MAX = 99; // above it stands 99+
+const FILTER_FROM = 9; // number of channels from which the search field is shown
+const UNREAD_MAX = 99; // larger numbers are shown as 99+
 
 function makeRow({ channelId }) {
   return make('li', { 'data-channel-id': channelId },
@@ -23,7 +23,7 @@ export class ChannelList {
   #field = byId('filter-text');
   #current = '';
   #shown = []; // channels
-  #isRevealing = false; // the open channel is to be in sight, until the person scrolls
+  #isRevealing = false; // the open channel must be visible, until the user scrolls
   #isEnterDue = false; // Enter was pressed before the cluster answered
   #rows = new VirtualList({
     list: byId('channel-list'),
@@ -68,7 +68,7 @@ export class ChannelList {
     this.#note(sought);
   }
 
-  // While the list still grows the open channel moves down.
+  // While the list is growing, the open channel moves down.
   #reveal() {
     const index = this.#shown.findIndex(({ channelId }) => channelId === this.#current);
     if (index >= 0) this.#rows.reveal(index);

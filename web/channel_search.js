@@ -1,11 +1,12 @@
-// Channels by the beginning of their id, from the cluster: the page may not know all of them.
+// Searches channels by the beginning of their id in the cluster, because the page may not know all
+// of them.
 import { compareChannels } from './channels.js';
 import { explain, slug } from './format.js';
 
-const PAUSE_MS = 200; // after the last stroke
+const PAUSE_MS = 200; // pause after the last key
 const FOUND_MAX = 100;
 
-// Ids are mostly as the page suggests them, and people write as in the name.
+// Most ids are those that the page suggests, and users type as in the name.
 function prefixesOf(text) {
   return [...new Set([text, text.toLowerCase(), slug(text)])].filter((prefix) => prefix !== '');
 }
@@ -17,7 +18,7 @@ export class ChannelSearch {
   #timer = null;
 
   found = []; // channels, by name
-  note = ''; // what else to say
+  note = ''; // additional text
   isAsking = false;
 
   constructor({ channels, onAnswer }) {
@@ -25,7 +26,7 @@ export class ChannelSearch {
     this.#onAnswer = onAnswer;
   }
 
-  // What is found for another text is thrown away.
+  // Results for another text are discarded.
   seek(text) {
     if (text === this.#text) return;
     this.#text = text;

@@ -1,7 +1,7 @@
-// The channels as this page knows them, kept fresh by asking for the list every few seconds, so many
-// pages of it a round and no more: a flood in a channel that nobody looks at, or a hundred thousand
-// channels, cost the page and the cluster the same as a few. Those beyond CHANNELS_MAX are known
-// when they are sought or opened.
+// The channels that this page knows. The list is read again every few seconds, a limited number of
+// pages in a round. So a flood in another channel, or a hundred thousand channels, cost the page
+// and the cluster as much as a few. Channels beyond CHANNELS_MAX are loaded when they are searched
+// for or opened.
 import { perFrame } from './dom.js';
 
 const POLL_MS = 2000;
@@ -12,7 +12,7 @@ const CHANNELS_MAX = 20000;
 
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
 
-// What people call it, then what programs do.
+// Sorts by name, then by id.
 export function compareChannels(a, b) {
   return collator.compare(a.name || a.channelId, b.name || b.channelId) || (a.channelId < b.channelId ? -1 : 1);
 }
@@ -24,10 +24,10 @@ export class Channels {
   #sorted = [];
   #unreadTotal = 0;
   #current = '';
-  #after = ''; // where the next page begins
+  #after = ''; // begin of the next page
   #isAsking = false;
-  #isLoaded = false; // the first page has come
-  #isSwept = false; // every page has
+  #isLoaded = false; // the first page has arrived
+  #isSwept = false; // every page has arrived
   #timer = null;
   #changedSoon = perFrame(() => this.onChange());
 
@@ -37,7 +37,7 @@ export class Channels {
     this.isSendingIn = isSendingIn;
     this.onChange = onChange;
     document.addEventListener('visibilitychange', () => this.refresh());
-    // What has been read, and sent, in another tab.
+    // Follows what was read and sent in another tab.
     window.addEventListener('storage', perFrame(() => this.#recountAll()));
     client.on('hello', () => this.refresh());
     client.on('leader', ({ hasQuorum }) => { if (hasQuorum) this.refresh(); });
@@ -47,12 +47,12 @@ export class Channels {
 
   get isSwept() { return this.#isSwept; }
 
-  // Whether a channel that is not here may be there all the same.
+  // Returns whether a channel that is not listed may exist.
   get isPartial() { return !this.#isSwept || this.#byId.size >= CHANNELS_MAX; }
 
   get size() { return this.#byId.size; }
 
-  // By name. Not to be changed.
+  // Sorted by name. Must not be changed.
   get sorted() { return this.#sorted; }
 
   get unreadTotal() { return this.#unreadTotal; }
@@ -71,7 +71,7 @@ export class Channels {
     this.#lookUp([channelId]);
   }
 
-  // The open channel is told of by its subscription, sooner than by the list.
+  // The subscription of the open channel reports its messages earlier than the list.
   saw(channelId, lastSequence) {
     const channel = this.#byId.get(channelId);
     if (!channel) return;
@@ -79,14 +79,14 @@ export class Channels {
     this.recount(channelId);
   }
 
-  // After a change of what has been read or sent there.
+  // Updates the unread counts after a change of what was read or sent.
   recount(channelId) {
     const channel = this.#byId.get(channelId);
     if (channel) this.#count(channel);
     this.#changedSoon();
   }
 
-  // The channel above or below the open one.
+  // Returns the channel above or below the open one.
   neighbour(step) {
     const count = this.#sorted.length;
     if (count === 0) return null;
@@ -94,7 +94,7 @@ export class Channels {
     return this.#sorted[(index + step + count) % count].channelId;
   }
 
-  // The first channels whose ids begin so, in the order of ids: {channels, hasMore}.
+  // Resolves to the first channels whose ids begin so, in the order of ids: {channels, hasMore}.
   async find(prefix, limit) {
     const { channels, hasMore } = await this.#client.call('ListChannels', { prefix, limit });
     this.#addBaselines(channels);
@@ -114,7 +114,7 @@ export class Channels {
     this.#timer = setTimeout(() => this.refresh(), document.hidden ? POLL_HIDDEN_MS : POLL_MS);
   }
 
-  // The first time to the end, as long as the connection lasts; then some pages a round.
+  // Reads the whole list the first time, while the connection lasts; later some pages in a round.
   async #load() {
     await this.#lookUp(this.#isLoaded ? [this.#current] : [this.#current, this.#memory.channel]);
     for (let pages = 0; !this.#isSwept || pages < PAGES_A_ROUND; pages += 1) {
@@ -132,7 +132,7 @@ export class Channels {
     }
   }
 
-  // Asks for single channels that are needed before their page comes, or have none.
+  // Asks for single channels that are needed before their page arrives, or that are in no page.
   async #lookUp(channelIds) {
     for (const channelId of new Set(channelIds)) {
       if (!channelId || this.#byId.has(channelId) || this.#client.state !== 'open') continue;
@@ -149,8 +149,8 @@ export class Channels {
     }
   }
 
-  // A channel that is there when it is first listed is not news, whatever is in it; one that comes
-  // when all of them are known is new, and with it what is in it.
+  // The contents of a channel in the first complete list are not unread. A channel that appears
+  // later is new, and its contents are unread.
   #addBaselines(channels) {
     const news = channels.filter(({ channelId }) => !this.#byId.has(channelId));
     this.#memory.addBaselines(news.map(({ channelId, lastSequence }) =>
@@ -186,7 +186,7 @@ export class Channels {
     else if (news.length > 0) this.#sorted = merged(this.#sorted, news.sort(compareChannels));
   }
 
-  // What is on its way may be among those that are new.
+  // Messages in the outbox may be among the new ones.
   #count(channel) {
     const { channelId, lastSequence } = channel;
     const unread = Math.max(0, this.#memory.unreadIn(channelId, lastSequence) - (this.isSendingIn(channelId) ? 1 : 0));

@@ -1,5 +1,5 @@
-// The panel of the cluster: what each node says of itself, asked over a connection of its own to
-// each, which lasts as long as the panel is open.
+// The panel of the cluster: the status that each node reports, over a connection of its own to each
+// node while the panel is open.
 import { connect } from './raftogram.js';
 import { byId, make, setText } from './dom.js';
 import { duration, plural } from './format.js';
@@ -12,7 +12,7 @@ const COLUMNS = [
   ['Snapshot', 'snapshotIndex'],
 ];
 
-const CONTACT_NEVER = '18446744073709551615'; // of a member that the leader never heard
+const CONTACT_NEVER = '18446744073709551615'; // for a member that the leader has never heard
 
 function contactText(ms) {
   if (ms === CONTACT_NEVER) return 'never';
@@ -61,7 +61,8 @@ export class ClusterPanel {
     this.#timer = setTimeout(() => this.#poll(round), POLL_MS);
   }
 
-  // Nodes serve plain http: a page that came over https can ask only the one it came from.
+  // Nodes serve plain http. A page that was loaded over https can ask only the node that it came
+  // from.
   #clientOf({ nodeId, httpAddr }) {
     if (nodeId === this.#client.hello.nodeId) {
       this.#clients.get(nodeId)?.close();

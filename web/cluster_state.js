@@ -1,8 +1,8 @@
-// What the page says of the cluster, calmly: while the client tries one node after the other its own
-// state changes by the second, and a person wants to know one thing. A state is shown once it has
-// lasted: 'good', 'quorum' (nodes answer, and have none) or 'lost' (no node answers).
+// The state of the cluster that the page shows. While the client tries one node after the other,
+// its own state changes every second. So a state is shown only after it has lasted for a while:
+// 'good', 'quorum' (nodes answer, but have no quorum) or 'lost' (no node answers).
 
-const OUTAGE_AFTER_MS = 1500; // an outage shorter than this is no news
+const OUTAGE_AFTER_MS = 1500; // a shorter outage is not shown
 const GOOD_AFTER_MS = 1000; // nor is a node that promises too much
 const LOST_AFTER_MS = 30000; // longer than a round of the nodes, of which some may not even refuse
 
@@ -12,8 +12,8 @@ export class ClusterState {
   #shown = 'starting';
   #timer = null;
   #awaited = ''; // the state that the timer is for
-  #noQuorumAtMs = -Infinity; // when a node last said that it has none
-  #good = null; // what was last said of a good state
+  #noQuorumAtMs = -Infinity; // when a node last reported no quorum
+  #good = null; // last text of a good state
 
   constructor({ client, onChange }) {
     this.#client = client;
@@ -25,7 +25,7 @@ export class ClusterState {
 
   get isOutage() { return this.#shown === 'quorum' || this.#shown === 'lost'; }
 
-  // {level, line, detail} for the person.
+  // Returns {level, line, detail} to show.
   get description() {
     const { hello, leader } = this.#client;
     if (this.#shown === 'starting') return { level: 'wait', line: 'Connecting…', detail: '' };
@@ -53,7 +53,7 @@ export class ClusterState {
     else if (now === 'good') this.#await('good', GOOD_AFTER_MS);
     else if (this.isOutage) this.#show(now);
     else this.#await('outage', OUTAGE_AFTER_MS);
-    // Without another event the silence becomes a loss all the same.
+    // Without another event, the silence also becomes a loss.
     if (this.#shown === 'quorum' && now === 'quorum' && this.#client.state !== 'open') {
       this.#await('lost', LOST_AFTER_MS - (performance.now() - this.#noQuorumAtMs) + 1);
     }

@@ -1,16 +1,16 @@
-// The box that messages are written in. What is begun in a channel is its draft until it is sent.
+// The input for messages. Text that is not sent is the draft of its channel.
 import { isOfInputMethod } from './composition.js';
 import { byId, setText } from './dom.js';
 import { byteCount } from './format.js';
 
-const BYTES_MAX = 65536; // until a node has said how many it takes
+const BYTES_MAX = 65536; // until a node has reported its limit
 const isTouch = window.matchMedia('(pointer: coarse)');
 const encoder = new TextEncoder();
 
 export class Composer {
   #client;
   #memory;
-  #onSend; // (channelId, text): whether it was taken
+  #onSend; // (channelId, text) => whether it was accepted
   #onDraft;
   #field = byId('composer-text');
   #button = byId('send-button');
@@ -28,7 +28,7 @@ export class Composer {
       this.#keepDraft(this.#field.value);
     });
     this.#field.addEventListener('keydown', (event) => {
-      // On a touch screen Enter begins a new line, as everywhere there; the button sends.
+      // On a touch screen Enter inserts a line break, as users expect there; the button sends.
       const isSend = event.key === 'Enter' && !event.shiftKey && !isOfInputMethod(event) && !isTouch.matches;
       if (!isSend) return;
       event.preventDefault();
@@ -52,7 +52,7 @@ export class Composer {
 
   focus() { (this.isAllowed ? this.#field : byId('timeline')).focus(); }
 
-  // Whether one may write here, and what for.
+  // Sets whether the input is enabled, and for which channel.
   allow({ isAllowed, name }) {
     this.#field.placeholder = isAllowed ? `Message #${name}` : '';
     if (this.isAllowed === isAllowed) return;
@@ -61,7 +61,7 @@ export class Composer {
     this.#changed();
   }
 
-  // A full outbox takes no more.
+  // A full outbox accepts no more messages.
   set isFull(isFull) {
     if (this.#isFull === isFull) return;
     this.#isFull = isFull;

@@ -1,5 +1,5 @@
-// Small helpers for the document. Text goes in as text nodes only: nothing that anybody wrote is
-// ever parsed as markup.
+// Small helpers for the document. Text is inserted as text nodes only: text of users is never
+// parsed as markup.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -28,12 +28,12 @@ export function icon(name, label) {
   return svg;
 }
 
-// Writes only what changed: a screen reader repeats a status that is written again.
+// Writes only what has changed, because a screen reader repeats a status that is written again.
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Calls `action` at most once a frame; a page that is not shown has no frames, but has timers.
+// Calls `action` at most once a frame. A hidden page has no frames, but has timers.
 export function perFrame(action) {
   let isDue = false;
   return () => {

@@ -1,8 +1,8 @@
-// The fields of the dialogs, and when they are filled well enough.
+// The fields of the dialogs, and their validation.
 const encoder = new TextEncoder();
 
-// Whether a field says anything: `required` takes spaces for an answer, and `maxlength` counts no
-// bytes. If not, the browser tells why beside it.
+// Validates a field: `required` accepts spaces, and `maxlength` does not count bytes. If it is
+// invalid, the browser shows the reason beside it.
 export function isFilled(field, bytesMax = Infinity) {
   const text = field.value.trim();
   let problem = '';
@@ -12,7 +12,7 @@ export function isFilled(field, bytesMax = Infinity) {
   return field.reportValidity();
 }
 
-// What is typed or filled in next is judged anew: a field may change another one of its form.
+// Later input is validated again, because a field may change another one of its form.
 export function acquit(form) {
   for (const field of form.querySelectorAll('input')) field.setCustomValidity('');
 }

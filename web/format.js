@@ -1,4 +1,4 @@
-// How things are written on the page.
+// Formats values for the page.
 import { cut, firstCharacter } from './text.js';
 
 const pad = (number) => String(number).padStart(2, '0');
@@ -18,7 +18,7 @@ export function fullTime(date) {
   return fullDate.format(date);
 }
 
-// A number that is the same for all moments of one local day.
+// Returns a number that is the same for all times of one local day.
 export function dayNumber(date) {
   return date.getFullYear() * 10000 + date.getMonth() * 100 + date.getDate();
 }
@@ -30,7 +30,7 @@ export function dayName(date, now = new Date()) {
   return (date.getFullYear() === now.getFullYear() ? thisYear : anyYear).format(date);
 }
 
-// The same colour for the same name on every screen.
+// Returns the same colour for the same name on every screen.
 export function tintOf(name) {
   let hash = 0;
   for (const char of name) hash = (Math.imul(hash, 31) + char.codePointAt(0)) | 0;
@@ -61,8 +61,8 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor(seconds / 3600) % 24} h`;
 }
 
-// An id as people would choose it for a name: letters, numbers and the marks that belong to them.
-// Latin letters go without accents, other scripts keep theirs: й is not и, and ा is half of a word.
+// Suggests an id for a name: letters, numbers and the marks that belong to them. Latin letters lose
+// their accents; other scripts keep them: й is not и, and ा is half of a word.
 export function slug(name) {
   const letters = name.normalize('NFKD')
     .replace(/[\p{Variation_Selector}\p{Me}\u00ad\u200b-\u200d\u2060\ufeff]/gu, '')
@@ -73,7 +73,7 @@ export function slug(name) {
   return cut(whole, { charactersMax: SLUG_CHARACTERS_MAX, bytesMax: ID_BYTES_MAX }).replace(/-$/, '');
 }
 
-// What went wrong, for the person who wrote the message.
+// Describes an error for the author of the message.
 export function explain(error) {
   switch (error.reason) {
     case 'NOT_CONNECTED': return 'no node could be reached';

@@ -1,17 +1,18 @@
-// The addresses in a text, as links. Only http and https, and only what is shown as it is: the text of
-// a link is its address. Nodes are made one by one; nothing is parsed as markup.
+// Turns addresses in a text into links. Only http and https, and only if the text of the link is
+// its address. Nodes are created one by one; nothing is parsed as markup.
 import { make } from './dom.js';
 
-const LINKS_MAX = 200; // of one message; what follows stays text
+const LINKS_MAX = 200; // links in one message; further addresses stay text
 const LENGTH_MAX = 2048;
 
-// Up to white space, quotes and angle brackets, and to what is invisible or turns the direction of
-// writing: an address that looks like another one is no link.
+// An address ends at white space, quotes, angle brackets, and at characters that are invisible or
+// change the direction of writing: a misleading address is no link.
 const ADDRESS = /\bhttps?:\/\/[^\s<>"'`“”„«»\p{C}]+/giu;
 const AFTER = new Set('.,;:!?…*_~|、。，；：！？·'); // ends the sentence, not the address
 const PAIRS = new Map([[')', '('], [']', '['], ['}', '{'], ['）', '（'], ['」', '「'], ['』', '『'], ['】', '【']]);
 
-// Without what belongs to the sentence: "(see http://a/b)." ends at b, http://a/b_(c) keeps its own.
+// Removes what belongs to the sentence: "(see http://a/b)." ends at b; http://a/b_(c) keeps its
+// parenthesis.
 function trimmed(address) {
   const counts = new Map();
   for (const sign of address) counts.set(sign, (counts.get(sign) ?? 0) + 1);
@@ -25,7 +26,7 @@ function trimmed(address) {
   return address.slice(0, end);
 }
 
-// Names before an @ are how addresses pretend to be others.
+// A name before an @ can disguise an address.
 function targetOf(address) {
   try {
     const url = new URL(address);
@@ -36,8 +37,8 @@ function targetOf(address) {
   }
 }
 
-// Pieces of a text: strings, and {text, href}. `isCut`: the text goes on, so an address at its end is
-// not whole.
+// Returns the pieces of a text: strings, and {text, href}. `isCut`: the text continues, so an
+// address at its end is incomplete.
 export function piecesOf(text, { isCut = false } = {}) {
   const pieces = [];
   let end = 0;
@@ -58,7 +59,7 @@ export function piecesOf(text, { isCut = false } = {}) {
   return pieces;
 }
 
-// Such a link tells the other site nothing, and the other site gets no hold on the page.
+// Such a link sends no referrer, and gives the other site no access to the page.
 export function linkedNodes(text, options) {
   return piecesOf(text, options).map((piece) => (typeof piece === 'string' ? piece
     : make('a', { href: piece.href, target: '_blank', rel: 'noopener noreferrer' }, piece.text)));

@@ -5,7 +5,7 @@
 // the page is open. What waits to be sent has a store of its own, outbox_store.js.
 
 const PREFIX = 'raftogram.';
-const POSITIONS_MAX = 2000; // channels of which it is remembered how far they were read
+const POSITIONS_MAX = 2000; // channels whose read position is kept
 const BASELINES_MAX = 5000; // channels that were never opened
 const OWN_MAX = 100; // messages of a channel
 
@@ -22,7 +22,7 @@ function read(storage, key, fallback) {
   }
 }
 
-// Whether it is remembered also after the page.
+// Returns whether it is kept after the page is closed.
 function write(storage, key, value) {
   const place = `${storage}/${key}`;
   try {
@@ -89,7 +89,7 @@ export const memory = {
     }
   },
 
-  // Tells own messages from others': the ids of this browser's messages begin with it.
+  // Distinguishes own messages from others: the ids of messages of this browser begin with it.
   get browserId() {
     let id = read('localStorage', 'browserId', '');
     if (!/^[0-9a-f]{12}$/.test(id)) {
@@ -105,7 +105,7 @@ export const memory = {
   // The tab's own first: where it was is of that one, whatever another tab has found since.
   get clusterId() { return read('sessionStorage', 'clusterId', null) ?? read('localStorage', 'clusterId', ''); },
 
-  // Sequences mean nothing in another cluster.
+  // Sequences are meaningless in another cluster.
   set clusterId(clusterId) {
     const previous = this.clusterId;
     write('sessionStorage', 'clusterId', clusterId);
@@ -113,7 +113,7 @@ export const memory = {
     if (previous && previous !== clusterId) this.forgetPlaces();
   },
 
-  // For the page after the reload: the cluster is another one.
+  // Clears what depends on the cluster; the page then reloads for another cluster.
   get hasClusterChanged() { return read('sessionStorage', 'clusterChanged', false); },
 
   set hasClusterChanged(hasChanged) { write('sessionStorage', 'clusterChanged', hasChanged || undefined); },
@@ -161,7 +161,7 @@ export const memory = {
     writeMap('baselines', baselines);
   },
 
-  // Own messages are no news to their author, wherever in the unread ones they stand.
+  // Own messages are never unread.
   addOwn(channelId, sequences) {
     const own = freshMap('own');
     const known = own[keyOf(channelId)] ?? [];
@@ -207,7 +207,7 @@ export const memory = {
   // A key for each, as they may be long and change with every stroke. Whether it outlives the page.
   setDraftIn(channelId, text) { return write('sessionStorage', `draft.${channelId}`, text || undefined); },
 
-  // Whether there are drafts that end with the page.
+  // Returns whether there are drafts that are lost with the page.
   get hasUnstoredDrafts() {
     return [...unstored].some(([place, value]) => value !== undefined && place.startsWith('sessionStorage/draft.'));
   },

@@ -1,12 +1,12 @@
-// One message as an element of the list: who, when, what, and for own messages how far it got.
+// One message as an element of the list: author, time, text, and the state of own messages.
 import { payloadBytes } from './raftogram.js';
 import { icon, make } from './dom.js';
 import { byteCount, clockTime, dayName, dayNumber, fullTime, initials, tintOf } from './format.js';
 import { linkedNodes } from './links.js';
 import { cut } from './text.js';
 
-const GROUP_MS = 5 * 60 * 1000; // messages of one author within it stand together
-const TEXT_MAX = 4000; // UTF-16 units shown of a long message until one asks for all
+const GROUP_MS = 5 * 60 * 1000; // consecutive messages of one author within this time are grouped
+const TEXT_MAX = 4000; // UTF-16 units shown of a long message until it is expanded
 
 function textOf(message) {
   if (typeof message.text === 'string') return message.text;
@@ -54,7 +54,7 @@ export function messageElement(message, { isOwn }) {
   return element;
 }
 
-// Whether a message stands under the name of the one before, and whether a day begins with it.
+// Returns whether a message is grouped with the previous one, and whether it begins a day.
 export function arrange(element, message, previous, isUnreadStart) {
   const date = new Date(Number(message.timestampUnixMs));
   const previousDate = previous ? new Date(Number(previous.timestampUnixMs)) : null;

@@ -1,18 +1,18 @@
-// Messages on their way. Each is kept until it is stored or its writer discards it, over reloads and
-// in every tab, and keeps its client message id, so however often it is sent it is there once. Each
-// channel sends in the order of writing, one at a time: a message that cannot be sent holds up those
-// behind it until its writer decides.
+// The messages that are being sent. Each is kept until it is stored or its author discards it, over
+// reloads and in every tab. It keeps its client message id, so it is stored once however often it
+// is sent. Each channel sends one message at a time, in the order of writing. A message that cannot
+// be sent blocks the later ones until its author decides.
 import { isPassing, newClientMessageId } from './raftogram.js';
 import { explain } from './format.js';
 import { OutboxStore } from './outbox_store.js';
 import { SenderLease } from './sender_lease.js';
 
 const ENTRIES_MAX = 200;
-const PAUSE_MIN_MS = 250; // between two tries of one message
+const PAUSE_MIN_MS = 250; // between two attempts of one message
 const PAUSE_MAX_MS = 5000;
-const TURN_MS = 2000; // how often to look whether another tab has left a channel
+const TURN_MS = 2000; // interval of the check whether another tab has left a channel
 
-// Passing by themselves, but not before somebody has done something.
+// Errors that go away, but only after an action of an operator.
 const LASTING = new Set(['DISK_FULL', 'PAYLOAD_TOO_LARGE', 'FRAME_TOO_LARGE']);
 
 const needsWriter = (error) => (!isPassing(error) && error.reason !== 'CLOSED') || LASTING.has(error.reason);
@@ -26,7 +26,7 @@ export class Outbox {
   #onChange;
   #isShown; // (channelId, sequence): has the open channel's subscription passed it?
   #entries = []; // in the order of writing; see #adopt
-  #sending = new Map(); // channelId -> what ends the pause between two tries
+  #sending = new Map(); // channelId -> function that ends the pause between two attempts
   #turnTimer = null;
   #channelId = null;
 
@@ -52,13 +52,13 @@ export class Outbox {
 
   get isFull() { return this.#unsent.length >= ENTRIES_MAX; }
 
-  // Those that go on by themselves.
+  // Messages that are sent without an action of the user.
   get waitingCount() { return this.#entries.filter(({ state }) => state === 'sending').length; }
 
-  // Those that would be lost with this page.
+  // Messages that would be lost with this page.
   get unstoredCount() { return this.#unsent.filter(({ isStored }) => !isStored).length; }
 
-  // How many messages failed, by channel.
+  // Number of failed messages, by channel.
   get failed() {
     const counts = new Map();
     for (const { state, channelId } of this.#entries) {
@@ -80,7 +80,7 @@ export class Outbox {
 
   isSendingIn(channelId) { return this.#entries.some((entry) => entry.channelId === channelId && entry.controller); }
 
-  // The message as it is kept; false when the outbox is full.
+  // Adds a message and returns its entry; false if the outbox is full.
   add({ channelId, authorId, text }) {
     if (this.isFull) return false;
     const entry = this.#adopt({
@@ -94,7 +94,7 @@ export class Outbox {
       state: 'sending',
       note: '',
     }, { isStored: false });
-    this.#lease.take(channelId); // before other tabs hear of the message
+    this.#lease.take(channelId); // before other tabs see the message
     this.#storeRest();
     this.#flush(entry.channelId);
     this.#onChange();
@@ -104,7 +104,7 @@ export class Outbox {
   retry(clientMessageId) {
     const entry = this.#find(clientMessageId);
     if (!entry) return;
-    // Its writer says so: it goes to this cluster.
+    // Sends it to this cluster, as its author confirmed.
     Object.assign(entry, { state: 'sending', note: '', problem: '', clusterId: this.#client.clusterId });
     this.#storeRest((other) => other === entry);
     this.#wake(entry.channelId);
@@ -120,7 +120,7 @@ export class Outbox {
     this.#onChange();
   }
 
-  // What was written for another cluster goes to this one only if its author says so.
+  // A message for another cluster is sent to this one only if its author confirms it.
   failOthers(clusterId) {
     for (const entry of this.#entries) {
       if (entry.state === 'sending' && (!clusterId || entry.clusterId !== clusterId)) {
@@ -136,7 +136,7 @@ export class Outbox {
     this.#onChange();
   }
 
-  // What a subscription delivers is stored, whatever became of the answer.
+  // A message that a subscription delivers is stored, whatever the answer was.
   delivered(messages) {
     const ids = new Set(messages.map((message) => message.clientMessageId));
     const done = this.#entries.filter((entry) => ids.has(entry.clientMessageId));
@@ -164,7 +164,7 @@ export class Outbox {
     return entry;
   }
 
-  // Those that found no room come first when there is some.
+  // Entries that found no room in the storage come first when there is some.
   #storeRest(isDue = (entry) => !entry.isStored) {
     for (const entry of this.#unsent.filter(isDue)) {
       if (this.#store.put(entry)) entry.isStored = true;
@@ -191,7 +191,7 @@ export class Outbox {
     this.#onChange();
   }
 
-  // Stored, or discarded.
+  // Removes an entry that is stored or discarded.
   #removedElsewhere(clientMessageId) {
     const entry = this.#find(clientMessageId);
     if (!entry || entry.state === 'sent') return;
@@ -200,7 +200,7 @@ export class Outbox {
     this.#onChange();
   }
 
-  // The page was put away for a while, and heard nothing.
+  // The page was suspended, and received no events.
   #reload() {
     const stored = this.#store.load();
     const ids = new Set(stored.map(({ clientMessageId }) => clientMessageId));
@@ -251,7 +251,7 @@ export class Outbox {
     this.#lease.release(channelId);
   }
 
-  // Until the next try, or until something has changed.
+  // Waits until the next attempt, or until something has changed.
   #pause(channelId, attempt) {
     const ceiling = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** Math.min(attempt, 10));
     return new Promise((done) => {
@@ -262,14 +262,14 @@ export class Outbox {
 
   #wake(channelId) { this.#sending.get(channelId)?.(); }
 
-  // Whether the entry is done with: false if it has to be tried again.
+  // Returns whether the entry is finished; false if it must be sent again.
   async #send(entry) {
     const { clusterId } = this.#client;
     if (!entry.clusterId && clusterId) {
       entry.clusterId = clusterId;
       this.#storeRest((other) => other === entry);
     }
-    if (entry.clusterId && !clusterId) return false; // not before a node has said which cluster this is
+    if (entry.clusterId && !clusterId) return false; // not before a node has reported its cluster
     if (entry.clusterId && entry.clusterId !== clusterId) {
       this.#fail(entry, { reason: 'CLUSTER_CHANGED' });
       this.#onChange();
@@ -297,7 +297,7 @@ export class Outbox {
     this.#memory.addOwn(entry.channelId, [sequence]);
     const isAwaited = entry.channelId === this.#channelId && !this.#isShown(entry.channelId, sequence);
     if (isAwaited && this.#entries.includes(entry)) {
-      // It stays until the subscription brings it, so that it never blinks.
+      // It stays until the subscription delivers it, so that it does not flicker.
       entry.state = 'sent';
       this.#store.remove(entry.clientMessageId);
       this.#storeRest();

@@ -1,6 +1,6 @@
-// The messages that wait to be sent, in localStorage: they outlive the page, and the tabs of one
-// browser share them. Each has a key of its own, so that one message more costs as much as that one
-// message, however many wait.
+// The messages that wait to be sent, in localStorage: they outlive the page, and the tabs of a
+// browser share them. Each has a key of its own, so the cost of adding one does not depend on the
+// number that wait.
 
 const PREFIX = 'raftogram.outbox.';
 const FIELDS = ['clientMessageId', 'channelId', 'authorId', 'text', 'clusterId', 'state', 'note'];
@@ -17,7 +17,7 @@ function parse(text) {
 }
 
 export class OutboxStore {
-  // What other tabs do: onPut(entry), onRemove(clientMessageId), onCleared().
+  // Events of other tabs: onPut(entry), onRemove(clientMessageId), onCleared().
   constructor({ onPut, onRemove, onCleared }) {
     window.addEventListener('storage', ({ key, newValue }) => {
       if (key === null) onCleared();
@@ -38,7 +38,7 @@ export class OutboxStore {
     }
   }
 
-  // False when the storage is full or forbidden: what it had of the entry, it still has.
+  // Returns false if the storage is full or forbidden. An earlier state of the entry then stays.
   put(entry) {
     const { order, createdMs } = entry;
     const stored = { order, createdMs };

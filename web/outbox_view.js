@@ -1,4 +1,4 @@
-// The messages on their way in the open channel, below those that are stored.
+// Shows the messages of the open channel that are being sent, below the stored ones.
 import { byId } from './dom.js';
 import { outboxElement, showStatus } from './message_view.js';
 
@@ -21,7 +21,7 @@ export class OutboxView {
     this.render();
   }
 
-  // Touches only what differs: a button that has the focus keeps it.
+  // Changes only what differs, so that a button keeps the focus.
   render() {
     const entries = this.#channelId === null ? [] : this.#outbox.entriesIn(this.#channelId);
     const ids = new Set(entries.map(({ clientMessageId }) => clientMessageId));
@@ -61,7 +61,7 @@ export class OutboxView {
   }
 
   #act(verb, id) {
-    byId('composer-text').focus(); // the button goes
+    byId('composer-text').focus(); // the button disappears
     if (verb === 'Retry') this.#outbox.retry(id);
     else this.#outbox.discard(id);
   }

@@ -1,5 +1,5 @@
-// Who writes here: the name at the foot of the channels, and the dialog that asks for it. Messages
-// go out under the name that is shown, and another tab's change of it is shown at once.
+// The name of the user, and the dialog that asks for it. Messages are sent under the name that is
+// shown. A change in another tab is shown at once.
 import { byId, setText } from './dom.js';
 import { acquit, isFilled } from './fields.js';
 import { initials, tintOf } from './format.js';
@@ -7,7 +7,7 @@ import { initials, tintOf } from './format.js';
 export class Person {
   #memory;
   #name = '';
-  #then = null; // what to do once there is a name
+  #then = null; // called once there is a name
 
   constructor({ memory }) {
     this.#memory = memory;

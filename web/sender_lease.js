@@ -1,7 +1,8 @@
-// Which tab sends the messages that wait in a channel. A tab takes the channel's lease and renews it
-// while it sends; another takes it over when it was given back, or not renewed for LEASE_MS. This
-// saves work and no more: two tabs that send one message at once send it with one client message id,
-// so it is stored once. (Web Locks would do, but plain http has them on localhost only.)
+// Determines which tab sends the waiting messages of a channel. A tab takes the lease of the
+// channel and renews it while it sends. Another tab takes it over after it was returned, or not
+// renewed for LEASE_MS. This only saves work: two tabs that send one message at once use the same
+// client message id, so it is stored once. (Web Locks would do, but over plain http they exist on
+// localhost only.)
 
 const PREFIX = 'raftogram.sender.';
 const RENEW_MS = 1500;
@@ -20,7 +21,7 @@ export class SenderLease {
     });
   }
 
-  // Whether this tab may send now. If not, ask again later.
+  // Returns whether this tab may send now. If not, ask again later.
   take(channelId) {
     const value = this.#read(channelId);
     const isFree = value === null || value.startsWith(`${this.#tab} `);
@@ -40,7 +41,7 @@ export class SenderLease {
     this.#timer = null;
   }
 
-  // By this tab's own clock: a lease is stale when it was seen unchanged for so long.
+  // Measured by the clock of this tab: a lease is stale after it was seen unchanged for so long.
   #isStale(channelId, value) {
     const seen = this.#seen.get(channelId);
     if (seen?.value !== value) {
@@ -50,7 +51,7 @@ export class SenderLease {
     return performance.now() - seen.sinceMs >= LEASE_MS;
   }
 
-  // One that another tab took over, as this one slept, stays with that tab.
+  // A lease that another tab took over while this one was suspended stays with that tab.
   #renew() {
     for (const channelId of this.#held) {
       if (this.#read(channelId)?.startsWith(`${this.#tab} `) ?? true) this.#write(channelId);

@@ -1,9 +1,9 @@
-// Text as people see it: characters are grapheme clusters, and nothing cuts inside one.
+// Text as people see it: characters are grapheme clusters, and are never split.
 
 const segmenter = Intl.Segmenter ? new Intl.Segmenter(undefined, { granularity: 'grapheme' }) : null;
 const encoder = new TextEncoder();
 
-// The characters of a text, one by one. Without a Segmenter marks stay with what they stand on.
+// Returns the characters of a text. Without a Segmenter, marks stay with their base character.
 export function* characters(text) {
   if (segmenter) for (const { segment } of segmenter.segment(text)) yield segment;
   else yield* text.match(/\P{M}\p{M}*|\p{M}+/gu) ?? [];
@@ -11,7 +11,7 @@ export function* characters(text) {
 
 export function firstCharacter(text) { return characters(text).next().value ?? ''; }
 
-// The beginning of a text, in whole characters: at most so many, of so many UTF-16 units and so many
+// Returns the beginning of a text in whole characters, limited in characters, UTF-16 units and
 // bytes of UTF-8.
 export function cut(text, { charactersMax = Infinity, unitsMax = Infinity, bytesMax = Infinity }) {
   let end = 0;

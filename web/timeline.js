@@ -1,7 +1,7 @@
-// The messages of the open channel: a window of at most WINDOW_MAX of them, without a hole, onto a
-// history of any length. Scrolling near an edge reads the next page; live messages join the window
-// while it reaches to the channel's end, and are only counted while it does not. What cannot be read
-// is said at the edge where it is missing, and read again when asked for.
+// The messages of the open channel: a window of at most WINDOW_MAX consecutive messages of a
+// history of any length. Scrolling near an edge reads the next page. Live messages are added while
+// the window reaches the end of the channel; otherwise they are only counted. Failed reads are
+// reported at the edge where the messages are missing, and repeated on request.
 import { isPassing } from './raftogram.js';
 import { byId, make, perFrame, setText } from './dom.js';
 import { explain, plural } from './format.js';
@@ -9,9 +9,9 @@ import { arrange, messageElement } from './message_view.js';
 
 const PAGE = 50;
 const WINDOW_MAX = 500;
-const NEAR_PX = 800; // this close to an edge the next page is read
-const BOTTOM_PX = 48; // this close to it one is at the end
-const UNREAD_OFFSET_PX = 120; // where the first unread message comes to stand
+const NEAR_PX = 800; // distance to an edge at which the next page is read
+const BOTTOM_PX = 48; // distance that counts as the end
+const UNREAD_OFFSET_PX = 120; // position of the first unread message
 const SAVE_MS = 250;
 const RETRY_MS = 2000;
 const ANNOUNCED_MAX = 5;
@@ -27,10 +27,10 @@ export class Timeline {
   #error = byId('timeline-error');
   #jump = byId('jump-button');
   #announcer = byId('announcer');
-  #visit = 0; // counts the channels opened: what was asked for an earlier one is thrown away
+  #visit = 0; // counts opened channels: answers for an earlier one are discarded
   #channelId = null;
   #subscription = null;
-  #isMissing = false; // there is no such channel
+  #isMissing = false; // the channel does not exist
   #items = []; // {sequence, message, element}
   #latest = 0; // the channel's last sequence, as far as known
   #unreadStart = 0; // the first message that was new when the channel was opened
@@ -38,8 +38,8 @@ export class Timeline {
   #isReady = false;
   #isAtBottom = true;
   #isLoading = { older: false, newer: false };
-  #hasFailed = { older: false, newer: false }; // until somebody asks for another try
-  #again = null; // that other try
+  #hasFailed = { older: false, newer: false }; // until the user asks for another attempt
+  #again = null; // that attempt
   #saveTimer = null;
 
   constructor({ client, memory, onRead, onDelivered, onEnded }) {
@@ -85,7 +85,7 @@ export class Timeline {
         this.#begin(visit, readUpTo);
       },
       onEnd: (error) => {
-        if (this.#visit !== visit || error.reason === 'CLUSTER_CHANGED') return; // the page begins anew
+        if (this.#visit !== visit || error.reason === 'CLUSTER_CHANGED') return; // the page starts again
         this.#isMissing = error.reason === 'CHANNEL_NOT_FOUND';
         this.#fail('newer', error, () => this.open(channelId, readUpTo));
         this.#onEnded();
@@ -112,7 +112,7 @@ export class Timeline {
     this.#jump.hidden = true;
   }
 
-  // To the newest message, as after sending one.
+  // Scrolls to the newest message, as after sending one.
   async toEnd() {
     this.#isAtBottom = true;
     if (this.#isReady && !this.#reachesEnd) {
@@ -128,13 +128,13 @@ export class Timeline {
         this.#append(messages);
       } else {
         this.#isAtBottom = false;
-        this.#region.scrollTop = this.#region.scrollHeight; // where it says why
+        this.#region.scrollTop = this.#region.scrollHeight; // place of the reason
       }
     }
     this.scheduleSettle();
   }
 
-  // Another try of what failed last.
+  // Repeats the read that failed last.
   retry() {
     const again = this.#again;
     this.#forgive();
@@ -215,7 +215,7 @@ export class Timeline {
       (error) => this.#fail('older', error, this.scheduleSettle));
     if (this.#visit !== visit) return;
     this.#isLoading.older = false;
-    if (!messages || this.#first !== first) return; // the window went elsewhere meanwhile
+    if (!messages || this.#first !== first) return; // the window has moved meanwhile
     this.#keepingPlace(() => this.#prepend(messages));
     this.scheduleSettle();
   }
@@ -297,7 +297,7 @@ export class Timeline {
     arrange(item.element, item.message, this.#items[index - 1]?.message, isUnreadStart);
   }
 
-  // Only what follows the window joins it: an answer that came late, or twice, changes nothing.
+  // Only messages that follow the window are added: a late or repeated answer changes nothing.
   #append(messages) {
     let next = this.#items.length > 0 ? this.#last + 1 : Number(messages[0]?.sequence);
     const fragment = document.createDocumentFragment();
@@ -378,7 +378,8 @@ export class Timeline {
     this.scheduleSettle();
   }
 
-  // After any change: stay at the end, read what comes next, mark what is seen, remember where.
+  // After any change: stays at the end, reads the next page, marks visible messages as read, stores
+  // the position.
   #settle() {
     if (!this.#isReady) return;
     if (this.#isAtBottom) this.#region.scrollTop = this.#region.scrollHeight;
@@ -398,7 +399,7 @@ export class Timeline {
     return this.#first > 1 ? 'Loading earlier messages…' : 'This is where the channel begins.';
   }
 
-  // Read is what has been on a screen that somebody looked at.
+  // A message is read once it was on a visible screen with the focus.
   #markRead() {
     if (document.hidden || !document.hasFocus() || this.#items.length === 0) return;
     const bottom = this.#region.scrollTop + this.#region.clientHeight;

@@ -1,11 +1,11 @@
-// A long list of which only the rows in sight, and some around, are in the document. All rows are as
-// high as the first one. A row that has the focus stays.
+// A long list. Only the visible rows, and some around them, are in the document. All rows have the
+// height of the first one. A row with the focus stays.
 import { perFrame } from './dom.js';
 
-const AROUND = 12; // rows above and below those in sight
+const AROUND = 12; // rows above and below the visible ones
 const HEIGHT_PX = 36; // of a row, until one was measured
 const EDGE_PX = 4; // between a row that is revealed and the edge
-const VIEW_PX = 600; // of a list that is not shown yet
+const VIEW_PX = 600; // for a list that is not shown yet
 
 export class VirtualList {
   #list; // the <ul>
@@ -44,7 +44,7 @@ export class VirtualList {
     this.#render();
   }
 
-  // The row of an item, made if it is out of sight.
+  // Returns the row of an item, created if it is not visible.
   rowAt(index) {
     this.reveal(index);
     return this.#rows.get(this.#keyOf(this.#items[index]));
