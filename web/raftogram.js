@@ -36,9 +36,9 @@ export const Status = Object.freeze({
 const statusName = (code) =>
   Object.keys(Status).find((name) => Status[name] === code) ?? 'UNKNOWN';
 
-// What every rejected promise of this module carries. `code` is a gRPC status number or one of
-// JSON-RPC's own negative codes, `status` its name, `reason` the word that tells cases apart
-// (CHANNEL_NOT_FOUND), `data` what else the node said.
+// The error of every rejected promise of this module. `code` is a gRPC status number or one of the
+// negative codes of JSON-RPC, `status` its name, `reason` distinguishes cases (CHANNEL_NOT_FOUND),
+// `data` has what else the node reported.
 export class RaftogramError extends Error {
   constructor(message, { code, data = {} } = {}) {
     super(message);
@@ -53,8 +53,9 @@ export class RaftogramError extends Error {
 // The node answered with an error.
 export class RpcError extends RaftogramError {}
 
-// No answer came. The reason is TIMEOUT or CONNECTION_LOST (the outcome is unknown), NOT_CONNECTED,
-// QUEUE_FULL or FRAME_TOO_LARGE (it was never sent), CANCELLED, CLUSTER_CHANGED or CLOSED.
+// There was no answer. The reason is TIMEOUT or CONNECTION_LOST (the outcome is unknown),
+// NOT_CONNECTED, QUEUE_FULL or FRAME_TOO_LARGE (it was never sent), CANCELLED, CLUSTER_CHANGED or
+// CLOSED.
 export class ConnectionError extends RaftogramError {
   constructor(message, code, reason) {
     super(message, { code, data: { status: statusName(code), reason } });
@@ -63,37 +64,37 @@ export class ConnectionError extends RaftogramError {
 
 const DEFAULTS = Object.freeze({
   WebSocket: undefined, // the constructor; globalThis.WebSocket when absent
-  clusterId: '', // refuse any other cluster; learnt from the first hello when empty
+  clusterId: '', // refuse any other cluster; if empty, taken from the first hello
   followPeers: true, // also use the nodes that hello names
   connectTimeoutMs: 5000, // from the attempt to hello
   callTimeoutMs: 15000, // how long a call may wait for a connection and its answer
-  sendTimeoutMs: 30000, // how long send() goes on trying
-  attemptTimeoutMs: 12000, // one try of a repeated call; a node answers within 10 s
-  answerPatienceMs: 11000, // a node that leaves a call unanswered for so long is left for another
+  sendTimeoutMs: 30000, // how long send() keeps trying
+  attemptTimeoutMs: 12000, // one attempt of a repeated call; a node answers within 10 s
+  answerPatienceMs: 11000, // a node that leaves a call unanswered for this long is replaced by another
   backoffMinMs: 100,
   backoffMaxMs: 5000,
-  repeatMaxMs: 1000, // the longest pause between two tries of one call
+  repeatMaxMs: 1000, // longest pause between two attempts of one call
   stableMs: 5000, // a connection or subscription that lived as long resets its backoff
-  quorumPatienceMs: 4000, // then a node without a quorum is left for another
+  quorumPatienceMs: 4000, // after this long without a quorum another node is used
   quorumPatienceMaxMs: 30000,
   callsMax: 1000, // calls that wait or are in flight
-  queueBytesMax: 16 * 1024 * 1024, // their size in all, in UTF-16 units
+  queueBytesMax: 16 * 1024 * 1024, // total size, in UTF-16 units
   random: Math.random,
 });
 
 const URLS_MAX = 64;
 const HEARTBEATS_MISSED = 2.5;
-const LATE_MS = 1000; // for the frames that waited while the page slept
+const LATE_MS = 1000; // for frames that waited while the page was suspended
 const CLOSE_NORMAL = 1000;
 const CLOSE_GOING_AWAY = 1001;
 const CLOSE_OVERLOADED = 1013;
 
-// Durations are measured by a clock that nobody sets.
+// Durations are measured by a monotonic clock.
 const now = () => performance.now();
 
 const READS = new Set(['ReadHistory', 'ListChannels', 'Status', 'Read']);
 
-// May this call be made twice without anyone noticing?
+// Returns whether this call may be repeated without a visible effect.
 function isRepeatable(method, params) {
   if (READS.has(method)) return true;
   if (method === 'SendMessage') return Boolean(params?.clientMessageId);
@@ -102,7 +103,8 @@ function isRepeatable(method, params) {
   return false;
 }
 
-// UNAVAILABLE promises that nothing was proposed. The others may have been carried out.
+// UNAVAILABLE guarantees that nothing was proposed. Calls with the other errors may have been
+// carried out.
 function isWorthRepeating(error, repeatable) {
   if (error.code === Status.UNAVAILABLE) return error.reason !== 'CLOSED';
   if (!repeatable || error.reason === 'CLUSTER_CHANGED') return false;
@@ -110,7 +112,7 @@ function isWorthRepeating(error, repeatable) {
   return error.code === Status.ABORTED || error.code === Status.DEADLINE_EXCEEDED;
 }
 
-// Whether the same call may well succeed later, as nothing was wrong about it.
+// Returns whether the same call may succeed later, because the request itself was valid.
 export function isPassing(error) {
   return error.reason !== 'CLOSED' && [
     Status.CANCELLED, Status.DEADLINE_EXCEEDED, Status.RESOURCE_EXHAUSTED, Status.ABORTED,
@@ -118,7 +120,7 @@ export function isPassing(error) {
   ].includes(error.code);
 }
 
-// A subscription ends for good only for what trying again cannot change.
+// A subscription ends permanently only for errors that a new attempt cannot change.
 function isFinal(error) {
   return [
     Status.INVALID_ARGUMENT, Status.NOT_FOUND, Status.FAILED_PRECONDITION, Status.OUT_OF_RANGE,
@@ -131,7 +133,7 @@ function jitteredBackoff(attempt, minMs, maxMs, random) {
   return ceiling * (0.5 + random() / 2);
 }
 
-// An exception of the application's handler must neither break the client nor vanish.
+// An exception of a handler of the application must neither break the client nor be lost.
 function guarded(handler, ...values) {
   if (!handler) return;
   try {
@@ -142,8 +144,8 @@ function guarded(handler, ...values) {
   }
 }
 
-// The WebSocket address for what a person writes: http://host:port, host:port, ws://host/ws, or
-// the page's own location.
+// Returns the WebSocket address for user input: http://host:port, host:port, ws://host/ws, or the
+// location of the page.
 export function socketUrl(address) {
   const text = typeof address === 'object' ? address.href : String(address);
   const url = new URL(/^[a-z]+:\/\//i.test(text) ? text : `ws://${text}`);
@@ -155,7 +157,7 @@ export function socketUrl(address) {
 // Node.js 18 has no global crypto.
 const crypto = globalThis.crypto ?? (await import('node:crypto')).webcrypto;
 
-// 128 random bits. Not crypto.randomUUID(): that is missing on plain http pages.
+// Returns 128 random bits. crypto.randomUUID() is missing on plain http pages.
 export function newClientMessageId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
@@ -169,22 +171,22 @@ export function base64FromBytes(bytes) {
   return btoa(binary);
 }
 
-// The payload of a message in either encoding, as bytes.
+// Returns the payload of a message in either encoding, as bytes.
 export function payloadBytes(message) {
   if (typeof message.text === 'string') return new TextEncoder().encode(message.text);
   return Uint8Array.from(atob(message.payload ?? ''), (char) => char.charCodeAt(0));
 }
 
-// One channel followed. Made by Client.subscribe(); read its fields, call its close().
+// A subscription to one channel, created by Client.subscribe(). Read its fields; call its close().
 class Subscription {
   constructor(client, channelId, options, handlers) {
     this.client = client;
     this.channelId = channelId;
     this.encoding = options.encoding;
     this.handlers = handlers;
-    // The last sequence received; null until a live-only one has been told where it begins.
+    // The last sequence received; null until a live-only subscription knows where it begins.
     this.cursor = options.liveOnly ? null : BigInt(options.afterSequence ?? 0);
-    this.id = null; // the node's name for it, on the present connection
+    this.id = null; // its id at the node, on the current connection
     this.state = 'waiting'; // live, ended
     this.attempt = 0;
     this.liveSince = 0;
@@ -259,11 +261,11 @@ export class Client {
     return () => this.#listeners.get(name).delete(handler);
   }
 
-  // Calls a method and resolves to its result. It waits for a connection if there is none. A call
-  // in flight when the connection is lost is made again if that is safe, else it rejects with
-  // CONNECTION_LOST. With `retry` it is also made again after errors for which that is safe, and a
-  // read that meets damage on one node's disk is made on the others, once on each. An AbortSignal
-  // in `signal` ends it with CANCELLED: what has not left by then never does.
+  // Calls a method and resolves to its result. It waits for a connection if there is none. If the
+  // connection is lost during a call, the call is repeated if that is safe; otherwise it rejects
+  // with CONNECTION_LOST. With `retry` it is also repeated after errors for which that is safe. A
+  // read that finds damage on the disk of one node is repeated once on each other node. An
+  // AbortSignal in `signal` ends the call with CANCELLED: if it was not sent by then, it never is.
   async call(method, params = {}, {
     timeoutMs = this.#options.callTimeoutMs, retry = false, signal,
   } = {}) {
@@ -314,8 +316,8 @@ export class Client {
   }
 
   // Sends {channelId, authorId, text or payload (bytes or base64), clientMessageId?} and resolves
-  // to {sequence, deduplicated, clientMessageId} once a majority has it on disk. It goes on trying
-  // for timeoutMs, or until `signal`; to try again after that, pass the same clientMessageId.
+  // to {sequence, deduplicated, clientMessageId} once a majority has it on disk. It keeps trying
+  // for timeoutMs, or until `signal`. To try again after that, pass the same clientMessageId.
   async send(message, { timeoutMs = this.#options.sendTimeoutMs, signal } = {}) {
     const params = { ...message };
     params.clientMessageId ||= newClientMessageId();
@@ -344,7 +346,7 @@ export class Client {
     this.#forget(subscription);
   }
 
-  // Connects at once instead of at the end of the pause: the network is back.
+  // Connects at once instead of after the pause, because the network is available again.
   wake() {
     if (this.#state !== 'waiting') return;
     clearTimeout(this.#retryTimer);
@@ -393,7 +395,7 @@ export class Client {
     try {
       socket = new this.#options.WebSocket(this.url, ['raftogram.v1.json']);
     } catch {
-      // A browser's policy may forbid an address: it is then as good as a dead node.
+      // The policy of a browser may forbid an address, which is then like a dead node.
       this.#lost({ avoid: true });
       return;
     }
@@ -408,7 +410,7 @@ export class Client {
       () => this.#lost({ avoid: true }), this.#options.connectTimeoutMs);
   }
 
-  // A dead peer's close event may take minutes to come: the socket is let go, not waited for.
+  // The close event of a dead peer may take minutes, so the socket is abandoned.
   #detach(code) {
     clearTimeout(this.#watchTimer);
     clearTimeout(this.#quorumTimer);
@@ -429,9 +431,9 @@ export class Client {
     if (wasStable) this.#attempt = 0;
     const wasOpen = this.#openedAt > 0;
     this.#openedAt = 0;
-    this.#state = 'waiting'; // the handlers called below may make calls
+    this.#state = 'waiting'; // handlers called below may make calls
     this.#detach();
-    // A connection that broke may have been an accident: the same node first, then the others.
+    // A lost connection may be an accident: the same node is tried first, then the others.
     if (!wasOpen || avoid) this.#position = (this.#position + 1) % this.#nodes.length;
     this.#requeue();
     for (const subscription of this.#subscriptions) this.#pause(subscription);
@@ -445,8 +447,8 @@ export class Client {
     this.#setState('waiting', { retryInMs });
   }
 
-  // A page that slept finds this timer due before the frames that came meanwhile: a late check is
-  // made once more, after those.
+  // After a page was suspended, this timer is due before the frames that arrived meanwhile. A late
+  // check is repeated once, after those frames.
   #watch(heartbeatMs) {
     const limitMs = heartbeatMs * HEARTBEATS_MISSED;
     let dueAt = 0;
@@ -469,7 +471,7 @@ export class Client {
     plan(limitMs);
   }
 
-  // A node that was cut off from the others cannot serve; one of those others may.
+  // A node that is cut off from the others cannot serve; one of the others may.
   #watchQuorum() {
     clearTimeout(this.#quorumTimer);
     if (this.#leader.hasQuorum) {
@@ -500,7 +502,7 @@ export class Client {
       return;
     }
     for (const message of [frame].flat()) {
-      if (this.#socket !== socket) return; // what came before ended the connection
+      if (this.#socket !== socket) return; // an earlier event ended the connection
       if (message === null || typeof message !== 'object') continue;
       if (typeof message.method === 'string') this.#notified(message.method, message.params ?? {});
       else this.#answered(message);
@@ -541,7 +543,7 @@ export class Client {
     }
   }
 
-  // The peers serve plain http: a page that came over https may not call them.
+  // The other nodes serve plain http, which a page loaded over https may not use.
   #learnPeers(peers) {
     const here = this.#nodes[this.#position];
     if (!this.#options.followPeers || here.url.startsWith('wss:')) return;
@@ -558,7 +560,8 @@ export class Client {
       const isKnown = kept.some((node) => node.url === url || (nodeId && node.nodeId === nodeId));
       if (!isKnown) learnt.push({ url, nodeId, isGiven: false });
     }
-    // In an order of this client's own, so that not all clients of a dead node go to the same one.
+    // Each client has an order of its own, so that the clients of a dead node spread over the
+    // others.
     const order = new Map(learnt.map((node) => [node, this.#options.random()]));
     learnt.sort((a, b) => order.get(a) - order.get(b));
     this.#nodes = [...kept, ...learnt];
@@ -566,7 +569,7 @@ export class Client {
   }
 
   #checkCluster(clusterId) {
-    if (!clusterId) return; // the cluster has not formed yet
+    if (!clusterId) return; // the cluster is not founded yet
     const previous = this.#clusterId;
     this.#clusterId = clusterId;
     if (previous && previous !== clusterId) this.#changeCluster(previous, clusterId);
@@ -610,8 +613,8 @@ export class Client {
     if (this.#state === 'open') this.#transmit(call);
   }
 
-  // Every call is answered within 10 s, by an error if need be: a node that lets one wait for longer
-  // hangs, whatever else it still says.
+  // A node answers every call within 10 s, if need be with an error. A node that does not hangs,
+  // whatever else it sends.
   #leaveIfMute(call) {
     const { answerPatienceMs, attemptTimeoutMs } = this.#options;
     const patienceMs = Math.min(answerPatienceMs, attemptTimeoutMs * 0.9);
@@ -628,7 +631,7 @@ export class Client {
     return call;
   }
 
-  // A frame over the node's limit would cost the connection, and again after each reconnect.
+  // A frame over the limit of the node would end the connection, and again after each reconnect.
   #transmit(call) {
     if (!this.#calls.has(call.id)) return; // the one before it ended them all
     const bytesMax = Number(this.#hello?.maxFrameBytes) || Infinity;
@@ -731,7 +734,7 @@ export class Client {
       return;
     }
     if (error.code === Status.DATA_LOSS && this.#nodes.length > 1) {
-      this.#lost({ avoid: true }); // this node's disk is damaged; another has the messages
+      this.#lost({ avoid: true }); // the disk of this node is damaged; another node has the messages
       return;
     }
     const { backoffMinMs, backoffMaxMs, random } = this.#options;
@@ -754,7 +757,7 @@ export class Client {
   #delivered({ subscription: id, messages = [] }) {
     const subscription = this.#subscriptionsById.get(id);
     if (!subscription) {
-      this.#sendUnsubscribe(id); // one whose answer came too late
+      this.#sendUnsubscribe(id); // a subscription whose answer came too late
       return;
     }
     const fresh = [];
@@ -800,8 +803,9 @@ export class Client {
   }
 }
 
-// Connects to a node, or to the first of several that answers: 'http://127.0.0.1:8080', a list of
-// such, or nothing in a page that a node served. Returns a Client at once; calls wait for it.
+// Connects to a node, or to the first one that answers: 'http://127.0.0.1:8080', a list of
+// addresses, or nothing in a page that a node served. Returns a Client at once; calls wait for the
+// connection.
 export function connect(addresses = globalThis.location, options = {}) {
   return new Client(addresses, options);
 }
