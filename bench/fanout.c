@@ -1,6 +1,6 @@
-/* Fan-out as work: one message in, each subscriber's copy out. Messages carry a marker
- * (operation.h), which is looked for in the bytes that arrive, so that one and the same cheap
- * reader serves JSON frames and NATS's protocol. */
+/* Fan-out as work: one message is published, and each subscriber receives it. Messages carry a
+ * marker (operation.h). The marker is searched for in the received bytes, so one cheap reader
+ * serves both JSON frames and the protocol of NATS. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
@@ -22,12 +22,12 @@ struct subscriber {
     char tail[TAIL_BYTES_MAX]; /* the end of the last piece: a marker may be cut in two */
 };
 
-/* A message on its way: published for `original`. */
+/* A message in progress, published for `original`. */
 struct message {
     struct operation operation; /* the publisher's */
     struct operation *original;
     atomic_uint_least64_t intended_ns;
-    atomic_int awaiting; /* deliveries and the acknowledgement; 0: none on its way */
+    atomic_int awaiting; /* missing deliveries and acknowledgement; 0: not in use */
 };
 
 struct fanout {
@@ -51,7 +51,7 @@ static uint64_t now_ns(void)
 
 /* ---- messages ---- */
 
-/* One of what the message awaits has come. */
+/* Counts one delivery or the acknowledgement. */
 static void count_down(struct message *message)
 {
     if (atomic_fetch_sub(&message->awaiting, 1) == 1) {
@@ -133,8 +133,7 @@ static void scan(struct fanout *fanout, const char *text, size_t size, size_t st
     }
 }
 
-/* Looks for markers that began in an earlier piece, then for those in this one, and keeps the
- * end. */
+/* Finds markers that began in an earlier piece, then those in this one, and keeps the end. */
 static void scan_piece(struct fanout *fanout, struct subscriber *subscriber, struct bytes piece)
 {
     char seam[2 * TAIL_BYTES_MAX];

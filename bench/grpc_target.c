@@ -1,5 +1,5 @@
-/* Unary gRPC calls as work: our own services, and etcd's KV, whose messages are small enough to be
- * encoded here. */
+/* Unary gRPC calls as work: the services of raftogram, and KV of etcd, whose messages are small
+ * enough to be encoded here. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
@@ -32,13 +32,13 @@ struct grpc_target {
     const struct options *options;
     enum grpc_work work;
     struct rpc_loop *loop;
-    struct rpc_channel *channels[CHANNELS_MAX]; /* address by address in turn */
+    struct rpc_channel *channels[CHANNELS_MAX]; /* one for each address, in rotation */
     size_t channel_count;
     uint64_t run_id; /* keeps the message ids of two runs apart */
     pthread_mutex_t lock;
     pthread_cond_t ended;
     uint32_t running;
-    bool is_ending; /* on_done() is called no more */
+    bool is_ending; /* on_done() is not called any more */
 };
 
 static const char *const paths[] = {
@@ -74,7 +74,8 @@ static void append_etcd_field(struct buf *out, uint8_t tag, struct bytes value)
     buf_append(out, value.data, value.size);
 }
 
-/* Ids of runs differ in their first digits, those of one run's operations in the others. */
+/* Ids of two runs differ in their first digits, those of two operations of one run in the others.
+ */
 static void make_id(const struct grpc_target *target, uint64_t number, char out[ID_BYTES + 1])
 {
     snprintf(out, ID_BYTES + 1, "%05llx%07llx", (unsigned long long)(target->run_id & 0xfffff),
@@ -146,7 +147,7 @@ static bool contains(const char *text, const char *part)
     return text != NULL && strstr(text, part) != NULL;
 }
 
-/* The library's own words when it could not connect: no server saw the call. */
+/* The message of gRPC when it could not connect: no server received the call. */
 static bool is_refused(const struct rpc_result *result)
 {
     return result->code == GRPC_STATUS_UNAVAILABLE &&
@@ -156,7 +157,7 @@ static bool is_refused(const struct rpc_result *result)
             contains(result->message, "connections to all backends failing"));
 }
 
-/* phalanx.KV tells errors inside an OK answer. */
+/* phalanx.KV reports errors inside an OK answer. */
 static enum outcome kv_read_outcome(struct bytes response, const char **text)
 {
     Phalanx__ReadResponse *answer =
@@ -284,7 +285,7 @@ static void grpc_start(struct target *base, struct operation *operation)
 
 /* ---- preparation ---- */
 
-/* One call and its outcome, waited for. */
+/* One synchronous call and its outcome. */
 struct waited_call {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -329,7 +330,7 @@ static bool call_and_wait(struct grpc_target *target, struct rpc_channel *channe
     return is_ok;
 }
 
-/* Repeats the call, at every address in turn, until one says OK. */
+/* Repeats the call, at the addresses in rotation, until one answers OK. */
 static int call_until_ok(struct grpc_target *target, const char *path, struct bytes request,
                          uint64_t deadline_ns)
 {

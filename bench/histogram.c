@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* Below two doublings' worth a bucket is one value wide. Above, a value's leading bit says its
- * doubling and the next bits its bucket in it. */
+/* Returns the bucket of a value. Small values have a bucket each. For larger ones, the leading bit
+ * gives the doubling and the next bits the bucket in it. */
 static unsigned bucket_of(uint64_t value)
 {
     if (value < HISTOGRAM_BUCKETS_PER_DOUBLING) {
@@ -18,7 +18,7 @@ static unsigned bucket_of(uint64_t value)
     return (shift + 1) * HISTOGRAM_BUCKETS_PER_DOUBLING + in_doubling;
 }
 
-/* The largest value that falls into it. */
+/* Returns the largest value of the bucket. */
 static uint64_t bucket_top(unsigned bucket)
 {
     if (bucket < HISTOGRAM_BUCKETS_PER_DOUBLING) {

@@ -1,7 +1,7 @@
-/* A histogram of latencies: log-linear, so that each value is known to better than 1 % whatever its
- * size, in fixed memory. (HdrHistogram's idea; Debian has no package of it.)
+/* A histogram of latencies in fixed memory: log-linear, so that each value is known to better than
+ * 1 %. (The idea is that of HdrHistogram, which Debian does not package.)
  *
- * Values are nanoseconds, or whatever else is not negative; those over HISTOGRAM_VALUE_MAX count as
+ * Values are nanoseconds, or any other non-negative unit. Values over HISTOGRAM_VALUE_MAX count as
  * that. The smallest, the largest and the sum are exact. */
 #ifndef RAFTOGRAM_BENCH_HISTOGRAM_H
 #define RAFTOGRAM_BENCH_HISTOGRAM_H
@@ -27,7 +27,7 @@ struct histogram {
 
 void histogram_init(struct histogram *histogram);
 void histogram_add(struct histogram *histogram, uint64_t value);
-/* The value that the part `quantile` (0 to 1) of all values does not exceed; never outside
+/* Returns the value that the part `quantile` (0 to 1) of all values does not exceed; never outside
  * [min, max]; 0 while empty. */
 uint64_t histogram_quantile(const struct histogram *histogram, double quantile);
 double histogram_mean(const struct histogram *histogram);

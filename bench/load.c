@@ -13,10 +13,10 @@
 #include <string.h>
 #include <time.h>
 
-/* A closed loop waits this long before it repeats what failed, so that a dead server is not
- * measured by how fast it refuses. */
+/* Pause of a closed loop before it repeats a failed operation, so that it does not measure how fast
+ * a dead server refuses. */
 #define RETRY_PAUSE_NS (10 * NS_PER_MS)
-/* Beyond an operation's own deadline. */
+/* Extra time after the deadline of an operation. */
 #define DRAIN_EXTRA_NS NS_PER_S
 
 struct load {
@@ -94,7 +94,7 @@ static void record(struct load *load, const struct operation *operation, enum ou
     }
     record_gap(load, now);
     load->last_ok_ns = now;
-    /* Open loop: whatever was due in the window counts, however late its answer. */
+    /* Open loop: everything due in the window counts, however late its answer. */
     uint64_t moment = is_open_loop(load) ? operation->intended_ns : now;
     if (moment >= load->begin_ns && moment < load->end_ns) {
         result->measured_ok++;
@@ -190,8 +190,8 @@ void load_window(const struct load *load, uint64_t *begin_ns, uint64_t *end_ns)
     *end_ns = load->end_ns;
 }
 
-/* Takes a waiting operation from `list` and begins it; NULL if there is none or the work is done.
- */
+/* Takes a waiting operation from `list` and starts it. Returns NULL if there is none or the work is
+ * done. */
 static struct operation *take(struct load *load, struct list *list, uint64_t intended_ns)
 {
     pthread_mutex_lock(&load->lock);
@@ -238,13 +238,13 @@ static void run_closed(struct load *load)
     }
 }
 
-/* How long after the end an answer, or an operation to start a late one with, is waited for. */
+/* Returns how long after the end it waits for an answer, or for a free operation. */
 static uint64_t patience_ns(const struct load *load)
 {
     return load->options->deadline_ms * NS_PER_MS + DRAIN_EXTRA_NS;
 }
 
-/* Waits until an operation is free; false if none is by `give_up_ns`. */
+/* Waits until an operation is free. Returns false if none is by `give_up_ns`. */
 static bool await_idle(struct load *load, uint64_t give_up_ns)
 {
     pthread_mutex_lock(&load->lock);
@@ -270,14 +270,15 @@ static void run_open(struct load *load, uint64_t start_ns)
             break;
         }
         if (now_ns() < due_ns) {
-            /* What is due is on its way before we sleep; a late schedule is caught up in one go. */
+            /* Everything due is sent before the thread sleeps. A late schedule is caught up at
+             * once. */
             if (load->target->flush != NULL) {
                 load->target->flush(load->target);
             }
             sleep_until(due_ns);
         }
-        /* What was due before the end is started after it too: to leave out what a stall kept back
-         * would be to leave out the stall. */
+        /* Operations due before the end are started after it too. To leave them out would hide the
+         * stall that delayed them. */
         if (!await_idle(load, load->end_ns + patience_ns(load))) {
             load->never_started = (uint32_t)((double)(load->end_ns - due_ns) / interval_ns) + 1;
             break;

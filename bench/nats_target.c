@@ -1,5 +1,6 @@
-/* NATS's text protocol over TCP: publishing to a JetStream stream with acknowledgement, and plain
- * publishing. One thread reads all connections; whoever starts an operation writes. */
+/* The text protocol of NATS over TCP: publishing to a JetStream stream with acknowledgement, and
+ * plain publishing. One thread reads all connections. The thread that starts an operation writes.
+ */
 #include "base/address.h"
 #include "base/buf.h"
 #include "base/check.h"
@@ -27,8 +28,8 @@
 #define POLL_MS 20
 #define REQUEST_NS NS_PER_S
 #define REQUEST_PAUSE_NS (5 * NS_PER_MS)
-/* Subjects that answers come to: those of operations end in the operation's index, those of
- * preparation in this. */
+/* Subjects of answers: those of operations end in the index of the operation, those of preparation
+ * in this. */
 #define PREPARE_TOKEN "prepare"
 
 struct connection {
@@ -93,7 +94,7 @@ static void write_out(struct connection *connection)
         ssize_t count = send(connection->fd, connection->out.data + sent,
                              connection->out.size - sent, MSG_NOSIGNAL);
         if (count < 0 && errno != EINTR) {
-            break; /* the reader sees the end of the connection */
+            break; /* the reader notices the end of the connection */
         }
         sent += count > 0 ? (size_t)count : 0;
     }
@@ -146,7 +147,7 @@ static bool has_text(struct bytes bytes, const char *text)
     return memmem(bytes.data, bytes.size, text, strlen(text)) != NULL;
 }
 
-/* `token` is the subject's last part. */
+/* Handles an answer. `token` is the last part of its subject. */
 static void on_answer(struct nats_target *target, const char *token, struct bytes payload)
 {
     bool is_ok = !has_text(payload, "\"error\"");
@@ -175,7 +176,7 @@ static void answer_ping(struct connection *connection)
     pthread_mutex_unlock(&connection->lock);
 }
 
-/* Handles one protocol line and what belongs to it; returns its size, 0 if it is not all there. */
+/* Handles one protocol line and its payload. Returns its size; 0 if it is incomplete. */
 static size_t handle_one(struct nats_target *target, struct connection *connection,
                          struct bytes bytes)
 {
@@ -267,7 +268,7 @@ static void *run_reader(void *context)
                 read_connection(target, &target->connections[i]);
             }
         }
-        /* What the answers made the load start goes out in one write a connection. */
+        /* Operations that the answers started are sent with one write for each connection. */
         flush_all(target);
     }
     return NULL;
@@ -321,7 +322,7 @@ static void nats_flush(struct target *base)
 
 /* ---- preparation ---- */
 
-/* One request over any connection; true if the answer is no error. */
+/* Sends one request over any connection. Returns true if the answer is not an error. */
 static bool request(struct nats_target *target, const char *subject, const char *body)
 {
     connect_missing(target);

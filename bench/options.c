@@ -45,7 +45,7 @@ const char usage_text[] =
     "  -since NS        first-write: the monotonic clock when the cluster was started\n";
 
 enum flag {
-    FLAG_WORK = 1, /* getopt's own, for what is no flag */
+    FLAG_WORK = 1, /* returned by getopt for words that are not flags */
     FLAG_TO = 256,
     FLAG_IN_FLIGHT,
     FLAG_RATE,
@@ -107,7 +107,7 @@ static int read_whole(const char *text, uint32_t min, uint32_t max, uint32_t *ou
     return rc;
 }
 
-/* Cuts `text`, which lies in argv, at its commas. */
+/* Splits `text`, a string in argv, at its commas. */
 static int read_addresses(char *text, struct options *out)
 {
     char *rest = text;
@@ -182,7 +182,7 @@ int options_parse(int argc, char **argv, struct options *out)
         .deadline_ms = 5000,
     };
     int flag;
-    /* "-": operands come in their place, as values of FLAG_WORK. */
+    /* "-": operands are returned in their position, as values of FLAG_WORK. */
     while ((flag = getopt_long_only(argc, argv, "-", flags, NULL)) != -1) {
         if (read_flag(flag, optarg, &options) != 0) {
             return ERR_INVALID;

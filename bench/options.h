@@ -17,9 +17,9 @@ struct options {
     const char *work; /* one of the names in usage_text */
     const char *addresses[ADDRESSES_MAX];
     size_t address_count;
-    const char *publish_address; /* fan-out: where the messages go in */
+    const char *publish_address; /* fan-out: address of the publisher */
     const char *channel;
-    uint32_t in_flight;   /* closed loop: always so many; open loop: at most */
+    uint32_t in_flight;   /* closed loop: constant number; open loop: limit */
     uint32_t connections; /* to each address */
     uint32_t subscribers;
     uint32_t payload_bytes;
@@ -27,7 +27,7 @@ struct options {
     double seconds;
     double warmup_seconds;
     uint32_t deadline_ms;   /* of each operation */
-    uint32_t count_max;     /* stop after so many operations; 0: by time only */
+    uint32_t count_max;     /* stop after this number of operations; 0: by time only */
     uint64_t since_ns;      /* first-write: monotonic; 0: now */
     bool is_forwarding_set; /* ask followers to forward */
     bool is_without_ids;    /* no client message ids */

@@ -13,7 +13,7 @@ static void set(json_t *object, const char *key, json_t *value)
     CHECK(json_object_set_new(object, key, value) == 0);
 }
 
-/* Microseconds with one decimal: what a person compares. */
+/* Prints microseconds with one decimal, for people to compare. */
 static json_t *microseconds(uint64_t ns)
 {
     return json_real((double)(ns / 100) / 10);
@@ -63,7 +63,7 @@ static json_t *outcomes(const struct load_result *result)
     return object;
 }
 
-/* Pairs of the monotonic nanosecond that it began and its milliseconds. */
+/* Prints pairs: the begin in monotonic nanoseconds, and the length in milliseconds. */
 static json_t *gaps(const struct load_result *result)
 {
     json_t *list = json_array();
@@ -89,7 +89,7 @@ void report_print(const struct options *options, const struct load_result *resul
     set(object, "latencyUs", latencies(&result->latency));
     set(object, "outcomes", outcomes(result));
     if (result->first_error[0] != '\0') {
-        /* An error's text may be cut inside a character. */
+        /* The text of an error may be cut inside a character. */
         json_t *text = json_string(result->first_error);
         set(object, "firstError", text != NULL ? text : json_string("(not UTF-8)"));
     }

@@ -1,4 +1,5 @@
-/* What raftogram-bench can put under load, each as a struct target. `options` outlives it. */
+/* The systems that raftogram-bench can load, each as a struct target. `options` must outlive the
+ * target. */
 #ifndef RAFTOGRAM_BENCH_TARGETS_H
 #define RAFTOGRAM_BENCH_TARGETS_H
 
@@ -19,28 +20,29 @@ int grpc_target_create(const struct options *options, enum grpc_work work, struc
 
 enum nats_work {
     NATS_JETSTREAM, /* a stream of three replicas; done when the ack comes */
-    NATS_CORE,      /* done as soon as sent: nothing is stored, and nobody acknowledges */
+    NATS_CORE,      /* done as soon as sent; nothing is stored or acknowledged */
 };
 
-/* NATS's own protocol over TCP. Errors: ERR_NOMEM, ERR_IO. */
+/* The text protocol of NATS over TCP. Errors: ERR_NOMEM, ERR_IO. */
 int nats_target_create(const struct options *options, enum nats_work work, struct target **out);
 
 /* SendMessage over WebSocket. Errors: ERR_NOMEM, ERR_IO. */
 int websocket_target_create(const struct options *options, struct target **out);
 
-/* What every fan-out run tells beside the load's own result. */
+/* Results of a fan-out run besides the result of the load. */
 struct fanout_result {
-    struct histogram delivery; /* from when a message was due to each subscriber's receiving it */
+    /* From the due time of a message to its receipt by each subscriber. */
+    struct histogram delivery;
     uint64_t delivered;        /* within the measured time */
-    uint64_t surplus;          /* deliveries of a message that was complete: duplicates */
-    uint32_t lost_connections; /* subscribers that were cut off */
+    uint64_t surplus;          /* deliveries of a message that all subscribers had: duplicates */
+    uint32_t lost_connections; /* subscribers that lost their connection */
 };
 
 struct fanout;
 
-/* Subscribers over WebSocket, to our nodes (`is_nats` false) or to NATS. The target that it is
- * publishes one message for each operation, which is done when every subscriber has it. Keeps
- * `publisher` (takes it over, also on error). Errors: ERR_NOMEM, ERR_IO. */
+/* Creates subscribers over WebSocket to raftogram, or to NATS (`is_nats`). As a target it publishes
+ * one message for each operation, which is done when every subscriber has the message. Takes
+ * ownership of `publisher`, also on error. Errors: ERR_NOMEM, ERR_IO. */
 int fanout_create(const struct options *options, bool is_nats, struct target *publisher,
                   struct fanout **out);
 struct target *fanout_target(struct fanout *fanout);

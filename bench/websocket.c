@@ -1,6 +1,5 @@
-/* Frames are read by us, not by libwebsockets: its client looks at each byte on its own, which
- * costs more than the servers that are measured, and the load generator would be all that is seen.
- */
+/* This file reads frames itself. The client of libwebsockets handles each byte separately, which
+ * costs more than the measured servers, and would dominate the result. */
 #include "bench/websocket.h"
 
 #include "base/address.h"
@@ -32,7 +31,7 @@
 #define CONTROL_BYTES_MAX 125
 #define MASK_BYTES 4
 
-/* Key and answer of the example in RFC 6455, 1.3: nothing here needs a secret. */
+/* Key and answer of the example in RFC 6455, 1.3. They need not be secret here. */
 #define HANDSHAKE_KEY "dGhlIHNhbXBsZSBub25jZQ=="
 #define HANDSHAKE_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
@@ -40,9 +39,9 @@ enum opcode { OPCODE_TEXT = 1, OPCODE_BINARY = 2, OPCODE_CLOSE = 8, OPCODE_PING 
 
 struct socket {
     struct socket_pool *pool;
-    int fd; /* -1: not connected, or not any more */
+    int fd; /* -1: not connected */
     bool is_over;
-    bool wants_write; /* as epoll was told */
+    bool wants_write; /* as registered with epoll */
 
     /* The frame that is being received. */
     uint8_t header[FRAME_HEADER_MAX];
@@ -188,7 +187,7 @@ static void queue(struct socket *socket, enum opcode opcode, struct bytes payloa
 
 /* ---- receiving ---- */
 
-/* How long the header is, as far as that is known. */
+/* Returns the length of the header, as far as it is known. */
 static size_t header_size(const struct socket *socket)
 {
     if (socket->header_bytes < 2) {
@@ -212,7 +211,7 @@ static uint64_t payload_size(const struct socket *socket)
     return size;
 }
 
-/* True once the header is whole. */
+/* True if the header is complete. */
 static bool take_header(struct socket *socket, const uint8_t **at, const uint8_t *end)
 {
     while (socket->header_bytes < header_size(socket) && *at < end) {
@@ -226,7 +225,7 @@ static bool take_header(struct socket *socket, const uint8_t **at, const uint8_t
     return true;
 }
 
-/* A piece of a control frame. False: the connection ends. */
+/* Handles a piece of a control frame. Returns false if the connection must end. */
 static bool take_control(struct socket *socket, struct bytes piece, enum opcode opcode)
 {
     if (socket->control_bytes + piece.size > sizeof(socket->control)) {
@@ -319,7 +318,7 @@ static int connect_to(const char *text)
     return fd;
 }
 
-/* Byte by byte up to the end of the answer's head: what follows is frames. */
+/* Reads byte by byte up to the end of the head of the answer, because frames follow it. */
 static bool read_accept(int fd)
 {
     char head[HEAD_BYTES_MAX + 1];

@@ -16,13 +16,14 @@ struct socket_events {
     void (*on_open)(void *context, struct socket *socket);
     /* A piece of a message; the message ends with the piece that `is_end` marks. */
     void (*on_data)(void *context, struct socket *socket, struct bytes piece, bool is_end);
-    /* Once for each connection that was lost or could not be made; it is not made again. */
+    /* Called once for each connection that was lost or could not be established. It is not
+     * established again. */
     void (*on_closed)(void *context, struct socket *socket);
     void *context;
 };
 
 struct socket_pool_options {
-    const char *const *addresses; /* used in turn; kept */
+    const char *const *addresses; /* used in rotation; must outlive the pool */
     size_t address_count;
     size_t socket_count;
     const char *path;
@@ -33,12 +34,12 @@ struct socket_pool_options {
 /* Begins to connect. Errors: ERR_NOMEM, ERR_IO. */
 int socket_pool_create(const struct socket_pool_options *options,
                        const struct socket_events *events, struct socket_pool **out);
-/* No callback after it returned. Accepts NULL. */
+/* Ends the pool. No callback runs after this returns. Accepts NULL. */
 void socket_pool_destroy(struct socket_pool *pool);
 
 size_t socket_index(const struct socket *socket);
 struct socket *socket_pool_at(struct socket_pool *pool, size_t index);
-/* Queues one message; what is sent on a closed connection is lost. Copies. */
+/* Queues a copy of one message. Messages on a closed connection are lost. */
 void socket_send(struct socket *socket, struct bytes message);
 
 #endif

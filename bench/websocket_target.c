@@ -21,7 +21,7 @@ struct websocket_target {
     const struct options *options;
     struct socket_pool *pool;
     size_t socket_count;
-    struct buf *answers; /* by socket: a message that is not all there; the pool's thread */
+    struct buf *answers; /* by socket: an incomplete message; the thread of the pool only */
     uint64_t run_id;
     pthread_mutex_t lock;
     size_t open_count;
@@ -48,7 +48,7 @@ static struct operation *take_operation(struct websocket_target *target, uint64_
     return operation;
 }
 
-/* The outcome of an answer that is not a result, by the name of its reason. */
+/* Returns the outcome of an error answer, by the name of its reason. */
 static enum outcome error_outcome(const char *text)
 {
     return strstr(text, "\"NOT_LEADER\"") != NULL ? OUTCOME_NOT_LEADER : OUTCOME_ERROR;
@@ -56,7 +56,7 @@ static enum outcome error_outcome(const char *text)
 
 static void on_answer(struct websocket_target *target, const char *text)
 {
-    /* Our answers say "id"; notifications (hello, leader, heartbeat) have none. */
+    /* Answers have "id"; notifications (hello, leader, heartbeat) do not. */
     const char *id = strstr(text, "\"id\":");
     if (id == NULL) {
         return;
