@@ -28,8 +28,8 @@
 #define ATTEMPT_MS_MIN 1000
 #define DISCOVER_MS_MAX 1000
 #define DIAGNOSE_MS_MAX 500
-/* Of the time in which all nodes are asked, names may be looked up for most when there is nobody
- * else to ask, for half of it when there is, and for this long when one answer may be enough. */
+/* Limits the look-up of names within the time in which all nodes are asked: most of it if there is
+ * no other node to ask, half of it if there is one, and this long if one answer may be enough. */
 #define LOOK_UP_MS_MAX 200
 #define TAIL_LOOK_UP_MS_MAX 3000
 #define RECONNECT_BACKOFF_MS 200
@@ -250,8 +250,8 @@ static void fail_exchange(struct exchange *exchange, int error)
     end_exchange(exchange);
 }
 
-/* `exchange` is zeroed, but for its answer when there is no channel. When the call cannot even
- * start, its answer says so. */
+/* Starts a call. `exchange` is zeroed, except for its answer if there is no channel. If the call
+ * cannot start, its answer says so. */
 static void exchange_start(struct exchange *exchange, struct crowd *crowd,
                            struct rpc_channel *channel, const char *path, struct bytes request,
                            const ProtobufCMessageDescriptor *descriptor, uint64_t deadline_ns)

@@ -1,5 +1,5 @@
-/* How an answer leaves: headers and the beginning of the body in one write, the rest as the socket
- * takes it. */
+/* Sends answers: headers and the beginning of the body in one write, the rest as the socket accepts
+ * it. */
 #include "base/check.h"
 #include "http_internal.h"
 #include "json/json.h"
@@ -124,7 +124,7 @@ static void append_head(struct session *session, struct buf *out)
     buf_append_text(out, "x-content-type-options: nosniff\r\n\r\n");
 }
 
-/* libwebsockets reads on. */
+/* libwebsockets continues to read */
 static int await_more(struct session *session, unsigned seconds)
 {
     if (lws_http_transaction_completed(session->wsi) != 0) {
@@ -135,8 +135,8 @@ static int await_more(struct session *session, unsigned seconds)
     return 0;
 }
 
-/* With bytes left unread the kernel would reset the connection, and the client might never see the
- * answer: so they are read for a while. */
+/* Reads for a while before the connection ends: with unread bytes the kernel would reset the
+ * connection, and the client might never see the answer. */
 static int complete_last(struct session *session)
 {
     struct http_filter *filter = &session->wire.filter;
@@ -175,14 +175,14 @@ static int write_block(struct session *session, uint8_t *data, size_t size, bool
     if (is_last && !lws_partial_buffered(session->wsi)) {
         return complete(session);
     }
-    /* Its own would end the answer after a while, whether it gets on or not. */
+    /* The deadline of libwebsockets would end the answer regardless of progress. */
     lws_set_timeout(session->wsi, NO_PENDING_TIMEOUT, 0);
     session_set_deadline(session, HTTP_STALL_S);
     lws_callback_on_writable(session->wsi);
     return 0;
 }
 
-/* Copies the next bytes of the body behind `at`. */
+/* Copies the next bytes of the body to `at`. */
 static size_t take_body(struct session *session, uint8_t *at, size_t room)
 {
     struct bytes content = content_of(&session->answer);
@@ -202,7 +202,7 @@ void session_drop_answer(struct session *session)
     answer_finish(&session->answer);
 }
 
-/* The small ones, those of probes among them, always fit. */
+/* Small answers, such as those of probes, always fit. */
 static void charge(struct session *session, struct answer *answer)
 {
     size_t bytes = answer->body.capacity;

@@ -32,7 +32,7 @@ static struct in6_addr address_of(const struct sockaddr_storage *from)
     return address;
 }
 
-/* NULL without memory. */
+/* Returns NULL if there is no memory. */
 static struct crowd_address *get_address(struct http_frontend *frontend,
                                          const struct sockaddr_storage *from)
 {
@@ -65,13 +65,13 @@ static size_t neighbours_of(const struct session *session)
     return session->crowd.address != NULL ? session->crowd.address->session_count : 0;
 }
 
-/* Whatever libwebsockets does for it meanwhile sets another timeout: so it is to be said again. */
+/* Sets the timeout again, because libwebsockets has set another one meanwhile. */
 static void hang_up(struct session *session)
 {
     lws_set_timeout(session->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
 
-/* False: nobody can. */
+/* Closes an idle session. Returns false if there is none. */
 static bool ask_one_to_leave(struct http_frontend *frontend)
 {
     struct session *chosen = NULL;
@@ -102,8 +102,8 @@ static bool is_full(const struct http_frontend *frontend)
 
 bool crowd_make_room(struct http_frontend *frontend, int fd)
 {
-    /* As long as somebody has one of the last descriptors each newcomer costs a place: the one that
-     * was given back last may be a lower one. */
+    /* While a session has one of the kept descriptors, each new one must free a place: the
+     * descriptor that was freed last may have a lower number. */
     bool is_short = frontend->short_count > 0 || accept_is_short(fd, ACCEPT_KEPT_BY_CLIENTS);
     if (!is_full(frontend) && !is_short) {
         return true;

@@ -3,7 +3,7 @@
 #include "http_internal.h"
 #include "origin.h"
 
-/* The members' addresses are dispatch's own texts. */
+/* The texts of the members' addresses belong to dispatch. */
 static void get_rules(struct http_frontend *frontend, const char *peers[CLUSTER_MEMBERS_MAX],
                       struct origin_rules *out)
 {
@@ -30,7 +30,7 @@ bool frontend_allows_origin(struct http_frontend *frontend, const struct http_he
     return origin_is_allowed(&rules, head->origin, head->host);
 }
 
-/* HTTP/1.0 may come without a Host: browsers, which rebinding needs, always send one. */
+/* HTTP/1.0 is allowed without a Host. Browsers, which rebinding needs, always send one. */
 bool frontend_allows_host(struct http_frontend *frontend, const struct http_head *head,
                           struct answer *answer)
 {

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Of the 101, which libwebsockets writes. */
+/* Size of the 101 answer, which libwebsockets writes. */
 static int add_date(struct lws_process_html_args *args)
 {
     struct buf date = {0};
@@ -66,7 +66,8 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
     case LWS_CALLBACK_ESTABLISHED:
         return session != NULL && ws_open(session) == 0 ? 0 : -1;
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-        return session != NULL && session->wire.is_upgrade ? 0 : -1; /* not from us: wire.h */
+        /* It did not pass through wire.c. */
+        return session != NULL && session->wire.is_upgrade ? 0 : -1;
     case LWS_CALLBACK_ADD_HEADERS:
         return add_date(in);
     case LWS_CALLBACK_TIMER:
@@ -170,7 +171,7 @@ static int create_context(struct http_frontend *frontend)
                                           .rx_buffer_size = WS_RECEIVE_BYTES,
                                           .tx_packet_size = HTTP_CHUNK_BYTES};
     protocols[1] = listener_protocol;
-    /* Our own pings know of connections that we have stopped reading ourselves. */
+    /* ws.c pings instead, because it knows which connections are not being read. */
     static const lws_retry_bo_t no_pings = {.secs_since_valid_ping = 0};
     lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
     struct lws_context_creation_info info = {
@@ -184,7 +185,7 @@ static int create_context(struct http_frontend *frontend)
         .server_string = "raftogram",
         .max_http_header_data2 = HTTP_HEADERS_BYTES_MAX,
         .pt_serv_buf_size = WS_RECEIVE_BYTES + LWS_PRE,
-        /* Longer than our own deadlines. */
+        /* Longer than the deadlines of session.c. */
         .keepalive_timeout = 2 * HTTP_IDLE_S,
         .timeout_secs_ah_idle = 2 * HTTP_IDLE_S,
         .retry_and_idle_policy = &no_pings,
@@ -233,7 +234,7 @@ static void free_frontend(struct http_frontend *frontend)
 
 static int start_thread(struct http_frontend *frontend)
 {
-    /* Signals are for the thread that waits for them. */
+    /* Signals are left to the thread that waits for them. */
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
@@ -296,8 +297,8 @@ static void close_frontend(void *instance)
     frontend_post_task(frontend, &frontend->close_task);
 }
 
-/* Waits until all connections are gone, and what dispatch did for them; for ever with UINT32_MAX.
- */
+/* Waits until all connections and the work of dispatch for them have ended; indefinitely with
+ * UINT32_MAX. */
 static void await_empty(struct http_frontend *frontend, uint32_t grace_ms)
 {
     struct timespec until;

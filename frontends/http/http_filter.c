@@ -42,7 +42,7 @@ static void drop_empty_lines(struct buf *text)
     }
 }
 
-/* Takes what fits of a head and looks how far it goes. */
+/* Takes the bytes that fit into the head, and looks for its end. */
 static size_t take_head(struct http_filter *filter, struct bytes in)
 {
     struct buf *text = &filter->text;
@@ -63,7 +63,7 @@ static size_t take_head(struct http_filter *filter, struct bytes in)
     if (filter->end.fault != NULL) {
         http_filter_refuse(filter, 400, filter->end.fault);
     } else if (filter->end.size > 0) {
-        /* What is behind it stays with the socket. */
+        /* What follows it stays in the socket. */
         size_t behind = text->size - filter->end.size;
         buf_cut(text, filter->end.size);
         taken -= behind;
@@ -151,7 +151,7 @@ bool http_filter_is_last(const struct http_filter *filter)
     if (head->status != 0 || head->wants_close || (head->minor == 0 && !head->wants_keep_alive)) {
         return true;
     }
-    /* Whether a body follows that was to wait for 100, only the client knows. */
+    /* Only the client knows whether it sends the body that waited for 100. */
     return head->expects_continue || head->body_size > HTTP_SKIPPED_BYTES_MAX;
 }
 

@@ -44,8 +44,8 @@ static bool is_token(struct bytes name)
 
 /* ---- where it ends ---- */
 
-/* Lines end with CR LF and with nothing else (RFC 9112, 2.2 lets a server refuse a bare LF): where
- * two readers could disagree about the lines, a request could be hidden in another one. */
+/* Lines end with CR LF only (RFC 9112, 2.2 lets a server refuse a bare LF). If two readers could
+ * disagree about lines, a request could be hidden in another one. */
 static const char *byte_fault(const uint8_t *data, size_t at, size_t size)
 {
     if (data[at] == '\0') {
@@ -77,7 +77,7 @@ void http_head_find_end(struct bytes text, struct http_head_end *end)
             return;
         }
         if (data[at] == '\r' && at + 1 == text.size) {
-            return; /* what follows it decides */
+            return; /* the next byte decides */
         }
     }
 }
@@ -115,7 +115,7 @@ static enum http_method method_of(struct bytes name)
     return has_text(name, "HEAD") ? HTTP_METHOD_HEAD : HTTP_METHOD_OTHER;
 }
 
-/* An absolute target takes the place of the Host field: RFC 9112, 3.2.2. */
+/* An absolute target replaces the Host field: RFC 9112, 3.2.2. */
 static struct bytes take_authority(struct bytes target, struct http_head *out)
 {
     static const char scheme[] = "http://";
@@ -269,7 +269,7 @@ static void read_encoding(struct bytes value, struct seen *seen, struct http_hea
     out->is_chunked = true;
 }
 
-/* A field of which there is to be one. */
+/* Reads a field that may occur once. */
 static void take_one(struct bytes value, struct bytes *field, struct http_head *out,
                      const char *fault)
 {
@@ -320,7 +320,7 @@ static void read_field(struct bytes name, struct bytes value, struct seen *seen,
     } else if (has_name(name, "origin")) {
         take_one(value, &out->origin, out, "more than one Origin");
     } else if (has_name(name, "if-none-match")) {
-        out->if_none_match = value; /* a list in two fields saves its sender nothing */
+        out->if_none_match = value; /* a second field replaces the first */
     }
 }
 
@@ -351,8 +351,8 @@ static size_t count_lines(struct bytes text)
     return count;
 }
 
-/* RFC 9112, 6.1, 6.3 and 3.2: where the next request begins must be beyond doubt, and whom this
- * one is for. */
+/* RFC 9112, 6.1, 6.3 and 3.2: the begin of the next request and the host of this one must be
+ * unambiguous. */
 static void check_whole(const struct seen *seen, struct http_head *out)
 {
     if (out->is_chunked && out->has_length) {

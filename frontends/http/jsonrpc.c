@@ -59,7 +59,7 @@ static bool is_id(const json_t *value)
     return json_is_string(value) || json_is_number(value) || json_is_null(value);
 }
 
-/* A string without NUL, as our names and versions are; NULL if it is none. */
+/* Returns a string without NUL, as names and versions are; NULL if it is anything else. */
 static const char *text_of(const json_t *value)
 {
     if (!jsonrpc_is_string(value)) {
@@ -92,7 +92,7 @@ int jsonrpc_request(const struct jsonrpc_message *message, size_t index,
     if (!jsonrpc_is_string(method)) {
         return refuse(fault, JSONRPC_INVALID_REQUEST, "invalid request: method must be a string");
     }
-    /* One with NUL is the name of no method, and known by no prefix of it either. */
+    /* A method name with NUL is unknown, and must not match by its prefix. */
     out->method = text_of(method) != NULL ? text_of(method) : "";
     const json_t *params = json_object_get(item, "params");
     out->is_unnamed = json_is_array(params) || json_is_null(params);

@@ -1,5 +1,5 @@
-/* Listening by a socket of our own, which libwebsockets only watches: it binds exactly the address
- * that was configured, a taken one is an error, and the number of clients is bounded. */
+/* Listens with its own socket, which libwebsockets only polls. So it binds exactly the configured
+ * address, a used address is an error, and the number of clients is bounded. */
 #include "base/accept.h"
 #include "base/check.h"
 #include "base/errors.h"
@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ACCEPTS_MAX 64 /* in one turn */
+#define ACCEPTS_MAX 64 /* connections accepted in one turn */
 
 static void accept_clients(struct http_frontend *frontend, int listener_fd)
 {
@@ -31,7 +31,7 @@ static void accept_clients(struct http_frontend *frontend, int listener_fd)
             close(fd);
         }
         if (accept_is_short(fd, ACCEPT_KEPT_BY_CLIENTS)) {
-            return; /* whoever was asked to leave gives its descriptor back first */
+            return; /* the closed session must free its descriptor first */
         }
     }
 }

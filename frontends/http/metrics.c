@@ -31,7 +31,7 @@ static void append_gauge(struct buf *out, const char *name, uint64_t value, cons
     buf_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
-/* Node ids come from the configuration: any text. */
+/* Appends a label. Node ids come from the configuration and may be any text. */
 static void append_label(struct buf *out, const char *text)
 {
     for (const char *at = text; *at != '\0'; at++) {
@@ -52,7 +52,7 @@ static void append_label(struct buf *out, const char *text)
     }
 }
 
-/* "0.0025": no more digits than it takes. */
+/* Prints a number such as "0.0025", without superfluous digits. */
 static void append_seconds(struct buf *out, uint64_t ns)
 {
     char text[32];
@@ -126,7 +126,8 @@ static void append_states(struct buf *out, const char *state)
 
 /* ---- calls ---- */
 
-/* By method and status. OK is always there, so that a rate can be taken from the first call on. */
+/* Calls by method and status. OK is always present, so that a rate can be computed from the first
+ * call on. */
 static void append_calls(struct buf *out, const struct dispatch_metrics *metrics)
 {
     append_head(out, "raftogram_calls_total", "counter",
@@ -243,7 +244,7 @@ static const struct metric http_metric_rows[] = {
         "websocket_messages_sent_total", "Chat messages delivered to WebSocket subscriptions."),
 };
 
-/* The service thread alone renders figures, and it alone changes these. */
+/* Only the service thread changes and prints these figures. */
 static void get_stats(void *context, void *figures)
 {
     const struct http_frontend *frontend = context;

@@ -13,7 +13,7 @@
 
 /* ---- host:port ---- */
 
-/* RFC 3986, 3.2.2, without what no host here needs. */
+/* RFC 3986, 3.2.2, without parts that no host here needs. */
 static bool is_host(struct bytes host)
 {
     const unsigned char *data = host.data;
@@ -76,7 +76,7 @@ bool authority_read(struct bytes text, struct authority *out)
     return true;
 }
 
-/* The address of the host, if it is one: 4 or 16 bytes; 0 for a name. */
+/* Parses a host that is an address. Returns 4 or 16 bytes; 0 for a name. */
 static size_t read_ip(struct bytes host, uint8_t out[16])
 {
     char text[HOST_BYTES_MAX + 1];
@@ -158,11 +158,11 @@ bool origin_host_is_allowed(const struct origin_rules *rules, struct bytes host)
 struct origin {
     struct authority authority;
     bool is_tls;
-    uint16_t port; /* the scheme's where none is written */
+    uint16_t port; /* the default of the scheme if absent */
 };
 
-/* False for one without a place ("null"), and for another scheme. Some programs that are no
- * browsers name the WebSocket itself. */
+/* Parses an origin. Returns false for "null", and for other schemes. Some programs that are not
+ * browsers use ws: and wss:. */
 static bool read_origin(struct bytes text, struct origin *out)
 {
     static const struct {
@@ -186,8 +186,8 @@ static bool read_origin(struct bytes text, struct origin *out)
     return false;
 }
 
-/* What is spoken here is HTTP without TLS, so that a page of https:// came through a proxy: that is
- * only this one if both speak of the default port. */
+/* Compares an origin with a host. A page of https:// came through a proxy, since this is HTTP
+ * without TLS. It matches only if both use the default port. */
 static bool is_at(const struct origin *origin, const struct authority *place)
 {
     uint16_t default_port = origin->is_tls ? HTTPS_PORT : HTTP_PORT;
@@ -196,9 +196,8 @@ static bool is_at(const struct origin *origin, const struct authority *place)
            authority_has_host(&origin->authority, place->host);
 }
 
-/* A page that came from a peer, though under another name than the peer's http_addr has. The port
- * of a page on this machine says nothing when the peers are on others: anybody may have it there.
- */
+/* True for a page that a peer served under another name than its http_addr. If the peers are on
+ * other machines, the port of a page on this machine proves nothing: any program may use it. */
 static bool is_peer_by_another_name(const struct origin_rules *rules, const struct origin *origin,
                                     const struct authority *peer)
 {
@@ -246,7 +245,7 @@ bool origin_is_allowed(const struct origin_rules *rules, struct bytes origin, st
     if (!read_origin(origin, &from)) {
         return false;
     }
-    /* A host that may not be asked for is no page's, either. */
+    /* A host that is not allowed is also not allowed as an origin. */
     return (authority_read(host, &place) && is_at(&from, &place) &&
             origin_host_is_allowed(rules, host)) ||
            is_of_a_peer(rules, &from);

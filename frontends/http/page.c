@@ -1,4 +1,4 @@
-/* The web page: which of its files a path means, and the headers that keep it safe. */
+/* The web page: finds the file of a path, and sets headers that protect the page. */
 #include "base/errors.h"
 #include "http_internal.h"
 #include "static_files.h"
@@ -8,7 +8,7 @@
 
 #define TAGS_BYTES_MAX 512
 
-/* True for what can stand in a policy: a client wrote it. */
+/* True if the text, which a client wrote, is safe in a policy. */
 static bool is_authority(struct bytes text)
 {
     const char *data = text.data;
@@ -35,8 +35,8 @@ static void append_sources(struct buf *out, struct bytes authority)
     append_source(out, " ws://", authority);
 }
 
-/* The page may talk to the nodes of its cluster and to nobody else. Not every browser takes 'self'
- * for ws:, so the host that the page came from is named, too. */
+/* The page may connect only to the nodes of its cluster. Some browsers do not apply 'self' to ws:,
+ * so the host of the page is listed too. */
 static void append_policy(struct http_frontend *frontend, const struct request *request,
                           struct buf *out)
 {

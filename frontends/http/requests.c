@@ -1,4 +1,4 @@
-/* From a whole request to its answer, or to a WebSocket. */
+/* Handles a complete request: its answer, or the upgrade to a WebSocket. */
 #include "http_internal.h"
 #include "ws/ws.h"
 
@@ -42,7 +42,7 @@ static void serve_request(struct session *session, const struct request *request
     const struct route *route = route_find(request->path);
     if (ws_is_handshake(head)) {
         if (ws_may_upgrade(frontend, request, answer)) {
-            /* Only a change since it was read: the node may serve no more. */
+            /* Possible only if the state changed after the head was read. */
             answer_error(answer, 503, "this node is shutting down: use another");
         }
         return;
@@ -58,7 +58,7 @@ static void serve_request(struct session *session, const struct request *request
     }
 }
 
-/* The path for people: decoded. False: `answer` says why not. */
+/* Decodes the path. Returns false if `answer` says why not. */
 static bool decode_path(const struct http_head *head, struct buf *path, struct answer *answer)
 {
     bool is_decoded = http_decode(head->path, path);
@@ -78,7 +78,7 @@ int requests_serve(struct session *session)
     const struct http_head *head = &session->wire.filter.head;
     session->frontend->requests_total++;
     if (session->wire.filter.state != HTTP_FILTER_REQUEST || session->is_busy) {
-        return -1; /* not from us: wire.h */
+        return -1; /* it did not pass through wire.c */
     }
     if (head->status != 0) {
         answer_error(&answer, head->status, head->message);

@@ -1,4 +1,4 @@
-/* Which path is what. */
+/* The routes: which function serves which path. */
 #include "http_internal.h"
 
 #include <string.h>

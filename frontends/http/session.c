@@ -23,7 +23,7 @@ void frontend_post_task(struct http_frontend *frontend, struct task *task)
 
 void frontend_run_tasks(struct http_frontend *frontend)
 {
-    struct list tasks; /* what comes from now on waits for the next turn */
+    struct list tasks; /* later tasks wait for the next turn */
     list_init(&tasks);
     pthread_mutex_lock(&frontend->lock);
     list_splice_back(&tasks, &frontend->inbox);
@@ -31,7 +31,7 @@ void frontend_run_tasks(struct http_frontend *frontend)
     struct list *link;
     while ((link = list_pop_front(&tasks)) != NULL) {
         struct task *task = LIST_ENTRY(link, struct task, link);
-        /* From here on it may be posted again: it is off the list, and sees what was done before.
+        /* From here on the task may be posted again: it is off the list, and sees earlier changes.
          */
         atomic_store(&task->is_posted, false);
         task->run(task);

@@ -71,7 +71,7 @@ int static_read(const char *root, const char *path, struct buf *out)
     if (!static_path_is_plain(wanted) || length < 0 || (size_t)length >= sizeof(name)) {
         return ERR_NOT_FOUND;
     }
-    /* Not blocking: it may be a pipe. */
+    /* Opened without blocking, since it may be a pipe. */
     int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return ERR_NOT_FOUND;

@@ -1,4 +1,4 @@
-/* What probes and people ask of a node: /health, /livez, /readyz, /status. */
+/* The state of the node over HTTP: /health, /livez, /readyz, /status. */
 #include "base/check.h"
 #include "http_internal.h"
 #include "json/json.h"
@@ -65,10 +65,10 @@ void serve_health(struct http_frontend *frontend, const struct request *request,
 struct check {
     const char *name;
     bool is_ok;
-    const char *why; /* when it is not */
+    const char *why; /* the reason if it fails */
 };
 
-/* One line for each check with ?verbose or a failure, else "ok". */
+/* Writes one line for each check with ?verbose or after a failure, else "ok". */
 static void answer_checks(const struct request *request, struct answer *answer,
                           const struct check *checks, size_t count)
 {
@@ -95,7 +95,7 @@ void serve_livez(struct http_frontend *frontend, const struct request *request,
 {
     struct dispatch_node_status node;
     dispatch_get_node_status(frontend->dispatch, &node);
-    /* That this thread answers is the check of itself. */
+    /* The answer of this thread is the check itself. */
     const struct check checks[] = {
         {"http", true, ""},
         {"node_thread", node.turn_age_ms < STUCK_MS, "it has not turned for 10 s"},
@@ -107,7 +107,7 @@ static const char *why_still(const struct dispatch_node_status *node)
 {
     return node->is_log_without_room     ? "its disk has no room for the log"
            : node->is_store_without_room ? "its store is full"
-                                         : "it does not get on";
+                                         : "it makes no progress";
 }
 
 static const char *why_behind(const struct dispatch_node_status *node, char *text, size_t size)
@@ -116,7 +116,7 @@ static const char *why_behind(const struct dispatch_node_status *node, char *tex
         return "the node's thread hangs";
     }
     if (node->is_damaged) {
-        return "the store is damaged: the node ends, and heals when it is started";
+        return "the store is damaged: the node ends and is repaired at its next start";
     }
     if (node->is_diverged) {
         return "what it has applied differs from the other nodes'";
@@ -125,7 +125,7 @@ static const char *why_behind(const struct dispatch_node_status *node, char *tex
         return "its data_dir is new, or lacks what it once had: the leader has not admitted it yet";
     }
     if (node->is_standing_still) {
-        snprintf(text, size, "%s: it stands at entry %llu, %llu are committed", why_still(node),
+        snprintf(text, size, "%s: it is at entry %llu, %llu are committed", why_still(node),
                  (unsigned long long)node->applied_index, (unsigned long long)node->known_commit);
         return text;
     }
@@ -177,7 +177,7 @@ static int append_value(void *context, struct bytes key, struct bytes value)
     return 0;
 }
 
-/* ?kv_limit=N; more than KV_KEYS_MAX counts as that. False: it is no number. */
+/* Reads ?kv_limit=N, limited to KV_KEYS_MAX. Returns false if it is not a number. */
 static bool read_limit(const struct request *request, size_t *out)
 {
     char text[24];

@@ -1,3 +1,5 @@
+/* The recv() and poll() of the program, and the table of the sockets that they filter. */
+
 /* Hardened builds have an inline recv() of their own in the header. */
 #undef _FORTIFY_SOURCE
 #include "wire.h"
@@ -12,7 +14,7 @@
 #define REQUEST_BYTES 16384
 #define FRAMES_BYTES 8192
 
-/* Of the service thread: the wires that it has added, by their descriptors. */
+/* The wires that the service thread has added, by descriptor. */
 struct wire_table {
     bool is_service_thread;
     struct wire *by_fd;
@@ -47,7 +49,7 @@ void wire_finish(struct wire *wire)
     ws_frames_finish(&wire->frames);
 }
 
-/* NULL: the descriptor is not that of a client. */
+/* Returns NULL if the descriptor does not belong to a client. */
 static struct wire *find(int fd)
 {
     struct wire *wire;
@@ -73,8 +75,7 @@ static ssize_t too_little_room(void)
     return -1;
 }
 
-/* Takes no more from the socket than belongs to the request: what follows can be frames or the next
- * request, and that is for later. */
+/* Takes from the socket only what belongs to the request: frames or the next request may follow. */
 static ssize_t read_request(struct wire *wire, void *out, size_t room)
 {
     uint8_t block[REQUEST_BYTES];
@@ -119,9 +120,9 @@ static ssize_t read_frames(struct wire *wire, void *out, size_t room)
     return left > 0 ? (ssize_t)left : nothing_yet();
 }
 
-/* ---- in place of the C library's ---- */
+/* ---- replacements of functions of the C library ---- */
 
-/* Asks for no input of those whose output waits. */
+/* Does not poll for the input of clients whose output waits. */
 static void hold_up(struct pollfd *fds, nfds_t count)
 {
     const short both = POLLIN | POLLOUT;
@@ -166,7 +167,7 @@ ssize_t recv(int fd, void *data, size_t size, int flags)
     }
     struct wire *wire = find(fd);
     if (wire == NULL) {
-        return 0; /* wire_add() had no memory: nothing is read that we have not seen */
+        return 0; /* wire_add() had no memory: unchecked bytes are not read */
     }
     return wire->is_websocket ? read_frames(wire, data, size) : read_request(wire, data, size);
 }

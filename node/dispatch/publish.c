@@ -204,7 +204,7 @@ static void keep_results(struct frame *frame, const Raftogram__V1__SendMessagesR
 {
     frame->results = calloc(response->n_results, sizeof(*frame->results));
     if (frame->results == NULL) {
-        /* The messages are stored, and nobody will be told their sequences. */
+        /* The messages are stored, and their sequences are not reported. */
         frame->state = FRAME_FAILED;
         dispatch_status_set(&frame->call.status, DISPATCH_ABORTED, "COMMIT_UNKNOWN",
                             "out of memory: send what was not acknowledged again");

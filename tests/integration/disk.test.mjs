@@ -77,7 +77,7 @@ describe('a node whose disk is full', needs(canMount(), 'may not mount'), () => 
       await Promise.allSettled(Array.from({ length: 5 }, () =>
         client.send({ channelId: 'c', payload: Buffer.alloc(60000) }, { deadline: 5000 })));
       const answer = await fetch(`http://${full.http}/readyz?verbose`);
-      return answer.status === 503 && /caught_up failed: its disk has no room for the log: it stands at entry \d+, \d+ are committed/.test(await answer.text());
+      return answer.status === 503 && /caught_up failed: its disk has no room for the log: it is at entry \d+, \d+ are committed/.test(await answer.text());
     }, { timeout: 60000 });
     const begin = Date.now();
     const { code, reason } = await refusal(cluster.client(full).history({ channelId: 'c' }, { deadline: 10000 }));

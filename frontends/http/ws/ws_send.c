@@ -127,7 +127,7 @@ static int write_pong(struct ws *ws)
     return lws_write(ws->wsi, block + LWS_PRE, (size_t)size, LWS_WRITE_PONG) < 0 ? -1 : 0;
 }
 
-/* The frontend's scratch, empty but for the headroom. */
+/* Returns the scratch buffer of the frontend, empty except for the headroom. */
 static struct buf *scratch(struct ws *ws)
 {
     struct buf *text = &ws->frontend->scratch;
