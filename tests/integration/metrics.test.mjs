@@ -206,4 +206,12 @@ describe('metrics', () => {
       if (!/^(websocket|process)_/.test(short)) assert.match(table, new RegExp(`\`${short}[\`{]`), name);
     }
   });
+
+  test('docs/metrics.md explains none that is gone', async () => {
+    const known = new Set([...(await metrics(leader)).keys()].map((name) => name.replace(/^raftogram_/, '')));
+    const items = readFileSync(join(ROOT, 'docs/metrics.md'), 'utf8').matchAll(/^- (`[^:]*`)/gm);
+    const named = [...items].flatMap(([, names]) => [...names.matchAll(/`(\w+)[`{]/g)].map(([, name]) => name));
+    assert.ok(named.length > 40);
+    for (const name of named) assert.ok(known.has(name), name);
+  });
 });
