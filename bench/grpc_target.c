@@ -1,27 +1,21 @@
-/* Unary gRPC calls as work: the services of raftogram, and KV of etcd, whose messages are small
- * enough to be encoded here. */
+/* Unary gRPC calls as work: our own services, and etcd's KV, whose messages are small enough to be
+ * encoded here. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/unconst.h"
+#include "bench/grpc_client.h"
+#include "bench/requests.h"
 #include "bench/targets.h"
-#include "rpc/rpc.h"
 
-#include <grpc/status.h>
 #include <phalanx/kv.pb-c.h>
 #include <pthread.h>
 #include <raftogram/v1/messaging.pb-c.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#define RECEIVE_BYTES_MAX (4u << 20)
 #define IN_FLIGHT_PER_CONNECTION 64u
-#define CHANNELS_MAX (ADDRESSES_MAX * 32)
-#define PREPARE_CALL_NS (500 * NS_PER_MS)
-#define PREPARE_PAUSE_NS (2 * NS_PER_MS)
-#define ID_BYTES 12
 
 /* Field tags of etcd's messages: field number << 3 | 2, for length-delimited. */
 #define ETCD_KEY_TAG 0x0a
@@ -31,14 +25,12 @@ struct grpc_target {
     struct target base;
     const struct options *options;
     enum grpc_work work;
-    struct rpc_loop *loop;
-    struct rpc_channel *channels[CHANNELS_MAX]; /* one for each address, in rotation */
-    size_t channel_count;
-    uint64_t run_id; /* keeps the message ids of two runs apart */
+    struct grpc_client *client;
+    struct request_ids ids;
     pthread_mutex_t lock;
     pthread_cond_t ended;
     uint32_t running;
-    bool is_ending; /* on_done() is not called any more */
+    bool is_ending; /* on_done() is called no more */
 };
 
 static const char *const paths[] = {
@@ -56,13 +48,6 @@ static uint64_t now_ns(void)
 
 /* ---- requests ---- */
 
-static void append_message(struct buf *out, const ProtobufCMessage *message)
-{
-    uint8_t *room = buf_extend(out, protobuf_c_message_get_packed_size(message));
-    CHECK(room != NULL);
-    protobuf_c_message_pack(message, room);
-}
-
 static void append_etcd_field(struct buf *out, uint8_t tag, struct bytes value)
 {
     buf_append_byte(out, tag);
@@ -74,39 +59,13 @@ static void append_etcd_field(struct buf *out, uint8_t tag, struct bytes value)
     buf_append(out, value.data, value.size);
 }
 
-/* Ids of two runs differ in their first digits, those of two operations of one run in the others.
- */
-static void make_id(const struct grpc_target *target, uint64_t number, char out[ID_BYTES + 1])
-{
-    snprintf(out, ID_BYTES + 1, "%05llx%07llx", (unsigned long long)(target->run_id & 0xfffff),
-             (unsigned long long)(number & 0xfffffff));
-}
-
-static void encode_send(const struct grpc_target *target, const struct operation *operation,
-                        struct buf *out)
-{
-    char payload[PAYLOAD_BYTES_MAX];
-    char id[ID_BYTES + 1];
-    payload_fill(payload, target->options->payload_bytes, operation);
-    make_id(target, operation->number, id);
-    Raftogram__V1__SendMessageRequest request = RAFTOGRAM__V1__SEND_MESSAGE_REQUEST__INIT;
-    request.channel_id = unconst(target->options->channel);
-    request.author_id = unconst("bench");
-    request.payload.data = (uint8_t *)payload;
-    request.payload.len = target->options->payload_bytes;
-    if (!target->options->is_without_ids) {
-        request.client_message_id = id;
-    }
-    append_message(out, &request.base);
-}
-
 static void encode_etcd_put(const struct grpc_target *target, const struct operation *operation,
                             struct buf *out)
 {
     char payload[PAYLOAD_BYTES_MAX];
-    char id[ID_BYTES + 1];
+    char id[REQUEST_ID_BYTES + 1];
     payload_fill(payload, target->options->payload_bytes, operation);
-    make_id(target, operation->number, id);
+    request_make_id(&target->ids, operation->number, id);
     append_etcd_field(out, ETCD_KEY_TAG, bytes_of_text(id));
     append_etcd_field(out, ETCD_VALUE_TAG, (struct bytes){payload, target->options->payload_bytes});
 }
@@ -116,19 +75,19 @@ static void encode_request(const struct grpc_target *target, const struct operat
 {
     switch (target->work) {
     case GRPC_SEND:
-        encode_send(target, operation, out);
+        request_send(target->options, &target->ids, operation, out);
         break;
     case GRPC_HISTORY: {
         Raftogram__V1__ReadHistoryRequest request = RAFTOGRAM__V1__READ_HISTORY_REQUEST__INIT;
         request.channel_id = unconst(target->options->channel);
         request.limit = 1;
-        append_message(out, &request.base);
+        request_append(out, &request.base);
         break;
     }
     case GRPC_KV_READ: {
         Phalanx__ReadRequest request = PHALANX__READ_REQUEST__INIT;
         request.key = unconst(target->options->channel);
-        append_message(out, &request.base);
+        request_append(out, &request.base);
         break;
     }
     case GRPC_ETCD_PUT:
@@ -142,29 +101,14 @@ static void encode_request(const struct grpc_target *target, const struct operat
 
 /* ---- answers ---- */
 
-static bool contains(const char *text, const char *part)
-{
-    return text != NULL && strstr(text, part) != NULL;
-}
-
-/* The message of gRPC when it could not connect: no server received the call. */
-static bool is_refused(const struct rpc_result *result)
-{
-    return result->code == GRPC_STATUS_UNAVAILABLE &&
-           (contains(result->message, "failed to connect") ||
-            contains(result->message, "Failed to connect") ||
-            contains(result->message, "Connection refused") ||
-            contains(result->message, "connections to all backends failing"));
-}
-
-/* phalanx.KV reports errors inside an OK answer. */
+/* phalanx.KV tells errors inside an OK answer. */
 static enum outcome kv_read_outcome(struct bytes response, const char **text)
 {
     Phalanx__ReadResponse *answer =
         phalanx__read_response__unpack(NULL, response.size, response.data);
     enum outcome outcome = OUTCOME_ERROR;
     *text = "an answer that is no ReadResponse, or the key is not found";
-    if (answer != NULL && contains(answer->error, "not leader")) {
+    if (answer != NULL && strstr(answer->error, "not leader") != NULL) {
         outcome = OUTCOME_NOT_LEADER;
     } else if (answer != NULL && answer->error[0] != '\0') {
         *text = "phalanx.KV Read answered an error";
@@ -181,15 +125,9 @@ static enum outcome outcome_of(const struct grpc_target *target, const struct rp
                                const char **text)
 {
     *text = result->message;
-    if (is_refused(result)) {
-        return OUTCOME_REFUSED;
-    }
-    if (result->code == GRPC_STATUS_FAILED_PRECONDITION &&
-        contains(result->message, "not leader")) {
-        return OUTCOME_NOT_LEADER;
-    }
-    if (result->code != GRPC_STATUS_OK) {
-        return OUTCOME_ERROR;
+    enum outcome outcome = grpc_client_outcome(result);
+    if (outcome != OUTCOME_OK) {
+        return outcome;
     }
     if (target->work == GRPC_KV_READ) {
         return kv_read_outcome(result->response, text);
@@ -230,8 +168,7 @@ static void on_closed(void *context, const struct rpc_result *result)
     enum outcome outcome = outcome_of(target, result, &text);
     char text_with_code[LOAD_TEXT_BYTES];
     if (outcome == OUTCOME_ERROR) {
-        snprintf(text_with_code, sizeof(text_with_code), "status %d: %s", result->code,
-                 text == NULL ? "" : text);
+        grpc_client_explain(result->code, text, text_with_code);
         text = text_with_code;
     }
     pthread_mutex_lock(&target->lock);
@@ -265,7 +202,7 @@ static int start_call(struct grpc_target *target, struct operation *operation, u
     pthread_mutex_lock(&target->lock);
     target->running++;
     pthread_mutex_unlock(&target->lock);
-    struct rpc_channel *channel = target->channels[operation->number % target->channel_count];
+    struct rpc_channel *channel = grpc_client_channel(target->client, operation->number);
     int rc = rpc_unary(channel, &options, buf_bytes(&request), &events, &running->call);
     buf_finish(&request);
     if (rc != 0) {
@@ -285,79 +222,15 @@ static void grpc_start(struct target *base, struct operation *operation)
 
 /* ---- preparation ---- */
 
-/* One synchronous call and its outcome. */
-struct waited_call {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool is_over;
-    int code;
-    bool is_acceptable;
-    struct rpc_client_call *call;
-};
-
-static void waited_on_closed(void *context, const struct rpc_result *result)
-{
-    struct waited_call *waited = context;
-    bool is_acceptable = result->code == GRPC_STATUS_OK;
-    pthread_mutex_lock(&waited->lock);
-    waited->code = result->code;
-    waited->is_acceptable = is_acceptable;
-    waited->is_over = true;
-    pthread_cond_signal(&waited->changed);
-    pthread_mutex_unlock(&waited->lock);
-}
-
-static bool call_and_wait(struct grpc_target *target, struct rpc_channel *channel, const char *path,
-                          struct bytes request)
-{
-    struct waited_call waited = {.is_over = false};
-    pthread_mutex_init(&waited.lock, NULL);
-    pthread_cond_init(&waited.changed, NULL);
-    struct rpc_client_options options = {.path = path, .deadline_ns = now_ns() + PREPARE_CALL_NS};
-    struct rpc_client_events events = {.on_closed = waited_on_closed, .context = &waited};
-    bool is_ok = false;
-    if (rpc_unary(channel, &options, request, &events, &waited.call) == 0) {
-        pthread_mutex_lock(&waited.lock);
-        while (!waited.is_over) {
-            pthread_cond_wait(&waited.changed, &waited.lock);
-        }
-        pthread_mutex_unlock(&waited.lock);
-        is_ok = waited.is_acceptable;
-        rpc_client_release(waited.call);
-    }
-    pthread_cond_destroy(&waited.changed);
-    pthread_mutex_destroy(&waited.lock);
-    return is_ok;
-}
-
-/* Repeats the call, at the addresses in rotation, until one answers OK. */
-static int call_until_ok(struct grpc_target *target, const char *path, struct bytes request,
-                         uint64_t deadline_ns)
-{
-    for (size_t i = 0; now_ns() < deadline_ns; i++) {
-        struct rpc_channel *channel = target->channels[i % target->channel_count];
-        if (call_and_wait(target, channel, path, request)) {
-            return 0;
-        }
-        rpc_channel_reset_backoff(channel);
-        nanosleep(&(struct timespec){.tv_nsec = (long)PREPARE_PAUSE_NS}, NULL);
-    }
-    return ERR_TIMEOUT;
-}
-
 static int prepare_channel(struct grpc_target *target, uint64_t deadline_ns)
 {
-    Raftogram__V1__CreateChannelRequest request = RAFTOGRAM__V1__CREATE_CHANNEL_REQUEST__INIT;
-    request.channel_id = unconst(target->options->channel);
-    struct buf bytes = {0};
-    append_message(&bytes, &request.base);
-    int rc = call_until_ok(target, "/raftogram.v1.Messenger/CreateChannel", buf_bytes(&bytes),
-                           deadline_ns);
-    buf_finish(&bytes);
+    int rc = grpc_client_create_channel(target->client, target->options->channel, deadline_ns);
     if (rc == 0 && target->work == GRPC_HISTORY) {
         struct operation first = {.number = 0};
-        encode_send(target, &first, &bytes);
-        rc = call_until_ok(target, paths[GRPC_SEND], buf_bytes(&bytes), deadline_ns);
+        struct buf bytes = {0};
+        request_send(target->options, &target->ids, &first, &bytes);
+        rc = grpc_client_call_until_ok(target->client, paths[GRPC_SEND], buf_bytes(&bytes),
+                                       deadline_ns);
         buf_finish(&bytes);
     }
     return rc;
@@ -379,8 +252,9 @@ static int prepare_kv(struct grpc_target *target, uint64_t deadline_ns)
     request.data.data = command.data;
     request.data.len = command.size;
     struct buf bytes = {0};
-    append_message(&bytes, &request.base);
-    int rc = call_until_ok(target, "/phalanx.KV/Propose", buf_bytes(&bytes), deadline_ns);
+    request_append(&bytes, &request.base);
+    int rc = grpc_client_call_until_ok(target->client, "/phalanx.KV/Propose", buf_bytes(&bytes),
+                                       deadline_ns);
     buf_finish(&bytes);
     buf_finish(&command);
     return rc;
@@ -396,7 +270,8 @@ static int prepare_etcd(struct grpc_target *target, uint64_t deadline_ns)
     append_etcd_field(&bytes, ETCD_KEY_TAG, bytes_of_text(target->options->channel));
     append_etcd_field(&bytes, ETCD_VALUE_TAG,
                       (struct bytes){value, target->options->payload_bytes});
-    int rc = call_until_ok(target, paths[GRPC_ETCD_PUT], buf_bytes(&bytes), deadline_ns);
+    int rc = grpc_client_call_until_ok(target->client, paths[GRPC_ETCD_PUT], buf_bytes(&bytes),
+                                       deadline_ns);
     buf_finish(&bytes);
     free(value);
     return rc;
@@ -430,23 +305,18 @@ static void grpc_destroy(struct target *base)
         pthread_cond_wait(&target->ended, &target->lock);
     }
     pthread_mutex_unlock(&target->lock);
-    for (size_t i = 0; i < target->channel_count; i++) {
-        rpc_channel_destroy(target->channels[i]);
-    }
-    rpc_loop_destroy(target->loop);
+    grpc_client_close(target->client);
     pthread_cond_destroy(&target->ended);
     pthread_mutex_destroy(&target->lock);
     free(target);
 }
 
-static size_t connections_wanted(const struct options *options)
+static uint32_t connections_wanted(const struct options *options)
 {
-    size_t count = options->connections;
-    if (count == 0) {
-        count = options->rate > 0 ? 1 : 1 + (options->in_flight - 1) / IN_FLIGHT_PER_CONNECTION;
+    if (options->connections != 0) {
+        return options->connections;
     }
-    size_t total = count * options->address_count;
-    return total > CHANNELS_MAX ? CHANNELS_MAX : total;
+    return options->rate > 0 ? 1 : 1 + (options->in_flight - 1) / IN_FLIGHT_PER_CONNECTION;
 }
 
 int grpc_target_create(const struct options *options, enum grpc_work work, struct target **out)
@@ -458,28 +328,14 @@ int grpc_target_create(const struct options *options, enum grpc_work work, struc
     target->base = (struct target){grpc_prepare, grpc_start, NULL, grpc_destroy};
     target->options = options;
     target->work = work;
-    target->run_id = now_ns() / NS_PER_MS;
-    int rc = rpc_loop_create("bench-grpc", &target->loop);
+    target->ids = request_ids_of_run();
+    int rc = grpc_client_open(options, connections_wanted(options), &target->client);
     if (rc != 0) {
         free(target);
         return rc;
     }
     pthread_mutex_init(&target->lock, NULL);
     pthread_cond_init(&target->ended, NULL);
-    size_t wanted = connections_wanted(options);
-    while (target->channel_count < wanted) {
-        struct rpc_channel_options channel_options = {
-            .address = options->addresses[target->channel_count % options->address_count],
-            .receive_bytes_max = RECEIVE_BYTES_MAX,
-        };
-        rc = rpc_channel_create(target->loop, &channel_options,
-                                &target->channels[target->channel_count]);
-        if (rc != 0) {
-            grpc_destroy(&target->base);
-            return rc;
-        }
-        target->channel_count++;
-    }
     *out = &target->base;
     return 0;
 }
