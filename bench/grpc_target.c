@@ -35,6 +35,7 @@ struct grpc_target {
 
 static const char *const paths[] = {
     [GRPC_SEND] = "/raftogram.v1.Messenger/SendMessage",
+    [GRPC_SEND_BATCH] = "/raftogram.v1.Messenger/SendMessages",
     [GRPC_HISTORY] = "/raftogram.v1.Messenger/ReadHistory",
     [GRPC_KV_READ] = "/phalanx.KV/Read",
     [GRPC_ETCD_PUT] = "/etcdserverpb.KV/Put",
@@ -76,6 +77,9 @@ static void encode_request(const struct grpc_target *target, const struct operat
     switch (target->work) {
     case GRPC_SEND:
         request_send(target->options, &target->ids, operation, out);
+        break;
+    case GRPC_SEND_BATCH:
+        request_send_batch(target->options, &target->ids, operation, out);
         break;
     case GRPC_HISTORY: {
         Raftogram__V1__ReadHistoryRequest request = RAFTOGRAM__V1__READ_HISTORY_REQUEST__INIT;
@@ -282,6 +286,7 @@ static int grpc_prepare(struct target *base, uint64_t deadline_ns)
     struct grpc_target *target = (struct grpc_target *)(void *)base;
     switch (target->work) {
     case GRPC_SEND:
+    case GRPC_SEND_BATCH:
     case GRPC_HISTORY:
         return prepare_channel(target, deadline_ns);
     case GRPC_KV_READ:

@@ -16,6 +16,7 @@
 
 enum kind {
     KIND_GRPC,
+    KIND_PUBLISH,
     KIND_NATS,
     KIND_WEBSOCKET,
     KIND_FANOUT,
@@ -31,6 +32,8 @@ struct work {
 
 static const struct work works[] = {
     {"send", KIND_GRPC, GRPC_SEND, false},
+    {"send-batch", KIND_GRPC, GRPC_SEND_BATCH, false},
+    {"publish", KIND_PUBLISH, 0, false},
     {"history", KIND_GRPC, GRPC_HISTORY, false},
     {"kv-read", KIND_GRPC, GRPC_KV_READ, false},
     {"first-write", KIND_GRPC, GRPC_SEND, true},
@@ -85,6 +88,8 @@ static int create_target(const struct work *work, const struct options *options,
     switch (work->kind) {
     case KIND_GRPC:
         return grpc_target_create(options, (enum grpc_work)work->detail, target);
+    case KIND_PUBLISH:
+        return publish_target_create(options, target);
     case KIND_NATS:
         return nats_target_create(options, (enum nats_work)work->detail, target);
     case KIND_WEBSOCKET:
@@ -150,6 +155,12 @@ int main(int argc, char **argv)
     const struct work *work = find_work(options.work);
     if (work == NULL) {
         fprintf(stderr, "raftogram-bench: no work is called '%s'; see -help\n", options.work);
+        return 2;
+    }
+    bool is_batch =
+        work->kind == KIND_PUBLISH || (work->kind == KIND_GRPC && work->detail == GRPC_SEND_BATCH);
+    if (options.messages_per_operation > 1 && !is_batch) {
+        fprintf(stderr, "raftogram-bench: %s has one message an operation\n", work->name);
         return 2;
     }
     bool is_fanout = work->kind == KIND_FANOUT || work->kind == KIND_NATS_FANOUT;

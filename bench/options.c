@@ -21,6 +21,9 @@ const char usage_text[] =
     "in turn. bench/run starts clusters and calls this.\n"
     "\n"
     "  send           SendMessage over gRPC (the leader's gRPC address)\n"
+    "  send-batch     SendMessages over gRPC: -messages-per-call of them, to one channel\n"
+    "  publish        frames over Publish, one stream a connection; each waits for its\n"
+    "                 acknowledgement (the leader's gRPC address)\n"
     "  history        ReadHistory of one message over gRPC\n"
     "  kv-read        phalanx.KV Read over gRPC (the leader's gRPC address)\n"
     "  ws-send        SendMessage over WebSocket (HTTP addresses)\n"
@@ -33,11 +36,13 @@ const char usage_text[] =
     "  nats-first-write\n"
     "\n"
     "  -in-flight N     closed loop: so many at a time (1); open loop: at most (16384)\n"
+    "  -frames-in-flight N  the same, by publish's name for it\n"
+    "  -messages-per-frame M, -messages-per-call M   of publish and send-batch (1)\n"
     "  -rate R          open loop: so many starts a second, whatever the answers do\n"
     "  -seconds S       measured time (3)        -warmup S        before it, not measured (0.5)\n"
     "  -count N         end after so many        -deadline-ms N   of each operation (5000)\n"
-    "  -connections N   to each address (gRPC and NATS: 1 for each 64 in flight; WebSocket: 1\n"
-    "                   for each in flight, 64 at most)\n"
+    "  -connections N   to each address (gRPC and NATS: 1 for each 64 in flight; publish: 1;\n"
+    "                   WebSocket: 1 for each in flight, 64 at most)\n"
     "  -channel ID      channel, stream or key (bench)\n"
     "  -size N          payload bytes (100)      -no-ids          no client message ids\n"
     "  -forward         ask followers to forward -subscribers N   (200)\n"
@@ -48,6 +53,7 @@ enum flag {
     FLAG_WORK = 1, /* returned by getopt for words that are not flags */
     FLAG_TO = 256,
     FLAG_IN_FLIGHT,
+    FLAG_MESSAGES,
     FLAG_RATE,
     FLAG_SECONDS,
     FLAG_WARMUP,
@@ -67,6 +73,9 @@ enum flag {
 static const struct option flags[] = {
     {"to", required_argument, NULL, FLAG_TO},
     {"in-flight", required_argument, NULL, FLAG_IN_FLIGHT},
+    {"frames-in-flight", required_argument, NULL, FLAG_IN_FLIGHT},
+    {"messages-per-frame", required_argument, NULL, FLAG_MESSAGES},
+    {"messages-per-call", required_argument, NULL, FLAG_MESSAGES},
     {"rate", required_argument, NULL, FLAG_RATE},
     {"seconds", required_argument, NULL, FLAG_SECONDS},
     {"warmup", required_argument, NULL, FLAG_WARMUP},
@@ -132,6 +141,8 @@ static int read_flag(int flag, char *value, struct options *out)
         return read_addresses(value, out);
     case FLAG_IN_FLIGHT:
         return read_whole(value, 1, IN_FLIGHT_MAX, &out->in_flight);
+    case FLAG_MESSAGES:
+        return read_whole(value, 1, MESSAGES_PER_OPERATION_MAX, &out->messages_per_operation);
     case FLAG_RATE:
         return read_number(value, 0.1, RATE_MAX, &out->rate);
     case FLAG_SECONDS:
@@ -177,6 +188,7 @@ int options_parse(int argc, char **argv, struct options *out)
         .channel = "bench",
         .subscribers = 200,
         .payload_bytes = 100,
+        .messages_per_operation = 1,
         .seconds = 3,
         .warmup_seconds = 0.5,
         .deadline_ms = 5000,

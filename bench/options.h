@@ -11,6 +11,7 @@
 #define CONNECTIONS_MAX 256
 #define SUBSCRIBERS_MAX 10000
 #define PAYLOAD_BYTES_MAX 65536
+#define MESSAGES_PER_OPERATION_MAX 1000
 #define CHANNEL_BYTES_MAX 64
 
 struct options {
@@ -23,7 +24,8 @@ struct options {
     uint32_t connections; /* to each address */
     uint32_t subscribers;
     uint32_t payload_bytes;
-    double rate; /* a second; 0: closed loop */
+    uint32_t messages_per_operation; /* of publish and send-batch; 1 for others */
+    double rate;                     /* a second; 0: closed loop */
     double seconds;
     double warmup_seconds;
     uint32_t deadline_ms;   /* of each operation */

@@ -86,6 +86,9 @@ void report_print(const struct options *options, const struct load_result *resul
     set(object, "payloadBytes", json_integer(options->payload_bytes));
     set(object, "measuredSeconds", json_real((double)result->measured_ns / (double)NS_PER_S));
     set(object, "throughput", json_real(per_second(result->measured_ok, result->measured_ns)));
+    set(object, "messagesPerOperation", json_integer(options->messages_per_operation));
+    uint64_t messages = result->measured_ok * options->messages_per_operation;
+    set(object, "messages", json_real(per_second(messages, result->measured_ns)));
     set(object, "latencyUs", latencies(&result->latency));
     set(object, "outcomes", outcomes(result));
     if (result->first_error[0] != '\0') {

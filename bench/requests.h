@@ -25,5 +25,11 @@ void request_append(struct buf *out, const ProtobufCMessage *message);
 /* Appends the SendMessageRequest of `operation`. */
 void request_send(const struct options *options, const struct request_ids *ids,
                   const struct operation *operation, struct buf *out);
+/* Appends the SendMessagesRequest of `operation`: messages_per_operation messages. */
+void request_send_batch(const struct options *options, const struct request_ids *ids,
+                        const struct operation *operation, struct buf *out);
+/* Appends frame number `frame` of a Publish with the messages of `operation`. */
+void request_frame(const struct options *options, const struct request_ids *ids,
+                   const struct operation *operation, uint64_t frame, struct buf *out);
 
 #endif

@@ -9,6 +9,7 @@
 
 enum grpc_work {
     GRPC_SEND,
+    GRPC_SEND_BATCH,
     GRPC_HISTORY,
     GRPC_KV_READ,
     GRPC_ETCD_PUT,
@@ -17,6 +18,10 @@ enum grpc_work {
 
 /* Unary gRPC calls, to our nodes or to etcd. Errors: ERR_NOMEM, ERR_IO. */
 int grpc_target_create(const struct options *options, enum grpc_work work, struct target **out);
+
+/* Frames over Messenger.Publish: each operation is a frame, done when it is acknowledged. Errors:
+ * ERR_NOMEM, ERR_IO. */
+int publish_target_create(const struct options *options, struct target **out);
 
 enum nats_work {
     NATS_JETSTREAM, /* a stream of three replicas; done when the ack comes */
