@@ -16,7 +16,10 @@ WORKS = {
     "read": {"raftogram": "history", "etcd": "etcd-range"},
     "kv-read": {"raftogram": "kv-read"},
     "ws-write": {"raftogram": "ws-send"},
+    "publish": {"raftogram": "publish", "etcd": "etcd-put", "nats": "nats-publish"},
 }
+# In flight and messages in each. Where an operation is one message only the first is measured.
+PUBLISH_SHAPES = [(256, 1), (16, 64)]
 # How long before and after the leader is lost, by what the systems need to come back.
 GAP_SECONDS_AFTER = {"raftogram": 1.8, "etcd": 3.5, "nats": 8.5}
 GAP_SECONDS_BEFORE = 0.6
@@ -51,8 +54,10 @@ def kind_of(cluster):
     return "nats" if cluster.name.startswith("nats") else cluster.name
 
 
-def has_work(cluster, work):
-    return kind_of(cluster) in WORKS[work]
+def has_work(cluster, work, messages=1):
+    """Only Publish has many messages in an operation."""
+    kind = kind_of(cluster)
+    return kind in WORKS[work] and (messages == 1 or WORKS[work][kind] == "publish")
 
 
 def first_write(bench, cluster):
@@ -69,12 +74,13 @@ def with_cpu(cluster, leader, run):
     result = run()
     used = [after - begin for after, begin in zip(cluster.cpu_seconds(), before)]
     done = max(1, result["outcomes"]["ok"])
+    done *= result["messagesPerOperation"]
     result["serverCpuUs"] = sum(used) / done * 1e6
     result["leaderCpuUs"] = used[leader] / done * 1e6
     return result
 
 
-def load(bench, cluster, work, in_flight, seconds, extra=()):
+def load(bench, cluster, work, in_flight, seconds, extra=(), messages=1):
     leader = cluster.await_leader()
     if work == "ws-write":
         to = cluster.http_address(leader)
@@ -82,7 +88,9 @@ def load(bench, cluster, work, in_flight, seconds, extra=()):
         to = cluster.address(leader)
     result = with_cpu(cluster, leader, lambda: bench.run(
         WORKS[work][kind_of(cluster)], "-to", to, "-in-flight", in_flight, "-seconds", seconds,
-        "-warmup", min(0.4, seconds / 3), *extra))
+        "-warmup", min(0.4, seconds / 3), "-messages-per-frame", messages, *extra))
+    if result["outcomes"]["ok"] == 0:
+        raise Failure(f"nothing succeeded: {result.get('firstError', result['outcomes'])}")
     del result["gaps"]
     return {**result, "system": cluster.name, "work": work}
 

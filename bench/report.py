@@ -94,6 +94,25 @@ def load_rows(runs):
     return rows
 
 
+def publish_rows(runs):
+    """Frames of ours beside single writes of the others, all as messages a second."""
+    rows = []
+    groups = group(runs, "inFlight", "messagesPerOperation", "system")
+    others = {system: statistics.median(medians(same, "messages"))
+              for (_, _, system), same in groups.items() if system in ("etcd", "nats")}
+    for (in_flight, messages, system), same in groups.items():
+        rate = medians(same, "messages")
+        cells = [ratio(statistics.median(rate), others.get(other)) if system != other else ""
+                 for other in ("etcd", "nats")]
+        failed = sum(sum(run["outcomes"].values()) - run["outcomes"]["ok"] for run in same)
+        rows.append([in_flight, messages, system, spread(rate),
+                     spread([value / 1000 for value in medians(same, "latencyUs", "p50")], 2),
+                     spread([value / 1000 for value in medians(same, "latencyUs", "p99")], 2),
+                     *cells, spread(medians(same, "serverCpuUs"), 1),
+                     spread(medians(same, "leaderCpuUs"), 1), failed or ""])
+    return rows
+
+
 def fanout_rows(runs):
     rows = []
     groups = group(runs, "rate", "subscribers", "system")
@@ -162,6 +181,10 @@ def print_all(document):
     print_table(f"Closed loop, {document['options']['size']}-byte payloads, client on the leader",
                 ["work", "in flight", "system", "ops/s", "p50 ms", "p99 ms", "rate/etcd", "p50/etcd",
                  "CPU us/op", "of leader", "failed"], load_rows(loads))
+    print_table("Publish: frames to their acknowledgement, beside etcd's Put and NATS's publish",
+                ["in flight", "messages in each", "system", "messages/s", "p50 ms", "p99 ms",
+                 "rate/etcd", "rate/nats", "CPU us/message", "of leader", "failed"],
+                publish_rows(of.get(("publish",), [])))
     print_table("Fan-out over WebSocket, subscribers over three nodes",
                 ["pace", "subscribers", "system", "deliveries/s", "/nats", "p50 ms", "p99 ms",
                  "CPU us/delivery"], fanout_rows(of.get(("fan-out",), [])))
