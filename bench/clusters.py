@@ -195,7 +195,8 @@ class Raftogram(Cluster):
     name = "raftogram"
     ports_per_node = 3  # gRPC, HTTP, between nodes
 
-    def __init__(self, folder, daemon):
+    def __init__(self, folder, daemon, name="raftogram"):
+        self.name = name
         super().__init__(folder)
         self.daemon = daemon
         peers = "\n".join(

@@ -26,6 +26,13 @@ GAP_SECONDS_BEFORE = 0.6
 GAP_TRIES_PER_SECOND = 1000
 
 
+UNIMPLEMENTED = "status 12:"
+
+
+class Unimplemented(Failure):
+    """An earlier build does not have what is to be measured."""
+
+
 class Bench:
     def __init__(self, program):
         self.program = program
@@ -50,8 +57,8 @@ class Bench:
 
 
 def kind_of(cluster):
-    """nats-sync-always is measured as nats is."""
-    return "nats" if cluster.name.startswith("nats") else cluster.name
+    """nats-sync-always is measured as nats is, and raftogram-before as raftogram."""
+    return cluster.name.split("-")[0]
 
 
 def has_work(cluster, work, messages=1):
@@ -89,6 +96,8 @@ def load(bench, cluster, work, in_flight, seconds, extra=(), messages=1):
     result = with_cpu(cluster, leader, lambda: bench.run(
         WORKS[work][kind_of(cluster)], "-to", to, "-in-flight", in_flight, "-seconds", seconds,
         "-warmup", min(0.4, seconds / 3), "-messages-per-frame", messages, *extra))
+    if result["outcomes"]["ok"] == 0 and result.get("firstError", "").startswith(UNIMPLEMENTED):
+        raise Unimplemented(f"{cluster.name} does not know {work}")
     if result["outcomes"]["ok"] == 0:
         raise Failure(f"nothing succeeded: {result.get('firstError', result['outcomes'])}")
     del result["gaps"]

@@ -94,6 +94,41 @@ def load_rows(runs):
     return rows
 
 
+LOAD_WORKS = ("write", "ws-write", "read", "kv-read")
+COMPARED = [("messages",), ("latencyUs", "p50"), ("latencyUs", "p99"), ("serverCpuUs",),
+            ("leaderCpuUs",)]
+COMPARED_FANOUT = [("deliveries",), ("deliveryUs", "p50"), ("deliveryUs", "p99"),
+                   ("serverCpuUs",), ("leaderCpuUs",)]
+
+
+def shape_text(run):
+    if run["work"] == "fan-out":
+        return f"{run['rate']:.0f}/s" if run["rate"] else "flat out"
+    each = run["messagesPerOperation"]
+    return f"{run['inFlight']} of {each}" if run["work"] == "publish" else run["inFlight"]
+
+
+def before_rows(runs):
+    """This build to the other, each round's two figures with each other: what disturbed a round
+    disturbed both."""
+    rows = []
+    runs = [run for run in runs if run["work"] in (*LOAD_WORKS, "publish", "fan-out")]
+    keys = ("work", "inFlight", "messagesPerOperation", "rate")
+    for (work, *_), same in group(runs, *keys).items():
+        new = {run["round"]: run for run in same if run["system"] == "raftogram"}
+        old = {run["round"]: run for run in same if run["system"] == "raftogram-before"}
+        both = sorted(new.keys() & old.keys())
+        if not both:
+            continue
+        cells = []
+        for path in COMPARED_FANOUT if work == "fan-out" else COMPARED:
+            pairs = zip(medians([new[number] for number in both], *path),
+                        medians([old[number] for number in both], *path))
+            cells.append(spread([ours / before for ours, before in pairs if before], 2))
+        rows.append([work, shape_text(same[0]), len(both), *cells])
+    return rows
+
+
 def publish_rows(runs):
     """Frames of ours beside single writes of the others, all as messages a second."""
     rows = []
@@ -177,7 +212,7 @@ def print_all(document):
         print(f"  {name}: {text}")
     print("Three nodes and the client share the machine. Median (range) over the rounds.")
     of = group(runs, "work")
-    loads = [run for work in ("write", "ws-write", "read", "kv-read") for run in of.get((work,), [])]
+    loads = [run for work in LOAD_WORKS for run in of.get((work,), [])]
     print_table(f"Closed loop, {document['options']['size']}-byte payloads, client on the leader",
                 ["work", "in flight", "system", "ops/s", "p50 ms", "p99 ms", "rate/etcd", "p50/etcd",
                  "CPU us/op", "of leader", "failed"], load_rows(loads))
@@ -200,6 +235,9 @@ def print_all(document):
                 ["system", "sent as", "store MB", "ready after s", "MB/s", "plain copy and fsync s",
                  "leader before", "leader at most", "new node at most", "write p50 / p99 ms", "writes"],
                 snapshot_rows(of.get(("snapshot",), [])))
+    print_table("This build to the one before: ratios of each round, median (range)",
+                ["work", "in flight", "rounds", "rate", "p50", "p99", "CPU", "of leader"],
+                before_rows(runs))
     for failure in document["failures"]:
         print(f"\nFAILED: {failure}")
 
@@ -208,9 +246,9 @@ def print_all(document):
 
 WIDTH, HEIGHT = 720, 440
 LEFT, RIGHT, TOP, BOTTOM = 70, 180, 56, 58
-COLOURS = {"raftogram": "#0b6bcb", "etcd": "#c2410c", "nats": "#15803d",
-           "nats-sync-always": "#7c3aed"}
-LABELS = {"nats": "NATS R3 (no fsync)", "nats-sync-always": "NATS R3 (fsync)",
+COLOURS = {"raftogram": "#0b6bcb", "raftogram-before": "#0891b2", "etcd": "#c2410c",
+           "nats": "#15803d", "nats-sync-always": "#7c3aed"}
+LABELS = {"raftogram-before": "raftogram, before", "nats": "NATS R3 (no fsync)", "nats-sync-always": "NATS R3 (fsync)",
           "etcd": "etcd", "raftogram": "raftogram"}
 
 
