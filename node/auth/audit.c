@@ -1,3 +1,4 @@
+/* The audit file: its queue, its thread, and reopening. */
 #include "auth/audit.h"
 
 #include "auth/secret_file.h"

@@ -1,3 +1,4 @@
+/* The rules: loading, reloading, and their reference counts. */
 #include "auth/auth.h"
 
 #include "auth/auth_internal.h"

@@ -1,3 +1,4 @@
+/* The cache of principals: a hash table with a list by last use. */
 #include "auth/cache.h"
 
 #include "base/buf.h"

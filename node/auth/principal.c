@@ -1,3 +1,4 @@
+/* Principals: who a client is, counted by reference. */
 #include "auth/auth_internal.h"
 
 #include "base/references.h"

@@ -1,3 +1,4 @@
+/* Reads files of secrets, and refuses those that others may access. */
 #include "auth/secret_file.h"
 
 #include "base/errors.h"

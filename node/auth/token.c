@@ -1,3 +1,4 @@
+/* JSON Web Tokens: parsing, keys, signatures. */
 #include "auth/token.h"
 
 #include "base/errors.h"

@@ -1,3 +1,4 @@
+/* Tests of auth/audit.h. */
 #include "auth/audit.h"
 
 #include "base/errors.h"

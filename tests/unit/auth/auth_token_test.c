@@ -1,3 +1,4 @@
+/* Tests of tokens: algorithms, claims, times. */
 #include "auth_testing.h"
 
 static struct pem ec;

@@ -1,3 +1,4 @@
+/* Tests of users, passwords and their roles. */
 #include "auth_testing.h"
 
 static struct auth_settings *settings;
