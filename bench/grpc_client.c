@@ -1,3 +1,4 @@
+/* A pool of gRPC channels, and calls over them. */
 #include "bench/grpc_client.h"
 
 #include "base/clock.h"

@@ -1,3 +1,4 @@
+/* Encodes the requests of the operations. */
 #include "bench/requests.h"
 
 #include "base/check.h"
