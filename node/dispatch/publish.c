@@ -229,7 +229,6 @@ static void frame_done(struct dispatch_call *call)
     } else {
         frame->state = FRAME_FAILED;
     }
-    frame->publish->is_broken = frame->publish->is_broken || frame->state == FRAME_FAILED;
 }
 
 /* The node's thread. */
@@ -252,6 +251,13 @@ static void frame_ready(struct dispatch_call *call)
     unref(publish);
 }
 
+/* A submitted frame has come back to the owner. */
+static void note_done(struct dispatch_publish *publish, const struct frame *frame)
+{
+    publish->submitted_count--;
+    publish->is_broken = publish->is_broken || frame->state == FRAME_FAILED;
+}
+
 static void submit(struct dispatch_publish *publish, struct frame *frame, bool is_alone,
                    bool may_forward)
 {
@@ -266,7 +272,7 @@ static void submit(struct dispatch_publish *publish, struct frame *frame, bool i
     ref(publish);
     dispatch_submit_in_chain(publish->dispatch, &frame->call, &publish->chain);
     if (frame->state != FRAME_SUBMITTED) { /* refused at once, without ready() */
-        publish->submitted_count--;
+        note_done(publish, frame);
         unref(publish); /* never the last: the owner has one */
     }
 }
@@ -307,8 +313,8 @@ static void complete_ready(struct dispatch_publish *publish)
     struct list *link;
     while ((link = list_pop_front(&ready)) != NULL) {
         struct frame *frame = LIST_ENTRY(link, struct frame, ready_link);
-        publish->submitted_count--;
         dispatch_complete(&frame->call);
+        note_done(publish, frame);
         unref(publish);
     }
 }
