@@ -55,8 +55,8 @@ static void test_fields_of_every_type_are_read_in_order(void **state)
 static void test_cut_fields_are_invalid(void **state)
 {
     const char *const fields[] = {"\x08\x96\x01", "\x11\x01\x02\x03\x04\x05\x06\x07\x08",
-                                  "\x1a\x03"
-                                  "abc",
+                                  ("\x1a\x03"
+                                   "abc"),
                                   "\x25\x01\x02\x03\x04"};
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         struct protobuf_field field = {.tag = 77};
