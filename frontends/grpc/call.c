@@ -83,6 +83,38 @@ int call_send(struct call *call, const ProtobufCMessage *message)
     return rc;
 }
 
+/* ---- size ---- */
+
+static bool is_batch(const struct dispatch_method *method)
+{
+    return method != NULL &&
+           (method->id == DISPATCH_SEND_MESSAGES || method->id == DISPATCH_PUBLISH);
+}
+
+bool grpc_frontend_is_too_large(const struct grpc_frontend *frontend,
+                                const struct dispatch_method *method, size_t size)
+{
+    return size > frontend->request_bytes_max && !is_batch(method);
+}
+
+void grpc_frontend_refuse_large(void *context, struct h2_call *stream, uint64_t size)
+{
+    const struct grpc_frontend *frontend = context;
+    const int code =
+        size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED;
+    struct dispatch_status status;
+    if (is_batch(dispatch_method_by_path(h2_call_path(stream)))) {
+        dispatch_status_set(&status, code, DISPATCH_BATCH_TOO_LARGE,
+                            "the batch has %llu bytes; at most %u are allowed in protobuf",
+                            (unsigned long long)size, DISPATCH_BATCH_BYTES_MAX);
+    } else {
+        dispatch_status_set(&status, code, "PAYLOAD_TOO_LARGE",
+                            "the request has %llu bytes; limits.max_payload_bytes allows %u",
+                            (unsigned long long)size, frontend->request_bytes_max);
+    }
+    grpc_frontend_refuse(stream, &status);
+}
+
 /* ---- admission ---- */
 
 static bool is_probe(const struct call *call)
@@ -177,6 +209,10 @@ static void on_message(struct h2_call *stream, struct bytes message, void *conte
         return;
     }
     call->has_request = true;
+    if (grpc_frontend_is_too_large(call->frontend, call->method, message.size)) {
+        grpc_frontend_refuse_large(call->frontend, stream, message.size);
+        return;
+    }
     call->is_json = json_is_body(call->method->input, message);
     call->request_bytes = message.size;
     if (dispatch_decode(call->method, message, &request, &status) != 0) {

@@ -15,9 +15,6 @@
 #define FIELDS_BYTES_MAX (32u << 10)
 /* The largest batch as base64 in JSON, and the names of the fields of a thousand messages. */
 #define BATCH_BYTES_MAX (DISPATCH_BATCH_BYTES_MAX / 3 * 4 + (256u << 10))
-/* Larger requests up to this size are read to their end and answered with the reason. Clients that
- * send more are faulty. */
-#define TOLD_BYTES_MAX (16u << 20)
 #define METADATA_BYTES_MAX (16u << 10)
 #define KEEPALIVE_MS 20000
 #define PING_INTERVAL_MIN_MS 5000 /* clients use 10 s and more */
@@ -57,26 +54,6 @@ static void on_call(void *context, struct h2_call *stream)
     grpc_frontend_refuse(stream, &status);
 }
 
-static void on_too_large(void *context, struct h2_call *stream, uint64_t size)
-{
-    const struct grpc_frontend *frontend = context;
-    const struct dispatch_method *method = dispatch_method_by_path(h2_call_path(stream));
-    const int code =
-        size <= TOLD_BYTES_MAX ? DISPATCH_INVALID_ARGUMENT : DISPATCH_RESOURCE_EXHAUSTED;
-    struct dispatch_status status;
-    if (method != NULL &&
-        (method->id == DISPATCH_SEND_MESSAGES || method->id == DISPATCH_PUBLISH)) {
-        dispatch_status_set(&status, code, DISPATCH_BATCH_TOO_LARGE,
-                            "the batch has %llu bytes; at most %u are allowed in protobuf",
-                            (unsigned long long)size, DISPATCH_BATCH_BYTES_MAX);
-    } else {
-        dispatch_status_set(&status, code, "PAYLOAD_TOO_LARGE",
-                            "the request has %llu bytes; limits.max_payload_bytes allows %u",
-                            (unsigned long long)size, frontend->request_bytes_max);
-    }
-    grpc_frontend_refuse(stream, &status);
-}
-
 static void free_frontend(struct grpc_frontend *frontend)
 {
     pthread_cond_destroy(&frontend->changed);
@@ -107,7 +84,9 @@ static int listen_on(struct grpc_frontend *frontend, const struct frontend_optio
 {
     const struct h2_server_options server = {
         .address = options->grpc_bind_addr,
-        .receive_bytes_max = frontend->request_bytes_max,
+        .receive_bytes_max = frontend->request_bytes_max > BATCH_BYTES_MAX
+                                 ? frontend->request_bytes_max
+                                 : BATCH_BYTES_MAX,
         .discard_bytes_max = TOLD_BYTES_MAX,
         .metadata_bytes_max = METADATA_BYTES_MAX,
         .streams_max = streams_max(frontend->calls_max),
@@ -120,7 +99,7 @@ static int listen_on(struct grpc_frontend *frontend, const struct frontend_optio
         .no_memory = &frontend->busy,
     };
     const struct h2_server_handler handler = {
-        .on_call = on_call, .on_too_large = on_too_large, .context = frontend};
+        .on_call = on_call, .on_too_large = grpc_frontend_refuse_large, .context = frontend};
     return h2_server_create(&server, &handler, fault, &frontend->server);
 }
 
@@ -177,9 +156,6 @@ static int start(const struct frontend_options *options, void **out, char *error
     frontend->calls_max = options->max_calls;
     frontend->memory = options->memory;
     frontend->request_bytes_max = PAYLOAD_FACTOR * options->max_payload_bytes + FIELDS_BYTES_MAX;
-    if (frontend->request_bytes_max < BATCH_BYTES_MAX) {
-        frontend->request_bytes_max = BATCH_BYTES_MAX;
-    }
     pthread_mutex_init(&frontend->lock, NULL);
     pthread_cond_init(&frontend->changed, NULL);
     rc = descriptor_set_init(&frontend->descriptors, descriptor_set_of_proto);

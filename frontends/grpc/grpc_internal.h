@@ -14,6 +14,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/* Larger requests up to this size are read to their end and answered with the reason. Clients that
+ * send more are faulty. */
+#define TOLD_BYTES_MAX (16u << 20)
+
 /* The health watches of all clients. Server's thread. */
 struct health {
     struct dispatch_watcher watcher;
@@ -31,8 +35,8 @@ struct grpc_frontend {
     bool has_reflection;
     struct budget *memory; /* NULL: without a limit */
     uint32_t calls_max;
-    uint32_t request_bytes_max;
-    struct buf busy_details; /* details of `busy` */
+    uint32_t request_bytes_max; /* of a request that is no batch */
+    struct buf busy_details;    /* details of `busy` */
     struct h2_status busy;
     atomic_bool is_closing;
     pthread_mutex_t lock;
@@ -110,6 +114,11 @@ int call_send(struct call *call, const ProtobufCMessage *message);
  * outlive the result. */
 struct h2_status grpc_frontend_make_status(int code, const char *message,
                                            const struct buf *details);
+/* True for a message of a size that only a batch may have. */
+bool grpc_frontend_is_too_large(const struct grpc_frontend *frontend,
+                                const struct dispatch_method *method, size_t size);
+/* Ends the call, whose request has `size` bytes. `context` is the frontend. */
+void grpc_frontend_refuse_large(void *context, struct h2_call *stream, uint64_t size);
 /* As call_fail(), for a call that was not started. */
 void grpc_frontend_refuse(struct h2_call *stream, const struct dispatch_status *status);
 
