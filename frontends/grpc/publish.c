@@ -72,7 +72,7 @@ static void pump(struct publish_call *publish)
         }
         break;
     }
-    (void)hold(publish, dispatch_publish_unacked_bytes(publish->publish)); /* never more here */
+    (void)hold(publish, dispatch_publish_held_bytes(publish->publish)); /* never more here */
     if (!publish->is_receiving && !publish->is_half_closed &&
         !dispatch_publish_is_full(publish->publish)) {
         publish->is_receiving = true;
@@ -126,6 +126,18 @@ static void begin(struct call *call)
     pump(publish);
 }
 
+static void refused(struct call *call, const struct dispatch_status *status)
+{
+    struct publish_call *publish = (struct publish_call *)call;
+    publish->is_receiving = false;
+    if (dispatch_publish_fail(publish->publish, status) != 0) {
+        publish->is_finished = true;
+        call_fail_for_memory(call);
+        return;
+    }
+    pump(publish);
+}
+
 static void run(struct call *call, ProtobufCMessage *request)
 {
     struct publish_call *publish = (struct publish_call *)call;
@@ -135,27 +147,16 @@ static void run(struct call *call, ProtobufCMessage *request)
         protobuf_c_message_free_unpacked(request, NULL);
         return;
     }
-    if (!hold(publish, dispatch_publish_unacked_bytes(publish->publish) + bytes)) {
-        struct dispatch_status status;
-        dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
-                            "limits.memory is reached: send what was not acknowledged again");
-        protobuf_c_message_free_unpacked(request, NULL);
-        (void)dispatch_publish_fail(publish->publish, &status);
-    } else if (dispatch_publish_frame(publish->publish, request, bytes) != 0) {
+    if (dispatch_publish_frame(publish->publish, request, bytes) != 0) {
         publish->is_finished = true;
         call_fail_for_memory(call);
         return;
     }
-    pump(publish);
-}
-
-static void refused(struct call *call, const struct dispatch_status *status)
-{
-    struct publish_call *publish = (struct publish_call *)call;
-    publish->is_receiving = false;
-    if (dispatch_publish_fail(publish->publish, status) != 0) {
-        publish->is_finished = true;
-        call_fail_for_memory(call);
+    if (!hold(publish, dispatch_publish_held_bytes(publish->publish))) {
+        struct dispatch_status status;
+        dispatch_status_set(&status, DISPATCH_RESOURCE_EXHAUSTED, "OVERLOADED",
+                            "limits.memory is reached: send what was not acknowledged again");
+        refused(call, &status);
         return;
     }
     pump(publish);

@@ -255,8 +255,8 @@ int dispatch_publish_frame(struct dispatch_publish *publish, ProtobufCMessage *r
 int dispatch_publish_fail(struct dispatch_publish *publish, const struct dispatch_status *status);
 /* True at a bound: no frame should be read now. */
 bool dispatch_publish_is_full(const struct dispatch_publish *publish);
-/* Encoded bytes of the frames that are not acknowledged. */
-size_t dispatch_publish_unacked_bytes(const struct dispatch_publish *publish);
+/* Memory of the frames that are not acknowledged, unpacked messages included. */
+size_t dispatch_publish_held_bytes(const struct dispatch_publish *publish);
 /* True when no frame waits for its acknowledgement. */
 bool dispatch_publish_is_idle(const struct dispatch_publish *publish);
 

@@ -20,6 +20,8 @@
 
 /* Channels of a stream that are remembered. Frames with others are alone on their way. */
 #define KNOWN_CHANNELS_MAX 1024
+/* Memory of a message besides its encoded bytes: unpacked, and its result. */
+#define MESSAGE_OVERHEAD_BYTES 128
 /* Results in one response, unless a single frame has more. */
 #define RESPONSE_RESULTS_MAX 1000
 
@@ -49,7 +51,8 @@ struct frame {
     struct list ready_link;   /* in publish->ready */
     enum frame_state state;
     uint64_t number;
-    size_t bytes; /* counted in publish->unacked_bytes */
+    size_t bytes;      /* counted in publish->unacked_bytes */
+    size_t held_bytes; /* counted in publish->held_bytes */
     size_t message_count;
     struct frame_result *results; /* message_count, when stored */
 };
@@ -77,7 +80,8 @@ struct dispatch_publish {
     struct list frames;  /* not acknowledged, in order, by link */
     struct list waiting; /* of them, those that are not submitted, by waiting_link */
     size_t frame_count;
-    size_t unacked_bytes;
+    size_t unacked_bytes; /* encoded */
+    size_t held_bytes;    /* memory */
     size_t submitted_count;
     bool is_alone;         /* what is submitted must stay alone */
     bool has_failed;       /* a frame has failed, or is refused: no later one is taken */
@@ -218,8 +222,8 @@ static void keep_results(struct frame *frame, const Raftogram__V1__SendMessagesR
     frame->state = FRAME_STORED;
 }
 
-/* Inside dispatch_submit() or dispatch_complete(). After the owner has closed the publish, nobody
- * looks at the frame again. */
+/* Inside dispatch_submit() or dispatch_complete(). After the owner has closed the publish, the
+ * frame is only freed. */
 static void frame_done(struct dispatch_call *call)
 {
     struct frame *frame = CONTAINER_OF(call, struct frame, call);
@@ -349,7 +353,7 @@ int dispatch_publish_fail(struct dispatch_publish *publish, const struct dispatc
     return 0;
 }
 
-/* A client that wants no forwarding hears at once who leads. */
+/* Refuses at once on a follower, unless the client asked for forwarding. */
 static void refuse_elsewhere(struct dispatch_publish *publish)
 {
     struct node_status node;
@@ -394,9 +398,9 @@ bool dispatch_publish_is_full(const struct dispatch_publish *publish)
            publish->unacked_bytes >= DISPATCH_PUBLISH_BYTES_MAX;
 }
 
-size_t dispatch_publish_unacked_bytes(const struct dispatch_publish *publish)
+size_t dispatch_publish_held_bytes(const struct dispatch_publish *publish)
 {
-    return publish->unacked_bytes;
+    return publish->held_bytes;
 }
 
 bool dispatch_publish_is_idle(const struct dispatch_publish *publish)
@@ -437,6 +441,15 @@ int dispatch_publish_frame(struct dispatch_publish *publish, ProtobufCMessage *r
         protobuf_c_message_free_unpacked(request, NULL);
         return dispatch_publish_fail(publish, &status);
     }
+    size_t count = message->n_messages;
+    if (count > COMMAND_MESSAGES_MAX) { /* not kept until it is its turn */
+        struct dispatch_status status;
+        dispatch_status_set(&status, DISPATCH_INVALID_ARGUMENT, DISPATCH_BATCH_TOO_LARGE,
+                            "the frame has %zu messages; at most %d are allowed", count,
+                            COMMAND_MESSAGES_MAX);
+        protobuf_c_message_free_unpacked(request, NULL);
+        return dispatch_publish_fail(publish, &status);
+    }
     ProtobufCMessage *batch = batch_of(message);
     struct frame *frame = batch != NULL ? add_frame(publish) : NULL;
     if (frame == NULL) {
@@ -449,7 +462,9 @@ int dispatch_publish_frame(struct dispatch_publish *publish, ProtobufCMessage *r
     frame->call.request = batch;
     frame->number = publish->last_number = number;
     frame->bytes = bytes;
+    frame->held_bytes = bytes + count * MESSAGE_OVERHEAD_BYTES;
     publish->unacked_bytes += bytes;
+    publish->held_bytes += frame->held_bytes;
     list_push_back(&publish->waiting, &frame->waiting_link);
     push(publish);
     return 0;
@@ -462,6 +477,7 @@ static void drop_first(struct dispatch_publish *publish)
     struct frame *frame = LIST_ENTRY(publish->frames.next, struct frame, link);
     publish->frame_count--;
     publish->unacked_bytes -= frame->bytes;
+    publish->held_bytes -= frame->held_bytes;
     free_frame(frame);
 }
 

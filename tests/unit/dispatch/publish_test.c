@@ -152,7 +152,7 @@ static void test_frames_are_acknowledged_in_order_and_together(void **state)
     apply_next(publishing);
     assert_acked(publishing, 4, 5, 1);
     assert_true(dispatch_publish_is_idle(publishing->publish));
-    assert_int_equal(dispatch_publish_unacked_bytes(publishing->publish), 0);
+    assert_int_equal(dispatch_publish_held_bytes(publishing->publish), 0);
 }
 
 static void test_a_large_acknowledgement_comes_in_parts(void **state)
@@ -293,6 +293,32 @@ static void test_reading_stops_at_the_bounds(void **state)
     }
 }
 
+/* An empty message is two bytes encoded and many more unpacked. */
+static void test_memory_is_counted_by_messages_and_a_frame_of_too_many_is_not_kept(void **state)
+{
+    struct publishing *publishing = *state;
+    struct buf json = {0};
+    begin(publishing);
+    buf_append_text(&json, "{\"frame\":2,\"messages\":[");
+    for (int i = 0; i < 1000; i++) {
+        buf_append_text(&json, i == 0 ? "{}" : ",{}");
+    }
+    buf_append_text(&json, ",{}]}");
+    publish(publishing, buf_text(&json));
+    assert_int_equal(dispatch_publish_held_bytes(publishing->publish), 0);
+    assert_ended(publishing, DISPATCH_INVALID_ARGUMENT, "BATCH_TOO_LARGE");
+    buf_finish(&json);
+    close_publish(publishing);
+    publishing->is_closed = false;
+    open_publish(publishing, false);
+    const char *frame = "{\"frame\":1,\"messages\":[{\"channelId\":\"a\"},{\"channelId\":\"a\"}]}";
+    publish(publishing, frame);
+    assert_true(dispatch_publish_held_bytes(publishing->publish) >= strlen(frame) + 2 * 96);
+    apply_next(publishing);
+    assert_acked(publishing, 1, 2, 2);
+    assert_int_equal(dispatch_publish_held_bytes(publishing->publish), 0);
+}
+
 static void test_a_closed_stream_waits_for_what_is_on_its_way(void **state)
 {
     struct publishing *publishing = *state;
@@ -336,6 +362,7 @@ int main(void)
         TEST(test_after_a_failure_nothing_is_submitted),
         TEST(test_a_follower_refuses_at_once_or_forwards_one_frame_at_a_time),
         TEST(test_reading_stops_at_the_bounds),
+        TEST(test_memory_is_counted_by_messages_and_a_frame_of_too_many_is_not_kept),
         TEST(test_a_closed_stream_waits_for_what_is_on_its_way),
         TEST(test_a_shutdown_ends_it_after_what_is_on_its_way),
     };

@@ -164,7 +164,7 @@ bool dispatch_publish_is_full(const struct dispatch_publish *publish)
     return true;
 }
 
-size_t dispatch_publish_unacked_bytes(const struct dispatch_publish *publish)
+size_t dispatch_publish_held_bytes(const struct dispatch_publish *publish)
 {
     return 0;
 }
